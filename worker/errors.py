@@ -1,0 +1,59 @@
+"""The errors, sorted by what the caller does about them.
+
+Records that can't be used are values (``records.Refusal``), not errors. Everything not named here is a bug and
+crashes loudly; a restart is always right.
+"""
+
+from __future__ import annotations
+
+
+class WorkerError(Exception):
+    """Stop with exit status 1 and this one line: what, where, what to do."""
+
+
+class ConfigError(WorkerError):
+    """Wrong configuration or usage: exit status 2. The message names the key's path."""
+
+
+class ModelRefusedError(WorkerError):
+    """The model can't be streamed. ``layer`` and ``why`` say what is in the way, ``instead`` what to do."""
+
+    def __init__(self, layer: str, why: str, instead: str) -> None:
+        super().__init__(f"layer '{layer}': {why}; {instead}" if layer else f"{why}; {instead}")
+        self.layer = layer
+        self.why = why
+        self.instead = instead
+
+
+class StateShapeError(ValueError):
+    """States of a wrong count or shape. ``layer`` is the place, ``wanted`` and ``given`` the two sides."""
+
+    def __init__(self, layer: str, wanted: object, given: object) -> None:
+        super().__init__(f"state of layer '{layer}': wanted {wanted}, given {given}")
+        self.layer = layer
+        self.wanted = wanted
+        self.given = given
+
+
+class CheckpointUnusableError(Exception):
+    """This checkpoint file can't be used: skip it, name it in the log, take an older one."""
+
+
+class KafkaUnavailableError(Exception):
+    """The cluster does not answer now: wait and try again."""
+
+
+class CommitRefusedError(Exception):
+    """The group no longer accepts commits of this member: its partitions are lost or about to be."""
+
+
+class DeliveryFailedError(Exception):
+    """An output was not acknowledged: nothing after the last commit counts; start again from it."""
+
+
+class OffsetOutOfRangeError(Exception):
+    """The position is not in the log any more. ``partition`` says where."""
+
+    def __init__(self, partition: object, detail: str) -> None:
+        super().__init__(f"{partition}: {detail}")
+        self.partition = partition
