@@ -1,0 +1,28 @@
+"""Keras recurrent networks on Kafka: one state per stream, a probability after every event."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker.errors import ModelRefusedError, StateShapeError
+    from worker.model.streaming import StreamingModel
+    from worker.records import StateSpec
+
+__version__ = "0.1.0"
+__all__ = ["ModelRefusedError", "StateShapeError", "StateSpec", "StreamingModel", "__version__"]
+
+_HOMES = {
+    "ModelRefusedError": "worker.errors",
+    "StateShapeError": "worker.errors",
+    "StateSpec": "worker.records",
+    "StreamingModel": "worker.model.streaming",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: `import worker` must not import TensorFlow, or every command would wait for it.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'worker' has no attribute '{name}'")
