@@ -6,6 +6,7 @@ object per event costs more than the model does once steps are batched over stre
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -86,6 +87,22 @@ class RecordBatch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def split(self, offset: int) -> tuple[RecordBatch, RecordBatch]:
+        """The records below ``offset`` and the others; the position of the first half is at most ``offset``."""
+        at = bisect_left(self.offsets, offset)
+        return self._part(slice(None, at), min(offset, self.next_offset)), self._part(slice(at, None), self.next_offset)
+
+    def _part(self, part: slice, next_offset: int) -> RecordBatch:
+        return RecordBatch(
+            self.partition,
+            next_offset,
+            self.offsets[part],
+            self.timestamps[part],
+            self.keys[part],
+            self.values[part],
+            self.headers[part],
+        )
+
 
 class Refusal(NamedTuple):
     """A record that can't be used: it changes no state and goes to the dead letters."""
@@ -112,7 +129,8 @@ class Events:
     ids: list[Any] | None = None
     starts: BoolArray | None = None
     ends: BoolArray | None = None
-    payloads: dict[int, Any] = field(default_factory=dict)  # event index → body of a SET_STATE command
+    payloads: dict[int, FloatArray] = field(default_factory=dict)  # event index → packed state of a SET_STATE command
+    replay: bool = False  # these records were answered before a restart: they move states and emit nothing
     refusals: list[Refusal] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -121,9 +139,9 @@ class Events:
 
 @dataclass(slots=True)
 class Predictions:
-    """What the engine made of one Events: the same rows; ``valid`` marks those that have an output."""
+    """What the engine made of one Events: the same rows; ``emit`` marks those that have an output."""
 
-    valid: BoolArray  # (events,)
+    emit: BoolArray  # (events,)
     probabilities: FloatArray  # (events, units)
     steps: IntArray  # (events,)
     resets: CodeArray  # (events,) Reset
@@ -159,6 +177,7 @@ class PartitionState:
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
     sequences: list[Any]  # (streams,) last value of sequence.id: any JSON scalar
     states: dict[tuple[str, str], FloatArray]  # (layer, name) → (streams, *shape)
+    touched: IntArray  # (streams,) order of the streams' last events: the smallest is the longest idle
     emitted: FloatArray | None = None  # (streams, units) last output sent, NaN = none; only for emit: change
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
 

@@ -1,0 +1,164 @@
+"""A turn: the events of one poll as one set of columns, cut into waves, and the predictions being made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from worker.boundaries import Incoming
+from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Partition, Predictions, Refusal
+from worker.streams import PartitionStreams
+
+NO_ROW = -1
+
+
+@dataclass(slots=True)
+class Turn:
+    """One row per event of all batches, in log order per partition; the lower half is filled in by the engine."""
+
+    batches: Sequence[Events]
+    kinds: CodeArray
+    vectors: FloatArray
+    times: IntArray
+    clocks: IntArray
+    ids: NDArray[np.object_] | None
+    starts: BoolArray | None
+    ends: BoolArray | None
+    replay: BoolArray
+    payloads: dict[int, FloatArray]
+    rows: IntArray
+    probabilities: FloatArray
+    steps: IntArray
+    resets: CodeArray
+    finals: BoolArray
+    origins: CodeArray
+    emit: BoolArray
+    invalid: BoolArray
+    _names: list[tuple[Partition, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams], units: int, dtype: DTypeLike
+    ) -> Turn:
+        """The columns of these batches; moves the clocks of their partitions on."""
+        lengths = [len(events) for events in batches]
+        count = sum(lengths)
+        timed = [_clocks(events, partitions[events.batch.partition]) for events in batches]
+        starts = np.cumsum([0, *lengths])
+        return cls(
+            batches=batches,
+            kinds=np.concatenate([events.kinds for events in batches]),
+            vectors=np.concatenate([events.vectors for events in batches]),
+            times=np.concatenate([times for times, _ in timed]),
+            clocks=np.concatenate([clocks for _, clocks in timed]),
+            ids=_ids(batches, count),
+            starts=_flags([events.starts for events in batches]),
+            ends=_flags([events.ends for events in batches]),
+            replay=np.repeat([events.replay for events in batches], lengths),
+            payloads={
+                int(start) + index: row
+                for start, events in zip(starts, batches, strict=False)
+                for index, row in events.payloads.items()
+            },
+            rows=np.full(count, NO_ROW, np.int64),
+            probabilities=np.zeros((count, units), dtype),
+            steps=np.zeros(count, np.int64),
+            resets=np.zeros(count, np.uint8),
+            finals=np.zeros(count, np.bool_),
+            origins=np.zeros(count, np.uint8),
+            emit=np.zeros(count, np.bool_),
+            invalid=np.zeros(count, np.bool_),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> list[tuple[Partition, str]]:
+        """(partition, stream) of each event; made on demand, most turns don't need it."""
+        if not self._names:
+            self._names = [(events.batch.partition, name) for events in self.batches for name in events.streams]
+        return self._names
+
+    def incoming(self, wave: IntArray) -> Incoming:
+        """What the events of a wave say about boundaries."""
+        return Incoming(
+            times=self.times[wave],
+            clocks=self.clocks[wave],
+            ids=None if self.ids is None else self.ids[wave],
+            starts=None if self.starts is None else self.starts[wave],
+            ends=None if self.ends is None else self.ends[wave],
+        )
+
+    def predictions(self) -> list[Predictions]:
+        """The answer to each batch."""
+        answers, start = [], 0
+        for events in self.batches:
+            part = slice(start, start + len(events))
+            start += len(events)
+            answers.append(
+                Predictions(
+                    emit=self.emit[part] & (not events.replay),
+                    probabilities=self.probabilities[part],
+                    steps=self.steps[part],
+                    resets=self.resets[part],
+                    finals=self.finals[part],
+                    origins=self.origins[part],
+                    refusals=[
+                        Refusal(int(events.records[index]), "invalid_state", INVALID_STATE_REASON)
+                        for index in np.flatnonzero(self.invalid[part]).tolist()
+                    ],
+                )
+            )
+        return answers
+
+
+INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
+
+
+def waves(rows: IntArray) -> Iterator[IntArray]:
+    """Indices of the k-th event of each row, for k = 0, 1, …; events without a row are left out."""
+    order = np.argsort(rows, kind="stable")
+    order = order[np.searchsorted(rows[order], 0) :]
+    if not len(order):
+        return
+    ordered = rows[order]
+    first = np.empty(len(order), np.bool_)
+    first[0], first[1:] = True, ordered[1:] != ordered[:-1]
+    if first.all():
+        yield np.sort(order)
+        return
+    begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    nth = np.arange(len(order)) - begins
+    by_wave = np.argsort(nth, kind="stable")
+    for part in np.split(order[by_wave], np.cumsum(np.bincount(nth))[:-1]):
+        # In the order of the log: the same events make the same batch, and so the same bits.
+        yield np.sort(part)
+
+
+def _clocks(events: Events, streams: PartitionStreams) -> tuple[IntArray, IntArray]:
+    """(event times, the partition's clock at each event). An event without a time happens at the clock."""
+    if not len(events):
+        return events.times, events.times
+    clocks = np.maximum(np.maximum.accumulate(events.times), streams.clock)
+    streams.clock = int(clocks[-1])
+    return np.where(events.times < 0, clocks, events.times), clocks
+
+
+def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
+    if any(events.ids is None for events in batches):
+        return None
+    values: list[Any] = [value for events in batches for value in events.ids or ()]
+    ids = np.empty(count, np.object_)
+    ids[:] = values
+    return ids
+
+
+def _flags(columns: Sequence[BoolArray | None]) -> BoolArray | None:
+    present = [column for column in columns if column is not None]
+    assert len(present) in (0, len(columns)), "a flag is there for all batches or for none"
+    return np.concatenate(present) if present else None
