@@ -1,0 +1,87 @@
+"""Opens the Source and the Sink of the chosen client, and asks the cluster about topics.
+
+Rule of this file: a client library is imported only when it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import WorkerError
+from worker.kafka.options import Client, refused_options
+
+if TYPE_CHECKING:
+    from worker.kafka.contracts import Sink, Source
+
+__all__ = ["ClientSettings", "ensure_topics", "open_sink", "open_source", "partition_count", "refused_options"]
+
+TOPIC_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How to reach the cluster and as whom: the section ``kafka`` of the configuration.
+
+    ``consumer`` and ``producer`` go to the client as they are; names that ``refused_options`` gives must not be there.
+    """
+
+    bootstrap_servers: str
+    client: Client = "kafka-python"
+    group_id: str = "rnn-stream-worker"
+    instance_id: str | None = None
+    client_id: str = "rnn-stream-worker"
+    security: Mapping[str, Any] = field(default_factory=dict)
+    consumer: Mapping[str, Any] = field(default_factory=dict)
+    producer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_source(settings: ClientSettings) -> Source:
+    """Connect a source. Raises KafkaUnavailableError (try again later), WorkerError (refused, or not installed)."""
+    if settings.client == "confluent":
+        _require_confluent()
+        from worker.kafka.confluent import ConfluentSource
+
+        return ConfluentSource(settings)
+    from worker.kafka.kafka_python import KafkaPythonSource
+
+    return KafkaPythonSource(settings)
+
+
+def open_sink(settings: ClientSettings) -> Sink:
+    """Connect a sink. Raises KafkaUnavailableError (try again later), WorkerError (refused, or not installed)."""
+    if settings.client == "confluent":
+        _require_confluent()
+        from worker.kafka.confluent_sink import ConfluentSink
+
+        return ConfluentSink(settings)
+    from worker.kafka.kafka_python_sink import KafkaPythonSink
+
+    return KafkaPythonSink(settings)
+
+
+def ensure_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s: float = TOPIC_TIMEOUT_S) -> None:
+    """Create the topics (name → partitions) that are missing, and wait until they can be used.
+
+    A topic that exists is left as it is. Raises KafkaUnavailableError, WorkerError.
+    """
+    from worker.kafka.kafka_python_admin import create_missing_topics
+
+    create_missing_topics(settings, topics, timeout_s)
+
+
+def partition_count(settings: ClientSettings, topic: str, timeout_s: float = TOPIC_TIMEOUT_S) -> int | None:
+    """Number of partitions of a topic, None if it does not exist. Raises KafkaUnavailableError, WorkerError."""
+    from worker.kafka.kafka_python_admin import count_partitions
+
+    return count_partitions(settings, topic, timeout_s)
+
+
+def _require_confluent() -> None:
+    try:
+        import confluent_kafka  # noqa: F401
+    except ImportError as error:
+        raise WorkerError(
+            "kafka.client 'confluent' is not installed: pip install 'rnn-stream-worker[confluent]'"
+        ) from error

@@ -1,0 +1,206 @@
+"""Source and Sink in memory, for tests; the broker behind them is in ``memory_broker``.
+
+Rule of this file: nothing happens by itself. No thread, no clock, no chance: what the broker was told to do is seen at
+the next call, so a run can be repeated step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from worker.errors import CommitRefusedError, DeliveryFailedError, OffsetOutOfRangeError
+from worker.kafka.contracts import React
+from worker.kafka.memory_broker import MemoryBroker, StoredRecord
+from worker.records import Assigned, Headers, Lost, Partition, RecordBatch, Revoked, StartOffsets
+
+__all__ = ["MemoryBroker", "MemorySink", "MemorySource", "StoredRecord"]
+
+
+class MemorySource:
+    """A member of a group on a MemoryBroker: the Source contract without a network."""
+
+    def __init__(self, broker: MemoryBroker, group_id: str) -> None:
+        self.group_id = group_id
+        self.topics: tuple[str, ...] = ()
+        self.lost: list[Partition] = []
+        self.crashed = False
+        self._broker = broker
+        self._react: React | None = None
+        self._positions: dict[Partition, int] = {}
+        self._closed = False
+        self._turn = 0
+
+    def subscribe(self, topics: Sequence[str], react: React) -> None:
+        """See Source."""
+        assert self._react is None, "subscribe once"
+        self.topics, self._react = tuple(topics), react
+        self._broker.join(self)
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """See Source; never waits."""
+        assert self._react is not None, "subscribe first"
+        assert not self._closed, "closed"
+        assert not self.crashed, "crashed"
+        assert max_records > 0
+        assert timeout_s >= 0
+        self._broker.meet_failure("poll")
+        self._follow_group(self._react)
+        places = sorted(self._positions)
+        self._turn += 1
+        batches: list[RecordBatch] = []
+        for place in (places[(index + self._turn) % len(places)] for index in range(len(places))):
+            room = max_records - sum(map(len, batches))
+            if room and (batch := self._read(place, room)) is not None:
+                batches.append(batch)
+        self._positions.update({batch.partition: batch.next_offset for batch in batches})
+        return batches
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Source; committing a partition that another member owns is a programmer's mistake."""
+        assert timeout_s >= 0
+        self._broker.meet_failure("commit")
+        group = self._broker.group(self.group_id)
+        if self.crashed or self.lost or self not in group.members:
+            raise CommitRefusedError(f"group '{self.group_id}': this member is no longer part of it")
+        foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not self]
+        assert not foreign, f"commit for partitions of others: {foreign}"
+        group.committed.update(offsets)
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """See Source."""
+        assert timeout_s >= 0
+        self._broker.meet_failure("committed")
+        return {partition: self._broker.committed(self.group_id, partition) for partition in partitions}
+
+    def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """See Source."""
+        assert timeout_s >= 0
+        self._broker.meet_failure("log_range")
+        return {partition: self._broker.log_range(partition) for partition in partitions}
+
+    def topic_id(self, topic: str) -> str:
+        """See Source."""
+        self._broker.meet_failure("topic_id")
+        return self._broker.topic_id(topic)
+
+    def close(self, timeout_s: float) -> None:
+        """See Source."""
+        assert timeout_s >= 0
+        if self._closed or self.crashed:
+            return
+        if self._react is not None:
+            self._broker.rebalance(self, revoked=tuple(self._positions))
+            self._give_up(self._react)
+            self._broker.leave(self)
+        self._closed = True
+
+    def _follow_group(self, react: React) -> None:
+        self._give_up(react)
+        group = self._broker.group(self.group_id)
+        if self not in group.members:
+            self._broker.join(self)
+        # Also those whose Assigned was not answered last time, because react raised.
+        gained = tuple(
+            place
+            for place, target in sorted(group.targets.items(), key=lambda item: item[0])
+            if target is self and group.owners.get(place, self) is self and place not in self._positions
+        )
+        if gained:
+            group.owners.update((place, self) for place in gained)
+            starts: StartOffsets = react(Assigned(gained))
+            self._positions.update({place: starts[place] for place in gained})
+
+    def _give_up(self, react: React) -> None:
+        group = self._broker.group(self.group_id)
+        if self.lost:
+            lost = tuple(sorted(self.lost))
+            for partition in lost:
+                self._positions.pop(partition, None)
+            # Cleared before react: it describes the past, and react may already raise.
+            self.lost.clear()
+            react(Lost(lost))
+        revoked = tuple(p for p in sorted(self._positions) if group.targets.get(p) is not self)
+        if revoked:
+            react(Revoked(revoked))
+            for partition in revoked:
+                self._positions.pop(partition)
+                group.owners.pop(partition, None)
+
+    def _read(self, place: Partition, room: int) -> RecordBatch | None:
+        start, end = self._broker.log_range(place)
+        position = self._positions[place]
+        if not start <= position <= end:
+            raise OffsetOutOfRangeError(place, f"offset {position} is not in the log, which has {start} to {end}")
+        if position == end:
+            return None
+        taken, next_offset = self._broker.read(place, position, room)
+        batch = RecordBatch(place, next_offset)
+        batch.offsets = [record.offset for record in taken]
+        batch.timestamps = [record.timestamp for record in taken]
+        batch.keys = [record.key for record in taken]
+        batch.values = [record.value for record in taken]
+        batch.headers = [record.headers or None for record in taken]
+        return batch
+
+
+class MemorySink:
+    """The Sink contract on a MemoryBroker: messages reach their logs at ``flush``, or some of them at ``crash``."""
+
+    def __init__(self, broker: MemoryBroker, max_message_bytes: int = 1_000_000) -> None:
+        self.pending: list[tuple[str, bytes | None, bytes | None, Headers]] = []
+        self._broker = broker
+        self._max_message_bytes = max_message_bytes
+        self._failed: str | None = None
+        self._closed = False
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """See Sink."""
+        assert not self._closed, "closed"
+        self._broker.meet_failure("send")
+        self._check()
+        for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
+            if len(key or b"") + len(value or b"") > self._max_message_bytes:
+                self._failed = f"a message for '{topic}' is larger than {self._max_message_bytes} bytes"
+            else:
+                self.pending.append((topic, key, value, header))
+
+    def flush(self, timeout_s: float) -> None:
+        """See Sink."""
+        assert timeout_s >= 0
+        self._broker.meet_failure("flush")
+        self.land(len(self.pending))
+        self._check()
+
+    def land(self, count: int) -> None:
+        """Let the first ``count`` messages reach their logs without an acknowledgement, as a slow cluster does."""
+        for topic, key, value, header in self.pending[:count]:
+            self._broker.append(topic, key, value, header or None)
+        del self.pending[:count]
+
+    def refuse(self, reason: str) -> None:
+        """From now on the sink has failed for good: what is pending is gone."""
+        self.pending.clear()
+        self._failed = reason
+
+    def crash(self, survivors: int = 0) -> None:
+        """The process is gone: only the first ``survivors`` unflushed messages have reached the logs."""
+        self.land(survivors)
+        self.pending.clear()
+        self._closed = True
+
+    def close(self, timeout_s: float) -> None:
+        """See Sink."""
+        assert timeout_s >= 0
+        if not self._closed:
+            self.land(len(self.pending))
+        self._closed = True
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise DeliveryFailedError(self._failed)

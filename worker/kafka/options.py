@@ -1,0 +1,80 @@
+"""Client options as data: what users may set, what the worker sets itself, and how security is spelt for each client.
+
+Rule of this file: pure functions, no client is imported, so the configuration check can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+Client: TypeAlias = Literal["kafka-python", "confluent"]
+Section: TypeAlias = Literal["consumer", "producer"]
+
+_KAFKA_PYTHON_SHARED = {"bootstrap_servers", "client_id", "kafka_client", "selector"}
+_CONFLUENT_SHARED = {
+    "bootstrap.servers", "metadata.broker.list", "client.id", "error_cb", "log_cb", "logger", "log.queue", "stats_cb",
+    "throttle_cb", "enabled_events",
+}  # fmt: skip
+
+# Each of these decides about offsets, ownership, acknowledgement or bytes, which the contracts promise.
+_CONTROLLED: Mapping[tuple[str, str], set[str]] = {
+    ("kafka-python", "consumer"): _KAFKA_PYTHON_SHARED
+    | {
+        "group_id", "group_instance_id", "key_deserializer", "value_deserializer", "auto_offset_reset",
+        "enable_auto_commit", "auto_commit_interval_ms", "default_offset_commit_callback", "isolation_level",
+        "partition_assignment_strategy", "max_poll_records", "consumer_timeout_ms", "metrics_enabled",
+        "metric_group_prefix", "allow_auto_create_topics",
+    },
+    ("kafka-python", "producer"): _KAFKA_PYTHON_SHARED
+    | {"key_serializer", "value_serializer", "enable_idempotence", "acks", "retries", "transactional_id", "partitioner",
+       "max_in_flight_requests_per_connection", "allow_auto_create_topics"},
+    ("confluent", "consumer"): _CONFLUENT_SHARED
+    | {
+        "group.id", "group.instance.id", "group.protocol", "group.protocol.type", "group.remote.assignor",
+        "enable.auto.commit", "enable.auto.offset.store", "auto.commit.interval.ms", "auto.offset.reset",
+        "isolation.level", "partition.assignment.strategy", "enable.partition.eof", "on_commit", "offset_commit_cb",
+        "rebalance_cb", "consume_cb", "allow.auto.create.topics",
+    },
+    ("confluent", "producer"): _CONFLUENT_SHARED
+    | {
+        "enable.idempotence", "enable.gapless.guarantee", "acks", "request.required.acks", "retries",
+        "message.send.max.retries", "transactional.id", "partitioner", "partitioner_cb", "on_delivery", "dr_cb",
+        "dr_msg_cb", "delivery.report.only.error", "max.in.flight", "max.in.flight.requests.per.connection",
+        "allow.auto.create.topics",
+    },
+}  # fmt: skip
+
+_SECURITY: Mapping[str, Mapping[str, str]] = {
+    "kafka-python": {
+        "protocol": "security_protocol", "mechanism": "sasl_mechanism", "username": "sasl_plain_username",
+        "password": "sasl_plain_password", "ca_file": "ssl_cafile", "cert_file": "ssl_certfile",
+        "key_file": "ssl_keyfile",
+    },
+    "confluent": {
+        "protocol": "security.protocol", "mechanism": "sasl.mechanism", "username": "sasl.username",
+        "password": "sasl.password", "ca_file": "ssl.ca.location", "cert_file": "ssl.certificate.location",
+        "key_file": "ssl.key.location",
+    },
+}  # fmt: skip
+_CONFLUENT_SAME = {"sasl.mechanism": "sasl.mechanisms"}
+
+
+def refused_options(
+    client: Client, section: Section, options: Mapping[str, Any], security: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Names in ``options`` that the worker must control, or that ``kafka.security`` sets already, in their order."""
+    controlled = set(_CONTROLLED[client, section])
+    for name in security_options(client, security or {}):
+        controlled |= {name, _CONFLUENT_SAME.get(name, name)}
+    # The protocol is always set, by default to PLAINTEXT: only `kafka.security` can say otherwise.
+    controlled.add(_SECURITY[client]["protocol"])
+    return [name for name in options if name in controlled]
+
+
+def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, Any]:
+    """``kafka.security`` in the words of ``client``; keys without a value are left out."""
+    names = _SECURITY[client]
+    unknown = set(security) - set(names)
+    assert not unknown, f"unknown security keys: {sorted(unknown)}"
+    return {names[key]: value for key, value in security.items() if value is not None}
