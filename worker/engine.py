@@ -168,4 +168,5 @@ def _finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | N
     """None when everything is finite, which is nearly always; else which rows are."""
     if np.isfinite(probabilities).all() and np.isfinite(states).all():
         return None
-    return np.isfinite(np.concatenate([probabilities, states], axis=1)).all(axis=1, keepdims=True)[:, 0]
+    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([probabilities, states], axis=1)), axis=1)
+    return finite

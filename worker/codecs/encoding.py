@@ -1,0 +1,140 @@
+"""Predictions → bytes, and refused records → dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from worker.codecs.decoding import NO_ITEM
+from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predictions, RecordBatch, Refusal, Reset
+
+RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
+ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
+
+
+class Source(msgspec.Struct, gc=False):
+    """The input record of an output; with ``item`` the identity by which consumers drop repeats."""
+
+    topic: str
+    partition: int
+    offset: int
+    item: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Output(msgspec.Struct, gc=False):
+    """One output record, fields in the order in which they are written."""
+
+    stream: str
+    sequence: Any
+    step: int
+    probabilities: Any
+    label: str | msgspec.UnsetType
+    final: bool
+    reset: str | None
+    time: int
+    origin: str
+    model: str
+    source: Source
+
+
+@dataclass(slots=True)
+class Messages:
+    """Messages for one topic, as columns; ``records`` says which input record each belongs to."""
+
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: list[Headers] | None
+    records: IntArray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Encoder:
+    """Encodes predictions as ``json`` or ``msgpack``. ``labels`` names the units, ``model`` is the short SHA-256."""
+
+    def __init__(self, form: str, model: str, labels: Sequence[str] | None, stream_is_key: bool) -> None:
+        self._json = form == "json"
+        self._encode = (msgspec.json.Encoder() if self._json else msgspec.msgpack.Encoder()).encode
+        self._model = model
+        self._labels = list(labels) if labels else None
+        self._stream_is_key = stream_is_key
+
+    def encode(self, events: Events, predictions: Predictions) -> Messages:
+        """The outputs of a batch, in event order."""
+        where = np.flatnonzero(predictions.emit)
+        batch, records = events.batch, events.records[where]
+        topic, partition = batch.partition
+        probabilities = predictions.probabilities[where]
+        streams = [events.streams[index] for index in where.tolist()]
+        columns = zip(
+            streams,
+            [None] * len(where) if events.ids is None else [events.ids[index] for index in where.tolist()],
+            predictions.steps[where].tolist(),
+            self._numbers(probabilities),
+            self._names(probabilities),
+            predictions.finals[where].tolist(),
+            [RESET_NAMES[reset] for reset in predictions.resets[where].tolist()],
+            events.times[where].tolist(),
+            [ORIGIN_NAMES[origin] for origin in predictions.origins[where].tolist()],
+            [batch.offsets[record] for record in records.tolist()],
+            events.items[where].tolist(),
+            strict=True,
+        )
+        encode, model = self._encode, self._model
+        values: list[bytes | None] = [
+            encode(
+                Output(
+                    stream, sequence, step, numbers, label, final, reset, time, origin, model,
+                    Source(topic, partition, offset) if item == NO_ITEM else Source(topic, partition, offset, item),
+                )
+            )
+            for stream, sequence, step, numbers, label, final, reset, time, origin, offset, item in columns
+        ]  # fmt: skip
+        keys: list[bytes | None]
+        if self._stream_is_key:
+            keys = [batch.keys[record] for record in records.tolist()]
+        else:
+            keys = [stream.encode() for stream in streams]
+        return Messages(keys, values, None, records)
+
+    def _numbers(self, probabilities: FloatArray) -> Sequence[Any]:
+        if not self._json:
+            return list(probabilities.tolist())
+        if not len(probabilities):
+            return []
+        # One call for the whole matrix, and float32 in as few digits as tell them apart.
+        text = orjson.dumps(np.ascontiguousarray(probabilities), option=orjson.OPT_SERIALIZE_NUMPY)
+        return [msgspec.Raw(b"[%b]" % row) for row in text[2:-2].split(b"],[")]
+
+    def _names(self, probabilities: FloatArray) -> Sequence[str | msgspec.UnsetType]:
+        if self._labels is None:
+            return [msgspec.UNSET] * len(probabilities)
+        return [self._labels[unit] for unit in probabilities.argmax(axis=1).tolist()]
+
+
+def dead_letters(batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
+    """Refused records as they came, with headers that say why and from where."""
+    headers: list[Headers] = [
+        [
+            *(batch.headers[refusal.record] or ()),
+            ("error", refusal.error.encode()),
+            ("reason", refusal.reason.encode(errors="replace")),
+            ("topic", batch.partition.topic.encode()),
+            ("partition", b"%d" % batch.partition.number),
+            ("offset", b"%d" % batch.offsets[refusal.record]),
+        ]
+        for refusal in refusals
+    ]
+    records = [refusal.record for refusal in refusals]
+    return Messages(
+        keys=[batch.keys[record] for record in records],
+        values=[batch.values[record] for record in records],
+        headers=headers,
+        records=np.array(records, np.int64),
+    )

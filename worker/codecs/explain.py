@@ -1,0 +1,97 @@
+"""Why a value can't be used: one short code and one sentence. Runs only once parsing has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from worker.codecs.fields import KEY, TIMESTAMP, InputFields
+
+_MISSING = object()
+
+
+def explain(fields: InputFields, value: bytes, parse: Callable[[bytes], Any], form: str) -> tuple[str, str]:
+    """(error, reason) of a value that no reader of ``fields`` accepts."""
+    if form == "json":
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            return "not_utf8", f"the value is not UTF-8: byte {error.start} is {value[error.start]:#04x}"
+    try:
+        parsed = parse(value)
+    except Exception as error:  # noqa: BLE001 - whatever the parser objects to is the answer
+        return f"not_{form}", f"the value is not {form}: {error}"
+    if not isinstance(parsed, dict):
+        return "not_an_object", f"the value is {_kind(parsed)}, not an object with fields"
+    return _features(fields, parsed) or _others(fields, parsed) or ("bad_value", "the value can't be used")
+
+
+def _features(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | None:
+    if isinstance(fields.features, str):
+        return _vector(fields.features, _find(parsed, fields.features), fields.width)
+    for path in fields.features:
+        found = _find(parsed, path)
+        if found is _MISSING:
+            return "field_missing", f"field '{path}' (input.features) is missing"
+        if not _is_number(found):
+            return "not_a_number", f"field '{path}' (input.features) is {_kind(found)}, not a number"
+    return None
+
+
+def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
+    if found is _MISSING:
+        return "field_missing", f"field '{path}' (input.features) is missing"
+    if width == 1 and _is_number(found):
+        return None
+    if not isinstance(found, list):
+        return "not_a_number", f"field '{path}' (input.features) is {_kind(found)}, not a list of numbers"
+    if not found:
+        return "wrong_length", f"field '{path}' (input.features) is an empty list; the model takes {width} numbers"
+    vectors = found if all(isinstance(vector, list) for vector in found) else [found]
+    for vector in vectors:
+        for number in vector:
+            if not _is_number(number):
+                return "not_a_number", f"field '{path}' (input.features) holds {_kind(number)} in place of a number"
+        if len(vector) != width:
+            return "wrong_length", f"field '{path}' (input.features) has {len(vector)} numbers; the model takes {width}"
+    return None
+
+
+def _others(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | None:
+    wanted = (
+        (fields.stream, KEY, "input.stream", (str, int), "a string or an integer"),
+        (fields.time, TIMESTAMP, "input.time", (str, int, float), "milliseconds or an ISO 8601 time"),
+        (fields.id, None, "sequence.id", (str, int, float, type(None)), "a string, a number or null"),
+    )
+    for path, unless, role, types, description in wanted:
+        if path is None or path == unless:
+            continue
+        found = _find(parsed, path)
+        if found is _MISSING:
+            return "field_missing", f"field '{path}' ({role}) is missing"
+        if not isinstance(found, types):
+            return "bad_field", f"field '{path}' ({role}) is {_kind(found)}, not {description}"
+    for path, role in ((fields.start, "sequence.start"), (fields.end, "sequence.end")):
+        found = _MISSING if path is None else _find(parsed, path)
+        if found is not _MISSING and not (found is None or found in (True, False)):
+            return "bad_field", f"field '{path}' ({role}) is {_kind(found)}, not true or false"
+    return None
+
+
+def _find(parsed: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(parsed, dict) or part not in parsed:
+            return _MISSING
+        parsed = parsed[part]
+    return parsed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "binary data")
