@@ -15,7 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.demo.motions import CHANNELS, LABELS, MODEL_PATH, STEPS, Motions, load
+from worker.demo.motions import CHANNELS, LABELS, MODEL_PATH, REPORTED_STEPS, STEPS, Motions, load
 
 SEED = 7
 UNITS = 32
@@ -27,7 +27,6 @@ DROPOUT = 0.3
 NOISE = 0.1  # added in training, in units of each channel's standard deviation
 CROP_STEPS = 20  # training windows start at a random step below this: a watch is not switched on at a fixed moment
 LEAST_ACCURACY = 0.9  # at the last step of the TEST part; below it nothing is written
-REPORTED_STEPS = (10, 25, 50, STEPS)
 
 
 def make_deterministic(seed: int = SEED) -> None:
