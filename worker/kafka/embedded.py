@@ -1,0 +1,256 @@
+"""A real single-node Kafka for the demo, for tests and for trying things out; it never outlives its owner.
+
+Rule: ready means that this very broker, known by its cluster id, has answered a request; nothing is concluded from a
+log line or from time gone by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import secrets
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from worker.errors import WorkerError
+from worker.kafka.broker_configuration import LOG4J, PROPERTIES, cluster_id, new_cluster_id, server_properties
+from worker.kafka.runtime import java_command
+from worker.kafka.supervisor import Supervised
+
+HOST = "127.0.0.1"
+# Below the ports that systems give to outgoing connections: a client that tries again and again while its broker is
+# down could otherwise be given the broker's own port, and the broker could not come back.
+PORTS = range(20_000, 30_000)
+PORT_ATTEMPTS = 10
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+READY_POLL_S = 0.02
+CONNECT_TIMEOUT_S = 1.0
+REQUEST_TIMEOUT_MS = 10_000
+
+
+class _PortTakenError(Exception):
+    """Another process was faster between our look at the port and the broker's bind."""
+
+
+class EmbeddedKafka:
+    """One Kafka broker on 127.0.0.1, usable as a context manager.
+
+    ``data``: a folder that is kept and gone on with; None = a temporary one, removed at the end. ``port``: None = a
+    free one, which then stays the same over ``restart``. ``properties`` are added to the broker's own. All methods
+    that start raise WorkerError when the port is taken, the folder is in use, or the broker does not come up.
+    """
+
+    def __init__(
+        self,
+        data: Path | None = None,
+        port: int | None = None,
+        heap_mb: int = 512,
+        *,
+        auto_create_topics: bool = False,
+        properties: Mapping[str, object] | None = None,
+        jvm_flags: Sequence[str] = (),
+    ) -> None:
+        self.temporary = data is None
+        name = f"rnn-stream-worker-kafka-{secrets.token_hex(8)}"
+        self.data = Path(tempfile.gettempdir()) / name if data is None else data.absolute()
+        self.log = self.data / "broker.log"
+        self.port = port
+        self.pid: int | None = None
+        self._heap_mb = heap_mb
+        self._jvm_flags = tuple(jvm_flags)
+        topics = {"auto.create.topics.enable": str(auto_create_topics).lower()}
+        self._properties = {**PROPERTIES, **topics, **(properties or {})}
+        self._supervised: Supervised | None = None
+        self._log_start = 0
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port``, once started."""
+        assert self.port is not None, "not started yet"
+        return f"{HOST}:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """True while the broker's process lives, paused or not."""
+        return self.pid is not None and self._supervised is not None and self._supervised.exit_code() is None
+
+    def __enter__(self) -> EmbeddedKafka:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> EmbeddedKafka:
+        """Start and wait until the broker answers."""
+        assert not self.running, "already started"
+        command = java_command(self._heap_mb)
+        try:
+            if self._supervised is None:
+                self._supervised = Supervised(self.data, remove=self.temporary)
+            self._launch_on_a_port(self._supervised, command)
+        except OSError as error:
+            self.stop()
+            raise WorkerError(f"the embedded Kafka broker can't run in {self.data}: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the broker in order, and its temporary folder. Safe to call twice."""
+        if self._supervised is not None:
+            supervised, self._supervised = self._supervised, None
+            with contextlib.suppress(OSError):
+                self._terminate(supervised)
+            supervised.close()
+        self.pid = None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end; the data stays for ``restart``."""
+        supervised = self._owned()
+        supervised.signal(signal.SIGKILL)
+        if supervised.wait(STOP_TIMEOUT_S) is None:
+            raise WorkerError(f"the Kafka broker {self.pid} does not end")
+        self.pid = None
+
+    def restart(self) -> None:
+        """Start again on the same port with the same data, after an orderly end if it still runs."""
+        self._terminate(self._owned())
+        self.pid = None
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: the broker keeps its connections and answers nobody."""
+        self._owned().signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._owned().signal(signal.SIGCONT)
+
+    def create_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None:
+        """Create a topic and wait until it can be used. Raises WorkerError when Kafka refuses it."""
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        try:
+            with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
+                wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
+                admin.create_topics({name: wanted}, wait_for_metadata=True)
+        except KafkaError as error:
+            raise WorkerError(f"topic '{name}' was not created: {error}") from error
+
+    def _owned(self) -> Supervised:
+        assert self._supervised is not None, "not started"
+        return self._supervised
+
+    @staticmethod
+    def _terminate(supervised: Supervised) -> None:
+        supervised.signal(signal.SIGCONT)
+        supervised.signal(signal.SIGTERM)
+        if supervised.wait(STOP_TIMEOUT_S) is None:
+            supervised.signal(signal.SIGKILL)
+            supervised.wait(STOP_TIMEOUT_S)
+
+    def _launch_on_a_port(self, supervised: Supervised, command: list[str]) -> None:
+        for _ in range(PORT_ATTEMPTS):
+            port = self.port or free_port()
+            if self.port and not _is_free(port):
+                raise WorkerError(f"port {port} of {HOST} is taken: name another one, or stop what listens there")
+            try:
+                self._launch(supervised, command, port, free_port(other_than=port))
+            except _PortTakenError:
+                continue
+            self.port = port
+            return
+        raise WorkerError(f"no free port of {HOST} for the embedded Kafka broker; its log is {self.log}")
+
+    def _launch(self, supervised: Supervised, command: list[str], port: int, controller_port: int) -> None:
+        configuration, logging = self.data / "server.properties", self.data / "log4j2.properties"
+        configuration.write_text(server_properties(self.data / "log", HOST, port, controller_port, self._properties))
+        logging.write_text(LOG4J)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        settings = [f"-Dlog4j2.configurationFile={logging}", "-Dlog4j2.disable.jmx=true"]
+        cluster = cluster_id(self.data / "log")
+        if cluster is None:
+            cluster = new_cluster_id()
+            form = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(configuration)]
+            supervised.run([*command, *settings, *form], self.log)
+            if supervised.wait(START_TIMEOUT_S) != 0:
+                raise self._failure("could not format its folder")
+        self.pid = supervised.run([*command, *settings, *self._jvm_flags, "kafka.Kafka", str(configuration)], self.log)
+        self._await_ready(supervised, port, cluster)
+
+    def _await_ready(self, supervised: Supervised, port: int, cluster: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (_connects(port) and _answers(port, cluster)):
+            if supervised.exit_code() is not None:
+                raise self._failure("ended while starting")
+            if time.monotonic() > deadline:
+                raise WorkerError(
+                    f"the Kafka broker did not answer within {START_TIMEOUT_S:.0f} s; its log is {self.log}"
+                )
+            time.sleep(READY_POLL_S)
+
+    def _failure(self, what: str) -> Exception:
+        """Why the broker did not come up, read from what this start has logged."""
+        self.pid = None
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        text = "\n".join(lines)
+        if "Address already in use" in text:
+            return _PortTakenError()
+        if "Failed to acquire lock" in text:
+            return WorkerError(f"{self.data} is in use by another Kafka broker: stop it, or name another folder")
+        errors = [line for line in lines if re.search(r"ERROR|FATAL|Exception|Error:", line)]
+        detail = (errors or lines or ["it said nothing"])[0][:300]
+        kept = "" if self.temporary else f"; its log is {self.log}"
+        return WorkerError(f"the Kafka broker {what}: {detail}{kept}")
+
+
+def free_port(other_than: int | None = None) -> int:
+    """A port of 127.0.0.1 on which nobody listens now. Raises WorkerError when none is found."""
+    for port in random.SystemRandom().sample(PORTS, 200):
+        if port != other_than and _is_free(port):
+            return port
+    raise WorkerError(f"no free port of {HOST} between {PORTS.start} and {PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as Java does: connections that wait are no hindrance
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers(port: int, cluster: str) -> bool:
+    """Whether this cluster's broker, not a stranger on the same port, serves requests and is registered."""
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        with KafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=REQUEST_TIMEOUT_MS) as admin:
+            answer = admin.describe_cluster()
+    except KafkaError:
+        return False
+    return answer["cluster_id"] == cluster and any(node["port"] == port for node in answer["brokers"])
