@@ -1,0 +1,71 @@
+"""The layers that can't be streamed, each with its reason and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from worker.model.backend import keras
+from worker.model.graph import LayerCall
+from worker.model.rules import Form, refuse, run_as_it_is, streams
+
+L = keras.layers
+
+_FUTURE = "it needs steps that have not arrived yet"
+_NOT_YET = "it is not converted yet"
+_LAST = "set return_sequences=False in the last recurrent layer and take this layer out"
+
+
+def _refused(kinds: list[type], why: str, instead: str) -> None:
+    def rule(call: LayerCall, form: Form) -> NoReturn:
+        refuse(call, f"{call.kind}: {why}", instead)
+
+    streams(*kinds)(rule)
+
+
+def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
+    """Refused along time, harmless once the time axis is gone."""
+
+    def rule(call: LayerCall, form: Form) -> Any:
+        if any(form.over_time(tensor) for tensor in call.tensors):
+            refuse(call, f"{call.kind}: {why}", instead)
+        return run_as_it_is(call, form, False)
+
+    streams(*kinds)(rule)
+
+
+_refused(
+    [L.Bidirectional],
+    f"{_FUTURE}: its second half reads the sequence from the end",
+    "replace it by the recurrent layer inside and train again",
+)
+_refused(
+    [L.Attention, L.AdditiveAttention, L.MultiHeadAttention, L.GroupQueryAttention],
+    f"{_FUTURE}, and all earlier ones at once",
+    "replace it by a recurrent layer",
+)
+_refused(
+    [L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, L.Conv1DTranspose],
+    "with padding 'same' or 'valid' it needs steps that have not arrived yet, and padding='causal' is not converted yet",
+    "take it out, or replace it by a recurrent layer",
+)
+_refused([L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D, L.RNN], _NOT_YET, "use LSTM, GRU or SimpleRNN")
+_refused([L.Masking], _NOT_YET, "train without it: a stream has no padding that would have to be skipped")
+_refused([L.Lambda], "its Python code may do anything with time", "replace it by layers of Keras")
+_refused([L.RepeatVector], "it makes a time axis of its own", "stream the part of the model before it")
+_refused_over_time(
+    [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, L.AveragePooling1D, L.MaxPooling1D],
+    f"pooling over time {_NOT_YET}",
+    _LAST,
+)
+_refused_over_time([L.Permute], "it moves the time axis away", "take it out, or do the same to the data before")
+_refused_over_time(
+    [L.Cropping1D, L.ZeroPadding1D, L.UpSampling1D],
+    "it changes how many steps there are",
+    "take it out, and train on sequences as they arrive",
+)
+_refused_over_time(
+    [L.GroupNormalization],
+    "it takes the mean over all steps of the window",
+    "use LayerNormalization(axis=-1), the features",
+)
+_refused_over_time([L.Dot], "it multiplies along an axis that may be time", "use Multiply")

@@ -1,0 +1,108 @@
+"""The hot path: one step of many streams in one TensorFlow call, all states of a stream in one packed row.
+
+Rows are padded to a multiple of BATCH_MULTIPLE_ROWS, because TensorFlow's kernels compute the rows that are left over
+at the end of a batch another way: with it, a row's result depends neither on the batch around it nor on its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.model.backend import tf
+from worker.model.explicit import ExplicitModel
+from worker.records import FloatArray
+
+BATCH_MULTIPLE_ROWS = 16
+
+Slices: TypeAlias = dict[tuple[str, str], tuple[slice, tuple[int, ...]]]
+
+
+class PackedStep:
+    """The explicit model with its states side by side in one row per stream.
+
+    ``slices`` maps (layer, name) to its part of the row and its shape; ``dtype`` is float32, or float64 when a state,
+    the input or the output is.
+    """
+
+    def __init__(self, explicit: ExplicitModel) -> None:
+        self._explicit = explicit
+        self._model = explicit.keras_model
+        self.slices: Slices = {}
+        self.state_width = 0
+        self._widths: list[int] = []
+        for spec in explicit.states:
+            width = int(np.prod(spec.shape, dtype=np.int64))
+            self.slices[spec.layer, spec.name] = (slice(self.state_width, self.state_width + width), spec.shape)
+            self._widths.append(width)
+            self.state_width += width
+        dtypes = {spec.dtype for spec in explicit.states} | {tensor.dtype for tensor in self._model.outputs}
+        dtypes.add(self._model.inputs[0].dtype)
+        self.dtype: type[np.floating[Any]] = np.float64 if "float64" in dtypes else np.float32
+        row = tf.TensorSpec([None, self.state_width], self.dtype)
+        vector = tf.TensorSpec([None, explicit.features], self.dtype)
+        vectors = tf.TensorSpec([None, None, explicit.features], self.dtype)
+        self._step = tf.function(self._run, input_signature=[vector, row], autograph=False)
+        self._scan = tf.function(self._run_scan, input_signature=[vectors, row], autograph=False)
+
+    def step(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """x (n, features), packed (n, state_width) → y (n, units), packed after (n, state_width); read-only arrays."""
+        rows = len(x)
+        assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
+        y, after = self._step(self._padded(x, 0), self._padded(packed, 0))
+        return np.asarray(y)[:rows], np.asarray(after)[:rows]
+
+    def scan(self, xs: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """xs (time, n, features), packed (n, state_width) → ys (time, n, units), packed after the last step.
+
+        The same bits as ``step`` called time after time.
+        """
+        rows = xs.shape[1]
+        assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
+        ys, after = self._scan(self._padded(xs, 1), self._padded(packed, 0))
+        return np.asarray(ys)[:, :rows], np.asarray(after)[:rows]
+
+    def _padded(self, array: NDArray[Any], axis: int) -> FloatArray:
+        rows = array.shape[axis]
+        missing = -rows % BATCH_MULTIPLE_ROWS
+        if not missing:
+            return np.ascontiguousarray(array, self.dtype)
+        shape = list(array.shape)
+        shape[axis] = rows + missing
+        # Zeros are a valid id and a valid state, so padding never makes NaN or an index out of range.
+        padded = np.zeros(shape, self.dtype)
+        padded[(slice(None),) * axis + (slice(rows),)] = array
+        return padded
+
+    def _run(self, x: Any, packed: Any) -> tuple[Any, Any]:
+        """The graph of one step."""
+        inputs = self._model.inputs
+        columns = tf.split(packed, self._widths, axis=1)
+        states = [
+            tf.cast(tf.reshape(column, (-1, *tensor.shape[1:])), tensor.dtype)
+            for column, tensor in zip(columns, inputs[1:], strict=True)
+        ]
+        vector = tf.expand_dims(x, 1) if self._explicit.has_feature_axis else x
+        y, *after = self._model([tf.cast(vector, inputs[0].dtype), *states], training=False)
+        if self._explicit.output_over_time:
+            y = tf.squeeze(y, 1)
+        flat = [
+            tf.cast(tf.reshape(state, (-1, width)), self.dtype)
+            for state, width in zip(after, self._widths, strict=True)
+        ]
+        return tf.cast(y, self.dtype), tf.concat(flat, 1)
+
+    def _run_scan(self, xs: Any, packed: Any) -> tuple[Any, Any]:
+        """The graph of many steps: one loop inside TensorFlow, without Python between the steps."""
+        time = tf.shape(xs)[0]
+        ys = tf.TensorArray(self.dtype, size=time, element_shape=[None, self._explicit.units])
+
+        def body(index: Any, row: Any, ys: Any) -> tuple[Any, Any, Any]:
+            y, after = self._run(xs[index], row)
+            return index + 1, after, ys.write(index, y)
+
+        loop = (tf.constant(0), packed, ys)
+        _, after, ys = tf.while_loop(lambda index, *_: index < time, body, loop, parallel_iterations=1)
+        return ys.stack(), after

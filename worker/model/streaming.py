@@ -1,0 +1,140 @@
+"""A trained recurrent model as a pure step: ``(x, states) → (y, states')``. Nothing is remembered inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worker.errors import StateShapeError
+from worker.model import parity
+from worker.model.explicit import ExplicitModel, LayerReport, build
+from worker.model.loading import load_model
+from worker.model.step import PackedStep, Slices
+from worker.records import FloatArray, StateSpec
+
+
+class StreamingModel:
+    """The streaming form of a trained Keras model.
+
+    Raises ModelRefusedError, naming the layer, for a model that can't be streamed. The trained model is copied: it
+    stays as it is, and training it further changes nothing here.
+
+    ``states``        what there is to carry: layer, name, shape without the batch axis, dtype
+    ``layers``        what became of each layer
+    ``features``      width of one vector; 1 for a model of ids
+    ``units``         numbers per output
+    ``state_width``   numbers per packed row: all states of one stream, side by side
+    ``dtype``         of packed rows: float32, or float64 when the model has float64
+    ``slices``        (layer, name) → (slice of the packed row, shape)
+    ``initial_row``   (state_width,) the packed row of a stream that has seen nothing
+    ``sha256``        of the model's file; None when it came from memory
+    """
+
+    def __init__(self, keras_model: Any, *, sha256: str | None = None) -> None:
+        self._original = keras_model
+        self._explicit: ExplicitModel = build(keras_model)
+        self._packed = PackedStep(self._explicit)
+        self.sha256 = sha256
+        self.states: list[StateSpec] = self._explicit.states
+        self.layers: list[LayerReport] = self._explicit.layers
+        self.features: int = self._explicit.features
+        self.units: int = self._explicit.units
+        self.state_width: int = self._packed.state_width
+        self.dtype = self._packed.dtype
+        self.slices: Slices = self._packed.slices
+        self.initial_row: FloatArray = np.zeros(self.state_width, self.dtype)
+
+    @classmethod
+    def load(cls, path: str | Path, sha256: str | None = None) -> StreamingModel:
+        """Read a `.keras` or legacy `.h5` file. With ``sha256`` any other file is refused before it is opened.
+
+        Raises WorkerError when the file can't be used, ModelRefusedError when its model can't be streamed.
+        """
+        model, digest = load_model(Path(path), sha256)
+        return cls(model, sha256=digest)
+
+    def zero_states(self, batch: int) -> list[FloatArray]:
+        """States of streams that have seen nothing: one array (batch, *shape) per entry of ``states``."""
+        return self.unpack(np.broadcast_to(self.initial_row, (batch, self.state_width)))
+
+    def step(self, x: ArrayLike, states: Sequence[ArrayLike]) -> tuple[FloatArray, list[FloatArray]]:
+        """x (batch, features), states before → y (batch, units), states after.
+
+        Ids may also be (batch,). Raises StateShapeError naming layer, wanted and given; ValueError for x.
+        """
+        vectors = self._vectors(x, 2)
+        y, after = self._packed.step(vectors, self.pack(states, len(vectors)))
+        return np.array(y), self.unpack(after)
+
+    def scan(self, xs: ArrayLike, states: Sequence[ArrayLike]) -> tuple[FloatArray, list[FloatArray]]:
+        """xs (time, batch, features), states before the first → ys (time, batch, units), states after the last."""
+        vectors = self._vectors(xs, 3)
+        ys, after = self._packed.scan(vectors, self.pack(states, vectors.shape[1]))
+        return np.array(ys), self.unpack(after)
+
+    def step_packed(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """One step of n streams: x (n, features), packed (n, state_width) → y (n, units), packed after.
+
+        A row's result depends neither on n nor on the row's place. The arrays returned are read-only.
+        """
+        return self._packed.step(x, packed)
+
+    def scan_packed(self, xs: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """As ``step_packed`` for xs (time, n, features) → ys (time, n, units), packed after the last step."""
+        return self._packed.scan(xs, packed)
+
+    def warm_up(self, max_batch: int) -> None:
+        """Build the graphs and run them at the smallest and the largest batch, so that no event waits for it."""
+        for rows in sorted({1, max_batch}):
+            packed = np.broadcast_to(self.initial_row, (rows, self.state_width))
+            self._packed.step(np.zeros((rows, self.features), self.dtype), packed)
+        self._packed.scan(np.zeros((1, 1, self.features), self.dtype), self.initial_row[np.newaxis])
+
+    def pack(self, states: Sequence[ArrayLike], batch: int) -> FloatArray:
+        """A list of arrays (batch, *shape) → packed rows (batch, state_width). Raises StateShapeError."""
+        given = list(states)
+        if len(given) != len(self.states):
+            names = ", ".join(f"{spec.layer}.{spec.name}" for spec in self.states)
+            place = self.states[min(len(given), len(self.states) - 1)].layer
+            raise StateShapeError(place, f"{len(self.states)} states ({names})", f"{len(given)}")
+        packed = np.empty((batch, self.state_width), self.dtype)
+        for spec, value in zip(self.states, given, strict=True):
+            array, wanted = np.asarray(value), (batch, *spec.shape)
+            if array.shape != wanted:
+                raise StateShapeError(spec.layer, f"{spec.name} {wanted}", f"{array.shape}")
+            packed[:, self.slices[spec.layer, spec.name][0]] = array.reshape(batch, -1)
+        return packed
+
+    def unpack(self, packed: FloatArray) -> list[FloatArray]:
+        """Packed rows (batch, state_width) → one new array (batch, *shape) per entry of ``states``."""
+        arrays = []
+        for spec in self.states:
+            part, shape = self.slices[spec.layer, spec.name]
+            dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype  # numpy has no bfloat16
+            arrays.append(packed[:, part].astype(dtype).reshape(len(packed), *shape))
+        return arrays
+
+    def parity(self, sequences: int = 8, steps: int = 40, seed: int = 0) -> parity.Parity:
+        """Compare the streamed output after every step with the trained model on the same prefix; random sequences."""
+        return parity.measure(self._original, self._explicit, self._packed, sequences, steps, seed)
+
+    def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> parity.Parity:
+        """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""
+        return parity.check(self.parity(sequences, steps), tolerance)
+
+    def to_keras(self) -> Any:
+        """The explicit-state model [x (batch, 1, features), *states] → [y, *states]: an ordinary keras.Model."""
+        return self._explicit.keras_model
+
+    def _vectors(self, x: ArrayLike, rank: int) -> NDArray[Any]:
+        array = np.asarray(x)
+        if array.ndim == rank - 1 and not self._explicit.has_feature_axis:
+            array = array[..., np.newaxis]
+        if array.ndim != rank or array.shape[-1] != self.features:
+            axes = ("time, batch" if rank == 3 else "batch") + f", {self.features}"
+            raise ValueError(f"x: wanted ({axes}), given {array.shape}")
+        return array
