@@ -1,0 +1,330 @@
+"""Configuration: files in, a Config or the exact lines of the refusal out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from worker.config import Config, Duration, json_schema, key_paths, load_config
+from worker.config_checks import contradictions
+from worker.errors import ConfigError
+
+CONFIG = Path(__file__).parent.parent / "config"
+MINIMAL: dict[str, Any] = {
+    "input": {"topic": "readings", "features": ["ax", "ay", "az"]},
+    "output": {"topic": "probabilities"},
+    "model": {"path": "model.keras"},
+}
+
+
+def with_keys(**keys: Any) -> dict[str, Any]:
+    """MINIMAL with dotted keys, written with two underscores: sequence__gap="10m"."""
+    tree: dict[str, Any] = json.loads(json.dumps(MINIMAL))
+    for path, value in keys.items():
+        *sections, last = path.split("__")
+        section = tree
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[last] = value
+    return tree
+
+
+def load(tmp_path: Path, tree: object, **environ: str) -> Config:
+    file = tmp_path / "c.yaml"
+    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    return load_config(file, environ)
+
+
+def refusal(tmp_path: Path, tree: object, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, tree, **environ)
+    prefix = f"{tmp_path / 'c.yaml'}: "
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(prefix) for line in lines)
+    return [line.removeprefix(prefix) for line in lines]
+
+
+def test_only_required_keys_give_the_defaults_of_the_documented_file(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL) == load_config(CONFIG / "worker.yaml", {})
+
+
+def test_documented_file_names_every_key() -> None:
+    def paths(tree: dict[str, Any], prefix: str = "") -> set[str]:
+        found = {f"{prefix}{key}" for key in tree}
+        return found.union(*(paths(v, f"{prefix}{k}.") for k, v in tree.items() if isinstance(v, dict)))
+
+    text = (CONFIG / "worker.yaml").read_text()
+    assert text.splitlines()[0] == "# yaml-language-server: $schema=worker.schema.json"
+    assert paths(yaml.safe_load(text)) == set(key_paths()) - {"model.path.encoder", "model.path.decoder"}
+
+
+def test_schema_file_is_the_models_schema() -> None:
+    assert json.loads((CONFIG / "worker.schema.json").read_text()) == json_schema()
+
+
+def test_schema_describes_every_key_and_accepts_the_documented_file() -> None:
+    schema = json_schema()
+    bare = [
+        f"{name}.{key}"
+        for name, section in {"Config": schema, **schema["$defs"]}.items()
+        for key, field in section["properties"].items()
+        if not field.get("description") and not schema["$defs"][field["$ref"].split("/")[-1]].get("description")
+    ]
+    assert bare == []
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(yaml.safe_load((CONFIG / "worker.yaml").read_text()))
+    validator.validate(with_keys(http__port="${PORT:-1}", state__idle="${IDLE}", log__level="${LEVEL}"))
+    wrong = with_keys(sequence__gap="10 parsecs", http__port="9100", batch__size=3)
+    assert len(list(validator.iter_errors(wrong))) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "ms", "shown"),
+    [
+        ("250ms", 250, "250ms"),
+        ("30s", 30_000, "30s"),
+        ("10m", 600_000, "10m"),
+        ("24h", 86_400_000, "24h"),
+        ("7d", 604_800_000, "168h"),
+        ("0ms", 0, "0ms"),
+        ("1500ms", 1500, "1500ms"),
+    ],
+)
+def test_durations(text: str, ms: int, shown: str) -> None:
+    assert Duration.parse(text) == Duration(ms)
+    assert (str(Duration(ms)), Duration(ms).seconds) == (shown, ms / 1000)
+    assert Duration.parse(shown).ms == ms
+
+
+@pytest.mark.parametrize("text", ["10 parsecs", "10", 10, "", "1.5s", "-1s", "s", "1h30m", "10S", True, "1s\n"])
+def test_not_durations(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        Duration.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (
+            {"sequence__gap": "10 parsecs"},
+            "sequence.gap: '10 parsecs' is not a duration (write 250ms, 30s, 10m or 24h)",
+        ),
+        ({"sequence__gap": 30}, "sequence.gap: 30 is not a duration (write 250ms, 30s, 10m or 24h)"),
+        ({"sequence__gap": "0s"}, "sequence.gap: should be longer than 0"),
+        ({"sequence__gap": "25h"}, "sequence.gap: 25h never comes, state.idle forgets the stream after 24h"),
+        ({"sequence__length": 0}, "sequence.length: should be at least 1, not 0"),
+        ({"sequence__length": True}, "sequence.length: should be a whole number"),
+        ({"sequence__length": 7.5}, "sequence.length: should be a whole number"),
+        ({"sequence__start": "edge", "sequence__end": "edge"}, "sequence.end: 'edge' is sequence.start too"),
+        ({"batch__max_events": 0}, "batch.max_events: should be at least 1, not 0"),
+        ({"batch__max_events": "4096"}, "batch.max_events: should be a whole number"),
+        ({"state__keep": 0}, "state.keep: should be at least 1, not 0"),
+        ({"state__kep": 2}, "state.kep: unknown key (did you mean state.keep?)"),
+        ({"gap": "3s"}, "gap: unknown key (did you mean sequence.gap?)"),
+        ({"log__zzz": 1}, "log.zzz: unknown key (known here: format, level)"),
+        ({"model__labels": ["up", "up"]}, "model.labels: 'up' is there twice"),
+        ({"model__labels": [True]}, "model.labels.0: should be text, not True (put it in quotes)"),
+        ({"model__labels": "up"}, "model.labels: should be a list"),
+        ({"model__path": 3}, "model.path: should be a path or a mapping of keys"),
+        ({"model__path": {"encoder": "a"}}, "model.path.decoder: is required"),
+        ({"model__path": {"encoder": "a", "decoder": "b"}}, "model.path: encoder and decoder are for task seq2seq"),
+        ({"model__sha256": "abc"}, "model.sha256: should be 64 hexadecimal digits"),
+        ({"model__beams": 4}, "model.beams: is for task seq2seq, but model.task is score"),
+        ({"model__temperature": 0.5}, "model.temperature: is for task generate or seq2seq"),
+        ({"model__parity_tolerance": float("nan")}, "model.parity_tolerance: should be a finite number, not nan"),
+        ({"output__emit_delta": -0.1}, "output.emit_delta: should be at least 0.0, not -0.1"),
+        ({"output__emit": "always"}, "output.emit: 'always' is not one of 'every_event', 'sequence_end', 'every_item'"),
+        ({"output__emit": "sequence_end"}, "output.emit: sequence_end needs sequence.end or sequence.length"),
+        ({"output__emit": "every_item"}, "output.emit: every_item is for tasks that generate"),
+        ({"output__topic": "readings"}, "output.topic: 'readings' is input.topic too"),
+        ({"output__topic": "a b"}, "output.topic: 'a b' is not a topic name"),
+        ({"output__topic": ".."}, "output.topic: '..' is not a topic name"),
+        ({"dead_letters__topic": "readings"}, "dead_letters.topic: 'readings' is input.topic too"),
+        ({"dead_letters__topic": "probabilities"}, "dead_letters.topic: 'probabilities' is output.topic too"),
+        ({"input__topic": []}, "input.topic: should not be empty"),
+        ({"input__topic": ["a", "a"]}, "input.topic: 'a' is there twice"),
+        ({"input__features": ["ax", "ax"]}, "input.features: 'ax' is there twice"),
+        ({"input__features": None}, "input.features: is required for task score"),
+        ({"input__format": "float32", "sequence__id": "run"}, "sequence.id: there is no field 'run' in a value of"),
+        ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
+        ({"delivery": "exactly_once"}, "delivery: exactly_once is not available yet (use at_least_once)"),
+        (
+            {"model__task": "generate", "model__vocabulary": ["a"]},
+            "model.task: generate is not available yet (use score)",
+        ),
+        ({"model__task": "seq2seq", "sequence__end": "e"}, "model.task: seq2seq is not available yet (use score)"),
+        ({"state__directory": "s3://bucket/prefix"}, "state.directory: URLs are not available yet (use a folder)"),
+        ({"http__port": 65536}, "http.port: should be at most 65535, not 65536"),
+        ({"kafka__security__password": "x"}, "kafka.security.password: is not used with protocol PLAINTEXT"),
+        ({"kafka__security__ca_file": "ca.pem"}, "kafka.security.ca_file: is not used with protocol PLAINTEXT"),
+        ({"kafka__security": {"protocol": "SSL", "key_file": "k"}}, "kafka.security.key_file: needs cert_file too"),
+        ({"kafka": "here"}, "kafka: should be a mapping of keys"),
+    ],
+)
+def test_refused_with_one_line_that_names_the_key(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
+    (found,) = refusal(tmp_path, with_keys(**keys))
+    assert found.startswith(line)
+
+
+def test_all_problems_are_listed(tmp_path: Path) -> None:
+    tree = {"input": {"topics": "a"}, "kafka": {"security": {"password": [1]}}, "log": {"level": "loud"}}
+    assert refusal(tmp_path, tree) == [
+        "kafka.security.password: should be text",
+        "input.topic: is required",
+        "input.topics: unknown key (did you mean input.topic?)",
+        "output.topic: is required",
+        "model.path: is required",
+        "log.level: 'loud' is not one of 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("input: {topic: a}\ninput: {}\n", "input: is there twice (again in line 2)"),
+        ("input:\n  topic: a\n  topic: b\n", "input.topic: is there twice (again in line 3)"),
+        ("input: [\n", "line 2, column 1: not YAML: "),
+        ("a: &x [*x]\n", "a.0: an alias makes this endless"),
+        ("- 1\n", "should be a mapping of keys such as"),
+        ("a: 2020-13-45\n", "not YAML: month must be in 1..12"),
+        ("a: !!python/object/apply:os.system [x]\n", "line 1, column 4: not YAML: could not determine a constructor"),
+    ],
+)
+def test_refused_yaml(tmp_path: Path, text: str, line: str) -> None:
+    (found,) = refusal(tmp_path, text)
+    assert found.startswith(line)
+
+
+def test_aliases_that_grow_without_end_are_refused(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    (found,) = refusal(tmp_path, "\n".join(rows))
+    assert found.endswith("an alias makes this too large")
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\xfd")
+    for name, reason in (
+        ("none.yaml", "can't be read: No such file"),
+        ("binary", "is not UTF-8"),
+        (".", "can't be read"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            load_config(tmp_path / name, {})
+
+
+def test_environment_variables_fill_any_value(tmp_path: Path) -> None:
+    tree = with_keys(
+        kafka__bootstrap_servers="${HOST}:${PORT:-9092}",
+        kafka__instance_id="${POD:-}",
+        kafka__group_id="$${HOST}",
+        kafka__consumer={"fetch_min_bytes": "${BYTES:-5}"},
+        http__port="${PORT:-9100}",
+        model__labels=["${UP:-up}", "down"],
+        model__parity_tolerance="${TOLERANCE}",
+        sequence__gap="${GAP}",
+        state__idle="${IDLE:-}",
+    )
+    config = load(tmp_path, tree, HOST="broker", GAP="3m", TOLERANCE="1e-3")
+    assert config.kafka.bootstrap_servers == "broker:9092"
+    assert (config.kafka.instance_id, config.kafka.group_id) == (None, "${HOST}")
+    assert config.kafka.consumer == {"fetch_min_bytes": 5}
+    assert (config.http.port, config.model.labels) == (9100, ("up", "down"))
+    assert (config.sequence.gap, config.state.idle) == (Duration(180_000), None)
+    assert config.model.parity_tolerance == 1e-3
+
+
+def test_missing_variables_are_named_with_the_keys_path(tmp_path: Path) -> None:
+    tree = with_keys(kafka__group_id="${GROUP}", model__labels=["a", "${B}"], log__level="${oops")
+    assert refusal(tmp_path, tree) == [
+        "kafka.group_id: the environment variable GROUP is not set (or write ${GROUP:-default})",
+        "log.level: '${' should be followed by a name and '}' (write $${ for the signs themselves)",
+        "model.labels.1: the environment variable B is not set (or write ${B:-default})",
+    ]
+
+
+def test_numbers_in_digits_stay_text_where_text_is_wanted(tmp_path: Path) -> None:
+    security = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "${U}", "password": "${P}"}
+    config = load(tmp_path, with_keys(kafka__security=security), U="1234", P="0012")
+    assert config.kafka.security.password is not None
+    assert config.kafka.security.password.get_secret_value() == "0012"
+
+
+def test_secrets_come_from_files_and_never_show(tmp_path: Path) -> None:
+    for name in ("user", "pass", "token"):
+        (tmp_path / name).write_text(f"s3cret-{name}\n")
+    tree = with_keys(
+        kafka__security={
+            "protocol": "SASL_SSL",
+            "mechanism": "SCRAM-SHA-512",
+            "username_file": str(tmp_path / "user"),
+            "password_file": "${DIR}/pass",
+        },
+        kafka__producer={"sasl_plain_password": "s3cret-option"},
+        http__token_file=str(tmp_path / "token"),
+    )
+    config = load(tmp_path, tree, DIR=str(tmp_path))
+    security = config.kafka.security
+    assert security.username is not None
+    assert security.password is not None
+    assert config.http.token is not None
+    found = [secret.get_secret_value() for secret in (security.username, security.password, config.http.token)]
+    assert found == ["s3cret-user", "s3cret-pass", "s3cret-token"]
+    assert "s3cret" not in repr(config) + str(config)
+
+
+def test_secret_files_that_are_missing_empty_or_given_twice(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    tree = with_keys(
+        kafka__security={"username": "me", "username_file": str(tmp_path / "empty"), "password_file": "/nowhere/p"},
+        http__token_file=str(tmp_path / "empty"),
+    )
+    assert refusal(tmp_path, tree) == [
+        "kafka.security.username: given twice, here and in username_file",
+        "kafka.security.password_file: can't read '/nowhere/p': No such file or directory",
+        f"http.token_file: '{tmp_path / 'empty'}' is empty",
+    ]
+
+
+def test_dead_letters_follow_the_first_input_topic_unless_named(tmp_path: Path) -> None:
+    cases = [
+        ({"input__topic": ["doors", "windows"]}, "doors.dead"),
+        ({"dead_letters": None}, "readings.dead"),
+        ({"dead_letters__topic": None}, None),
+        ({"dead_letters__topic": "refused"}, "refused"),
+    ]
+    assert [load(tmp_path, with_keys(**keys)).dead_letters.topic for keys, _ in cases] == [name for _, name in cases]
+
+
+def test_empty_sections_are_the_defaults(tmp_path: Path) -> None:
+    tree = with_keys(batch=None, sequence=None, kafka={"security": None, "consumer": None})
+    assert load(tmp_path, tree) == load(tmp_path, MINIMAL)
+
+
+def test_float32_needs_no_features(tmp_path: Path) -> None:
+    config = load(tmp_path, {**MINIMAL, "input": {"topic": ["a", "b"], "format": "float32"}})
+    assert (config.input.topics, config.input.features) == (("a", "b"), None)
+
+
+def test_tasks_that_generate_have_their_own_keys_and_defaults() -> None:
+    model = {"path": {"encoder": "e.keras", "decoder": "d.keras"}, "task": "seq2seq", "start": 1, "stop": "<end>"}
+    translate = Config.model_validate(with_keys(model=model, sequence__end="last", output__emit="every_item"))
+    assert (translate.model.temperature, translate.model.start, translate.model.stop) == (0.0, 1, "<end>")
+    assert contradictions(translate) == []
+    model = {"path": "m.keras", "task": "generate", "vocabulary": "items.txt", "top_p": 0.9, "top_k": 5}
+    write = Config.model_validate(with_keys(model=model))
+    assert (write.model.temperature, write.model.vocabulary) == (1.0, Path("items.txt"))
+    assert contradictions(write) == []
+    assert contradictions(Config.model_validate(with_keys(model={"path": "m", "task": "seq2seq"}))) == [
+        "sequence.end: task seq2seq needs sequence.end or sequence.length to know when a source ends"
+    ]
+
+
+def test_config_is_frozen(tmp_path: Path) -> None:
+    config = load(tmp_path, MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.batch.max_events = 1  # type: ignore[misc]

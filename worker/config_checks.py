@@ -1,0 +1,124 @@
+"""What keys demand of each other, and what this version does not have yet: lines that begin with the key's path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from worker.config_sections import Config, EncoderDecoder, Model
+
+TASKS_OF_KEYS = {
+    "labels": ("score",),
+    "vocabulary": ("generate",),
+    "source_vocabulary": ("seq2seq",),
+    "target_vocabulary": ("seq2seq",),
+    "start": ("seq2seq",),
+    "stop": ("generate", "seq2seq"),
+    "max_length": ("generate", "seq2seq"),
+    "temperature": ("generate", "seq2seq"),
+    "top_k": ("generate",),
+    "top_p": ("generate",),
+    "seed": ("generate",),
+    "beams": ("seq2seq",),
+    "unknown": ("generate", "seq2seq"),
+}
+
+
+def not_yet(config: Config) -> list[str]:
+    """What a later version will do: each line names the key and what is possible now."""
+    lines = []
+    if config.input.format == "avro":
+        lines.append("input.format: avro is not available yet (use json, msgpack or float32)")
+    if config.delivery == "exactly_once":
+        lines.append("delivery: exactly_once is not available yet (use at_least_once)")
+    if config.model.task != "score":
+        lines.append(f"model.task: {config.model.task} is not available yet (use score)")
+    if "://" in config.state.directory:
+        lines.append("state.directory: URLs are not available yet (use a folder)")
+    return lines
+
+
+def contradictions(config: Config) -> list[str]:
+    """Every pair of keys that can't both be meant."""
+    checks = (_topics, _value_fields, _emit, _sequence, _task_keys, _login, _encryption)
+    return [line for check in checks for line in check(config)]
+
+
+def _topics(config: Config) -> Iterator[str]:
+    named = [("input.topic", topic) for topic in config.input.topics]
+    named.append(("output.topic", config.output.topic))
+    if config.dead_letters.topic is not None:
+        named.append(("dead_letters.topic", config.dead_letters.topic))
+    for (first, topic), (second, other) in combinations(named, 2):
+        if topic == other:
+            yield f"{second}: '{other}' is {first} too; the worker would read what it writes, or mix two kinds"
+
+
+def _value_fields(config: Config) -> Iterator[str]:
+    if config.input.format != "float32":
+        if config.model.task == "score" and config.input.features is None:
+            yield "input.features: is required for task score (the fields in order, or the one field with the vector)"
+        return
+    if config.model.task == "generate":
+        yield "input.format: float32 holds no text; task generate needs json or msgpack"
+    wanted = {
+        "input.stream": config.input.stream if config.input.stream != "key" else None,
+        "input.time": config.input.time if config.input.time != "timestamp" else None,
+        "input.features": config.input.features if isinstance(config.input.features, str) else None,
+        **{f"sequence.{key}": getattr(config.sequence, key) for key in ("id", "start", "end")},
+    }
+    for key, field in wanted.items():
+        if field is not None:
+            yield f"{key}: there is no field '{field}' in a value of input.format float32"
+
+
+def _emit(config: Config) -> Iterator[str]:
+    emit, task = config.output.emit, config.model.task
+    if emit == "every_item" and task == "score":
+        yield "output.emit: every_item is for tasks that generate (for task score use every_event)"
+    if emit == "change" and task != "score":
+        yield f"output.emit: change compares probabilities; task {task} has none (use every_event)"
+    if emit == "sequence_end" and config.sequence.end is None and config.sequence.length is None:
+        yield "output.emit: sequence_end needs sequence.end or sequence.length, or the end is never known"
+
+
+def _sequence(config: Config) -> Iterator[str]:
+    sequence, idle = config.sequence, config.state.idle
+    if sequence.start is not None and sequence.start == sequence.end:
+        yield f"sequence.end: '{sequence.end}' is sequence.start too; one field can't mark both"
+    if sequence.gap is not None and idle is not None and sequence.gap > idle:
+        yield f"sequence.gap: {sequence.gap} never comes, state.idle forgets the stream after {idle}"
+    if config.model.task == "seq2seq" and sequence.end is None and sequence.length is None:
+        yield "sequence.end: task seq2seq needs sequence.end or sequence.length to know when a source ends"
+
+
+def _task_keys(config: Config) -> Iterator[str]:
+    model = config.model
+    for key, tasks in TASKS_OF_KEYS.items():
+        field = Model.model_fields[key]
+        default = field.get_default(call_default_factory=True, validated_data={"task": model.task})
+        if model.task not in tasks and getattr(model, key) != default:
+            yield f"model.{key}: is for task {' or '.join(tasks)}, but model.task is {model.task}"
+    if model.task == "generate" and model.vocabulary is None:
+        yield "model.vocabulary: is required for task generate"
+    if isinstance(model.path, EncoderDecoder) and model.task != "seq2seq":
+        yield f"model.path: encoder and decoder are for task seq2seq, but model.task is {model.task}"
+
+
+def _login(config: Config) -> Iterator[str]:
+    security = config.kafka.security
+    for key in ("mechanism", "username", "password"):
+        given = getattr(security, key) is not None
+        if security.protocol.startswith("SASL") and not given:
+            yield f"kafka.security.{key}: is required with protocol {security.protocol}"
+        if given and not security.protocol.startswith("SASL"):
+            yield f"kafka.security.{key}: is not used with protocol {security.protocol} (SASL_SSL or SASL_PLAINTEXT)"
+
+
+def _encryption(config: Config) -> Iterator[str]:
+    security = config.kafka.security
+    for key in ("ca_file", "cert_file", "key_file"):
+        if getattr(security, key) is not None and not security.protocol.endswith("SSL"):
+            yield f"kafka.security.{key}: is not used with protocol {security.protocol} (SSL or SASL_SSL)"
+    if security.key_file is not None and security.cert_file is None:
+        yield "kafka.security.key_file: needs cert_file too"

@@ -1,0 +1,58 @@
+"""The section ``kafka`` of the configuration: the cluster, the group, and how to log in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from worker.config_values import Section, Text
+from worker.config_yaml import FromEnvironment, scalar
+
+
+class Security(Section):
+    """How the client reaches the brokers."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """How to log in, for SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    username: SecretStr | None = None
+    """User name, for SASL."""
+    username_file: Path | None = None
+    """File that holds the user name, such as a mounted secret."""
+    password: SecretStr | None = None
+    """Password, for SASL: from the environment, ${NAME}, or use password_file."""
+    password_file: Path | None = None
+    """File that holds the password, such as a mounted secret."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that sign the brokers' certificates; null: those of the system."""
+    cert_file: Path | None = None
+    """PEM file of this client's certificate, where the brokers ask for one."""
+    key_file: Path | None = None
+    """PEM file of the key that belongs to cert_file."""
+
+
+class Kafka(Section):
+    """The cluster and the consumer group."""
+
+    bootstrap_servers: Text = "localhost:9092"
+    """Brokers to ask first, host:port, several with commas between them."""
+    client: Literal["kafka-python", "confluent"] = "kafka-python"
+    """kafka-python, or confluent (faster; needs the extra rnn-stream-worker[confluent])."""
+    group_id: Text = "rnn-stream-worker"
+    """Consumer group: workers of one group share the partitions among themselves."""
+    instance_id: Text | None = None
+    """Name of this member for static membership, e.g. ${HOSTNAME}: a quick restart then moves no partition."""
+    security: Security = Security()
+    """How the client reaches the brokers."""
+    consumer: dict[str, Any] = Field(default={}, repr=False)
+    """More options for the client's consumer, as they are; those that the worker must control are refused."""
+    producer: dict[str, Any] = Field(default={}, repr=False)
+    """More options for the client's producer, as they are; those that the worker must control are refused."""
+
+    @field_validator("consumer", "producer")
+    @classmethod
+    def _typed_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return {k: scalar(v) if isinstance(v, FromEnvironment) else v for k, v in options.items()}

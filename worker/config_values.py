@@ -1,0 +1,146 @@
+"""The kinds of values a configuration holds: durations, topic names, text that came from the environment.
+
+Rule of this file: each value refuses what it can't be, in one sentence that says what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+from worker.config_yaml import FromEnvironment, scalar
+
+UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Duration:
+    """A length of time in whole milliseconds, written ``250ms``, ``30s``, ``10m``, ``24h`` or ``7d``."""
+
+    ms: int
+
+    @property
+    def seconds(self) -> float:
+        return self.ms / 1000
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Raises ValueError for anything but whole numbers of one unit."""
+        found = DURATION.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise ValueError(f"{text!r} is not a duration (write 250ms, 30s, 10m or 24h)")
+        number, unit = int(found[1]), found[2]
+        return cls(number * (24 * UNITS_MS["h"] if unit == "d" else UNITS_MS[unit]))
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, size_ms in UNITS_MS.items() if self.ms % size_ms == 0) if self.ms else "ms"
+        return f"{self.ms // UNITS_MS[unit]}{unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def validate(value: object) -> Duration:
+            return value if isinstance(value, Duration) else cls.parse(value)
+
+        return core_schema.no_info_plain_validator_function(
+            validate, serialization=core_schema.to_string_ser_schema(when_used="always")
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: Any) -> JsonSchemaValue:
+        return {"type": "string", "pattern": rf"^({DURATION.pattern}|.*\$\{{.*)$"}
+
+
+def _above_zero(value: Duration) -> Duration:
+    if value.ms == 0:
+        raise ValueError("should be longer than 0")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("should not be empty")
+    return value
+
+
+def _topic(value: str) -> str:
+    if not TOPIC.fullmatch(value):
+        raise ValueError(f"{value!r} is not a topic name (letters, digits, '.', '_' and '-', at most 249)")
+    return value
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ValueError("should be 64 hexadecimal digits")
+    return value.lower()
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("should not be empty")
+    twice = sorted({value for value in values if values.count(value) > 1}) if len(set(values)) < len(values) else []
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return values
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
+Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
+Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
+Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
+Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
+Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break
+Vocabulary: TypeAlias = Items | Path
+Item: TypeAlias = str | Annotated[int, Strict(), Field(ge=0)]
+WholeNumber: TypeAlias = Annotated[int, Strict()]
+Count: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
+Port: TypeAlias = Annotated[int, Strict(), Field(ge=0, le=65535)]
+Amount: TypeAlias = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Share: TypeAlias = Annotated[float, Strict(), Field(gt=0, le=1)]
+PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_above_zero)]
+
+
+def members(annotation: Any) -> set[Any]:
+    """The plain types that a field accepts: ``Count | None`` → {int, NoneType}, a Literal → {str}."""
+    if hasattr(annotation, "__metadata__"):
+        return members(get_args(annotation)[0])
+    arguments = get_args(annotation)
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return {str}
+    origin = get_origin(annotation)
+    if origin in (tuple, list, dict):
+        return {origin}
+    return set().union(*map(members, arguments)) if arguments else {annotation}
+
+
+def _typed(value: Any, annotation: Any) -> Any:
+    """A value as its field wants it: text of the environment becomes a number, an empty section its defaults."""
+    kinds = members(annotation)
+    if value is None and type(None) not in kinds and any(issubclass(kind, (dict, Section)) for kind in kinds):
+        return {}
+    if not isinstance(value, FromEnvironment):
+        return value
+    if not value and type(None) in kinds:
+        return None
+    return scalar(value) if kinds <= {int, float, bool, type(None)} else str(value)
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: frozen, unknown keys refused, each key's docstring is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_fields_want(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        fields = cls.model_fields
+        return {k: _typed(v, fields[k].annotation) if k in fields else v for k, v in data.items()}
