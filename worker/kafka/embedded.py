@@ -7,7 +7,6 @@ log line or from time gone by.
 from __future__ import annotations
 
 import contextlib
-import random
 import re
 import secrets
 import signal
@@ -20,19 +19,17 @@ from types import TracebackType
 
 from worker.errors import WorkerError
 from worker.kafka.broker_configuration import LOG4J, PROPERTIES, cluster_id, new_cluster_id, server_properties
+from worker.kafka.local_ports import HOST, free_port, is_free
 from worker.kafka.runtime import java_command
 from worker.kafka.supervisor import Supervised
 
-HOST = "127.0.0.1"
-# Below the ports that systems give to outgoing connections: a client that tries again and again while its broker is
-# down could otherwise be given the broker's own port, and the broker could not come back.
-PORTS = range(20_000, 30_000)
 PORT_ATTEMPTS = 10
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 READY_POLL_S = 0.02
 CONNECT_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_MS = 10_000
+DETAIL_CHARACTERS = 300
 
 
 class _PortTakenError(Exception):
@@ -93,6 +90,8 @@ class EmbeddedKafka:
         command = java_command(self._heap_mb)
         try:
             if self._supervised is None:
+                if not self.temporary:
+                    self.data.mkdir(parents=True, exist_ok=True)
                 self._supervised = Supervised(self.data, remove=self.temporary)
             self._launch_on_a_port(self._supervised, command)
         except OSError as error:
@@ -134,15 +133,18 @@ class EmbeddedKafka:
         """SIGCONT."""
         self._owned().signal(signal.SIGCONT)
 
-    def create_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None:
+    def create_topic(self, name: str, partitions: int = 1, *, exist_ok: bool = False) -> None:
         """Create a topic and wait until it can be used. Raises WorkerError when Kafka refuses it."""
         from kafka.admin import KafkaAdminClient
-        from kafka.errors import KafkaError
+        from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+        wanted = {name: {"num_partitions": partitions, "replication_factor": 1}}
         try:
             with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
-                wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
-                admin.create_topics({name: wanted}, wait_for_metadata=True)
+                admin.create_topics(wanted, wait_for_metadata=True)
+        except TopicAlreadyExistsError as error:
+            if not exist_ok:
+                raise WorkerError(f"topic '{name}' exists already") from error
         except KafkaError as error:
             raise WorkerError(f"topic '{name}' was not created: {error}") from error
 
@@ -161,7 +163,7 @@ class EmbeddedKafka:
     def _launch_on_a_port(self, supervised: Supervised, command: list[str]) -> None:
         for _ in range(PORT_ATTEMPTS):
             port = self.port or free_port()
-            if self.port and not _is_free(port):
+            if self.port and not is_free(port):
                 raise WorkerError(f"port {port} of {HOST} is taken: name another one, or stop what listens there")
             try:
                 self._launch(supervised, command, port, free_port(other_than=port))
@@ -193,9 +195,7 @@ class EmbeddedKafka:
             if supervised.exit_code() is not None:
                 raise self._failure("ended while starting")
             if time.monotonic() > deadline:
-                raise WorkerError(
-                    f"the Kafka broker did not answer within {START_TIMEOUT_S:.0f} s; its log is {self.log}"
-                )
+                raise self._failure(f"did not answer within {START_TIMEOUT_S:.0f} s")
             time.sleep(READY_POLL_S)
 
     def _failure(self, what: str) -> Exception:
@@ -204,35 +204,14 @@ class EmbeddedKafka:
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
-        text = "\n".join(lines)
-        if "Address already in use" in text:
+        if any("Address already in use" in line for line in lines):
             return _PortTakenError()
-        if "Failed to acquire lock" in text:
+        if any("Failed to acquire lock" in line for line in lines):
             return WorkerError(f"{self.data} is in use by another Kafka broker: stop it, or name another folder")
         errors = [line for line in lines if re.search(r"ERROR|FATAL|Exception|Error:", line)]
-        detail = (errors or lines or ["it said nothing"])[0][:300]
+        detail = (errors or lines[-1:] or ["it logged nothing"])[0][:DETAIL_CHARACTERS]
         kept = "" if self.temporary else f"; its log is {self.log}"
         return WorkerError(f"the Kafka broker {what}: {detail}{kept}")
-
-
-def free_port(other_than: int | None = None) -> int:
-    """A port of 127.0.0.1 on which nobody listens now. Raises WorkerError when none is found."""
-    for port in random.SystemRandom().sample(PORTS, 200):
-        if port != other_than and _is_free(port):
-            return port
-    raise WorkerError(f"no free port of {HOST} between {PORTS.start} and {PORTS.stop}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as Java does: connections that wait are no hindrance
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _connects(port: int) -> bool:
