@@ -1,0 +1,94 @@
+"""The packed step: a row's result is its own, bit for bit, whatever else is in the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from models import F, door, sequential
+
+from worker import StreamingModel
+from worker.model.backend import keras
+
+L = keras.layers
+MODELS = {
+    "door": door,
+    "gru 64": lambda: sequential(L.GRU(64), L.Dense(4, activation="softmax"), features=5),
+    "one unit": lambda: sequential(L.SimpleRNN(1), features=1),
+    "lstm 17": lambda: sequential(L.LSTM(17, return_sequences=True), L.Dense(3), features=7),
+}
+
+
+def rows(model: StreamingModel, count: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(count, model.features)).astype(model.dtype)
+    return x, np.tanh(rng.normal(size=(count, model.state_width))).astype(model.dtype)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_row_does_not_depend_on_its_batch_nor_its_place(name: str) -> None:
+    model = StreamingModel(MODELS[name]())
+    x, packed = rows(model, 4096)
+    y, after = model.step_packed(x, packed)
+    for count in [*range(1, 70), 100, 255, 256, 257, 1000, 4095]:
+        given, state = model.step_packed(x[:count], packed[:count])
+        np.testing.assert_array_equal(given, y[:count])
+        np.testing.assert_array_equal(state, after[:count])
+    for count in (3, 31, 300):
+        place = np.random.default_rng(count).permutation(4096)[:count]
+        given, state = model.step_packed(x[place], packed[place])
+        np.testing.assert_array_equal(given, y[place])
+        np.testing.assert_array_equal(state, after[place])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_scan_gives_the_bits_of_its_steps(name: str) -> None:
+    model = StreamingModel(MODELS[name]())
+    _, packed = rows(model, 5)
+    xs = np.random.default_rng(1).normal(size=(6, 5, model.features)).astype(model.dtype)
+    ys, after = model.scan_packed(xs, packed)
+    for x, y in zip(xs, ys, strict=True):
+        given, packed = model.step_packed(x, packed)
+        np.testing.assert_array_equal(given, y)
+    np.testing.assert_array_equal(packed, after)
+
+
+def test_slices_say_where_each_state_is() -> None:
+    model = StreamingModel(door())
+    assert [(part.start, part.stop, shape) for part, shape in model.slices.values()] == [
+        (0, 32, (32,)),
+        (32, 64, (32,)),
+        (64, 80, (16,)),
+        (80, 96, (16,)),
+    ]
+    x, packed = rows(model, 4)
+    y, after = model.step_packed(x, packed)
+    listed, states = model.step(x, model.unpack(packed))
+    np.testing.assert_array_equal(y, listed)
+    np.testing.assert_array_equal(model.pack(states, 4), after)
+    assert (model.initial_row.shape, model.initial_row.dtype) == ((96,), np.float32)
+
+
+def test_float64_models_keep_their_precision() -> None:
+    model = StreamingModel(sequential(L.LSTM(5, dtype="float64"), L.Dense(2, dtype="float64")))
+    assert model.dtype is np.float64
+    x, packed = rows(model, 2)
+    y, after = model.step_packed(x, packed)
+    assert (y.dtype, after.dtype) == (np.float64, np.float64)
+    assert not np.array_equal(after, after.astype(np.float32))
+
+
+def test_warm_up_builds_every_graph() -> None:
+    model = StreamingModel(door())
+    model.warm_up(64)
+    step, scan = model._packed._step, model._packed._scan
+    assert step.experimental_get_tracing_count() == 1
+    assert scan.experimental_get_tracing_count() == 1
+    for count in (1, 7, 64, 300):
+        x, packed = rows(model, count)
+        model.step_packed(x, packed)
+        model.scan_packed(np.stack([x, x]), packed)
+    assert step.experimental_get_tracing_count() == 1
+    assert scan.experimental_get_tracing_count() == 1
+    assert F == model.features
