@@ -208,4 +208,15 @@ class Meter:
 
 def median_of(counts: Counter[int]) -> float | None:
     """Median of the values that ``counts`` counts; None when it counts nothing."""
-    return float(median(counts.elements())) if counts else None
+    whole = counts.total()
+    if not whole:
+        return None
+    passed, low = 0, None
+    for value in sorted(counts):
+        passed += counts[value]
+        if low is None and 2 * passed >= whole:
+            low = value
+        if 2 * passed > whole:
+            assert low is not None
+            return (low + value) / 2
+    raise AssertionError("counts are not negative")
