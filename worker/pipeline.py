@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages, dead_letters
 from worker.engine import Engine
-from worker.records import Partition, RecordBatch, Refusal
+from worker.records import Partition, PartitionState, RecordBatch, Refusal
+from worker.streams import Slices
 
 
 @dataclass(slots=True)
@@ -26,10 +27,11 @@ class Outcome:
 class Pipeline:
     """One turn of the worker without its edges."""
 
-    def __init__(self, decoder: Decoder, engine: Engine, encoder: Encoder) -> None:
+    def __init__(self, decoder: Decoder, engine: Engine, encoder: Encoder, slices: Slices) -> None:
         self.decoder = decoder
         self.engine = engine
         self.encoder = encoder
+        self.slices = slices
 
     def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
         """``batches`` are (records, replay); of one partition they come in offset order."""
@@ -50,6 +52,14 @@ class Pipeline:
             )
         return outcomes
 
-    def open(self, partition: Partition) -> None:
-        """Begin a partition at zero."""
-        self.engine.table.open(partition)
+    def open(self, partition: Partition, state: PartitionState | None = None) -> int:
+        """Begin a partition at zero or with its restored streams; how many of those did not fit."""
+        table = self.engine.table
+        if state is None:
+            table.open(partition)
+            return 0
+        return table.load(state, self.slices)
+
+    def snapshot(self, partition: Partition, next_offset: int) -> PartitionState:
+        """A copy of a partition's streams, which have seen all records below ``next_offset``."""
+        return self.engine.table.snapshot(partition, next_offset, self.slices)

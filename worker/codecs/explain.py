@@ -8,6 +8,7 @@ from typing import Any
 from worker.codecs.fields import KEY, TIMESTAMP, InputFields
 
 _MISSING = object()
+FORM_NAMES = {"json": "JSON", "msgpack": "MessagePack"}
 
 
 def explain(fields: InputFields, value: bytes, parse: Callable[[bytes], Any], form: str) -> tuple[str, str]:
@@ -20,7 +21,7 @@ def explain(fields: InputFields, value: bytes, parse: Callable[[bytes], Any], fo
     try:
         parsed = parse(value)
     except Exception as error:  # noqa: BLE001 - whatever the parser objects to is the answer
-        return f"not_{form}", f"the value is not {form}: {error}"
+        return f"not_{form}", f"the value is not {FORM_NAMES[form]}: {error}"
     if not isinstance(parsed, dict):
         return "not_an_object", f"the value is {_kind(parsed)}, not an object with fields"
     return _features(fields, parsed) or _others(fields, parsed) or ("bad_value", "the value can't be used")

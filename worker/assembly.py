@@ -1,0 +1,104 @@
+"""From a configuration to the parts of a worker. What the model says about the input is checked here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import SecretStr
+
+from worker.boundaries import BoundaryRules
+from worker.codecs.commands import StateLayout
+from worker.codecs.decoding import open_decoder
+from worker.codecs.encoding import Encoder
+from worker.codecs.fields import KEY, InputFields
+from worker.config import Config
+from worker.config_kafka import Security
+from worker.emission import EmitRule
+from worker.engine import Engine
+from worker.errors import ConfigError
+from worker.kafka.clients import ClientSettings, refused_options
+from worker.model.streaming import StreamingModel
+from worker.pipeline import Pipeline
+from worker.streams import StreamTable
+
+MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
+
+
+def load_model(config: Config) -> StreamingModel:
+    """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
+    model = StreamingModel.load(config.model.path, config.model.sha256)
+    features = config.input.features
+    if isinstance(features, tuple) and len(features) != model.features:
+        raise ConfigError(
+            f"input.features: names {len(features)} fields, but {config.model.path} takes {model.features} numbers"
+        )
+    labels = config.model.labels
+    if labels is not None and len(labels) != model.units:
+        raise ConfigError(f"model.labels: {len(labels)} names for the {model.units} outputs of {config.model.path}")
+    return model
+
+
+def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
+    """Decoder, engine and encoder for this configuration and model."""
+    sequence, state = config.sequence, config.state
+    fields = InputFields(
+        width=model.features,
+        features=config.input.features or (),
+        stream=config.input.stream,
+        time=config.input.time,
+        id=sequence.id,
+        start=sequence.start,
+        end=sequence.end,
+    )
+    idle_ms = state.idle.ms if state.idle else None
+    rules = BoundaryRules(
+        by_id=sequence.id is not None,
+        length=sequence.length,
+        gap_ms=sequence.gap.ms if sequence.gap else None,
+        idle_ms=idle_ms,
+    )
+    change = config.output.emit == "change"
+    table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)
+    assert config.output.emit != "every_item", "refused by the configuration for task score"
+    return Pipeline(
+        decoder=open_decoder(config.input.format, fields, StateLayout(model.slices, model.initial_row)),
+        engine=Engine(model, table, rules, EmitRule(config.output.emit, config.output.emit_delta)),
+        encoder=Encoder(
+            config.output.format,
+            (model.sha256 or "")[:MODEL_ID_DIGITS],
+            config.model.labels,
+            stream_is_key=config.input.stream == KEY,
+        ),
+        slices=model.slices,
+    )
+
+
+def client_settings(config: Config) -> ClientSettings:
+    """How to reach Kafka. Raises ConfigError for client options that the worker must control itself."""
+    kafka = config.kafka
+    problems = [
+        f"kafka.{section}.{name}: the worker sets this itself; remove it"
+        for section in ("consumer", "producer")
+        for name in refused_options(kafka.client, section, getattr(kafka, section))
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return ClientSettings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client=kafka.client,
+        group_id=kafka.group_id,
+        instance_id=kafka.instance_id,
+        security=_plain(kafka.security),
+        consumer=kafka.consumer,
+        producer=kafka.producer,
+    )
+
+
+def _plain(security: Security) -> dict[str, Any]:
+    """The given keys of ``kafka.security``, secrets in the clear: only the client sees the result."""
+    values = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in security
+        if value is not None and name not in ("username_file", "password_file")
+    }
+    return {name: str(value) for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""The commands. Importing one must be cheap: what it needs is imported when it runs."""

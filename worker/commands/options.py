@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from worker.config import Config
+
+config_option = click.option(
+    "-c", "--config", "config_file", required=True, metavar="FILE", type=click.Path(path_type=Path),
+    help="The configuration (YAML).",
+)  # fmt: skip
+
+
+def read_config(file: Path) -> Config:
+    """The configuration; environment variables are filled in. Raises ConfigError."""
+    from worker.config import load_config
+
+    return load_config(file, os.environ)

@@ -1,0 +1,198 @@
+"""The worker's loop: poll, decode, process, send, advance, and the commit law.
+
+The commit law:
+ 1. All outputs and dead letters up to the positions are acknowledged.
+ 2. The positions are committed. Let C1 be the committed offset.
+ 3. A checkpoint taken at C0 gets its name only once C1 ≥ C0.
+Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 without emitting.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.checkpoints.writer import CheckpointWriter
+from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.kafka.contracts import Sink, Source
+from worker.partitions import Partitions
+from worker.pipeline import Outcome, Pipeline
+from worker.records import Assigned, Change, Lost, Partition, Revoked, StartOffsets
+from worker.recovery import Recovery
+from worker.reporter import Reporter
+
+log = logging.getLogger("worker.loop")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLimits:
+    """Every wait and size of the loop."""
+
+    poll_records: int = 4096
+    poll_wait_s: float = 0.1  # how long an idle turn waits for a record; signals are seen in between
+    batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
+    commit_interval_s: float = 1.0
+    checkpoint_interval_s: float = 30.0
+    flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
+    kafka_call_s: float = 60.0  # commits and look-ups
+    commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
+    close_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where to read and write; ``dead_letters`` None: refused records are only counted and logged."""
+
+    inputs: tuple[str, ...]
+    output: str
+    dead_letters: str | None
+
+
+class Worker:
+    """One member of the group. Time is an argument of every method that depends on it, in monotonic seconds."""
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        pipeline: Pipeline,
+        recovery: Recovery,
+        writer: CheckpointWriter,
+        reporter: Reporter,
+        topics: Topics,
+        limits: LoopLimits,
+    ) -> None:
+        self.source, self.sink, self.pipeline = source, sink, pipeline
+        self.recovery, self.writer, self.reporter = recovery, writer, reporter
+        self.topics, self.limits = topics, limits
+        self.partitions = Partitions()
+        self._commit_at = 0.0
+        self._checkpoint_at = 0.0
+        self._refused_since: float | None = None
+
+    def start(self, now: float) -> None:
+        """Join the group."""
+        self._commit_at = now + self.limits.commit_interval_s
+        self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self.source.subscribe(self.topics.inputs, self.react)
+
+    def turn(self, now: float) -> int:
+        """The way of an event, for all that one poll brings; how many records it brought."""
+        batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
+        work = [part for batch in batches for part in self.partitions.parts(batch)]
+        outcomes = self.pipeline.turn(work)
+        for outcome in outcomes:
+            self._send(outcome)
+        for batch in batches:
+            self.partitions.advance(batch.partition, batch.next_offset)
+        self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
+        if now >= self._commit_at:
+            self.commit(now)
+        if now >= self._checkpoint_at:
+            self.checkpoint(now)
+        self.reporter.checkpoints(self.writer.poll_results())
+        return sum(map(len, batches))
+
+    def commit(self, now: float) -> bool:
+        """Steps 1 and 2 of the commit law, for all partitions; whether everything read is committed."""
+        self._commit_at = now + self.limits.commit_interval_s
+        offsets = self.partitions.uncommitted()
+        if not offsets:
+            return True
+        self.sink.flush(self.limits.flush_s)  # 1
+        try:
+            self.source.commit(offsets, self.limits.kafka_call_s)  # 2
+        except (CommitRefusedError, KafkaUnavailableError) as error:
+            # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
+            self.reporter.commit_failed(now, error)
+            self._give_up_if_refused(now, error)
+            return False
+        self._refused_since = None
+        self.partitions.committed(offsets)
+        self.reporter.committed(offsets)
+        return True
+
+    def checkpoint(self, now: float) -> None:
+        """Step 3 of the commit law, for all partitions that have moved since their last checkpoint."""
+        self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        if self.commit(now):
+            self._snapshot(self.partitions.unsaved())
+
+    def close(self, now: float) -> None:
+        """Leave in order: outputs acknowledged, offsets committed, checkpoints written, group left."""
+        try:
+            self.checkpoint(now)
+        finally:
+            self.writer.close(self.limits.close_s)
+            self.reporter.checkpoints(self.writer.poll_results())
+            self.source.close(self.limits.close_s)
+            self.sink.close(self.limits.close_s)
+
+    def react(self, change: Change) -> StartOffsets:
+        """A change of ownership, during ``poll`` or ``close``."""
+        self.reporter.rebalanced(change)
+        if isinstance(change, Assigned):
+            return self._take_over(change.partitions)
+        if isinstance(change, Revoked):
+            self._hand_over(change.partitions)
+        else:
+            assert isinstance(change, Lost), change
+        for partition in change.partitions:
+            # What is left of a lost partition belongs to nobody: no commit, no checkpoint.
+            self.partitions.close(partition)
+            self.pipeline.engine.table.drop(partition)
+        return {}
+
+    def _take_over(self, partitions: tuple[Partition, ...]) -> StartOffsets:
+        committed = self.source.committed(partitions, self.limits.kafka_call_s)
+        ranges = self.source.log_range(partitions, self.limits.kafka_call_s)
+        starts = {}
+        for partition in partitions:
+            topic_id = self.source.topic_id(partition.topic)
+            start = self.recovery.start(partition, topic_id, committed[partition], ranges[partition])
+            left_out = self.pipeline.open(partition, start.state)
+            self.partitions.open(partition, topic_id, start.offset, start.live_from)
+            self.reporter.restored(partition, start, left_out)
+            starts[partition] = start.offset
+        return starts
+
+    def _hand_over(self, partitions: tuple[Partition, ...]) -> None:
+        """Commit and save what goes to another member; if the group does not wait, it repeats our last outputs."""
+        now = self.reporter.now()
+        if self.commit(now):
+            self._snapshot([partition for partition in self.partitions.unsaved() if partition in partitions])
+
+    def _snapshot(self, partitions: list[Partition]) -> None:
+        for partition in partitions:
+            position = self.partitions.position(partition)
+            state = self.pipeline.snapshot(partition, position)
+            self.writer.submit(state, self.recovery.identity(self.partitions.topic_id(partition)))
+            self.partitions.saved(partition, position)
+
+    def _send(self, outcome: Outcome) -> None:
+        if len(outcome.outputs):
+            self.sink.send(self.topics.output, outcome.outputs.keys, outcome.outputs.values)
+        if len(outcome.dead) and self.topics.dead_letters is not None:
+            dead = outcome.dead
+            self.sink.send(self.topics.dead_letters, dead.keys, dead.values, dead.headers)
+
+    def _give_up_if_refused(self, now: float, error: Exception) -> None:
+        if not isinstance(error, CommitRefusedError):
+            return
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > self.limits.commit_refused_s:
+            raise WorkerError(
+                f"the group has refused this member's commits for {self.limits.commit_refused_s:.0f} s ({error}); "
+                "is another process running with the same kafka.instance_id?"
+            )
+
+
+def run(worker: Worker, clock: Callable[[], float], stopping: Callable[[], bool]) -> None:
+    """Turn until told to stop, then leave in order. An error leaves without a commit: a restart is always right."""
+    worker.start(clock())
+    while not stopping():
+        worker.turn(clock())
+    log.info("stopping: outputs, offsets and checkpoints are brought to an end")
+    worker.close(clock())

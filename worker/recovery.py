@@ -1,0 +1,107 @@
+"""Where a partition goes on after a restart: the committed offset, the newest usable checkpoint below it, and policy.
+
+Let C1 be the committed offset and C0 the position of a checkpoint. The states at C0 and the records C0..C1 give the
+states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint
+from worker.checkpoints.store import CheckpointStore
+from worker.errors import CheckpointUnusableError, ModelChangedError, WorkerError
+from worker.records import Partition, PartitionState, StateSpec
+
+log = logging.getLogger("worker.recovery")
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPolicy:
+    """What to do without a usable checkpoint, and with one of another model."""
+
+    recover: Literal["rebuild", "reset", "fail"] = "rebuild"
+    on_model_change: Literal["fail", "reset", "keep"] = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Read from ``offset``; below ``live_from`` replay without emitting. ``state`` None: all streams at zero."""
+
+    offset: int
+    live_from: int
+    state: PartitionState | None
+    source: str  # where the states came from, for the log
+
+
+class Recovery:
+    """Finds the start of a partition."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        identity: CheckpointIdentity,
+        specs: Sequence[StateSpec],
+        policy: RecoveryPolicy,
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._specs = specs
+        self._policy = policy
+
+    def start(self, partition: Partition, topic_id: str, committed: int | None, log_range: tuple[int, int]) -> Start:
+        """Raises WorkerError where the policy says ``fail``."""
+        begin, end = log_range
+        if committed is not None and committed > end:
+            # The log is shorter than what was read: another topic of the same name, or records lost by the cluster.
+            log.warning(
+                "%s: committed offset %d lies beyond the log's end %d; going on at its end", partition, committed, end
+            )
+        live_from = begin if committed is None else min(max(committed, begin), end)
+        state = self._newest(partition, topic_id, committed, begin)
+        if state is not None:
+            live = max(live_from, state.next_offset) if committed is None else live_from
+            return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
+        if committed is None or live_from == begin:
+            return Start(live_from, live_from, None, "the beginning of the log")
+        return self._without_checkpoint(partition, begin, live_from)
+
+    def _newest(self, partition: Partition, topic_id: str, committed: int | None, begin: int) -> PartitionState | None:
+        for path in self._store.candidates(partition, committed):
+            try:
+                state = self._read(path, topic_id)
+            except ModelChangedError as error:
+                if self._policy.on_model_change == "fail":
+                    raise WorkerError(
+                        f"{error}; set state.on_model_change to reset (start at zero) or keep (same shapes), "
+                        "or state.directory to another folder"
+                    ) from None
+                log.warning("%s; all streams of %s start at zero (state.on_model_change: reset)", error, partition)
+                return None
+            except CheckpointUnusableError as error:
+                log.warning("checkpoint skipped: %s", error)
+                continue
+            if state.next_offset < begin:
+                log.warning("checkpoint skipped: %s is older than the log, which begins at %d", path, begin)
+                return None
+            return state
+        return None
+
+    def _read(self, path: Path, topic_id: str) -> PartitionState:
+        keep = self._policy.on_model_change == "keep"
+        return read_checkpoint(path, self._identity.of_topic(topic_id, any_model=keep), self._specs)
+
+    def _without_checkpoint(self, partition: Partition, begin: int, live_from: int) -> Start:
+        policy = self._policy.recover
+        if policy == "fail":
+            raise WorkerError(
+                f"{partition}: no usable checkpoint for committed offset {live_from}; set state.recover to rebuild "
+                "(replay the log) or reset (start at zero)"
+            )
+        if policy == "reset":
+            return Start(live_from, live_from, None, "zero (state.recover: reset)")
+        return Start(begin, live_from, None, f"the log from {begin} (state.recover: rebuild)")

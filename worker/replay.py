@@ -1,0 +1,198 @@
+"""Records from a file instead of Kafka, through the same pipeline: same input, same bytes out.
+
+A line in: ``{"topic"?, "partition"?, "offset"?, "timestamp"?, "key", "value", "headers"?}``; raw bytes as ``key_base64``
+and ``value_base64``. A line out: ``{"topic", "key", "value", "headers"}``, outputs and dead letters in input order.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import msgspec
+
+from worker.codecs.encoding import Messages
+from worker.errors import WorkerError
+from worker.pipeline import Outcome, Pipeline
+from worker.records import Headers, Partition, RecordBatch
+
+NO_TIMESTAMP = -1
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """One record of the input file."""
+
+    topic: str | None = None
+    partition: int = 0
+    offset: int | None = None
+    timestamp: int = NO_TIMESTAMP
+    key: str | None = None
+    key_base64: str | None = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    value_base64: str | None = None
+    headers: dict[str, str | None] = {}
+
+
+@dataclass(slots=True)
+class Record:
+    """One record as Kafka would have delivered it."""
+
+    partition: Partition
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+
+
+def replay(pipeline: Pipeline, records: Iterable[Record], turn_records: int, write: Writer) -> tuple[int, int, int]:
+    """Feed records in turns of ``turn_records``; (records, outputs, refused)."""
+    known: set[Partition] = set()
+    counts = [0, 0, 0]
+    for batches in _turns(records, turn_records):
+        for batch in batches:
+            if batch.partition not in known:
+                known.add(batch.partition)
+                pipeline.open(batch.partition)
+        for outcome in pipeline.turn([(batch, False) for batch in batches]):
+            write.outcome(outcome)
+            counts[0] += len(outcome.batch)
+            counts[1] += len(outcome.outputs)
+            counts[2] += len(outcome.refusals)
+    return counts[0], counts[1], counts[2]
+
+
+def read_records(lines: BinaryIO, name: str, default_topic: str, form: str) -> Iterator[Record]:
+    """The records of a JSON-lines file. Raises WorkerError naming the line that can't be read."""
+    positions: dict[Partition, int] = {}
+    decoder = msgspec.json.Decoder(Line)
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        place = f"{name}: line {number}"
+        line = _parse(decoder, text, place)
+        partition = Partition(line.topic or default_topic, line.partition)
+        position = positions.get(partition, 0)
+        offset = position if line.offset is None else line.offset
+        if offset < position:
+            raise WorkerError(f"{place}: offset {offset} of {partition} comes after {position - 1}; sort the lines")
+        positions[partition] = offset + 1
+        headers = [(header, None if text is None else text.encode()) for header, text in line.headers.items()]
+        yield Record(partition, offset, line.timestamp, _key(line, place), _value(line, form, place), headers or None)
+
+
+class Writer:
+    """Writes what came of each record as JSON lines, in input order."""
+
+    def __init__(self, file: BinaryIO, output_topic: str, dead_topic: str | None, form: str) -> None:
+        self._file = file
+        self._output_topic = output_topic
+        self._dead_topic = dead_topic
+        self._form = form
+
+    def outcome(self, outcome: Outcome) -> None:
+        """The messages of one batch, outputs and dead letters merged by record."""
+        lines = list(self._lines(self._output_topic, outcome.outputs, self._form))
+        if self._dead_topic is not None:
+            lines += self._lines(self._dead_topic, outcome.dead, "json")
+        lines.sort(key=lambda line: line[0])
+        self._file.writelines(text for _, text in lines)
+
+    def _lines(self, topic: str, messages: Messages, form: str) -> Iterator[tuple[int, bytes]]:
+        headers = messages.headers or [()] * len(messages)
+        rows = zip(messages.records.tolist(), messages.keys, messages.values, headers, strict=True)
+        for record, key, value, pairs in rows:
+            line = {
+                "topic": topic,
+                **_as_text("key", key),
+                **_as_json("value", value, form),
+                "headers": {name: None if text is None else text.decode(errors="replace") for name, text in pairs},
+            }
+            yield record, msgspec.json.encode(line) + b"\n"
+
+
+def _turns(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
+    """Turns of at most ``size`` records, as runs of one partition each, in file order."""
+    batches: list[RecordBatch] = []
+    count = 0
+    for record in records:
+        if not batches or batches[-1].partition != record.partition:
+            batches.append(RecordBatch(record.partition, record.offset))
+        batch = batches[-1]
+        batch.offsets.append(record.offset)
+        batch.timestamps.append(record.timestamp)
+        batch.keys.append(record.key)
+        batch.values.append(record.value)
+        batch.headers.append(record.headers)
+        batch.next_offset = record.offset + 1
+        count += 1
+        if count == size:
+            yield batches
+            batches, count = [], 0
+    if batches:
+        yield batches
+
+
+def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line:
+    try:
+        return decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        reason = error
+    try:
+        # Python writes NaN and Infinity, which are not JSON: a record with such a value is a record all the same.
+        parsed = json.loads(text)
+        value = msgspec.Raw(json.dumps(parsed.pop("value", None)).encode())
+        line = msgspec.convert(parsed, Line)
+        line.value = value
+    except (ValueError, AttributeError, msgspec.MsgspecError):
+        raise WorkerError(f"{place}: {reason}") from None
+    return line
+
+
+def _key(line: Line, place: str) -> bytes | None:
+    if line.key_base64 is not None:
+        return _bytes(line.key_base64, f"{place}: key_base64")
+    return None if line.key is None else line.key.encode()
+
+
+def _value(line: Line, form: str, place: str) -> bytes | None:
+    if line.value_base64 is not None:
+        return _bytes(line.value_base64, f"{place}: value_base64")
+    text = bytes(line.value)
+    if text == b"null":
+        return None
+    if form == "json":
+        return text
+    if form == "msgpack":
+        return msgspec.msgpack.encode(json.loads(text))
+    raise WorkerError(f"{place}: input.format {form} takes raw bytes: give them as value_base64")
+
+
+def _bytes(text: str, place: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise WorkerError(f"{place}: {error}") from None
+
+
+def _as_text(name: str, raw: bytes | None) -> dict[str, Any]:
+    try:
+        return {name: None if raw is None else raw.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(raw or b"").decode()}
+
+
+def _as_json(name: str, raw: bytes | None, form: str) -> dict[str, Any]:
+    if raw is None:
+        return {name: None}
+    try:
+        if form == "msgpack":
+            return {name: msgspec.msgpack.decode(raw)}
+        msgspec.json.decode(raw)  # only to know that it is JSON: the text goes out as it came in
+        return {name: msgspec.Raw(raw)}
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {f"{name}_base64": base64.b64encode(raw).decode()}
