@@ -57,3 +57,11 @@ class OffsetOutOfRangeError(Exception):
     def __init__(self, partition: object, detail: str) -> None:
         super().__init__(f"{partition}: {detail}")
         self.partition = partition
+
+
+class ModelChangedError(CheckpointUnusableError):
+    """The checkpoint is sound but of other weights. ``model_sha256`` says of which: ``on_model_change`` decides."""
+
+    def __init__(self, message: str, model_sha256: str) -> None:
+        super().__init__(message)
+        self.model_sha256 = model_sha256

@@ -1,0 +1,129 @@
+"""Checkpoints in a folder: DIRECTORY/TOPIC/PARTITION/OFFSET.h5, complete from the moment they have their name.
+
+A file's name says whose it is and how far it has come; the order of generations is the order of offsets, never of
+clocks. Nobody needs a lock: any file at the same position holds the same states.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from worker.checkpoints.hdf5 import CheckpointIdentity, read_header, write_checkpoint
+from worker.errors import CheckpointUnusableError, WorkerError
+from worker.records import Partition, PartitionState
+
+STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead
+TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
+NAME = re.compile(r"([0-9]{20})\.h5")
+TEMPORARY = ".tmp"
+
+
+class CheckpointStore:
+    """The checkpoints below one folder, of its own or shared with other workers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path_for(self, partition: Partition, offset: int) -> Path:
+        """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
+        assert 0 <= offset < 10**20, offset
+        return self._folder(partition) / f"{offset:020d}.h5"
+
+    def candidates(self, partition: Partition, at_most: int | None) -> list[Path]:
+        """Files at or below this offset (None: all), newest first. They may turn out to be unusable.
+
+        Raises WorkerError when the folder can't be listed: not knowing is not the same as having none.
+        """
+        try:
+            found = [name for entry in self._folder(partition).iterdir() if (name := NAME.fullmatch(entry.name))]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._refused("can't list", error) from error
+        offsets = sorted((int(name[1]) for name in found if at_most is None or int(name[1]) <= at_most), reverse=True)
+        return [self.path_for(partition, offset) for offset in offsets]
+
+    def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Path:
+        """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
+
+        One that is there already at this position, of the same topic and model, is left as it is.
+        """
+        path = self.path_for(state.partition, state.next_offset)
+        if self._is_there(path, identity):
+            return path
+        _make_folder(path.parent)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
+        try:
+            write_checkpoint(temporary, state, identity, created=created)
+            os.replace(temporary, path)  # noqa: PTH105 (the one call that must be seen here)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+        return path
+
+    def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
+        """Deletes all but the ``keep`` newest generations at or below ``newest``, and temporary files of the dead.
+
+        Later files stay: after offsets were set back, or the topic was made anew, they are not generations of this one.
+        ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
+        """
+        assert keep >= 1, keep
+        for path in self.candidates(partition, newest)[keep:]:
+            path.unlink(missing_ok=True)
+        for path in self._folder(partition).glob(f".*{TEMPORARY}"):
+            with suppress(FileNotFoundError):
+                if now_s - path.stat().st_mtime > STALE_TEMPORARY_S:
+                    path.unlink()
+
+    def check_writable(self) -> None:
+        """Raises WorkerError when checkpoints can't be written here."""
+        probe = self.directory / f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except OSError as error:
+            raise self._refused("can't write to", error) from error
+
+    def _folder(self, partition: Partition) -> Path:
+        if not TOPIC.fullmatch(partition.topic):
+            raise WorkerError(f"'{partition.topic}' is not a topic name")
+        assert partition.number >= 0, partition
+        return self.directory / partition.topic / str(partition.number)
+
+    def _is_there(self, path: Path, identity: CheckpointIdentity) -> bool:
+        try:
+            found = read_header(path).identity
+        except CheckpointUnusableError:
+            return False
+        return (found.model_sha256, found.topic_id) == (identity.model_sha256, identity.topic_id)
+
+    def _refused(self, what: str, error: OSError) -> WorkerError:
+        return WorkerError(
+            f"state.directory: {what} '{self.directory}': {error.strerror}; checkpoints need a folder that the worker "
+            "may read and write"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes it, and each parent that is missing, so that a crash of the machine does not lose the entry."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
