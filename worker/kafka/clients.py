@@ -78,6 +78,14 @@ def partition_count(settings: ClientSettings, topic: str, timeout_s: float = TOP
     return count_partitions(settings, topic, timeout_s)
 
 
+def instance_id_taken(settings: ClientSettings) -> WorkerError:
+    """Another process has joined with our instance id: coming back would only fence that one in turn."""
+    return WorkerError(
+        f"kafka.instance_id '{settings.instance_id}' is in use by another process of group '{settings.group_id}'; "
+        "give every process its own"
+    )
+
+
 def _require_confluent() -> None:
     try:
         import confluent_kafka  # noqa: F401

@@ -5,6 +5,7 @@ Rule of this file: pure functions, no client is imported, so the configuration c
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -78,3 +79,9 @@ def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, A
     unknown = set(security) - set(names)
     assert not unknown, f"unknown security keys: {sorted(unknown)}"
     return {names[key]: value for key, value in security.items() if value is not None}
+
+
+def spell_topic_id(digits: bytes) -> str:
+    """A topic id, 16 bytes, in the spelling of Kafka's own tools: 22 characters of URL-safe base64."""
+    assert len(digits) == 16
+    return base64.urlsafe_b64encode(digits).rstrip(b"=").decode("ascii")

@@ -1,0 +1,264 @@
+"""The Source contract on confluent-kafka: offsets and ownership decided by the loop.
+
+Rule of this file: librdkafka calls back on the polling thread and waits for the callback, so ``react`` is called right
+there: a revoked partition has no new owner before it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.kafka.clients import ClientSettings, instance_id_taken
+from worker.kafka.confluent_admin import find_topic_id
+from worker.kafka.confluent_errors import client_options, translate, translated
+from worker.kafka.contracts import React
+from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revoked
+
+log = logging.getLogger("worker.kafka")
+
+CONNECT_TIMEOUT_S = 30.0
+
+
+class ConfluentSource:
+    """A member of a consumer group.
+
+    Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
+    """
+
+    def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        own: dict[str, Any] = {
+            "group.id": settings.group_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky",
+            # Tells the position at the end of the log, beyond markers and gaps, which no record does.
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "error_cb": self._on_error,
+        }
+        if settings.instance_id is not None:
+            own["group.instance.id"] = settings.instance_id
+        self._settings = settings
+        self._react: React | None = None
+        self._positions: dict[Partition, int] = {}
+        self._unanswered: list[Partition] = []  # assigned, but react raised
+        self._doubtful = False  # what the client will deliver next may not be what the loop waits for
+        self._fatal: KafkaError | None = None
+        self._closed = False
+        with translated(f"kafka at {settings.bootstrap_servers}"):
+            self._consumer: Any = Consumer(client_options(settings, "consumer", own), logger=log)
+            self._consumer.list_topics(timeout=connect_timeout_s)
+
+    def subscribe(self, topics: Sequence[str], react: React) -> None:
+        """See Source."""
+        assert self._react is None, "subscribe once"
+        self._react = react
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """See Source."""
+        assert self._react is not None, "subscribe first"
+        assert not self._closed, "closed"
+        deadline = time.monotonic() + timeout_s
+        if self._doubtful:
+            self._realign()
+        try:
+            while True:
+                batches = self._batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)))
+                if batches or time.monotonic() >= deadline:
+                    return batches
+        except BaseException:
+            # Messages that the client had handed out are gone with the exception: read them again.
+            self._doubtful = True
+            raise
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
+        named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
+        if not named:
+            return
+        # On this very thread: from another one it would hang for good while react handles Revoked. It has no time-out
+        # of its own; the requests have one (socket.timeout.ms), and nothing is asked while the coordinator is away.
+        with translated("commit"):
+            for answer in self._consumer.commit(offsets=named, asynchronous=False):
+                if answer.error is not None:
+                    raise KafkaException(answer.error)
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """See Source. Waits for open transactions that commit offsets of these partitions."""
+        names = [TopicPartition(place.topic, place.number) for place in partitions]
+        found: dict[Partition, int | None] = {}
+        with translated("committed offsets"):
+            for answer in self._consumer.committed(names, timeout=timeout_s):
+                if answer.error is not None:
+                    raise KafkaException(answer.error)
+                found[_place(answer)] = answer.offset if answer.offset >= 0 else None
+        return found
+
+    def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """See Source."""
+        deadline = time.monotonic() + timeout_s
+        found = {}
+        for place in partitions:
+            with translated(f"ends of {place}", place):
+                left_s = max(deadline - time.monotonic(), 0.001)
+                name = TopicPartition(place.topic, place.number)
+                found[place] = self._consumer.get_watermark_offsets(name, timeout=left_s, cached=False)
+        return found
+
+    def topic_id(self, topic: str) -> str:
+        """See Source. Raises WorkerError when the topic does not exist."""
+        return find_topic_id(self._settings, topic)
+
+    def close(self, timeout_s: float) -> None:
+        """See Source."""
+        if self._closed:
+            return
+        owned = tuple(sorted(self._positions))
+        self._positions.clear()
+        try:
+            if self._react is not None and owned:
+                self._react(Revoked(owned))
+        finally:
+            self._closed = True
+            closing = threading.Thread(target=self._consumer.close, daemon=True)
+            closing.start()
+            closing.join(timeout_s)
+
+    def _on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
+        if self._closed:
+            return
+        places = tuple(sorted(_place(name) for name in names))
+        if not places:
+            consumer.incremental_assign([])
+            return
+        try:
+            self._start(places)
+        except BaseException:
+            # librdkafka would assign them itself, at the committed offsets: hold them until react answers.
+            consumer.incremental_assign(names)
+            consumer.pause(names)
+            self._unanswered += places
+            raise
+
+    def _fetch(self, max_records: int, timeout_s: float) -> list[Any]:
+        with translated("poll"):
+            # consume(n, timeout) waits until it has n messages; poll waits for one.
+            first = self._consumer.poll(timeout_s)
+            messages = [] if first is None else [first]
+            if messages and max_records > 1:
+                messages += self._consumer.consume(max_records - 1, 0)
+        if self._fatal is not None:
+            if self._fatal.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
+                raise instance_id_taken(self._settings)
+            raise translate(self._fatal, "poll") or KafkaException(self._fatal)
+        return messages
+
+    def _realign(self) -> None:
+        """After an exception: every partition goes on from the position that the loop knows."""
+        with translated("assignment"):
+            held = [name for name in self._consumer.assignment() if _place(name) not in self._unanswered]
+            self._consumer.incremental_unassign(held)
+            self._consumer.incremental_assign(
+                [TopicPartition(place.topic, place.number, at) for place, at in self._positions.items()]
+            )
+            if self._unanswered:
+                places = tuple(self._unanswered)
+                assert self._react is not None
+                starts = self._react(Assigned(places))
+                names = [TopicPartition(place.topic, place.number, starts[place]) for place in places]
+                self._consumer.incremental_unassign(names)
+                self._consumer.incremental_assign(names)
+                self._positions.update({place: starts[place] for place in places})
+                self._unanswered.clear()
+        self._doubtful = False
+
+    def _start(self, places: tuple[Partition, ...]) -> None:
+        assert self._react is not None
+        starts = self._react(Assigned(places))
+        self._consumer.incremental_assign(
+            [TopicPartition(place.topic, place.number, starts[place]) for place in places]
+        )
+        self._positions.update({place: starts[place] for place in places})
+
+    def _on_revoke(self, consumer: Any, names: list[TopicPartition]) -> None:
+        self._give_up(consumer, names, Revoked)
+
+    def _on_lost(self, consumer: Any, names: list[TopicPartition]) -> None:
+        self._give_up(consumer, names, Lost)
+
+    def _give_up(self, consumer: Any, names: list[TopicPartition], kind: Any) -> None:
+        places = tuple(sorted(_place(name) for name in names if _place(name) in self._positions))
+        self._unanswered = [place for place in self._unanswered if place not in {_place(name) for name in names}]
+        try:
+            if places and self._react is not None:
+                change: Change = kind(places)
+                for place in places:
+                    del self._positions[place]
+                self._react(change)
+        finally:
+            consumer.incremental_unassign(names)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
+
+    def _batches(self, messages: Sequence[Any]) -> list[RecordBatch]:
+        """Sort messages into columns; an end-of-partition event says the position beyond markers and gaps."""
+        groups: dict[tuple[str, int], list[Any]] = {}
+        ends: dict[Partition, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                groups.setdefault((message.topic(), message.partition()), []).append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[Partition(message.topic(), message.partition())] = message.offset()
+            else:
+                self._raise(error, message)
+        batches = []
+        for name, group in groups.items():
+            place = Partition(*name)
+            position = self._positions.get(place)
+            if position is None:  # revoked while its last messages were on their way
+                continue
+            next_offset = max(group[-1].offset() + 1, ends.pop(place, 0))
+            batches.append(_columns(place, next_offset, group))
+        for place, end in ends.items():
+            if end > self._positions.get(place, end):
+                batches.append(RecordBatch(place, end))
+        self._positions.update({batch.partition: batch.next_offset for batch in batches})
+        return batches
+
+    def _raise(self, error: KafkaError, message: Any) -> None:
+        place = None if message.topic() is None else Partition(message.topic(), message.partition())
+        if place is not None and place not in self._positions:
+            return
+        ours = translate(error, "poll", place)
+        raise ours or KafkaException(error)
+
+
+def _place(name: TopicPartition) -> Partition:
+    return Partition(name.topic, name.partition)
+
+
+def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
+    return RecordBatch(
+        place,
+        next_offset,
+        [message.offset() for message in messages],
+        [message.timestamp()[1] if message.timestamp()[0] else -1 for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [message.headers() or None for message in messages],
+    )

@@ -1,0 +1,32 @@
+"""Questions about topics, by confluent-kafka's admin client."""
+
+from __future__ import annotations
+
+import logging
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from worker.errors import WorkerError
+from worker.kafka.clients import ClientSettings
+from worker.kafka.confluent_errors import client_options, translate
+from worker.kafka.options import spell_topic_id
+
+log = logging.getLogger("worker.kafka")
+
+TOPIC_TIMEOUT_S = 30.0
+
+
+def find_topic_id(settings: ClientSettings, topic: str) -> str:
+    """The topic's id, spelt as Kafka's own tools do. Raises WorkerError when there is no such topic."""
+    admin = AdminClient(client_options(settings, None, {}), logger=log)
+    try:
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_TIMEOUT_S)[topic].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise WorkerError(f"topic '{topic}' does not exist") from error
+        raise translate(error.args[0], f"description of topic '{topic}'") or error from error
+    found = described.topic_id
+    halves = (found.get_most_significant_bits(), found.get_least_significant_bits())
+    digits = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
+    return spell_topic_id(digits)

@@ -1,0 +1,112 @@
+"""Client options and errors of confluent-kafka, translated both ways.
+
+Every exception of the client becomes one of ``worker.errors``; what is not known here is a bug and passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from worker.errors import (
+    CommitRefusedError,
+    ConfigError,
+    KafkaUnavailableError,
+    OffsetOutOfRangeError,
+    WorkerError,
+)
+from worker.kafka.clients import ClientSettings
+from worker.kafka.options import Section, security_options
+from worker.records import Partition
+
+_REFUSED_COMMIT = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._FENCED,
+}
+_LOG_MOVED = {
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._NO_OFFSET,
+    KafkaError._LOG_TRUNCATION,
+}
+_NOT_ALLOWED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+}
+_TRY_AGAIN = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._WAIT_COORD,
+    KafkaError._WAIT_CACHE,
+    KafkaError._IN_PROGRESS,
+    KafkaError._UNKNOWN_BROKER,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+}
+
+
+def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a client: ours, the users' of this section, and security. None = an admin client."""
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": settings.client_id,
+        **own,
+        **(getattr(settings, section) if section else {}),
+        **security_options("confluent", settings.security),
+    }
+
+
+@contextmanager
+def translated(what: str, place: Partition | None = None) -> Iterator[None]:
+    """Raise the client's exceptions as ours; ``what`` says in a few words what was tried."""
+    try:
+        yield
+    except KafkaException as error:
+        raise translate(error.args[0], what, place) or error from error
+
+
+def translate(error: KafkaError, what: str, place: Partition | None = None) -> Exception | None:
+    """Our error for an error of the client, None when it is a bug. ``place`` is the partition it is about."""
+    code = error.code()
+    said = f"{what}: {error.name()}: {error.str()}"
+    if code in _REFUSED_COMMIT:
+        return CommitRefusedError(said)
+    if code in _LOG_MOVED:
+        return OffsetOutOfRangeError(place, said)
+    if code in _NOT_ALLOWED:
+        return WorkerError(f"{said}; check kafka.security and the rights of this user")
+    if code == KafkaError._INVALID_ARG:
+        return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
+    if code in (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION):
+        return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
+    # A rebalance under way ends by itself: the commit is right again once poll has joined.
+    if code in _TRY_AGAIN or error.retriable():
+        return KafkaUnavailableError(said)
+    return None

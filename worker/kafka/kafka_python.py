@@ -1,0 +1,153 @@
+"""The Source contract on kafka-python: raw bytes in columns, offsets and ownership decided by the loop.
+
+Rule of this file: the client's thread only notes a change of ownership; ``react`` runs on the loop's thread, between
+two polls of the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kafka import errors
+
+from worker.errors import KafkaUnavailableError
+from worker.kafka.clients import ClientSettings, instance_id_taken
+from worker.kafka.contracts import React
+from worker.kafka.kafka_python_admin import find_topic_id
+from worker.kafka.kafka_python_connection import Connection
+from worker.kafka.kafka_python_errors import translate
+from worker.kafka.kafka_python_ownership import OwnershipChangedError
+from worker.kafka.watchdog import StallWatch
+from worker.records import Assigned, Lost, Partition, RecordBatch
+
+log = logging.getLogger("worker.kafka")
+
+REPLACED_CLOSE_TIMEOUT_S = 10.0
+TOPIC_TIMEOUT_S = 30.0
+
+
+class KafkaPythonSource:
+    """A member of a consumer group. ``rebuilds`` counts how often a stuck client was replaced.
+
+    Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
+    """
+
+    def __init__(self, settings: ClientSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.rebuilds = 0
+        self._settings = settings
+        self._monotonic = monotonic
+        self._topics: list[str] = []
+        self._react: React | None = None
+        self._watch = StallWatch(monotonic())
+        self._closed = False
+        self._connection: Connection | None = Connection(settings)
+
+    def subscribe(self, topics: Sequence[str], react: React) -> None:
+        """See Source."""
+        assert self._react is None, "subscribe once"
+        self._topics, self._react = list(topics), react
+        self._connected().consumer.subscribe(self._topics, listener=self._connected().ownership)
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """See Source. A client that is stuck is replaced here: Lost for all partitions, then assigned anew."""
+        assert self._react is not None, "subscribe first"
+        assert not self._closed, "closed"
+        connection = self._connection or self._reconnect()
+        self._settle(connection, self._react)
+        try:
+            batches = connection.fetch(max_records, timeout_s)
+        except errors.KafkaError as error:
+            if not isinstance(error.__cause__, OwnershipChangedError):
+                fenced = isinstance(error, errors.FencedInstanceIdError)
+                raise (instance_id_taken(self._settings) if fenced else translate(error, "poll")) from error
+            self._settle(connection, self._react)
+            return []
+        if batches:
+            self._watch.progressed(self._monotonic())
+        elif connection.positions and self._watch.is_due(self._monotonic()):
+            stuck = connection.looks_stuck()
+            if self._watch.looked(self._monotonic(), stuck):
+                self._replace(connection, self._react)
+        return batches
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
+        self._connected().commit(offsets, timeout_s)
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """See Source. Waits for open transactions that commit offsets of these partitions."""
+        return self._connected().committed(partitions, timeout_s)
+
+    def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """See Source. The end is where committed data ends: an open transaction lies beyond it."""
+        return self._connected().log_range(partitions, timeout_s)
+
+    def topic_id(self, topic: str) -> str:
+        """See Source. Raises WorkerError when the topic does not exist."""
+        return find_topic_id(self._settings, topic, TOPIC_TIMEOUT_S)
+
+    def close(self, timeout_s: float) -> None:
+        """See Source."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._connection is None:
+            return
+        try:
+            if self._react is not None:
+                self._hand_back(self._connection, self._react)
+        finally:
+            self._connection.close(timeout_s)
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise KafkaUnavailableError("kafka: not connected")
+        return self._connection
+
+    def _settle(self, connection: Connection, react: React) -> None:
+        """Tell the loop what the client's thread has noted, oldest first; start what was assigned."""
+        changes = connection.ownership.changes
+        while changes:
+            change = changes[0]
+            if isinstance(change, Assigned):
+                # Stays noted when react raises, so that it is asked again: without offsets nothing can start.
+                starts = react(change)
+                connection.start({place: starts[place] for place in change.partitions})
+                changes.popleft()
+            else:
+                changes.popleft()
+                connection.forget(change.partitions)
+                react(change)
+            self._watch.progressed(self._monotonic())
+
+    def _hand_back(self, connection: Connection, react: React) -> None:
+        """Before the client leaves the group: give the loop its last chance to commit what it owns."""
+        while connection.ownership.changes:
+            change = connection.ownership.changes.popleft()
+            if not isinstance(change, Assigned):
+                connection.forget(change.partitions)
+                react(change)
+        owned = tuple(connection.positions)
+        connection.forget(owned)
+        if owned:
+            react(connection.ownership.farewell(owned))
+
+    def _replace(self, connection: Connection, react: React) -> None:
+        if self._settings.instance_id is not None and connection.is_fenced():
+            raise instance_id_taken(self._settings)
+        log.warning("kafka: the client is stuck and will be replaced")
+        self.rebuilds += 1
+        self._connection = None
+        connection.close(REPLACED_CLOSE_TIMEOUT_S)
+        react(Lost(tuple(connection.positions)))
+        self._reconnect()
+
+    def _reconnect(self) -> Connection:
+        self._watch = StallWatch(self._monotonic())
+        connection = Connection(self._settings)
+        connection.consumer.subscribe(self._topics, listener=connection.ownership)
+        self._connection = connection
+        return connection

@@ -1,0 +1,74 @@
+"""Questions to the cluster and creation of topics, by kafka-python's admin client, whatever reads and writes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kafka import KafkaAdminClient, errors
+
+from worker.errors import KafkaUnavailableError, WorkerError
+from worker.kafka.clients import ClientSettings
+from worker.kafka.kafka_python_errors import client_options, open_client, translated
+from worker.kafka.options import spell_topic_id
+
+POLL_INTERVAL_S = 0.1
+
+
+def create_missing_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s: float) -> None:
+    """See clients.ensure_topics."""
+    deadline = time.monotonic() + timeout_s
+    with _admin(settings, timeout_s) as admin:
+        missing = {name: count for name, count in topics.items() if _partitions(admin, name) is None}
+        for name, count in missing.items():
+            with translated(f"creation of topic '{name}'"), suppress(errors.TopicAlreadyExistsError):
+                admin.create_topics({name: {"num_partitions": count}}, timeout_ms=round(timeout_s * 1000))
+        for name, count in missing.items():
+            while (_partitions(admin, name) or 0) < count:
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailableError(f"topic '{name}' is not ready after {timeout_s:g} s")
+                time.sleep(POLL_INTERVAL_S)
+
+
+def count_partitions(settings: ClientSettings, topic: str, timeout_s: float) -> int | None:
+    """See clients.partition_count."""
+    with _admin(settings, timeout_s) as admin:
+        return _partitions(admin, topic)
+
+
+def find_topic_id(settings: ClientSettings, topic: str, timeout_s: float) -> str:
+    """The topic's id, spelt as Kafka's own tools do. Raises WorkerError when there is no such topic."""
+    with _admin(settings, timeout_s) as admin:
+        described = _describe(admin, topic)
+    if described is None:
+        raise WorkerError(f"topic '{topic}' does not exist")
+    return spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes)
+
+
+@contextmanager
+def _admin(settings: ClientSettings, timeout_s: float) -> Iterator[Any]:
+    options = client_options(settings, None, {"bootstrap_timeout_ms": timeout_s * 1000})
+    admin = open_client(KafkaAdminClient, options)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def _partitions(admin: Any, topic: str) -> int | None:
+    described = _describe(admin, topic)
+    return None if described is None else len(described["partitions"])
+
+
+def _describe(admin: Any, topic: str) -> dict[str, Any] | None:
+    with translated(f"description of topic '{topic}'"):
+        for described in admin.describe_topics([topic]):
+            error = errors.for_code(described["error_code"])
+            if error is errors.NoError:
+                return dict(described)
+            if error is not errors.UnknownTopicOrPartitionError:
+                raise error(topic)
+    return None

@@ -1,0 +1,182 @@
+"""One KafkaConsumer and what is asked of it, in the words of the contracts: partitions in, columns out, our errors.
+
+It lives as long as its client is healthy; ``KafkaPythonSource`` replaces it as a whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import crc32c  # noqa: F401  without it the client checks sums in pure Python, 13 MB/s, and says nothing
+from kafka import KafkaConsumer, TopicPartition, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import OffsetAndMetadata
+
+from worker.errors import KafkaUnavailableError
+from worker.kafka.clients import ClientSettings
+from worker.kafka.kafka_python_errors import client_options, open_client, translated
+from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
+from worker.records import Partition, RecordBatch
+
+log = logging.getLogger("worker.kafka")
+
+QUESTION_TIMEOUT_S = 5.0  # for what the watchdog asks
+JOIN_WAIT_S = 0.1  # poll does not return when a join without changes is complete
+
+
+class Connection:
+    """A consumer that has its own I/O thread. ``consumer`` is the client, ``ownership`` what it said about partitions.
+
+    Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        own = {
+            "group_id": settings.group_id,
+            "group_instance_id": settings.instance_id,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "isolation_level": "read_committed",
+            "partition_assignment_strategy": [CooperativeStickyAssignor],
+            "allow_auto_create_topics": False,
+        }
+        self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own))
+        self.ownership = Ownership(self.consumer)
+        self.positions: dict[Partition, int] = {}
+        self._places: dict[TopicPartition, Partition] = {}
+
+    def start(self, starts: Mapping[Partition, int]) -> None:
+        """Let partitions that were held since their assignment deliver from these offsets on."""
+        for place, offset in starts.items():
+            name = _named(place)
+            self.consumer.seek(name, offset)
+            self.consumer.resume(name)
+            self._places[name] = place
+            self.positions[place] = offset
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """These partitions are no longer ours."""
+        for place in partitions:
+            self.positions.pop(place, None)
+            self._places.pop(_named(place), None)
+
+    def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """One poll of the client. Raises the client's own errors."""
+        fetched = self.consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
+        batches = []
+        for name, place in self._places.items():
+            # Not the last record's offset + 1: markers and gaps move the position too, also without any record.
+            # No waiting (0 ms): the position is known, but asking may also start a check of the leader's epoch.
+            position = self.consumer.position(name, timeout_ms=0)
+            records = fetched.get(name)
+            if records:
+                batches.append(_columns(place, position, records))
+            elif position != self.positions[place]:
+                batches.append(RecordBatch(place, position))
+            self.positions[place] = position
+        return batches
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Source. While a join is under way the client can't commit, and only a poll completes the join."""
+        named = {_named(place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline - time.monotonic(), 0.0)
+            try:
+                with translated("commit"):
+                    self.consumer.commit(named, timeout_ms=left_s * 1000)
+                return
+            except KafkaUnavailableError as error:
+                joining = isinstance(error.__cause__, errors.RebalanceInProgressError)
+                if not joining or not left_s or self.ownership.changes:
+                    raise
+            self._complete_join(left_s)
+
+    def _complete_join(self, timeout_s: float) -> None:
+        """Poll without taking records: they stay in the client's buffer while their partitions are paused."""
+        held = [name for name in self._places if name in self.consumer.assignment()]
+        self.consumer.pause(*held)
+        try:
+            with translated("rebalance"):
+                self.consumer.poll(timeout_ms=min(timeout_s, JOIN_WAIT_S) * 1000)
+        except OwnershipChangedError:
+            return
+        finally:
+            kept = self.consumer.assignment()
+            self.consumer.resume(*(name for name in held if name in kept))
+
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        """See Source."""
+        deadline = time.monotonic() + timeout_s
+        found: dict[Partition, int | None] = {}
+        for place in partitions:
+            with translated(f"committed offset of {place}"):
+                left_ms = max(deadline - time.monotonic(), 0.0) * 1000
+                found[place] = self.consumer.committed(_named(place), timeout_ms=left_ms)
+        return found
+
+    def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """See Source."""
+        names = {place: _named(place) for place in partitions}
+        deadline = time.monotonic() + timeout_s
+        with translated("ends of the log"):
+            starts = self.consumer.beginning_offsets(list(names.values()), timeout_ms=timeout_s * 1000)
+            left_ms = max(deadline - time.monotonic(), 0.0) * 1000
+            ends = self.consumer.end_offsets(list(names.values()), timeout_ms=left_ms)
+        return {place: (starts[name], ends[name]) for place, name in names.items()}
+
+    def looks_stuck(self) -> bool:
+        """One look of the watchdog: data beyond a position that does not move, or a session without heartbeats."""
+        if self.ownership.heartbeat_age_s() > self.consumer.config["session_timeout_ms"] / 1000:
+            return True
+        try:
+            ends = self.log_range(self.positions, QUESTION_TIMEOUT_S)
+        except KafkaUnavailableError:
+            # Either the cluster is away, then a new client changes nothing, or only this client is cut off.
+            return True
+        return any(ends[place][1] > position for place, position in self.positions.items())
+
+    def is_fenced(self) -> bool:
+        """Whether another process took our instance id: the client does not say so, its heartbeats just end.
+
+        Asked by committing what is committed already, which changes nothing if we still are the member.
+        """
+        with suppress(KafkaUnavailableError, errors.KafkaError):
+            found = self.committed(self.positions, QUESTION_TIMEOUT_S)
+            same = {_named(place): OffsetAndMetadata(at, "", -1) for place, at in found.items() if at is not None}
+            try:
+                self.consumer.commit(same, timeout_ms=QUESTION_TIMEOUT_S * 1000)
+            except errors.FencedInstanceIdError:
+                return True
+        return False
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
+        self.ownership.ignore_changes()
+        options = {"autocommit": False, "timeout_ms": timeout_s * 1000}
+        closing = threading.Thread(target=self.consumer.close, kwargs=options, daemon=True)
+        closing.start()
+        closing.join(timeout_s)
+        if closing.is_alive():
+            log.warning("kafka: the client did not close within %.0f s", timeout_s)
+
+
+def _named(place: Partition) -> TopicPartition:
+    return TopicPartition(place.topic, place.number)
+
+
+def _columns(place: Partition, position: int, records: Sequence[Any]) -> RecordBatch:
+    return RecordBatch(
+        place,
+        position,
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [record.headers or None for record in records],
+    )

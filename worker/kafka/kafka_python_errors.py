@@ -1,0 +1,114 @@
+"""Client options and errors of kafka-python, translated both ways.
+
+Every exception of the client becomes one of ``worker.errors``; what is not known here is a bug and passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from kafka import errors
+from kafka.net.compat import KafkaNetClient
+
+from worker.errors import (
+    CommitRefusedError,
+    ConfigError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    OffsetOutOfRangeError,
+    WorkerError,
+)
+from worker.kafka.clients import ClientSettings
+from worker.kafka.kafka_python_ownership import OwnershipChangedError
+from worker.kafka.options import Section, security_options
+
+Opened = TypeVar("Opened")
+
+_REFUSED_COMMIT = (
+    errors.CommitFailedError,
+    errors.IllegalGenerationError,
+    errors.UnknownMemberIdError,
+    errors.FencedInstanceIdError,
+)
+_LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
+_NOT_ALLOWED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
+_DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
+
+
+def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a client: ours, the users' of this section, and security. None = an admin client."""
+    return {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": settings.client_id,
+        **own,
+        **(getattr(settings, section) if section else {}),
+        **security_options("kafka-python", settings.security),
+    }
+
+
+def open_client(kind: Callable[..., Opened], options: Mapping[str, Any]) -> Opened:
+    """Build a consumer, producer or admin client.
+
+    When the bootstrap fails the constructor raises and leaves its I/O thread running, out of reach; so the network
+    client is made by a factory that remembers it.
+    """
+    made: list[Any] = []
+
+    def remember(**config: Any) -> Any:
+        made.append(KafkaNetClient(**config))
+        return made[-1]
+
+    try:
+        with translated(f"kafka at {','.join(options['bootstrap_servers'])}"):
+            return kind(**options, kafka_client=remember)
+    except BaseException:
+        for client in made:
+            with suppress(Exception):
+                client.close()
+        raise
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise the client's exceptions as ours; ``what`` says in a few words what was tried."""
+    try:
+        yield
+    except errors.KafkaError as error:
+        if isinstance(error.__cause__, OwnershipChangedError):
+            raise error.__cause__ from None
+        raise translate(error, what) from error
+
+
+def translate(error: errors.KafkaError, what: str) -> Exception:
+    """Our error for an error of the client; the error itself when it is a bug."""
+    said = f"{what}: {type(error).__name__}: {error}"
+    if isinstance(error, _REFUSED_COMMIT):
+        return CommitRefusedError(said)
+    if isinstance(error, _LOG_MOVED):
+        return OffsetOutOfRangeError(_partition_of(error), said)
+    if isinstance(error, _NOT_ALLOWED):
+        return WorkerError(f"{said}; check kafka.security and the rights of this user")
+    if isinstance(error, _DAMAGED):
+        return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
+    if isinstance(error, errors.KafkaConfigurationError):
+        return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
+    # A rebalance under way ends by itself: the commit is right again once poll has joined.
+    if error.retriable or isinstance(error, (errors.RebalanceInProgressError, errors.BrokerNotAvailableError)):
+        return KafkaUnavailableError(said)
+    known: Exception = error
+    return known
+
+
+def delivery_failed(error: BaseException) -> DeliveryFailedError:
+    """The error of a message that was refused for good."""
+    return DeliveryFailedError(f"a message was not delivered: {type(error).__name__}: {error}")
+
+
+def _partition_of(error: errors.KafkaError) -> object:
+    places = error.args[0] if error.args else None
+    if isinstance(places, Mapping) and places:
+        place = next(iter(places))
+        return f"{place.topic}/{place.partition}"
+    return str(places)

@@ -1,0 +1,82 @@
+"""Changes of ownership as kafka-python reports them, noted for the loop's thread.
+
+What really happens in kafka-python 3.0.12, cooperative: the callbacks run on the client's I/O thread, inside ``poll``,
+after the new assignment has replaced the old one and under the new generation. When something was revoked the client
+then wants to rejoin, and the same ``poll`` call would do so at its next round: the next owner could start before the
+loop has committed. An exception raised by a callback ends that ``poll`` call, with assignment, generation and wish to
+rejoin in place. So the callbacks note the change and raise; ``react`` runs between two polls, when the member is stable
+and may commit, and the rejoin that frees the revoked partitions comes with the next ``poll``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.structs import MemberState
+
+from worker.records import Assigned, Change, Lost, Partition, Revoked
+
+
+class OwnershipChangedError(Exception):
+    """Not an error: it ends the client's poll so that the loop's thread can react."""
+
+
+class _Unalarmed(logging.Filter):
+    """Keeps the client from reporting each change of ownership as a failed listener, with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], OwnershipChangedError))
+
+
+logging.getLogger("kafka.coordinator.consumer").addFilter(_Unalarmed())
+
+
+class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """``changes``: noted and not yet told to the loop, oldest first."""
+
+    def __init__(self, consumer: Any) -> None:
+        self.changes: deque[Change] = deque()
+        self._consumer = consumer
+        self._leaving = False
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """On the client's thread: hold the new partitions until the loop has said where to start."""
+        for name in assigned:
+            # Any position will do: without one the client would ask for the committed offset, and raise if none is.
+            self._consumer.seek(name, 0)
+            self._consumer.pause(name)
+        self._note(Assigned, assigned)
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """On the client's thread."""
+        self._note(Revoked, revoked)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        """On the client's thread. Not the same as revoked: another member may already own these partitions."""
+        self._note(Lost, lost)
+
+    def farewell(self, owned: tuple[Partition, ...]) -> Change:
+        """What becomes of ``owned`` when the member leaves now."""
+        member = self._consumer.group_metadata().generation_id > 0
+        return Revoked(owned) if member else Lost(owned)
+
+    def ignore_changes(self) -> None:
+        """Note nothing from here on: the member leaves."""
+        self._leaving = True
+
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the last heartbeat; 0 while the client joins, when none are due."""
+        if self._consumer.group_metadata().state is not MemberState.STABLE:
+            return 0.0
+        metrics = self._consumer.metrics()["consumer-coordinator-metrics"]
+        return max(float(metrics["last-heartbeat-seconds-ago"]), 0.0)
+
+    def _note(self, kind: Callable[[tuple[Partition, ...]], Change], names: Iterable[TopicPartition]) -> None:
+        places = tuple(sorted(Partition(name.topic, name.partition) for name in names))
+        if places and not self._leaving:
+            self.changes.append(kind(places))
+            raise OwnershipChangedError
