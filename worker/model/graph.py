@@ -110,6 +110,10 @@ def copy_weights(source: Layer, target: Layer) -> None:
     """Copy weights once both layers are built. Operations that are no layers have none."""
     if isinstance(source, keras.Layer):
         target.set_weights(source.get_weights())
+        for part in target._flatten_layers():
+            # Adapted layers (Normalization) compute with constants that they derive from their weights on loading.
+            if hasattr(part, "finalize_state"):
+                part.finalize_state()
 
 
 def first_line(error: BaseException) -> str:
