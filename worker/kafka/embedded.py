@@ -28,6 +28,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 READY_POLL_S = 0.02
 CONNECT_TIMEOUT_S = 1.0
+PROBE_TIMEOUT_MS = 2_000  # a stranger on the port may never answer; the look is repeated
 REQUEST_TIMEOUT_MS = 10_000
 DETAIL_CHARACTERS = 300
 
@@ -208,7 +209,7 @@ class EmbeddedKafka:
             return _PortTakenError()
         if any("Failed to acquire lock" in line for line in lines):
             return WorkerError(f"{self.data} is in use by another Kafka broker: stop it, or name another folder")
-        errors = [line for line in lines if re.search(r"ERROR|FATAL|Exception|Error:", line)]
+        errors = [line for line in lines if re.search(r"ERROR|FATAL|Exception|Unrecognized|Error:", line)]
         detail = (errors or lines[-1:] or ["it logged nothing"])[0][:DETAIL_CHARACTERS]
         kept = "" if self.temporary else f"; its log is {self.log}"
         return WorkerError(f"the Kafka broker {what}: {detail}{kept}")
@@ -227,8 +228,9 @@ def _answers(port: int, cluster: str) -> bool:
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    limits = {"bootstrap_timeout_ms": PROBE_TIMEOUT_MS, "request_timeout_ms": REQUEST_TIMEOUT_MS}
     try:
-        with KafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=REQUEST_TIMEOUT_MS) as admin:
+        with KafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", **limits) as admin:
             answer = admin.describe_cluster()
     except KafkaError:
         return False

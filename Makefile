@@ -1,0 +1,53 @@
+# The commands of this project; `make help` lists them. Needs Python 3.11 to 3.13 and nothing else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test test-fast lint lock clean
+
+help:
+	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
+	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
+	@echo "make test       style, types and all tests"
+	@echo "make test-fast  the tests that need no broker"
+	@echo "make lint       style and types"
+	@echo "make lock       write constraints.txt anew from pyproject.toml"
+	@echo "make clean      remove .venv and what tools have left"
+
+setup: $(READY)
+
+# Any of these may be on the path; PYTHON=... names another. TensorFlow has no build for 3.14 yet.
+$(READY): pyproject.toml constraints.txt
+	@rm -f $(READY); \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "no Python 3.11, 3.12 or 3.13 on the path: install one, or name it with PYTHON=..." >&2; exit 1; fi; \
+	echo "setting up $(VENV) with $$found (some hundred megabytes, once) ..."; \
+	"$$found" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m worker.kafka.runtime || echo "going on without: a worker for a cluster of yours needs none of it" >&2
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	@$(BIN)/python -m pytest -m "not broker"
+
+lock: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --no-header --no-annotate \
+	  --no-emit-find-links --no-emit-index-url pyproject.toml -o constraints.txt
+
+clean:
+	@rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,67 @@
+"""What tests share: one Kafka broker for the whole run, topics of their own, and waiting for a condition.
+
+Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from worker.kafka.embedded import EmbeddedKafka
+
+Answer = TypeVar("Answer")
+EVENTUALLY_TIMEOUT_S = 120.0
+POLL_S = 0.05
+
+
+def eventually(condition: Callable[[], Answer], timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Answer:
+    """Poll until the condition is true, and return what it answered; fail after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s:.0f} s: {getattr(condition, '__name__', condition)}; last: {answer!r}")
+        time.sleep(POLL_S)
+    return answer
+
+
+@pytest.fixture(name="eventually", scope="session")
+def _eventually() -> Callable[..., object]:
+    return eventually
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[EmbeddedKafka]:
+    """The run's broker. Who kills or pauses it brings it back (``restart``, ``resume``) before the test ends."""
+    with EmbeddedKafka() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(embedded_kafka: EmbeddedKafka) -> str:
+    """``host:port`` of the run's broker."""
+    return embedded_kafka.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def topic(embedded_kafka: EmbeddedKafka) -> Callable[..., str]:
+    """``topic(partitions=1, prefix="topic")`` creates a topic and returns its name, which no other test has."""
+    numbers = itertools.count(1)
+
+    def create(partitions: int = 1, prefix: str = "topic") -> str:
+        name = f"{prefix}-{next(numbers)}"
+        embedded_kafka.create_topic(name, partitions)
+        return name
+
+    return create
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for the broker are marked as such."""
+    for item in items:
+        if "embedded_kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
