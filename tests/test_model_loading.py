@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -148,7 +149,13 @@ def bomb(file: Any) -> None:
     file.create_dataset("model_weights/b", (10**13,), "f4", chunks=(1024,))
 
 
-HDF5_ATTACKS = [(soft, "link"), (external_link, "link"), (external_data, "outside"), (virtual, "outside"), (bomb, "more")]
+HDF5_ATTACKS = [
+    (soft, "link"),
+    (external_link, "link"),
+    (external_data, "outside"),
+    (virtual, "outside"),
+    (bomb, "more"),
+]
 
 
 @pytest.mark.parametrize(("attack", "word"), HDF5_ATTACKS)
@@ -224,11 +231,16 @@ def test_time_major_is_refused_by_name(saved: dict[str, Path], tmp_path: Path) -
 
 
 def test_users_see_nothing_of_tensorflow(saved: dict[str, Path]) -> None:
+    for level in (None, "3"):  # "3" is also what a child process inherits from a worker
+        environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+        assert_silent(saved["keras"], {**environment, **({"TF_CPP_MIN_LOG_LEVEL": level} if level else {})})
+
+
+def assert_silent(path: Path, environment: dict[str, str]) -> None:
     code = (
         "import sys; from worker import StreamingModel; m = StreamingModel.load(sys.argv[1]); "
         "print(m.step([[1, 2, 3]], m.zero_states(1))[0].shape)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(saved["keras"])], capture_output=True, text=True, check=False, timeout=300
-    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(1, 1)\n", "")

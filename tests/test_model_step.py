@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import F, door, sequential
+from models import door, sequential
 
 from worker import StreamingModel
 from worker.model.backend import keras
@@ -91,4 +91,3 @@ def test_warm_up_builds_every_graph() -> None:
         model.scan_packed(np.stack([x, x]), packed)
     assert step.experimental_get_tracing_count() == 1
     assert scan.experimental_get_tracing_count() == 1
-    assert F == model.features

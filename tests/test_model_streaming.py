@@ -1,4 +1,4 @@
-"""The streaming form equals the trained model, prefix by prefix, on every supported kind; the rest is refused by name."""
+"""The streaming form equals the trained model, prefix by prefix, for every kind; the rest is refused by name."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_what_cant_be_streamed_is_refused_by_name(name: str) -> None:
     trained = make()
     with pytest.raises(ModelRefusedError) as refusal:
         StreamingModel(trained)
-    assert refusal.value.layer == layer or (not layer and refusal.value.layer == trained.name)
+    # Without a name of its own in the test, the layer has Keras' automatic one: the model's, or "get_item_3".
+    assert refusal.value.layer.startswith(layer or trained.name)
     assert word in str(refusal.value)
     assert refusal.value.instead
     assert "\n" not in str(refusal.value)
@@ -71,11 +72,9 @@ def test_flatten_says_what_to_change() -> None:
 
 def test_states_are_listed_in_the_order_of_the_layers() -> None:
     model = StreamingModel(door())
-    first, second = "lstm", "lstm_1"
-    names = [(spec.layer.rsplit("_", 1)[0], spec.name, spec.shape, spec.dtype) for spec in model.states]
-    assert [(name, shape) for _, name, shape, _ in names] == [("h", (32,)), ("c", (32,)), ("h", (16,)), ("c", (16,))]
-    assert {dtype for *_, dtype in names} == {"float32"}
-    assert (first, second) != ("", "")
+    listed = [(spec.name, spec.shape, spec.dtype) for spec in model.states]
+    shapes = [("h", (32,)), ("c", (32,)), ("h", (16,)), ("c", (16,))]
+    assert listed == [(name, shape, "float32") for name, shape in shapes]
     assert (model.features, model.units, model.state_width) == (3, 1, 96)
     assert [array.shape for array in model.zero_states(batch=20)] == [(20, 32), (20, 32), (20, 16), (20, 16)]
     assert [report.kind for report in model.layers] == ["LSTM", "LeakyReLU", "Dropout", "LSTM", "Dense"]
@@ -95,8 +94,13 @@ def test_nested_layers_are_named_by_their_model() -> None:
     assert layers == ["lstm", "lstm", "gru", "second.lstm", "second.lstm", "second.gru"]
 
 
+def two_layers() -> StreamingModel:
+    first, second = keras.layers.LSTM(4, name="a", return_sequences=True), keras.layers.GRU(2, name="b")
+    return StreamingModel(sequential(first, second))
+
+
 def test_a_wrong_count_of_states_names_the_layer() -> None:
-    model = StreamingModel(sequential(keras.layers.LSTM(4, name="a", return_sequences=True), keras.layers.GRU(2, name="b")))
+    model = two_layers()
     with pytest.raises(StateShapeError) as error:
         model.step(vectors(5, F), model.zero_states(5)[:2])
     assert error.value.layer == "b"
@@ -106,7 +110,7 @@ def test_a_wrong_count_of_states_names_the_layer() -> None:
 
 @pytest.mark.parametrize("wrong", [(5, 3), (4, 2), (2,), (5, 2, 1)])
 def test_a_wrong_shape_of_a_state_names_layer_wanted_and_given(wrong: tuple[int, ...]) -> None:
-    model = StreamingModel(sequential(keras.layers.LSTM(4, name="a", return_sequences=True), keras.layers.GRU(2, name="b")))
+    model = two_layers()
     states = model.zero_states(5)
     states[2] = np.zeros(wrong)
     for call in (lambda: model.step(vectors(5, F), states), lambda: model.scan(vectors(2, 5, F), states)):
@@ -171,13 +175,14 @@ def test_the_trained_model_is_left_alone() -> None:
     x = vectors(20, 7, F)
     trained(x)
     layer = trained.layers[0]
-    before = [np.array(value) for value in (*trained.get_weights(), *layer.states)]
+    before = [*trained.get_weights(), *(keras.ops.convert_to_numpy(state).copy() for state in layer.states)]
+    assert np.abs(before[-1]).max() > 0.01
     nodes = len(layer._inbound_nodes)
     model = StreamingModel(trained)
     model.parity(sequences=2, steps=3)
     model.step(x[:, 0], model.zero_states(20))
     for one, two in zip(before, (*trained.get_weights(), *layer.states), strict=True):
-        np.testing.assert_array_equal(one, np.array(two))
+        np.testing.assert_array_equal(one, keras.ops.convert_to_numpy(two))
     assert len(layer._inbound_nodes) == nodes
 
 
@@ -199,7 +204,7 @@ def broken(change: Any) -> tuple[Any, StreamingModel]:
 )
 def test_parity_finds_a_form_that_is_not_the_model(change: Any) -> None:
     _, model = broken(change)
-    with pytest.raises(WorkerError, match="parity: .*after step"):
+    with pytest.raises(WorkerError, match=r"parity: .*after step"):
         model.check_parity(1e-4, sequences=2, steps=4)
 
 
@@ -216,7 +221,7 @@ def test_half_precision_states_fit_the_packed_row() -> None:
     model = StreamingModel(trained)
     assert {spec.dtype for spec in model.states} == {"float16"}
     assert model.dtype is np.float32
-    y, states = model.step(vectors(3, F), model.zero_states(3))
+    _, states = model.step(vectors(3, F), model.zero_states(3))
     assert [state.dtype for state in states] == [np.float16, np.float16]
     packed = model.pack(states, 3)
     np.testing.assert_array_equal(packed, np.concatenate([s.astype(np.float32) for s in states], 1))

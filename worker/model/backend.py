@@ -12,18 +12,19 @@ from contextlib import contextmanager
 
 from worker.errors import WorkerError
 
+SILENT = "3"
+
 
 @contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Silence the C++ libraries while they are loaded, unless the user has asked for their log level himself.
+    """Silence the C++ libraries while they are loaded, unless the user has asked for a lower log level himself.
 
     TensorFlow 2.21 writes its oneDNN notice straight to file descriptor 2 before it has read any log level, so the
     variable alone is not enough. Errors of the import are Python exceptions and pass.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", SILENT) != SILENT:
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -28,7 +28,7 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitModel:
-    """The streaming form and what is known about it. ``features`` is 1 for ids, ``vector`` says if x has a last axis."""
+    """The streaming form and what is known about it. A model of ids has ``features`` 1 and no feature axis."""
 
     keras_model: Any
     states: list[StateSpec]

@@ -48,11 +48,11 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
         if model._functional is None:
             raise ModelRefusedError(
                 name,
-                "this Sequential model was never built, so it has neither shapes nor weights",
+                "it has no graph: it was never built, or a layer of it can't tell the shape of its output",
                 "begin it with keras.Input((None, features)) and train or load it before",
             )
         return model._functional
-    functional = type(keras.Model(_probe := keras.Input((1,)), _probe))
+    functional = keras.src.models.Functional
     if not isinstance(model, functional) or type(model).call is not functional.call:
         raise _subclassed(name)
     return model

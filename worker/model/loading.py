@@ -140,25 +140,29 @@ def _layer_configs(node: Any) -> Iterator[dict[str, Any]]:
             stack.extend(node)
 
 
+def _is_foreign(layer: dict[str, Any]) -> bool:
+    """Whether this serialised layer is of a class that neither Keras nor this process knows."""
+    if "module" not in layer:  # files of Keras 2 and legacy .h5 files: the class alone
+        kind = str(layer.get("class_name"))
+        return not hasattr(keras.layers, kind) and kind not in ("Functional", "Model", "Sequential")
+    registered = layer.get("registered_name")
+    if registered is not None:
+        return keras.saving.get_registered_object(registered) is None
+    return str(layer["module"]).split(".")[0] != "keras"
+
+
 def _explained(path: Path, config: dict[str, Any], error: Exception) -> WorkerError:
     """Keras' own error says little about where: name the layer when it can be known."""
     if isinstance(error, WorkerError):
         return error
     for layer in _layer_configs(config):
-        kind, module = layer.get("class_name"), layer.get("module")
-        name = str(layer["config"].get("name", "") or layer.get("name", ""))
-        if kind in ("Lambda", "__lambda__"):
-            return ModelRefusedError(
-                name or "lambda", "a Lambda holds Python code, which is never run", "replace it by layers of Keras"
-            )
-        registered = layer.get("registered_name")
-        known = registered is not None and keras.saving.get_registered_object(registered) is not None
-        foreign = (isinstance(module, str) and module.split(".")[0] != "keras") or (module is None and registered)
-        unknown = "module" not in layer and not hasattr(keras.layers, str(kind)) and name
-        if (foreign and not known and kind != registered) or (unknown and kind not in ("Functional", "Model")):
+        kind, name = str(layer.get("class_name")), str(layer["config"].get("name", ""))
+        if kind == "Lambda":
+            return ModelRefusedError(name, "a Lambda holds Python code, which is never run", "use layers of Keras")
+        if name and _is_foreign(layer):
             return ModelRefusedError(
                 name,
-                f"its class '{registered or kind}' is not part of Keras",
+                f"its class '{layer.get('registered_name') or kind}' is not part of Keras",
                 "replace it by layers of Keras, or register the class with "
                 "keras.saving.register_keras_serializable before loading",
             )

@@ -7,6 +7,7 @@ the prefixes, and the copy is held against the trained model itself once, at the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,14 +82,16 @@ def random_inputs(original: Any, explicit: ExplicitModel, sequences: int, steps:
     shape = (sequences, steps, explicit.features)
     if not explicit.has_feature_axis:
         sizes = [layer.input_dim for layer in layers_of(original) if isinstance(layer, keras.layers.Embedding)]
-        return rng.integers(0, min(sizes, default=2), shape).astype(np.float64)
-    inputs = rng.normal(size=shape)
+        return np.asarray(rng.integers(0, min(sizes, default=2), shape), np.float64)
+    inputs = np.asarray(rng.normal(size=shape), np.float64)
     for layer in layers_of(original):  # data in the units that the model was trained on
+        if isinstance(layer, keras.layers.RNN):
+            break
         if isinstance(layer, keras.layers.Normalization):
-            mean, deviation = np.asarray(layer.mean), np.sqrt(np.asarray(layer.variance))
-            return np.broadcast_to(inputs * deviation.reshape(-1) + mean.reshape(-1), shape).copy()
+            mean, variance = (keras.ops.convert_to_numpy(v) for v in (layer.mean, layer.variance))
+            return np.asarray(inputs * np.sqrt(variance).reshape(-1) + mean.reshape(-1), np.float64)
         if isinstance(layer, keras.layers.Rescaling) and np.isscalar(layer.scale) and layer.scale:
-            return (inputs - np.asarray(layer.offset)) / layer.scale
+            return np.asarray((inputs - np.asarray(layer.offset)) / layer.scale, np.float64)
     return inputs
 
 
@@ -118,8 +121,11 @@ def _prefixes(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatAr
     x = _as_input(flexible, explicit, xs)
     if explicit.output_over_time:
         return np.asarray(flexible(x, training=False))
-    spec = tf.TensorSpec([len(x), None, *x.shape[2:]], x.dtype)
-    run = tf.function(lambda prefix: flexible(prefix, training=False), input_signature=[spec], autograph=False)
+    run: Any = partial(flexible, training=False)
+    if not any(isinstance(layer, keras.layers.TimeDistributed) for layer in layers_of(flexible)):
+        # One graph for all lengths. (TimeDistributed's loop fails in a graph of open length, so it runs without.)
+        spec = tf.TensorSpec([len(x), None, *x.shape[2:]], x.dtype)
+        run = tf.function(run, input_signature=[spec], autograph=False)
     return np.stack([np.asarray(run(x[:, : length + 1])) for length in range(x.shape[1])], axis=1)
 
 

@@ -22,7 +22,9 @@ def per_step(call: LayerCall, form: Form) -> Any:
     return run_as_it_is(call, form, _over_time(call, form))
 
 
-@streams(L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization, L.Softmax)
+@streams(
+    L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization, L.Softmax
+)
 def along_features(call: LayerCall, form: Form) -> Any:
     """Has an axis of its own: it must not be time."""
     over_time = _over_time(call, form)
@@ -64,7 +66,7 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
     """The layer inside sees every step alone, so any layer of Keras will do that keeps nothing for the next one."""
     inner = call.layer.layer
     if not type(inner).__module__.startswith("keras.") or isinstance(inner, keras.Model) or _is_stateful(inner):
-        rule_for(LayerCall(inner, (*call.path, call.layer.name), call.args, call.kwargs, call.tensors))
+        rule_for(LayerCall(inner, call.path, call.args, call.kwargs, call.tensors))
         refuse(call, f"the layer '{inner.name}' inside may keep a state between steps", "use it without the wrapper")
     if not form.over_time(call.tensors[0]):
         refuse(call, "the axis it runs along is not the time of the stream", "use the layer inside by itself")
@@ -103,7 +105,7 @@ def arithmetic(call: LayerCall, form: Form) -> Any:
     """x + y in the graph: both of one kind, or one a plain number."""
     constants = [value for value in keras.tree.flatten((call.args, call.kwargs)) if not _is_tensor(value)]
     if any(getattr(value, "ndim", 0) > 0 for value in constants):
-        refuse(call, "it takes an array that is part of the graph", "put the numbers into a layer such as Normalization")
+        refuse(call, "it takes an array that is part of the graph", "put its numbers into a layer of Keras")
     return run_as_it_is(call, form, _same_time(call, form))
 
 

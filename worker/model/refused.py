@@ -45,7 +45,7 @@ _refused(
 )
 _refused(
     [L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, L.Conv1DTranspose],
-    "with padding 'same' or 'valid' it needs steps that have not arrived yet, and padding='causal' is not converted yet",
+    "padding 'same' and 'valid' need steps that have not arrived yet, and padding='causal' is not converted yet",
     "take it out, or replace it by a recurrent layer",
 )
 _refused([L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D, L.RNN], _NOT_YET, "use LSTM, GRU or SimpleRNN")

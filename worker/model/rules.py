@@ -34,7 +34,7 @@ class Form(Protocol):
         """The values after the step of the states opened and not yet answered, in the same order."""
 
     def copy(self, call: LayerCall) -> Layer:
-        """The layer's copy in the model: one per layer, shared between its calls, without weights until it is called."""
+        """The layer's copy in the model: one per layer, shared between its calls; no weights before the first."""
 
     def report(self, call: LayerCall, name: str, form: str) -> None:
         """One line for the user: what became of this layer."""

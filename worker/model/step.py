@@ -60,6 +60,8 @@ class PackedStep:
         The same bits as ``step`` called time after time.
         """
         rows = xs.shape[1]
+        if not len(xs):
+            return np.zeros((0, rows, self._explicit.units), self.dtype), packed
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
         ys, after = self._scan(self._padded(xs, 1), self._padded(packed, 0))
         return np.asarray(ys)[:, :rows], np.asarray(after)[:rows]

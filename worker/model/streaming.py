@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worker.errors import StateShapeError
-from worker.model import parity
 from worker.model.explicit import ExplicitModel, LayerReport, build
 from worker.model.loading import load_model
+from worker.model.parity import Parity, check, measure
 from worker.model.step import PackedStep, Slices
 from worker.records import FloatArray, StateSpec
 
@@ -118,13 +118,13 @@ class StreamingModel:
             arrays.append(packed[:, part].astype(dtype).reshape(len(packed), *shape))
         return arrays
 
-    def parity(self, sequences: int = 8, steps: int = 40, seed: int = 0) -> parity.Parity:
+    def parity(self, sequences: int = 8, steps: int = 40, seed: int = 0) -> Parity:
         """Compare the streamed output after every step with the trained model on the same prefix; random sequences."""
-        return parity.measure(self._original, self._explicit, self._packed, sequences, steps, seed)
+        return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
 
-    def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> parity.Parity:
+    def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> Parity:
         """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""
-        return parity.check(self.parity(sequences, steps), tolerance)
+        return check(self.parity(sequences, steps), tolerance)
 
     def to_keras(self) -> Any:
         """The explicit-state model [x (batch, 1, features), *states] → [y, *states]: an ordinary keras.Model."""
