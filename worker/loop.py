@@ -124,10 +124,10 @@ class Worker:
         try:
             self.checkpoint(now)
         finally:
+            self.source.close(self.limits.close_s)  # reacts to what is revoked, so the writer is still needed
+            self.sink.close(self.limits.close_s)
             self.writer.close(self.limits.close_s)
             self.reporter.checkpoints(self.writer.poll_results())
-            self.source.close(self.limits.close_s)
-            self.sink.close(self.limits.close_s)
 
     def react(self, change: Change) -> StartOffsets:
         """A change of ownership, during ``poll`` or ``close``."""

@@ -95,6 +95,10 @@ class Recovery:
         keep = self._policy.on_model_change == "keep"
         return read_checkpoint(path, self._identity.of_topic(topic_id, any_model=keep), self._specs)
 
+    def identity(self, topic_id: str) -> CheckpointIdentity:
+        """Whose states new checkpoints of this topic hold."""
+        return self._identity.of_topic(topic_id)
+
     def _without_checkpoint(self, partition: Partition, begin: int, live_from: int) -> Start:
         policy = self._policy.recover
         if policy == "fail":

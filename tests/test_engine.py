@@ -1,0 +1,177 @@
+"""How events are cut into turns, batches and waves makes no difference to what comes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.sums import batch, sums_pipeline
+from worker.boundaries import BoundaryRules
+from worker.emission import EmitRule
+from worker.pipeline import Pipeline
+from worker.records import Partition
+from worker.turns import waves
+
+PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
+RULES = BoundaryRules(by_id=True, length=4, gap_ms=30, idle_ms=60)
+FIELDS = {"id": "s", "start": "first", "end": "last"}
+
+values = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {"x": st.sampled_from([1, 2, 666]), "s": st.sampled_from(["A", "B"])},
+        optional={"first": st.booleans(), "last": st.booleans()},
+    ).map(lambda value: json.dumps(value).encode()),
+    st.sampled_from([b"{", b'{"x": 1}', b'{"x": 1, "s": "A", "last": 3}']),
+)
+events = st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), values, st.integers(0, 200))
+logs = st.tuples(st.lists(events, max_size=40), st.lists(events, max_size=40))
+
+
+def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[int]) -> list[list[bytes]]:
+    """Per partition, the outputs and refusals of its log, cut into turns of these sizes in turn."""
+    seen: list[list[bytes]] = [[], []]
+    positions = [0, 0]
+    for partition in PARTITIONS:
+        pipeline.open(partition)
+    turn = 0
+    while any(position < len(log) for position, log in zip(positions, logs, strict=True)):
+        work = []
+        for number, log in enumerate(logs):
+            size = cuts[(turn + number) % len(cuts)]
+            part = log[positions[number] : positions[number] + size]
+            if part:
+                work.append((batch(PARTITIONS[number], part, positions[number]), False))
+                positions[number] += len(part)
+        for outcome in pipeline.turn(work):
+            for message in [*outcome.outputs.values, *(refusal.error.encode() for refusal in outcome.refusals)]:
+                seen[outcome.batch.partition.number].append(message or b"")
+        turn += 1
+    return [sorted(messages) for messages in seen]
+
+
+@settings(max_examples=150, deadline=None)
+@given(logs, st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_turns_make_no_difference(logs: tuple[list[Any], list[Any]], cuts: list[int]) -> None:
+    one_by_one = outputs(sums_pipeline(RULES, **FIELDS), logs, [1])
+    assert outputs(sums_pipeline(RULES, **FIELDS), logs, cuts) == one_by_one
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(events, max_size=60), st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 4))
+def test_turns_make_no_difference_when_the_table_is_full(log: list[Any], cuts: list[int], max_streams: int) -> None:
+    one_by_one = outputs(sums_pipeline(RULES, max_streams=max_streams, **FIELDS), (log, []), [1])
+    assert outputs(sums_pipeline(RULES, max_streams=max_streams, **FIELDS), (log, []), cuts) == one_by_one
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(events, max_size=60), st.integers(0, 60))
+def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int) -> None:
+    at = min(at, len(log))
+    whole = sums_pipeline(RULES, **FIELDS)
+    wanted = outputs(whole, (log, []), [7])[0]
+    first = sums_pipeline(RULES, **FIELDS)
+    head = outputs(first, (log[:at], []), [5])[0]
+    second = sums_pipeline(RULES, **FIELDS)
+    assert second.open(PARTITIONS[0], first.snapshot(PARTITIONS[0], at)) == 0
+    tail = [
+        message or b""
+        for outcome in second.turn([(batch(PARTITIONS[0], log[at:], at), False)])
+        for message in [*outcome.outputs.values, *(refusal.error.encode() for refusal in outcome.refusals)]
+    ]
+    assert without_origin(head + tail) == without_origin(wanted)
+
+
+def without_origin(messages: list[bytes]) -> list[bytes]:
+    return sorted(message.replace(b'"origin":"restored"', b'"origin":"live"') for message in messages)
+
+
+def test_the_longest_idle_stream_is_forgotten_and_its_next_event_says_so() -> None:
+    pipeline = sums_pipeline(max_streams=2)
+    pipeline.open(PARTITIONS[0])
+    rows = [(name, b'{"x": 1}') for name in (b"a", b"b", b"a", b"c", b"b", b"a", b"c")]
+    (outcome,) = pipeline.turn([(batch(PARTITIONS[0], rows), False)])
+    seen = [json.loads(value or b"") for value in outcome.outputs.values]
+    assert [(o["stream"], o["step"], o["reset"]) for o in seen] == [
+        ("a", 1, "new"),
+        ("b", 1, "new"),
+        ("a", 2, None),
+        ("c", 1, "new"),  # b goes
+        ("b", 1, "evicted"),  # a goes
+        ("a", 1, "evicted"),  # c goes
+        ("c", 1, "evicted"),  # b goes
+    ]
+    assert pipeline.engine.table.evicted == 4
+    assert len(pipeline.engine.table) == 2
+
+
+def test_idle_streams_give_their_rows_back() -> None:
+    pipeline = sums_pipeline(BoundaryRules(idle_ms=100), max_streams=10)
+    pipeline.open(PARTITIONS[0])
+    rows = [(b"s%d" % number, b'{"x": 1}', number * 50) for number in range(1000)]
+    (outcome,) = [pipeline.turn([(batch(PARTITIONS[0], rows[at : at + 5], at), False)])[0] for at in range(0, 1000, 5)][
+        -1:
+    ]
+    assert pipeline.engine.table.evicted == 0
+    assert len(pipeline.engine.table) <= 10
+    assert len(outcome.outputs) == 5
+
+
+def test_dropping_a_partition_frees_its_rows_and_leaves_the_other_alone() -> None:
+    pipeline = sums_pipeline(max_streams=2)
+    for partition in PARTITIONS:
+        pipeline.open(partition)
+    rows = [(b"a", b'{"x": 1}')]
+    pipeline.turn([(batch(partition, rows), False) for partition in PARTITIONS])
+    pipeline.engine.table.drop(PARTITIONS[0])
+    pipeline.open(PARTITIONS[0])
+    answers = pipeline.turn([(batch(partition, rows, 1), False) for partition in PARTITIONS])
+    assert [json.loads(answer.outputs.values[0] or b"")["step"] for answer in answers] == [1, 2]
+
+
+def test_a_replay_moves_states_and_says_nothing() -> None:
+    pipeline = sums_pipeline()
+    pipeline.open(PARTITIONS[0])
+    rows = [(b"a", b'{"x": 1}'), (b"a", b"{"), (b"a", b'{"x": 666}'), (b"a", b'{"x": 1}')]
+    (replayed,) = pipeline.turn([(batch(PARTITIONS[0], rows), True)])
+    assert (len(replayed.outputs), len(replayed.dead), len(replayed.refusals)) == (0, 0, 0)
+    (live,) = pipeline.turn([(batch(PARTITIONS[0], rows[:1], 4), False)])
+    out = json.loads(live.outputs.values[0] or b"")
+    assert (out["step"], out["origin"], out["reset"]) == (2, "rebuilt", None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"), [("every_event", [1, 2, 3, 4, 5]), ("sequence_end", [3]), ("change", [1, 3, 4])]
+)
+def test_what_is_emitted(mode: Any, wanted: list[int]) -> None:
+    pipeline = sums_pipeline(emit=EmitRule(mode, delta=1.0), end="last")
+    pipeline.open(PARTITIONS[0])
+    rows = [
+        (b"a", b'{"x": 0.5}'),  # first: a change
+        (b"a", b'{"x": 0.25}'),  # moved by less than 1
+        (b"a", b'{"x": 0.25, "last": true}'),  # the last of its sequence
+        (b"a", b'{"x": 0.25}'),  # the first of the next
+        (b"a", b'{"x": 0.25}'),
+    ]
+    (outcome,) = pipeline.turn([(batch(PARTITIONS[0], rows), False)])
+    assert [json.loads(value or b"")["source"]["offset"] + 1 for value in outcome.outputs.values] == wanted
+
+
+@given(st.lists(st.integers(-1, 4), max_size=30))
+def test_waves_hold_the_kth_event_of_each_stream_in_log_order(rows: list[int]) -> None:
+    found = [wave.tolist() for wave in waves(np.array(rows, np.int64))]
+    wanted: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        if row < 0:
+            continue
+        nth = seen.get(row, 0)
+        seen[row] = nth + 1
+        wanted += [[]] * (nth == len(wanted))
+        wanted[nth] = [*wanted[nth], index]
+    assert found == wanted
