@@ -22,6 +22,7 @@ from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revok
 
 log = logging.getLogger("worker.kafka")
 
+HEARTBEAT_INTERVAL_MS = 1000
 CONNECT_TIMEOUT_S = 30.0
 
 
@@ -42,6 +43,8 @@ class ConfluentSource:
             # Tells the position at the end of the log, beyond markers and gaps, which no record does.
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
+            # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
+            "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
             "error_cb": self._on_error,
         }
         if settings.instance_id is not None:
