@@ -92,7 +92,7 @@ def test_the_summary_names_what_is_missing_too_many_or_out_of_order():
     board.sent(Sent("watch-01", "watch-01-1", "standing", 4, 0.4))
     board.seen(Output("watch-01-1", 2, "standing", (1.0,) * 4, False), 0.5)
     text = "\n".join(summary_lines(board.summary(), PACE))
-    assert "4 events, 3 outputs: NOT one output per event: 1 without an output, 1 outputs too many" in text
+    assert "4 events, 3 outputs: NOT one output per event: 1 missing, 1 too many" in text
 
 
 def test_lines_come_at_their_interval_and_say_the_rate():

@@ -10,7 +10,7 @@ EVENTS_WITHOUT_TERMINAL = 5_000
 DEFAULT_SPEED = 4.0
 
 
-@click.command()
+@click.command(short_help="The whole thing on this machine: Kafka, real sensor data, a live page.")
 @click.option(
     "--bootstrap-servers",
     metavar="HOST:PORT[,…]",

@@ -83,7 +83,7 @@ def run(options: Options, console: Console) -> None:
         except KeyboardInterrupt:
             interrupt.wished = True
         except KafkaError as error:
-            raise WorkerError(f"Kafka failed during the demonstration: {type(error).__name__}: {error}") from error
+            raise WorkerError(f"Kafka failed during the demonstration: {error}") from error
     if not board.events:
         console.print("ended before the first event")
         return
@@ -100,10 +100,10 @@ def _perform(options: Options, console: Console, board: Scoreboard, interrupt: I
         worker = stack.enter_context(WorkerProcess())
         view = _view(options, console, worker.url)
         servers = options.bootstrap_servers or _embedded(stack, view)
-        stack.enter_context(topics(servers, names, keep=options.bootstrap_servers is None))
-        stack.callback(worker.stop)
+        with view.stage("creating topics"):
+            stack.enter_context(topics(servers, names, keep=options.bootstrap_servers is None))
         with view.stage("starting the worker"):
-            worker.start(servers, names)
+            stack.enter_context(worker.running(servers, names))
             worker.wait_ready()
         reader = Reader(servers, names.probabilities, PARTITIONS)
         stack.callback(reader.close)

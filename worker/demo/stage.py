@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ PROBE_INTERVAL_S = 0.2
 PROBE_TIMEOUT_S = 5.0
 LOG_TAIL_LINES = 15
 HOST = "127.0.0.1"
+COMMAND = (sys.executable, "-m", "worker")
 
 
 class Names(NamedTuple):
@@ -79,7 +80,7 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
     except KafkaError as error:
         raise WorkerError(
             f"Kafka at {bootstrap_servers}: the demonstration's topics can't be created "
-            f"({type(error).__name__}: {error}); check --bootstrap-servers, or leave it out to start a broker here"
+            f"({error}); check --bootstrap-servers, or leave it out to start a broker here"
         ) from error
     try:
         yield
@@ -93,7 +94,8 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
 class WorkerProcess:
     """``python -m worker run`` with its files in a temporary folder; neither outlives this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self.folder = Path(tempfile.gettempdir()) / f"rnn-stream-worker-demo-{secrets.token_hex(8)}"
         self._log_path = self.folder / "worker.log"
         self._supervised = Supervised(self.folder, remove=True)
@@ -106,6 +108,18 @@ class WorkerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._supervised.close()
 
+    @contextlib.contextmanager
+    def running(self, bootstrap_servers: str, names: Names) -> Iterator[None]:
+        """Started, and ended in order afterwards: how it ends matters only where nothing else has failed before."""
+        self.start(bootstrap_servers, names)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(WorkerError):
+                self.stop()
+            raise
+        self.stop()
+
     @property
     def url(self) -> str:
         """The worker's own page."""
@@ -116,7 +130,7 @@ class WorkerProcess:
         config_path = self.folder / "worker.yaml"
         config = configuration(bootstrap_servers, names, self.folder, self._port)
         config_path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        self._supervised.run([sys.executable, "-m", "worker", "run", "-c", str(config_path)], self._log_path)
+        self._supervised.run([*self._command, "run", "-c", str(config_path)], self._log_path)
         self._started = True
 
     def wait_ready(self) -> None:
@@ -145,10 +159,14 @@ class WorkerProcess:
             raise WorkerError(self.with_log(f"the worker ended with status {status} while it was needed"))
 
     def stop(self) -> None:
-        """End it in order. Raises WorkerError when it takes too long or does not exit with 0. Safe to call twice."""
+        """End it in order. Raises WorkerError when it had ended before, takes too long or does not exit with 0.
+
+        Safe to call twice.
+        """
         if not self._started:
             return
         self._started = False
+        self.check()
         self._supervised.signal(signal.SIGTERM)
         status = self._supervised.wait(STOP_TIMEOUT_S)
         if status is None:

@@ -57,8 +57,8 @@ def verdict(summary: Summary) -> str:
     if summary.exact:
         return "exactly one output per event, in order"
     faults = [
-        (summary.missing, "without an output"),
-        (summary.surplus, "outputs too many"),
+        (summary.missing, "missing"),
+        (summary.surplus, "too many"),
         (summary.disordered, "out of order"),
     ]
     return "NOT one output per event: " + ", ".join(f"{count:,} {words}" for count, words in faults if count)
