@@ -73,7 +73,7 @@ def _header(board: Scoreboard, pace: Pace) -> Sequence[Text]:
 def _watches(plays: Sequence[Play], width: int) -> Table:
     bars = max(LEAST_BAR, min(WIDEST_BAR, (width - OTHER_COLUMNS) // len(LABELS)))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("watch", width=8, no_wrap=True)
+    table.add_column("watch", no_wrap=True)
     table.add_column("step", width=6, justify="right", no_wrap=True)
     table.add_column("answer", width=9, no_wrap=True)
     table.add_column("", width=4, justify="right", no_wrap=True)

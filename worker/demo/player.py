@@ -69,7 +69,8 @@ def schedule(watches: int, cases: int, seed: int = 0) -> Iterator[Event]:
     random = np.random.default_rng(seed)
     late = random.integers(0, STAGGER_STEPS, watches).tolist()
     orders: list[list[int]] = []
-    names = [f"watch-{number:02d}" for number in range(1, watches + 1)]
+    digits = max(2, len(str(watches)))
+    names = [f"watch-{number:0{digits}d}" for number in range(1, watches + 1)]
     for tick in count():
         for index, name in enumerate(names):
             if tick < late[index]:
