@@ -56,12 +56,10 @@ def checksum(column: Column) -> int:
 
 def write_column(file: h5py.File, name: str, column: Column) -> None:
     """A contiguous dataset: one write, no filters; text is marked as UTF-8."""
-    if column.dtype.kind in "SO":
-        dtype = h5py.string_dtype("utf-8", column.dtype.itemsize if column.dtype.kind == "S" else None)
-    else:
-        dtype = column.dtype
-        column = np.ascontiguousarray(column)
-    dataset = file.create_dataset(name, data=column, dtype=dtype)
+    if column.dtype.kind == "S":
+        column = column.view(h5py.string_dtype("utf-8", column.dtype.itemsize))
+    dtype = h5py.string_dtype("utf-8") if column.dtype == object else column.dtype
+    dataset = file.create_dataset(name, data=np.ascontiguousarray(column), dtype=dtype)
     dataset.attrs[CRC] = np.uint32(checksum(column))
 
 
