@@ -60,6 +60,11 @@ def topic(embedded_kafka: EmbeddedKafka) -> Callable[..., str]:
     return create
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """kafka-python reads its own schemas in a way that Python 3.11 alone calls deprecated, hundreds of times a run."""
+    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that ask for the broker are marked as such."""
     for item in items:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import eventually
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from tests.conftest import eventually
 from worker.errors import WorkerError
 from worker.kafka import embedded, local_ports, runtime
 from worker.kafka.broker_configuration import cluster_id, new_cluster_id
@@ -129,11 +129,12 @@ def test_a_named_folder_is_kept_and_has_one_broker_at_a_time(tmp_path):
     with EmbeddedKafka(tmp_path / "data") as broker:
         broker.create_topic("t")
         write(broker.bootstrap_servers, "t", [b"kept"])
-        with pytest.raises(WorkerError, match="in use by another Kafka broker"):
+        with pytest.raises(WorkerError, match="in use by another broker"):
             EmbeddedKafka(tmp_path / "data").start()
+        write(broker.bootstrap_servers, "t", [b"kept too"])
     assert "started" in broker.log.read_text()
     with EmbeddedKafka(tmp_path / "data") as again:
-        assert read(again.bootstrap_servers, "t", 1) == [b"kept"]
+        assert read(again.bootstrap_servers, "t", 2) == [b"kept", b"kept too"]
 
 
 @pytest.mark.broker

@@ -49,7 +49,7 @@ def test_up_runs_until_a_signal_and_ends_in_order(environment, tmp_path, number)
         process.kill()
         process.communicate()
     assert (tmp_path / "data" / "log" / "meta.properties").is_file()
-    assert "shut down completed" in (tmp_path / "data" / "broker.log").read_text()
+    assert (tmp_path / "data" / "log" / ".kafka_cleanshutdown").is_file()
 
 
 @pytest.mark.broker

@@ -39,6 +39,7 @@ PROPERTIES: Mapping[str, object] = {
     "log.index.size.max.bytes": 1_048_576,
 }
 LOG4J = """status = error
+shutdownHook = disable
 appender.out.type = Console
 appender.out.name = out
 appender.out.layout.type = PatternLayout

@@ -21,7 +21,7 @@ from worker.errors import WorkerError
 from worker.kafka.broker_configuration import LOG4J, PROPERTIES, cluster_id, new_cluster_id, server_properties
 from worker.kafka.local_ports import HOST, free_port, is_free
 from worker.kafka.runtime import java_command
-from worker.kafka.supervisor import Supervised
+from worker.kafka.supervisor import FolderInUseError, Supervised
 
 PORT_ATTEMPTS = 10
 START_TIMEOUT_S = 120.0
@@ -95,6 +95,8 @@ class EmbeddedKafka:
                     self.data.mkdir(parents=True, exist_ok=True)
                 self._supervised = Supervised(self.data, remove=self.temporary)
             self._launch_on_a_port(self._supervised, command)
+        except FolderInUseError as error:
+            raise WorkerError(f"{self.data} is in use by another broker: stop it, or name another folder") from error
         except OSError as error:
             self.stop()
             raise WorkerError(f"the embedded Kafka broker can't run in {self.data}: {error}") from error
@@ -207,8 +209,6 @@ class EmbeddedKafka:
             lines = log.read().decode(errors="replace").splitlines()
         if any("Address already in use" in line for line in lines):
             return _PortTakenError()
-        if any("Failed to acquire lock" in line for line in lines):
-            return WorkerError(f"{self.data} is in use by another Kafka broker: stop it, or name another folder")
         errors = [line for line in lines if re.search(r"ERROR|FATAL|Exception|Unrecognized|Error:", line)]
         detail = (errors or lines[-1:] or ["it logged nothing"])[0][:DETAIL_CHARACTERS]
         kept = "" if self.temporary else f"; its log is {self.log}"

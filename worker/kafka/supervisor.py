@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -26,10 +27,15 @@ ANSWER_TIMEOUT_S = 60.0
 LINUX_PR_SET_PDEATHSIG = 1
 
 
+class FolderInUseError(Exception):
+    """Another watcher's child works in this folder."""
+
+
 class Supervised:
     """The owner's side: at most one child at a time, in a process group of its own (Ctrl-C does not reach it).
 
-    ``folder`` is made when missing; with ``remove`` it is gone after ``close`` or after the owner's end.
+    ``folder`` is made when missing and locked; with ``remove`` it is gone after ``close`` or after the owner's end.
+    Raises FolderInUseError when another watcher has it, OSError when it can't be made.
     """
 
     def __init__(self, folder: Path, *, remove: bool) -> None:
@@ -45,7 +51,9 @@ class Supervised:
         self._code: int | None = None
         self._running = False
         try:
-            self._answer(ANSWER_TIMEOUT_S)  # the folder exists
+            answer = self._answer(ANSWER_TIMEOUT_S)
+            if "in use" in answer:
+                raise FolderInUseError(folder)
         except BaseException:
             self.close()
             raise
@@ -128,7 +136,7 @@ class _Watcher:
         self.child: subprocess.Popen[bytes] | None = None
 
     def serve(self, owner: int, wakeup: int) -> None:
-        self._say({"ready": True})
+        self.say({"ready": True})
         pending = b""
         while os.getppid() == owner:
             readable = select.select([0, wakeup], [], [], OWNER_POLL_S)[0]
@@ -164,7 +172,7 @@ class _Watcher:
 
     def _run(self, command: list[str], log: str) -> None:
         try:
-            with open(log, "ab") as out:  # noqa: PTH123 - pathlib would double this process's start time
+            with open(log, "ab") as out:  # noqa: PTH123
                 self.child = subprocess.Popen(  # noqa: S603 - the command is the owner's
                     command,
                     stdin=subprocess.DEVNULL,
@@ -174,17 +182,17 @@ class _Watcher:
                     preexec_fn=_die_with_parent if sys.platform == "linux" else None,
                 )
         except OSError as error:
-            self._say({"error": str(error)})
+            self.say({"error": str(error)})
             return
-        self._say({"pid": self.child.pid})
+        self.say({"pid": self.child.pid})
         self._report_exit()
 
     def _report_exit(self) -> None:
         if self.child is not None and (code := self.child.poll()) is not None:
             self.child = None
-            self._say({"exit": code})
+            self.say({"exit": code})
 
-    def _say(self, answer: dict[str, object]) -> None:
+    def say(self, answer: dict[str, object]) -> None:
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
@@ -202,11 +210,18 @@ def _watch(folder: str, remove: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
     watcher = _Watcher(folder, remove)
-    try:
-        os.makedirs(folder, mode=0o700 if remove else 0o777, exist_ok=not remove)  # noqa: PTH103 - see _run
-        watcher.serve(owner, read_end)
-    finally:
-        watcher.end()
+    # pathlib would double this process's start time
+    os.makedirs(folder, mode=0o700 if remove else 0o777, exist_ok=not remove)  # noqa: PTH103
+    with open(os.path.join(folder, ".lock"), "a") as lock:  # noqa: PTH118, PTH123
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            watcher.say({"in use": folder})
+            return
+        try:
+            watcher.serve(owner, read_end)
+        finally:
+            watcher.end()
 
 
 if __name__ == "__main__":
