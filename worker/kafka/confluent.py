@@ -17,8 +17,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from worker.kafka.clients import ClientSettings, instance_id_taken
 from worker.kafka.confluent_admin import find_topic_id
 from worker.kafka.confluent_errors import client_options, translate, translated
+from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.contracts import React
-from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revoked
+from worker.records import Partition, RecordBatch
 
 log = logging.getLogger("worker.kafka")
 
@@ -50,10 +51,7 @@ class ConfluentSource:
         if settings.instance_id is not None:
             own["group.instance.id"] = settings.instance_id
         self._settings = settings
-        self._react: React | None = None
-        self._positions: dict[Partition, int] = {}
-        self._unanswered: list[Partition] = []  # assigned, but react raised
-        self._doubtful = False  # what the client will deliver next may not be what the loop waits for
+        self._ownership: Ownership | None = None
         self._fatal: KafkaError | None = None
         self._closed = False
         with translated(f"kafka at {settings.bootstrap_servers}"):
@@ -62,27 +60,27 @@ class ConfluentSource:
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
-        assert self._react is None, "subscribe once"
-        self._react = react
+        assert self._ownership is None, "subscribe once"
+        owned = self._ownership = Ownership(self._consumer, react)
         self._consumer.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            list(topics), on_assign=owned.on_assign, on_revoke=owned.on_revoke, on_lost=owned.on_lost
         )
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source."""
-        assert self._react is not None, "subscribe first"
+        owned = self._ownership
+        assert owned is not None, "subscribe first"
         assert not self._closed, "closed"
         deadline = time.monotonic() + timeout_s
-        if self._doubtful:
-            self._realign()
+        owned.realign()
         try:
             while True:
-                batches = self._batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)))
+                batches = _batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)), owned.positions)
                 if batches or time.monotonic() >= deadline:
                     return batches
         except BaseException:
             # Messages that the client had handed out are gone with the exception: read them again.
-            self._doubtful = True
+            owned.doubtful = True
             raise
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
@@ -105,7 +103,7 @@ class ConfluentSource:
             for answer in self._consumer.committed(names, timeout=timeout_s):
                 if answer.error is not None:
                     raise KafkaException(answer.error)
-                found[_place(answer)] = answer.offset if answer.offset >= 0 else None
+                found[Partition(answer.topic, answer.partition)] = answer.offset if answer.offset >= 0 else None
         return found
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
@@ -127,32 +125,15 @@ class ConfluentSource:
         """See Source."""
         if self._closed:
             return
-        owned = tuple(sorted(self._positions))
-        self._positions.clear()
+        self._closed = True
         try:
-            if self._react is not None and owned:
-                self._react(Revoked(owned))
+            if self._ownership is not None:
+                self._ownership.hand_back()
         finally:
-            self._closed = True
+            # It waits for the cluster's answer without a limit.
             closing = threading.Thread(target=self._consumer.close, daemon=True)
             closing.start()
             closing.join(timeout_s)
-
-    def _on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
-        if self._closed:
-            return
-        places = tuple(sorted(_place(name) for name in names))
-        if not places:
-            consumer.incremental_assign([])
-            return
-        try:
-            self._start(places)
-        except BaseException:
-            # librdkafka would assign them itself, at the committed offsets: hold them until react answers.
-            consumer.incremental_assign(names)
-            consumer.pause(names)
-            self._unanswered += places
-            raise
 
     def _fetch(self, max_records: int, timeout_s: float) -> list[Any]:
         with translated("poll"):
@@ -167,92 +148,39 @@ class ConfluentSource:
             raise translate(self._fatal, "poll") or KafkaException(self._fatal)
         return messages
 
-    def _realign(self) -> None:
-        """After an exception: every partition goes on from the position that the loop knows."""
-        with translated("assignment"):
-            held = [name for name in self._consumer.assignment() if _place(name) not in self._unanswered]
-            self._consumer.incremental_unassign(held)
-            self._consumer.incremental_assign(
-                [TopicPartition(place.topic, place.number, at) for place, at in self._positions.items()]
-            )
-            if self._unanswered:
-                places = tuple(self._unanswered)
-                assert self._react is not None
-                starts = self._react(Assigned(places))
-                names = [TopicPartition(place.topic, place.number, starts[place]) for place in places]
-                self._consumer.incremental_unassign(names)
-                self._consumer.incremental_assign(names)
-                self._positions.update({place: starts[place] for place in places})
-                self._unanswered.clear()
-        self._doubtful = False
-
-    def _start(self, places: tuple[Partition, ...]) -> None:
-        assert self._react is not None
-        starts = self._react(Assigned(places))
-        self._consumer.incremental_assign(
-            [TopicPartition(place.topic, place.number, starts[place]) for place in places]
-        )
-        self._positions.update({place: starts[place] for place in places})
-
-    def _on_revoke(self, consumer: Any, names: list[TopicPartition]) -> None:
-        self._give_up(consumer, names, Revoked)
-
-    def _on_lost(self, consumer: Any, names: list[TopicPartition]) -> None:
-        self._give_up(consumer, names, Lost)
-
-    def _give_up(self, consumer: Any, names: list[TopicPartition], kind: Any) -> None:
-        places = tuple(sorted(_place(name) for name in names if _place(name) in self._positions))
-        self._unanswered = [place for place in self._unanswered if place not in {_place(name) for name in names}]
-        try:
-            if places and self._react is not None:
-                change: Change = kind(places)
-                for place in places:
-                    del self._positions[place]
-                self._react(change)
-        finally:
-            consumer.incremental_unassign(names)
-
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
 
-    def _batches(self, messages: Sequence[Any]) -> list[RecordBatch]:
-        """Sort messages into columns; an end-of-partition event says the position beyond markers and gaps."""
-        groups: dict[tuple[str, int], list[Any]] = {}
-        ends: dict[Partition, int] = {}
-        for message in messages:
-            error = message.error()
-            if error is None:
-                groups.setdefault((message.topic(), message.partition()), []).append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ends[Partition(message.topic(), message.partition())] = message.offset()
-            else:
-                self._raise(error, message)
-        batches = []
-        for name, group in groups.items():
-            place = Partition(*name)
-            position = self._positions.get(place)
-            if position is None:  # revoked while its last messages were on their way
-                continue
+
+def _batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
+    """Sort messages into columns and move the positions; an end-of-partition event tells what no record does."""
+    groups: dict[tuple[str, int], list[Any]] = {}
+    ends: dict[Partition, int] = {}
+    for message in messages:
+        error = message.error()
+        if error is None:
+            groups.setdefault((message.topic(), message.partition()), []).append(message)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[Partition(message.topic(), message.partition())] = message.offset()
+        else:
+            _raise(error, message, positions)
+    batches = []
+    for name, group in groups.items():
+        place = Partition(*name)
+        if place in positions:  # else revoked while its last messages were on their way
             next_offset = max(group[-1].offset() + 1, ends.pop(place, 0))
             batches.append(_columns(place, next_offset, group))
-        for place, end in ends.items():
-            if end > self._positions.get(place, end):
-                batches.append(RecordBatch(place, end))
-        self._positions.update({batch.partition: batch.next_offset for batch in batches})
-        return batches
-
-    def _raise(self, error: KafkaError, message: Any) -> None:
-        place = None if message.topic() is None else Partition(message.topic(), message.partition())
-        if place is not None and place not in self._positions:
-            return
-        ours = translate(error, "poll", place)
-        raise ours or KafkaException(error)
+    batches += [RecordBatch(place, end) for place, end in ends.items() if end > positions.get(place, end)]
+    positions.update({batch.partition: batch.next_offset for batch in batches})
+    return batches
 
 
-def _place(name: TopicPartition) -> Partition:
-    return Partition(name.topic, name.partition)
+def _raise(error: KafkaError, message: Any, positions: Mapping[Partition, int]) -> None:
+    place = None if message.topic() is None else Partition(message.topic(), message.partition())
+    if place is None or place in positions:
+        raise translate(error, "poll", place) or KafkaException(error)
 
 
 def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
