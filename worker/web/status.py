@@ -1,0 +1,39 @@
+"""Whether the worker lives and whether it is ready, in its own words: the loop writes, the probes read.
+
+No locks: each write replaces one reference, so a reader always sees a whole value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Longer than the longest batch and a commit that waits for a dead broker; a restart mends neither.
+LIVE_LIMIT_S = 300.0
+
+
+class WorkerStatus:
+    """Alive while the loop turns, ready when nothing is missing. ``clock`` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Counts as a turn: loading the model has LIVE_LIMIT_S too."""
+        self._clock = clock
+        self._turned_at = clock()
+        self._missing: dict[str, str] = {"model": "not loaded", "kafka": "not connected"}
+
+    def turned(self, now: float) -> None:
+        """The loop has come round, at ``now`` of the same clock."""
+        self._turned_at = now
+
+    def set(self, name: str, reason: str | None) -> None:
+        """What ``name`` (model, kafka, states, …) still lacks; None: nothing."""
+        others = {key: value for key, value in self._missing.items() if key != name}
+        self._missing = others if reason is None else {**others, name: reason}
+
+    def stuck(self) -> str | None:
+        """Why a restart is needed, or None while all is well."""
+        still_s = self._clock() - self._turned_at
+        return None if still_s <= LIVE_LIMIT_S else f"loop: no turn for {still_s:.0f} s (limit {LIVE_LIMIT_S:.0f} s)"
+
+    def missing(self) -> list[str]:
+        """One line for each thing that keeps the worker from being ready, sorted."""
+        return sorted(f"{name}: {' '.join(reason.split())}" for name, reason in self._missing.items())
