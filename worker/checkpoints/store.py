@@ -26,8 +26,8 @@ TEMPORARY = ".tmp"
 class CheckpointStore:
     """The checkpoints below one folder, of its own or shared with other workers."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
 
     def path_for(self, partition: Partition, offset: int) -> Path:
         """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
