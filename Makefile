@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then found="$$python"; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then echo "no Python 3.11, 3.12 or 3.13 on the path: install one, or name it with PYTHON=..." >&2; exit 1; fi; \
-	echo "setting up $(VENV) with $$found (some hundred megabytes, once) ..."; \
+	echo "setting up $(VENV) with $$found (2 GB on disk, once) ..."; \
 	"$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m worker.kafka.runtime || echo "going on without: a worker for a cluster of yours needs none of it" >&2
