@@ -94,8 +94,8 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
 class WorkerProcess:
     """``python -m worker run`` with its files in a temporary folder; neither outlives this process."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        self._command = command
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self._command = command or COMMAND
         self.folder = Path(tempfile.gettempdir()) / f"rnn-stream-worker-demo-{secrets.token_hex(8)}"
         self._log_path = self.folder / "worker.log"
         self._supervised = Supervised(self.folder, remove=True)
