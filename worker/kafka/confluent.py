@@ -188,7 +188,7 @@ def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> Rec
         place,
         next_offset,
         [message.offset() for message in messages],
-        [message.timestamp()[1] if message.timestamp()[0] else -1 for message in messages],
+        [stamp if kind else -1 for kind, stamp in [message.timestamp() for message in messages]],
         [message.key() for message in messages],
         [message.value() for message in messages],
         [message.headers() or None for message in messages],
