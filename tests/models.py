@@ -102,6 +102,14 @@ def normalised() -> Any:
     return sequential(normalization, L.GRU(6, return_sequences=True), L.BatchNormalization(), L.LSTM(4), L.Dense(2))
 
 
+def adapted() -> Any:
+    """As ``normalised``, but the layer has learned mean and variance from data."""
+    normalization = L.Normalization()
+    model = sequential(normalization, L.GRU(6), L.Dense(2))
+    normalization.adapt(np.random.default_rng(2).normal([5, -3, 100], [2, 1, 30], (20, 5, F)))
+    return model
+
+
 ZOO: dict[str, Callable[[], Any]] = {
     "door": door,
     "door, length open": lambda: door(None),
@@ -137,6 +145,7 @@ ZOO: dict[str, Callable[[], Any]] = {
         length=12,
     ),
     "normalised": normalised,
+    "adapted": adapted,
     "layers after time": lambda: sequential(
         L.LSTM(6), L.Reshape((2, 3)), L.Flatten(), L.LayerNormalization(axis=1), L.PReLU(), L.Dense(2)
     ),

@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from models import F, Unknown, door, sequential
 
+from tests.models import F, Unknown, door, sequential
 from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model import archives
