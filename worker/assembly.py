@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -26,6 +27,7 @@ MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
 
 def load_model(config: Config) -> StreamingModel:
     """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
+    assert isinstance(config.model.path, Path), "two files are for task seq2seq"
     model = StreamingModel.load(config.model.path, config.model.sha256)
     features = config.input.features
     if isinstance(features, tuple) and len(features) != model.features:

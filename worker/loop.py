@@ -9,8 +9,8 @@ Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 w
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from worker.checkpoints.writer import CheckpointWriter
@@ -22,8 +22,6 @@ from worker.records import Assigned, Change, Lost, Partition, Revoked, StartOffs
 from worker.recovery import Recovery
 from worker.reporter import Reporter
 
-log = logging.getLogger("worker.loop")
-
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
@@ -34,6 +32,7 @@ class LoopLimits:
     batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
     commit_interval_s: float = 1.0
     checkpoint_interval_s: float = 30.0
+    lag_interval_s: float = 10.0
     flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
     kafka_call_s: float = 60.0  # commits and look-ups
     commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
@@ -69,21 +68,29 @@ class Worker:
         self.partitions = Partitions()
         self._commit_at = 0.0
         self._checkpoint_at = 0.0
+        self._lag_at = 0.0
         self._refused_since: float | None = None
 
     def start(self, now: float) -> None:
         """Join the group."""
         self._commit_at = now + self.limits.commit_interval_s
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self._lag_at = now + self.limits.lag_interval_s
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int:
         """The way of an event, for all that one poll brings; how many records it brought."""
-        batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
+        timed, metrics = self.reporter.timed, self.reporter.metrics
+        with timed(metrics.poll_duration):
+            batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
         work = [part for batch in batches for part in self.partitions.parts(batch)]
-        outcomes = self.pipeline.turn(work)
-        for outcome in outcomes:
-            self._send(outcome)
+        outcomes = []
+        if work:
+            with timed(metrics.turn_duration):
+                outcomes = self.pipeline.turn(work)
+            with timed(metrics.send_duration):
+                for outcome in outcomes:
+                    self._send(outcome)
         for batch in batches:
             self.partitions.advance(batch.partition, batch.next_offset)
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
@@ -91,6 +98,8 @@ class Worker:
             self.commit(now)
         if now >= self._checkpoint_at:
             self.checkpoint(now)
+        if now >= self._lag_at:
+            self._look_at_lag(now)
         self.reporter.checkpoints(self.writer.poll_results())
         return sum(map(len, batches))
 
@@ -100,8 +109,8 @@ class Worker:
         offsets = self.partitions.uncommitted()
         if not offsets:
             return True
-        self.sink.flush(self.limits.flush_s)  # 1
         try:
+            self.sink.flush(self.limits.flush_s)  # 1
             self.source.commit(offsets, self.limits.kafka_call_s)  # 2
         except (CommitRefusedError, KafkaUnavailableError) as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
@@ -132,17 +141,21 @@ class Worker:
     def react(self, change: Change) -> StartOffsets:
         """A change of ownership, during ``poll`` or ``close``."""
         self.reporter.rebalanced(change)
+        starts: StartOffsets = {}
         if isinstance(change, Assigned):
-            return self._take_over(change.partitions)
+            starts = self._take_over(change.partitions)
+        else:
+            self._let_go(change)
+        self.reporter.owned(self.partitions)
+        return starts
+
+    def _let_go(self, change: Revoked | Lost) -> None:
         if isinstance(change, Revoked):
             self._hand_over(change.partitions)
-        else:
-            assert isinstance(change, Lost), change
         for partition in change.partitions:
             # What is left of a lost partition belongs to nobody: no commit, no checkpoint.
             self.partitions.close(partition)
             self.pipeline.engine.table.drop(partition)
-        return {}
 
     def _take_over(self, partitions: tuple[Partition, ...]) -> StartOffsets:
         committed = self.source.committed(partitions, self.limits.kafka_call_s)
@@ -173,9 +186,18 @@ class Worker:
     def _send(self, outcome: Outcome) -> None:
         if len(outcome.outputs):
             self.sink.send(self.topics.output, outcome.outputs.keys, outcome.outputs.values)
+            self.reporter.metrics.outputs_produced.labels(self.topics.output).inc(len(outcome.outputs))
         if len(outcome.dead) and self.topics.dead_letters is not None:
             dead = outcome.dead
             self.sink.send(self.topics.dead_letters, dead.keys, dead.values, dead.headers)
+            self.reporter.metrics.outputs_produced.labels(self.topics.dead_letters).inc(len(dead))
+
+    def _look_at_lag(self, now: float) -> None:
+        self._lag_at = now + self.limits.lag_interval_s
+        positions = self.partitions.positions()
+        with suppress(KafkaUnavailableError):  # then it stays as it was
+            ranges = self.source.log_range(positions, self.limits.kafka_call_s)
+            self.reporter.lags({place: ranges[place][1] - position for place, position in positions.items()})
 
     def _give_up_if_refused(self, now: float, error: Exception) -> None:
         if not isinstance(error, CommitRefusedError):
@@ -194,5 +216,5 @@ def run(worker: Worker, clock: Callable[[], float], stopping: Callable[[], bool]
     worker.start(clock())
     while not stopping():
         worker.turn(clock())
-    log.info("stopping: outputs, offsets and checkpoints are brought to an end")
+    worker.reporter.stopping()
     worker.close(clock())

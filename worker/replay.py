@@ -1,7 +1,8 @@
 """Records from a file instead of Kafka, through the same pipeline: same input, same bytes out.
 
-A line in: ``{"topic"?, "partition"?, "offset"?, "timestamp"?, "key", "value", "headers"?}``; raw bytes as ``key_base64``
-and ``value_base64``. A line out: ``{"topic", "key", "value", "headers"}``, outputs and dead letters in input order.
+A line in: ``{"topic"?, "partition"?, "offset"?, "timestamp"?, "key", "value", "headers"?}``; raw bytes come as
+``key_base64`` and ``value_base64``. A line out: ``{"topic", "key", "value", "headers"}``; outputs and dead letters come
+in input order.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import msgspec
 
@@ -66,7 +67,7 @@ def replay(pipeline: Pipeline, records: Iterable[Record], turn_records: int, wri
     return counts[0], counts[1], counts[2]
 
 
-def read_records(lines: BinaryIO, name: str, default_topic: str, form: str) -> Iterator[Record]:
+def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> Iterator[Record]:
     """The records of a JSON-lines file. Raises WorkerError naming the line that can't be read."""
     positions: dict[Partition, int] = {}
     decoder = msgspec.json.Decoder(Line)
@@ -88,7 +89,7 @@ def read_records(lines: BinaryIO, name: str, default_topic: str, form: str) -> I
 class Writer:
     """Writes what came of each record as JSON lines, in input order."""
 
-    def __init__(self, file: BinaryIO, output_topic: str, dead_topic: str | None, form: str) -> None:
+    def __init__(self, file: IO[bytes], output_topic: str, dead_topic: str | None, form: str) -> None:
         self._file = file
         self._output_topic = output_topic
         self._dead_topic = dead_topic

@@ -59,7 +59,8 @@ class StreamTable:
         self.sequences = np.empty(capacity, np.object_)
         self.emitted = np.zeros((capacity, emitted_units), np.float64) if emitted_units else None
         self.partitions: dict[Partition, PartitionStreams] = {}
-        self.evicted = 0  # streams, since the start
+        self.evicted = 0  # streams forgotten because the table was full, since the start
+        self.idle = 0  # streams forgotten because they were idle, since the start
         self._events = 0
         self._free: list[int] = []
         self._unused = 0
@@ -114,6 +115,7 @@ class StreamTable:
             names = list(streams.rows)
             for index in idle.tolist():
                 self.forget(partition, names[index], Reset.IDLE)
+            self.idle += len(idle)
         return len(idle)
 
     def drop(self, partition: Partition) -> None:
@@ -211,6 +213,7 @@ class StreamTable:
                 idle = self.idle_ms is not None and self.partitions[partition].clock - self.clocks[row] > self.idle_ms
                 self.forget(partition, stream, Reset.IDLE if idle else Reset.EVICTED)
                 self.evicted += not idle
+                self.idle += idle
                 return
             self._candidates = self._longest_idle()
 

@@ -8,13 +8,18 @@ import click
 
 from worker.commands.options import config_option, read_config
 
+FILE = click.Path(path_type=Path, allow_dash=True)
+
 
 @click.command(short_help="Records from a file instead of Kafka, through the same path.")
 @config_option
-@click.option("--input", "source", required=True, metavar="IN.jsonl", type=click.Path(path_type=Path, allow_dash=True),
-              help="A record per line; - reads standard input.")  # fmt: skip
-@click.option("--output", "target", required=True, metavar="OUT.jsonl", type=click.Path(path_type=Path, allow_dash=True),
-              help="Outputs and dead letters, in input order; - writes to standard output.")  # fmt: skip
+@click.option(
+    "--input", "source", required=True, metavar="IN.jsonl", type=FILE, help="A record per line; - reads standard input."
+)
+@click.option(
+    "--output", "target", required=True, metavar="OUT.jsonl", type=FILE,
+    help="Outputs and dead letters, in input order; - writes to standard output.",
+)  # fmt: skip
 def replay(config_file: Path, source: Path, target: Path) -> None:
     """Feed records from a file through the same path as run: same input, same bytes out. Touches no broker.
 

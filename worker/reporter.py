@@ -1,0 +1,196 @@
+"""Tells the outside what the loop does: metrics, probes and log lines. Counts per turn, never per event."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from worker.checkpoints.writer import CheckpointResult
+from worker.engine import Engine
+from worker.partitions import Partitions
+from worker.pipeline import Outcome
+from worker.records import Assigned, Change, Partition, Refusal, Reset
+from worker.recovery import Start
+from worker.web.metrics import Metrics
+from worker.web.status import WorkerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Gauge, Histogram
+
+log = logging.getLogger("worker.loop")
+
+REPEAT_INTERVAL_S = 60.0  # between two log lines of one kind
+
+
+class Reporter:
+    """One per worker. ``clock`` gives monotonic seconds, ``wall`` seconds since the epoch."""
+
+    def __init__(
+        self, metrics: Metrics, status: WorkerStatus, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        self.metrics, self.status = metrics, status
+        self.now, self.wall = clock, wall
+        self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
+        self._evicted = self._idle = self._waves = 0
+        self._resets = [0] * len(Reset)
+        self._replaying: dict[Partition, float] = {}  # partition → when its replay began
+
+    @contextmanager
+    def timed(self, histogram: Histogram) -> Iterator[None]:
+        """Observe how long the block takes."""
+        started = self.now()
+        yield
+        histogram.observe(self.now() - started)
+
+    def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
+        """A turn has ended."""
+        self.status.turned(now)
+        if not outcomes and not self._replaying:
+            return
+        self._count(outcomes)
+        self._count_engine(now, engine)
+        self._place(self.metrics.position_offset, partitions.positions())
+        left = partitions.replaying()
+        for partition in set(self._replaying) - set(left):
+            self.metrics.restore_duration.observe(now - self._replaying.pop(partition))
+            log.info("%s is live at offset %d", partition, partitions.position(partition))
+            self.metrics.of(self.metrics.replay_remaining, partition).set(0)
+        self._place(self.metrics.replay_remaining, left)
+        self._say_state()
+        for outcome in outcomes:
+            for refusal in outcome.refusals:
+                self._refused(now, outcome, refusal)
+
+    def commit_failed(self, now: float, error: Exception) -> None:
+        """Nothing is lost: the next commit covers it, or another member repeats the outputs."""
+        self.metrics.commits.labels("failed").inc()
+        self._say(now, "commit", "offsets are not committed now: %s", error)
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """Offsets are committed."""
+        self.metrics.commits.labels("ok").inc()
+        self._place(self.metrics.committed_offset, offsets)
+
+    def lags(self, lags: Mapping[Partition, int]) -> None:
+        """Records in the log that are not read yet."""
+        self._place(self.metrics.lag_records, lags)
+
+    def rebalanced(self, change: Change) -> None:
+        """The group has given or taken partitions."""
+        kind = type(change).__name__.lower()
+        self.metrics.rebalances.labels(kind).inc()
+        log.info("%s: %s", kind, _listed(change.partitions))
+        if not isinstance(change, Assigned):
+            for partition in change.partitions:
+                self.metrics.drop_partition(partition)
+                self._replaying.pop(partition, None)
+
+    def owned(self, partitions: Partitions) -> None:
+        """The change of ownership is complete. A member without partitions is ready, too."""
+        self.metrics.assigned_partitions.set(len(partitions))
+        now = self.now()
+        for partition in partitions.replaying():
+            self._replaying.setdefault(partition, now)
+        self.status.set("kafka", None)
+        self._say_state()
+
+    def restored(self, partition: Partition, start: Start, left_out: int) -> None:
+        """A partition's states are where ``start`` says."""
+        streams = 0 if start.state is None else len(start.state.keys) - left_out
+        replay = start.live_from - start.offset
+        log.info(
+            "%s: from %s, %d streams%s", partition, start.source, streams,
+            f", replaying {replay} offsets up to {start.live_from}" if replay else "",
+        )  # fmt: skip
+        if left_out:
+            log.warning("%s: %d streams of the checkpoint are forgotten: state.max_streams", partition, left_out)
+
+    def stopping(self) -> None:
+        """The worker has been told to stop."""
+        self.metrics.set_worker_state("stopping")
+        self.status.set("worker", "stopping")
+        log.info("stopping: outputs, offsets and checkpoints are brought to an end")
+
+    def checkpoints(self, results: Iterable[CheckpointResult]) -> None:
+        """What the background has written."""
+        metrics = self.metrics
+        for result in results:
+            metrics.checkpoints.labels("ok" if result.ok else "failed").inc()
+            self.status.set("checkpoints", None if result.ok else str(result.error))
+            if result.ok:
+                metrics.checkpoint_duration.observe(result.duration_s)
+                metrics.of(metrics.checkpoint_size, result.partition).set(result.size_bytes)
+                metrics.of(metrics.checkpoint_offset, result.partition).set(result.next_offset)
+                metrics.of(metrics.checkpoint_success, result.partition).set(self.wall())
+            if result.error is not None:
+                log.warning("checkpoint of %s at %d: %s", result.partition, result.next_offset, result.error)
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        metrics, records = self.metrics, Counter[str]()
+        steps = 0
+        for outcome in outcomes:
+            records[outcome.batch.partition.topic] += len(outcome.batch)
+            steps += outcome.events
+            if outcome.replay:
+                metrics.replayed_records.inc(len(outcome.batch))
+            for error, count in Counter(refusal.error for refusal in outcome.refusals).items():
+                metrics.records_refused.labels(error).inc(count)
+        for topic, count in records.items():
+            metrics.records_consumed.labels(topic).inc(count)
+        metrics.events_processed.inc(steps)
+        metrics.batch_events.observe(steps)
+        latest = max((outcome.batch.timestamps[-1] for outcome in outcomes), default=-1)
+        if latest >= 0:
+            metrics.event_time_lag.observe(max(0.0, self.wall() - latest / 1000))
+
+    def _count_engine(self, now: float, engine: Engine) -> None:
+        metrics, table = self.metrics, engine.table
+        self._place(metrics.streams_active, {place: len(known.rows) for place, known in table.partitions.items()})
+        metrics.state_bytes.set(len(table) * table.initial.nbytes)
+        metrics.waves.inc(engine.waves - self._waves)
+        self._waves = engine.waves
+        resets = engine.resets.tolist()
+        for reset, before, after in zip(Reset, self._resets, resets, strict=True):
+            if after > before:
+                metrics.sequences_started.labels(reset.name.lower()).inc(after - before)
+        self._resets = resets
+        metrics.streams_evicted.labels("idle").inc(table.idle - self._idle)
+        self._idle = table.idle
+        if table.evicted > self._evicted:
+            metrics.streams_evicted.labels("evicted").inc(table.evicted - self._evicted)
+            self._evicted = table.evicted
+            message = "state.max_streams %d is reached: %d longest idle streams forgotten so far"
+            self._say(now, "evicted", message, table.capacity, table.evicted)
+
+    def _place(self, gauge: Gauge, values: Mapping[Partition, int]) -> None:
+        for partition, value in values.items():
+            self.metrics.of(gauge, partition).set(value)
+
+    def _refused(self, now: float, outcome: Outcome, refusal: Refusal) -> None:
+        batch = outcome.batch
+        place = f"{batch.partition} offset {batch.offsets[refusal.record]}"
+        self._say(now, f"refused {refusal.error}", "record refused, %s: %s (%s)", place, refusal.reason, refusal.error)
+
+    def _say(self, now: float, kind: str, message: str, *values: object) -> None:
+        """A warning, once per kind and interval; what was kept back is counted in the next one."""
+        last, kept_back = self._said.get(kind, (now - REPEAT_INTERVAL_S, 0))
+        if now - last < REPEAT_INTERVAL_S:
+            self._said[kind] = (last, kept_back + 1)
+            return
+        self._said[kind] = (now, 0)
+        more = f" (and {kept_back} more of this kind)" if kept_back else ""
+        log.warning(message + more, *values)
+
+    def _say_state(self) -> None:
+        self.metrics.set_worker_state("restoring" if self._replaying else "running")
+        self.status.set("states", f"replaying {_listed(sorted(self._replaying))}" if self._replaying else None)
+
+
+def _listed(partitions: Sequence[Partition]) -> str:
+    shown = ", ".join(map(str, partitions[:8]))
+    return shown + (f" and {len(partitions) - 8} more" if len(partitions) > 8 else "")

@@ -1,0 +1,144 @@
+"""The worker as a process: signals, HTTP, patience with a cluster that is not there yet, the loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TypeVar
+
+import worker
+from worker.assembly import MODEL_ID_DIGITS, build_pipeline, client_settings, load_model
+from worker.checkpoints.hdf5 import CheckpointIdentity
+from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.writer import CheckpointWriter
+from worker.config import Config
+from worker.errors import KafkaUnavailableError
+from worker.kafka.clients import open_sink, open_source, partition_count
+from worker.logs import configure_logs
+from worker.loop import LoopLimits, Topics, Worker, run
+from worker.model.streaming import StreamingModel
+from worker.recovery import Recovery, RecoveryPolicy
+from worker.reporter import Reporter
+from worker.web.metrics import Metrics
+from worker.web.server import ProbeServer
+from worker.web.status import WorkerStatus
+
+log = logging.getLogger("worker")
+Answer = TypeVar("Answer")
+
+RETRY_FIRST_S = 0.5
+RETRY_LONGEST_S = 10.0
+EXIT_AT_ONCE = 1
+
+
+def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises WorkerError for what a restart would not mend by itself."""
+    configure_logs(config.log.format, config.log.level)
+    stop = stop_on_signals()
+    metrics, status = Metrics(), WorkerStatus(time.monotonic)
+    server = ProbeServer(config.http.host, config.http.port, metrics, status)
+    address = f"http://{config.http.host}:{server.port}"
+    log.info("rnn-stream-worker %s: metrics and probes on %s", worker.__version__, address)
+    try:
+        model = prove_model(config, status)
+        metrics.set_build(
+            worker.__version__, (model.sha256 or "")[:MODEL_ID_DIGITS], version("keras"), config.kafka.client
+        )
+        member = patiently(lambda: build_worker(config, model, metrics, status), "kafka", status, stop)
+        if member is None:
+            return
+        status.set("kafka", "has not joined the group yet")
+        run(member, time.monotonic, stop.is_set)
+        log.info("stopped in order")
+    finally:
+        server.close()
+
+
+def prove_model(config: Config, status: WorkerStatus | None = None) -> StreamingModel:
+    """Load the model, prove parity, build its graphs. Raises WorkerError, ModelRefusedError."""
+    if status is not None:
+        status.set("model", "loading")
+    model = load_model(config)
+    parity = model.check_parity(config.model.parity_tolerance)
+    model.warm_up(config.batch.max_events)
+    log.info(
+        "model %s (%s): %d states, %d bytes a stream, at most %.2g from the trained model",
+        config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,
+        parity.max_abs_difference,
+    )  # fmt: skip
+    if status is not None:
+        status.set("model", None)
+    return model
+
+
+def build_worker(
+    config: Config,
+    model: StreamingModel | None = None,
+    metrics: Metrics | None = None,
+    status: WorkerStatus | None = None,
+) -> Worker:
+    """All parts put together, connected and not yet in the group. Raises KafkaUnavailableError, WorkerError."""
+    settings = client_settings(config)
+    model = model or prove_model(config)
+    store = CheckpointStore(config.state.directory)
+    store.check_writable()
+    missing = [topic for topic in config.input.topics if partition_count(settings, topic) is None]
+    if missing:
+        raise KafkaUnavailableError(f"input topic '{missing[0]}' does not exist (input.topic)")
+    identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__)
+    policy = RecoveryPolicy(config.state.recover, config.state.on_model_change)
+    reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
+    source = open_source(settings)
+    try:
+        sink = open_sink(settings)
+    except BaseException:
+        source.close(RETRY_FIRST_S)
+        raise
+    return Worker(
+        source=source,
+        sink=sink,
+        pipeline=build_pipeline(config, model),
+        recovery=Recovery(store, identity, model.states, policy),
+        writer=CheckpointWriter(store, config.state.keep),
+        reporter=reporter,
+        topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
+        limits=LoopLimits(
+            poll_records=config.batch.max_events,
+            batch_wait_s=config.batch.max_wait.seconds,
+            checkpoint_interval_s=config.state.checkpoint_interval.seconds,
+        ),
+    )
+
+
+def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: threading.Event) -> Answer | None:
+    """Try until the cluster answers, waiting longer each time; None when told to stop before."""
+    wait_s = RETRY_FIRST_S
+    while not stop.is_set():
+        status.turned(time.monotonic())
+        try:
+            return attempt()
+        except KafkaUnavailableError as error:
+            status.set(name, str(error))
+            log.warning("%s; trying again in %.1f s", error, wait_s)
+        stop.wait(wait_s)
+        wait_s = min(2 * wait_s, RETRY_LONGEST_S)
+    return None
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    stop = threading.Event()
+
+    def stop_or_die(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(EXIT_AT_ONCE)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_or_die)
+    return stop
