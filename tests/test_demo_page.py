@@ -80,12 +80,15 @@ def test_the_page_says_rates_lag_and_score():
 def test_the_summary_says_all_that_was_asked():
     text = "\n".join(summary_lines(answered(4, 100, wrong=12, last=True).summary(), PACE))
     assert "400 events, 400 outputs: exactly one output per event, in order" in text
-    assert "(paced: 40 watches × 10 Hz × 4), 20 ms from event sent to output read (median)" in text
-    assert "4 sequences finished, right at the last step: 4 of 4 (100.0 %)" in text
-    assert "since step 13 (1.3 s) (median)" in text
-    assert "step 10: 0 %, step 25: 100 %, step 50: 100 %, step 100: 100 %" in text
-    assert "standing          4      4  step 13 (1.3 s)" in text
-    assert "running           0      0  —" in text
+    assert "9.9 s, 40 events/s (asked for: 40 watches × 10 Hz × 4 = 1,600/s)" in text
+    assert "20 ms from event sent to output read" in text
+    assert "4 sequences finished, played from the 40 recordings" in text
+    assert "right at the last step: 4 of 4 (100.0 %)" in text
+    assert "right, and right from then on, since step 13 (1.3 s) (median)" in text
+    assert "right after step 10: 0 %, 25: 100 %, 50: 100 %, 100: 100 %" in text
+    assert "standing          4        4  step 13 (1.3 s)" in text
+    assert "running           0        0  —" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_summary_names_what_is_missing_too_many_or_out_of_order():

@@ -18,6 +18,7 @@ MODEL_PATH = DATA / "basic_motions.keras"
 CHANNELS = ("ax", "ay", "az", "gx", "gy", "gz")  # accelerometer, then gyroscope
 LABELS = ("standing", "running", "walking", "badminton")  # in the order of the model's output units
 STEPS = 100
+RECORDINGS = 40  # in each part
 RATE_HZ = 10
 REPORTED_STEPS = (10, 25, 50, STEPS)  # where the accuracy of early answers is told
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from worker.demo.motions import RATE_HZ
-from worker.demo.score import Scoreboard, Summary, median_of
+from worker.demo.motions import RATE_HZ, RECORDINGS
+from worker.demo.score import LATENCY_SAMPLES, Scoreboard, Summary, median_of
 
 
 class Pace(NamedTuple):
@@ -21,8 +21,13 @@ class Pace(NamedTuple):
     answered_per_s: float = 0.0
 
     @property
+    def wanted_per_s(self) -> float:
+        """Events per second that are played: they do not show what the worker can do at most."""
+        return self.watches * RATE_HZ * self.speed
+
+    @property
     def words(self) -> str:
-        """Where the rate comes from: the events are paced, they do not show what the worker can do at most."""
+        """Where the rate comes from."""
         return f"{self.watches} watches × {RATE_HZ} Hz × {self.speed:g}"
 
 
@@ -65,24 +70,21 @@ def verdict(summary: Summary) -> str:
 
 
 def summary_lines(summary: Summary, pace: Pace) -> list[str]:
-    """The whole outcome."""
+    """The whole outcome, in lines of at most 80 columns up to a hundred million events."""
     rate = summary.outputs / summary.seconds if summary.seconds else 0.0
-    early = [
-        f"step {step}: {100 * right / asked:.0f} %" for step, (right, asked) in summary.accuracy_at.items() if asked
-    ]
-    since = median_of(summary.since)
-    right = share_words(summary.right, summary.finished)
+    early = [f"{step}: {100 * right / asked:.0f} %" for step, (right, asked) in summary.accuracy_at.items() if asked]
     return [
         f"{summary.events:,} events, {summary.outputs:,} outputs: {verdict(summary)}",
-        f"{summary.seconds:.1f} s, {rate:,.0f} events/s (paced: {pace.words}), "
-        f"{latency_words(summary.latency_ms)} from event sent to output read (median)",
-        f"{summary.finished:,} sequences finished, right at the last step: {right}",
-        f"the answer was right, and stayed right, since {since_words(since)} (median)",
-        f"right answers after {', '.join(early) or '—'}",
+        f"{summary.seconds:,.1f} s, {rate:,.0f} events/s (asked for: {pace.words} = {pace.wanted_per_s:,.0f}/s)",
+        f"{latency_words(summary.latency_ms)} from event sent to output read (median, latest {LATENCY_SAMPLES:,})",
+        f"{summary.finished:,} sequences finished, played from the {RECORDINGS} recordings of the TEST part",
+        f"right at the last step: {share_words(summary.right, summary.finished)}",
+        f"right, and right from then on, since {since_words(median_of(summary.since))} (median)",
+        f"right after step {', '.join(early) or '—'}",
         "",
-        f"{'class':<10} {'finished':>8} {'right':>6}  right since (median)",
+        f"{'class':<10} {'finished':>8} {'right':>8}  right since (median)",
         *(
-            f"{label:<10} {score.finished:>8,} {score.right:>6,}  {since_words(median_of(score.since))}"
+            f"{label:<10} {score.finished:>8,} {score.right:>8,}  {since_words(median_of(score.since))}"
             for label, score in summary.classes.items()
         ),
     ]
