@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 CHUNK_ROWS = 20_000  # rows converted per piece of C code: how long other threads wait for the interpreter
 MAX_FIXED_BYTES = 256  # longer text is stored with variable length
+REFERENCE_BYTES = 16  # what a text of variable length takes in its column: length and place of the text
 MAX_DEPTH = 3  # states/LAYER/NAME
 CRC = "crc32"
 
@@ -29,13 +30,18 @@ class UnusableColumnError(ValueError):
 
 def text_column(values: Sequence[Any], encode: Callable[[Any], bytes]) -> Column:
     """(rows,) fixed-length bytes while the longest has at most MAX_FIXED_BYTES, else bytes objects."""
-    longest = max((len(encode(value)) for value in values), default=0)
-    # HDF5 ends text of variable length at the first NUL, so text that holds one has a fixed length at any rate.
-    fixed = longest <= MAX_FIXED_BYTES or any(b"\0" in encode(value) for value in values)
-    dtype = f"S{max(longest, 1)}" if fixed else object
-    column = np.empty(len(values), dtype)
+    pieces: list[Column] = []
+    longest = 1
     for start in range(0, len(values), CHUNK_ROWS):
-        column[start : start + CHUNK_ROWS] = [encode(value) for value in values[start : start + CHUNK_ROWS]]
+        piece = [encode(value) for value in values[start : start + CHUNK_ROWS]]
+        longest_here = max(map(len, piece))
+        longest = max(longest, longest_here)
+        pieces.append(np.array(piece, bytes if longest_here <= MAX_FIXED_BYTES else object))
+    # HDF5 ends text of variable length at the first NUL, so text that holds one has a fixed length at any rate.
+    fixed = longest <= MAX_FIXED_BYTES or any(b"\0" in text for part in pieces for text in part.tolist())
+    column = np.empty(len(values), f"S{longest}" if fixed else object)
+    for start, part in zip(range(0, len(values), CHUNK_ROWS), pieces, strict=True):
+        column[start : start + CHUNK_ROWS] = part
     return column
 
 
@@ -95,7 +101,8 @@ def _check_storage(path: str, dataset: h5py.Dataset, size_bytes: int) -> None:
         raise UnusableColumnError(f"'{path}' is stored in another file")
     if dataset.shape is None:
         raise UnusableColumnError(f"'{path}' has no shape")
-    declared = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+    row_bytes = REFERENCE_BYTES if dataset.dtype == object else dataset.id.get_type().get_size()
+    declared = math.prod(dataset.shape) * row_bytes
     if declared > size_bytes or declared != dataset.id.get_storage_size():
         raise UnusableColumnError(f"'{path}' declares {declared} bytes that the file does not hold")
 

@@ -1,14 +1,59 @@
-"""A file for HDF5 to write into that never fails; the error is kept and raised when HDF5 is done.
+"""Files between HDF5 and the disk: HDF5 neither sees a write fail nor reads a damaged byte.
 
-Why: HDF5 crashes the process (segmentation fault at close) when the disk fills while it writes by itself.
+Why: when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single
+flipped bit in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a
+block that HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
+
+SEAL_BYTES = 512  # the smallest user block
+SEAL = re.compile(rb"rnn-stream-worker checkpoint\n([0-9]+) bytes follow, crc32 ([0-9a-f]{8})\n\0*")
+PIECE_BYTES = 1 << 22
+
+
+class BrokenSealError(ValueError):
+    """The file is not as it was written; the message says how."""
+
+
+def seal_file(path: Path) -> None:
+    """Writes the seal of a file as it is now. Raises OSError."""
+    with path.open("r+b") as file:
+        file.write(_seal(file))
+
+
+def check_seal(path: Path) -> None:
+    """Raises BrokenSealError, OSError."""
+    with path.open("rb") as file:
+        block = file.read(SEAL_BYTES)
+        found = SEAL.fullmatch(block)
+        if not block:
+            raise BrokenSealError("it is empty")
+        if found is None or len(block) < SEAL_BYTES:
+            raise BrokenSealError("it is not a checkpoint, or its beginning is damaged")
+        size_bytes = os.fstat(file.fileno()).st_size - SEAL_BYTES
+        if size_bytes != int(found[1]):
+            raise BrokenSealError(f"it is truncated: {size_bytes} bytes of {int(found[1])}")
+        if _seal(file) != block:
+            raise BrokenSealError("it is damaged (checksum of the file)")
+
+
+def _seal(file: BinaryIO) -> bytes:
+    """The seal of the file's content; leaves the position at its beginning."""
+    file.seek(SEAL_BYTES)
+    crc = size_bytes = 0
+    while piece := file.read(PIECE_BYTES):
+        crc = zlib.crc32(piece, crc)
+        size_bytes += len(piece)
+    file.seek(0)
+    return (b"rnn-stream-worker checkpoint\n%d bytes follow, crc32 %08x\n" % (size_bytes, crc)).ljust(SEAL_BYTES, b"\0")
 
 
 class SafeFile:
@@ -16,6 +61,7 @@ class SafeFile:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError; FileExistsError when the name is taken."""
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o640)
         self._position = 0
         self._size = 0
@@ -74,7 +120,8 @@ class SafeFile:
         """Nothing is buffered here."""
 
     def settle(self) -> None:
-        """Raises the first OSError there was, else waits until the disk has everything."""
+        """Raises the first OSError there was; else seals the file and waits until the disk has all of it."""
         if self._error is not None:
             raise self._error
+        seal_file(self._path)
         os.fsync(self._fd)

@@ -1,6 +1,6 @@
 """The checkpoint file: every stream of one partition at one position, as HDF5 that plain h5py reads.
 
-A file is believed only as a whole: name, attributes, list of datasets and every byte of data must agree.
+A file is believed only as a whole: seal, name, attributes, list of datasets and every byte of data must agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from worker.checkpoints.columns import (
     texts,
     write_column,
 )
-from worker.checkpoints.disk import SafeFile
+from worker.checkpoints.disk import SEAL_BYTES, SafeFile, check_seal
 from worker.checkpoints.form import NUMBERS, check_form, state_path
 from worker.errors import CheckpointUnusableError, ModelChangedError
 from worker.records import Partition, PartitionState, Reset, StateSpec
@@ -90,7 +90,7 @@ def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIden
         "clock": state.clock,
     }
     with SafeFile(file) as disk:
-        with h5py.File(disk, "w", libver=LIBRARY) as opened:
+        with h5py.File(disk, "w", libver=LIBRARY, userblock_size=SEAL_BYTES) as opened:
             for name, column in columns.items():
                 write_column(opened, name, column)
             opened.require_group("states")
@@ -144,6 +144,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         if not path.is_file():
             raise UnusableColumnError("there is no such file")
+        check_seal(path)
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
