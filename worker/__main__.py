@@ -15,7 +15,7 @@ from worker.commands.check import check
 from worker.commands.replay import replay
 from worker.commands.run import run
 from worker.demo_command import demo
-from worker.errors import ConfigError, WorkerError
+from worker.errors import ConfigError, KafkaUnavailableError, WorkerError
 from worker.kafka_command import kafka
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -52,7 +52,7 @@ def main() -> None:
         status = EXIT_INTERRUPTED
     except ConfigError as error:
         status = _say(error, EXIT_USAGE)
-    except WorkerError as error:
+    except (WorkerError, KafkaUnavailableError) as error:
         status = _say(error, EXIT_FAILED)
     except BrokenPipeError:
         # The reader has seen enough (`worker check | head`): not a failure worth a traceback.

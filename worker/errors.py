@@ -47,12 +47,12 @@ class CommitRefusedError(Exception):
     """The group no longer accepts commits of this member: its partitions are lost or about to be."""
 
 
-class DeliveryFailedError(Exception):
-    """An output was not acknowledged: nothing after the last commit counts; start again from it."""
+class DeliveryFailedError(WorkerError):
+    """An output was not acknowledged: nothing after the last commit counts, and a restart goes on from there."""
 
 
-class OffsetOutOfRangeError(Exception):
-    """The position is not in the log any more. ``partition`` says where."""
+class OffsetOutOfRangeError(WorkerError):
+    """The position is not in the log any more, ``partition`` says where; a restart goes on with what the log has."""
 
     def __init__(self, partition: object, detail: str) -> None:
         super().__init__(f"{partition}: {detail}")

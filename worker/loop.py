@@ -18,9 +18,12 @@ from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import Sink, Source
 from worker.partitions import Partitions
 from worker.pipeline import Outcome, Pipeline
-from worker.records import Assigned, Change, Lost, Partition, Revoked, StartOffsets
+from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revoked, StartOffsets
 from worker.recovery import Recovery
 from worker.reporter import Reporter
+
+
+UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Worker:
         """The way of an event, for all that one poll brings; how many records it brought."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         with timed(metrics.poll_duration):
-            batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
+            batches = self._poll()
         work = [part for batch in batches for part in self.partitions.parts(batch)]
         outcomes = []
         if work:
@@ -157,12 +160,26 @@ class Worker:
             self.partitions.close(partition)
             self.pipeline.engine.table.drop(partition)
 
+    def _poll(self) -> list[RecordBatch]:
+        """What there is now; with ``batch_wait_s`` also what comes until then, if it is not enough."""
+        batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
+        deadline = self.reporter.now() + self.limits.batch_wait_s
+        missing = self.limits.poll_records - sum(map(len, batches))
+        while batches and missing > 0 and (left_s := deadline - self.reporter.now()) > 0:
+            more = self.source.poll(missing, left_s)
+            # A change of ownership meanwhile: what was read of a partition that is gone is its next owner's to answer.
+            batches = [batch for batch in batches if batch.partition in self.partitions] + more
+            missing -= sum(map(len, more))
+        return batches
+
     def _take_over(self, partitions: tuple[Partition, ...]) -> StartOffsets:
         committed = self.source.committed(partitions, self.limits.kafka_call_s)
         ranges = self.source.log_range(partitions, self.limits.kafka_call_s)
+        topic_ids = {topic: self.source.topic_id(topic) for topic in {partition.topic for partition in partitions}}
         starts = {}
+        # From here on nothing asks the cluster: all of them are taken over, or (when it was away) none.
         for partition in partitions:
-            topic_id = self.source.topic_id(partition.topic)
+            topic_id = topic_ids[partition.topic]
             start = self.recovery.start(partition, topic_id, committed[partition], ranges[partition])
             left_out = self.pipeline.open(partition, start.state)
             self.partitions.open(partition, topic_id, start.offset, start.live_from)
@@ -211,10 +228,16 @@ class Worker:
             )
 
 
-def run(worker: Worker, clock: Callable[[], float], stopping: Callable[[], bool]) -> None:
+def run(
+    worker: Worker, clock: Callable[[], float], stopping: Callable[[], bool], wait: Callable[[float], object]
+) -> None:
     """Turn until told to stop, then leave in order. An error leaves without a commit: a restart is always right."""
     worker.start(clock())
     while not stopping():
-        worker.turn(clock())
+        try:
+            worker.turn(clock())
+        except KafkaUnavailableError as error:
+            worker.reporter.kafka_away(clock(), error)
+            wait(UNAVAILABLE_WAIT_S)
     worker.reporter.stopping()
     worker.close(clock())

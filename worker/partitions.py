@@ -22,8 +22,8 @@ class Partitions:
     def __init__(self) -> None:
         self._owned: dict[Partition, _Progress] = {}
 
-    def __iter__(self) -> object:
-        return iter(self._owned)
+    def __contains__(self, partition: Partition) -> bool:
+        return partition in self._owned
 
     def __len__(self) -> int:
         return len(self._owned)

@@ -110,6 +110,11 @@ class Reporter:
         if left_out:
             log.warning("%s: %d streams of the checkpoint are forgotten: state.max_streams", partition, left_out)
 
+    def kafka_away(self, now: float, error: Exception) -> None:
+        """The cluster does not answer. No reason to restart: the loop goes on asking."""
+        self.status.turned(now)
+        self._say(now, "kafka", "%s; going on when it is back", error)
+
     def stopping(self) -> None:
         """The worker has been told to stop."""
         self.metrics.set_worker_state("stopping")

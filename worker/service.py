@@ -53,7 +53,7 @@ def serve(config: Config) -> None:
         if member is None:
             return
         status.set("kafka", "has not joined the group yet")
-        run(member, time.monotonic, stop.is_set)
+        run(member, time.monotonic, stop.is_set, stop.wait)
         log.info("stopped in order")
     finally:
         server.close()
