@@ -145,6 +145,7 @@ ZOO: dict[str, Callable[[], Any]] = {
         length=12,
     ),
     "normalised": normalised,
+    "rescaled per feature": lambda: sequential(L.Rescaling([0.1, 2.0, 1.0], offset=[1.0, 0.0, -1.0]), L.GRU(4)),
     "adapted": adapted,
     "layers after time": lambda: sequential(
         L.LSTM(6), L.Reshape((2, 3)), L.Flatten(), L.LayerNormalization(axis=1), L.PReLU(), L.Dense(2)
@@ -268,6 +269,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: keras.Model(x := keras.Input((4, F)), L.Dense(2)(L.LSTM(2, return_sequences=True)(x)[:, 0])),
         "get_item",
         "cuts",
+    ),
+    "scaled per step": (
+        lambda: sequential(L.Rescaling(np.arange(12.0).reshape(4, F), name="culprit"), L.LSTM(2), length=4),
+        "culprit",
+        "each step",
     ),
     "no time axis": (
         lambda: keras.Sequential([keras.Input((F,)), L.Dense(2, name="culprit")]),

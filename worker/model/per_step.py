@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.rules import Form, refuse, rule_for, run_as_it_is, streams
@@ -14,7 +16,7 @@ TIME_AXIS = 1
 
 
 @streams(
-    *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Identity, L.Dense, L.Rescaling),
+    *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Identity, L.Dense),
     *(L.Dropout, L.SpatialDropout1D, L.AlphaDropout, L.GaussianNoise, L.GaussianDropout, L.ActivityRegularization),
 )
 def per_step(call: LayerCall, form: Form) -> Any:
@@ -35,6 +37,15 @@ def along_features(call: LayerCall, form: Form) -> Any:
             f"axis={call.layer.axis} includes time, so a step depends on how long the sequence is",
             "use axis=-1, the features",
         )
+    return run_as_it_is(call, form, over_time)
+
+
+@streams(L.Rescaling)
+def rescaling(call: LayerCall, form: Form) -> Any:
+    """By one number, or one per feature. Keras tells no other output shape when there is one per step."""
+    over_time = _over_time(call, form)
+    if over_time and max(np.ndim(call.layer.scale), np.ndim(call.layer.offset)) > 1:
+        refuse(call, "it has a number for each step of the window", "use one number, or one per feature")
     return run_as_it_is(call, form, over_time)
 
 

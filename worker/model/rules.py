@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from worker.errors import ModelRefusedError
-from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
+from worker.model.graph import Layer, LayerCall, Tensor, copy_weights, tensors_in
 
 
 class Form(Protocol):
@@ -86,5 +86,7 @@ def run_as_it_is(call: LayerCall, form: Form, over_time: bool) -> Any:
     copy = form.copy(call)
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
+    if over_time and any(tensor.shape[1] != 1 for tensor in tensors_in(outputs)):
+        refuse(call, "it makes another number of steps out of one", "take out what depends on the number of steps")
     form.report(call, form.name(call), "as it is")
     return form.mark(outputs, over_time)

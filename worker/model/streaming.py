@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worker.errors import StateShapeError
+from worker.errors import StateShapeError, WorkerError
+from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel, LayerReport, build
+from worker.model.graph import first_line
 from worker.model.loading import load_model
 from worker.model.parity import Parity, check, measure
 from worker.model.step import PackedStep, Slices
@@ -119,8 +121,14 @@ class StreamingModel:
         return arrays
 
     def parity(self, sequences: int = 8, steps: int = 40, seed: int = 0) -> Parity:
-        """Compare the streamed output after every step with the trained model on the same prefix; random sequences."""
-        return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
+        """Compare the streamed output after every step with the trained model on the same prefix; random sequences.
+
+        Raises WorkerError when the trained model can't be run on them.
+        """
+        try:
+            return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
+        except (ValueError, TypeError, tf.errors.OpError) as error:  # Keras' and TensorFlow's own complaints
+            raise WorkerError(f"parity: the trained model can't be run on a prefix ({first_line(error)})") from error
 
     def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> Parity:
         """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""
