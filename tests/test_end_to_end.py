@@ -136,7 +136,7 @@ def test_every_output_is_the_model_on_the_prefix(place: tuple[Any, ...], bootstr
 @pytest.mark.parametrize(("client", "kills"), [("kafka-python", KILLS), ("confluent", KILLS)])
 def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, client: str, kills: int) -> None:
     """Nothing lost, repeats only with the same identity and the same probabilities, the same states at the end."""
-    folder, topics, outputs, dead, every = place
+    folder, topics, outputs, _, every = place
     log = make_log(EVENTS, STREAMS)
     settings = configuration(folder, bootstrap_servers, client, topics)
     (folder / "worker.yaml").write_text(yaml.safe_dump(settings))

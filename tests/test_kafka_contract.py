@@ -547,3 +547,44 @@ def test_an_unreachable_cluster_is_unavailable_to_confluent() -> None:
     for opened in (ConfluentSource, ConfluentSink):
         with pytest.raises(KafkaUnavailableError):
             opened(settings, connect_timeout_s=0.3)
+
+
+@pytest.mark.broker
+def test_a_stuck_client_is_replaced(bootstrap_servers: str) -> None:
+    from worker.kafka.kafka_python import KafkaPythonSource
+
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic()
+    place = Partition(topic, 0)
+    seconds = itertools.count(step=6)  # each look at the clock is 6 s after the one before
+    source = KafkaPythonSource(
+        ClientSettings(bootstrap_servers, group_id=topic), monotonic=lambda: float(next(seconds))
+    )
+    member = Member(source, topic, topic).join()
+    until(lambda: member.owned, member)
+    for _ in range(10):
+        member.step()
+    assert source.rebuilds == 0
+    source._connection.consumer.pause(*source._connection.consumer.assignment())  # type: ignore[union-attr]
+    kit.append(place, numbered(3))
+    until(lambda: len(member.records) >= 3, member)
+    assert member.values() == numbered(3)
+    assert member.kinds() == [Assigned, Lost, Assigned]
+    assert source.rebuilds == 1
+    source.close(CLOSE_S)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_a_second_process_with_the_same_instance_id_ends_the_first(bootstrap_servers: str, client: Any) -> None:
+    topic = ClusterKit(bootstrap_servers, client).topic()
+    settings = ClientSettings(bootstrap_servers, client, group_id=topic, instance_id="worker-0")
+    first = Member(open_source(settings), topic, topic).join()
+    until(lambda: first.owned, first)
+    second = Member(open_source(settings), topic, topic).join()
+    until(lambda: second.owned, second)
+    with pytest.raises(CommitRefusedError):
+        first.source.commit({Partition(topic, 0): 0}, ANSWER_S)
+    second.source.commit({Partition(topic, 0): 0}, ANSWER_S)
+    first.source.close(CLOSE_S)
+    second.source.close(CLOSE_S)

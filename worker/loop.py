@@ -22,7 +22,7 @@ from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revok
 from worker.recovery import Recovery
 from worker.reporter import Reporter
 
-
+KAFKA_AWAY = -1
 UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
 
 
@@ -82,10 +82,15 @@ class Worker:
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int:
-        """The way of an event, for all that one poll brings; how many records it brought."""
+        """The way of an event, for all that one poll brings; how many records it brought, or KAFKA_AWAY."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
-        with timed(metrics.poll_duration):
-            batches = self._poll()
+        try:
+            with timed(metrics.poll_duration):
+                batches = self._poll()
+        except KafkaUnavailableError as error:
+            # Only here is nothing lost by going on: no record has been taken yet.
+            self.reporter.kafka_away(now, error)
+            return KAFKA_AWAY
         work = [part for batch in batches for part in self.partitions.parts(batch)]
         outcomes = []
         if work:
@@ -166,7 +171,10 @@ class Worker:
         deadline = self.reporter.now() + self.limits.batch_wait_s
         missing = self.limits.poll_records - sum(map(len, batches))
         while batches and missing > 0 and (left_s := deadline - self.reporter.now()) > 0:
-            more = self.source.poll(missing, left_s)
+            try:
+                more = self.source.poll(missing, left_s)
+            except KafkaUnavailableError:
+                break  # what is there is not lost for what is not
             # A change of ownership meanwhile: what was read of a partition that is gone is its next owner's to answer.
             batches = [batch for batch in batches if batch.partition in self.partitions] + more
             missing -= sum(map(len, more))
@@ -234,10 +242,7 @@ def run(
     """Turn until told to stop, then leave in order. An error leaves without a commit: a restart is always right."""
     worker.start(clock())
     while not stopping():
-        try:
-            worker.turn(clock())
-        except KafkaUnavailableError as error:
-            worker.reporter.kafka_away(clock(), error)
+        if worker.turn(clock()) == KAFKA_AWAY:
             wait(UNAVAILABLE_WAIT_S)
     worker.reporter.stopping()
     worker.close(clock())

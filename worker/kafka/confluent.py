@@ -88,8 +88,13 @@ class ConfluentSource:
         named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
         if not named:
             return
-        # On this very thread: from another one it would hang for good while react handles Revoked. It has no time-out
-        # of its own; the requests have one (socket.timeout.ms), and nothing is asked while the coordinator is away.
+        # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread
+        # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
+        with translated("commit"):
+            self._consumer.commit(offsets=named, asynchronous=True)
+        if self.committed(offsets, timeout_s) == dict(offsets):
+            return
+        # The coordinator answers and has not taken it: ask again for the reason.
         with translated("commit"):
             for answer in self._consumer.commit(offsets=named, asynchronous=False):
                 if answer.error is not None:

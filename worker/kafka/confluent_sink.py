@@ -103,6 +103,8 @@ class ConfluentSink:
             self._check()
             waited_s += FULL_BUFFER_WAIT_S
             if waited_s > FULL_BUFFER_TIMEOUT_S:
+                # The rest of the batch was never handed over: no later flush may say that all is well.
+                self._failure = DeliveryFailedError("a batch was handed over in part")
                 raise KafkaUnavailableError(f"no acknowledgement within {FULL_BUFFER_TIMEOUT_S:g} s")
 
     def _check(self) -> None:

@@ -69,7 +69,8 @@ class Sink(Protocol):
         """Hand over a batch, in order. Blocks while the client's buffer is full.
 
         Messages of one key keep their order. Raises DeliveryFailedError when an earlier message has failed for good,
-        KafkaUnavailableError when the buffer stays full for longer than the client's limit.
+        KafkaUnavailableError when the buffer stays full for longer than the client's limit. After either error the
+        batch may have been handed over in part: from then on the sink refuses everything, open a new one.
         """
 
     def flush(self, timeout_s: float) -> None:

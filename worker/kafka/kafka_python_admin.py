@@ -48,6 +48,15 @@ def find_topic_id(settings: ClientSettings, topic: str, timeout_s: float) -> str
     return spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes)
 
 
+def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:
+    """Whether a new connection to the cluster gets an answer now."""
+    try:
+        with _admin(settings, timeout_s):
+            return True
+    except KafkaUnavailableError:
+        return False
+
+
 @contextmanager
 def _admin(settings: ClientSettings, timeout_s: float) -> Iterator[Any]:
     options = client_options(settings, None, {"bootstrap_timeout_ms": timeout_s * 1000})

@@ -19,6 +19,7 @@ from kafka.structs import OffsetAndMetadata
 
 from worker.errors import KafkaUnavailableError
 from worker.kafka.clients import ClientSettings
+from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
 from worker.records import Partition, RecordBatch
@@ -26,7 +27,7 @@ from worker.records import Partition, RecordBatch
 log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
-QUESTION_TIMEOUT_S = 5.0  # for what the watchdog asks
+QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
 JOIN_WAIT_S = 0.1  # poll does not return when a join without changes is complete
 
 
@@ -37,6 +38,7 @@ class Connection:
     """
 
     def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
         own = {
             "group_id": settings.group_id,
             "group_instance_id": settings.instance_id,
@@ -134,13 +136,15 @@ class Connection:
         return {place: (starts[name], ends[name]) for place, name in names.items()}
 
     def looks_stuck(self) -> bool:
-        """One look of the watchdog: data beyond a position that does not move, or a session without heartbeats."""
-        if self.ownership.heartbeat_age_s() > self.consumer.config["session_timeout_ms"] / 1000:
-            return True
+        """One look of the watchdog: data beyond a position that does not move, or a session without heartbeats.
+
+        A cluster that is away is no reason: a new client would change nothing, and this one may yet keep its place.
+        """
         try:
             ends = self.log_range(self.positions, QUESTION_TIMEOUT_S)
         except KafkaUnavailableError:
-            # Either the cluster is away, then a new client changes nothing, or only this client is cut off.
+            return is_reachable(self._settings, QUESTION_TIMEOUT_S)
+        if self.ownership.heartbeat_age_s() > self.consumer.config["session_timeout_ms"] / 1000:
             return True
         return any(ends[place][1] > position for place, position in self.positions.items())
 

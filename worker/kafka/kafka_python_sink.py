@@ -68,12 +68,11 @@ class KafkaPythonSink:
                 for key, value, some in zip(keys, values, headers, strict=True):
                     pairs = [(name, content or b"") for name, content in some]
                     wait(put(topic, b"" if key is value is None else value, key, pairs))
-        except errors.KafkaTimeoutError as error:
-            raise KafkaUnavailableError(f"output to '{topic}': {error}") from error
-        except errors.MessageSizeTooLargeError as error:
-            self._failure = delivery_failed(error)
-            raise self._failure from error
         except errors.KafkaError as error:
+            # The rest of the batch was never handed over: no later flush may say that all is well.
+            self._failure = delivery_failed(error)
+            if isinstance(error, errors.MessageSizeTooLargeError):
+                raise self._failure from error
             raise translate(error, f"output to '{topic}'") from error
 
     def flush(self, timeout_s: float) -> None:
@@ -111,6 +110,8 @@ class KafkaPythonSink:
         try:
             self._waiting[len(self._waiting) // 2].get(timeout=self._block_s)
         except errors.KafkaTimeoutError as error:
+            # Nothing of this batch was handed over, but the caller can't tell that from a part of it.
+            self._failure = delivery_failed(error)
             raise KafkaUnavailableError(f"no acknowledgement within {self._block_s:g} s") from error
         except errors.KafkaError as error:
             self._failure = delivery_failed(error)
