@@ -30,7 +30,10 @@ class Sums:
     def step_packed(self, x: Any, packed: Any) -> tuple[Any, Any]:
         after = packed + x[:, :1]
         after[x[:, 0] == 666] = np.nan
-        return np.concatenate([after, x[:, :1]], axis=1), after
+        probabilities = np.concatenate([after, x[:, :1]], axis=1)
+        for answer in (probabilities, after):
+            answer.flags.writeable = False  # as TensorFlow's are
+        return probabilities, after
 
 
 def sums_pipeline(

@@ -25,7 +25,7 @@ class PackedModel(Protocol):
     units: int
 
     def step_packed(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """x (n, features), packed states (n, width) → outputs (n, units), next packed states (n, width)."""
+        """x (n, features), packed states (n, width) → outputs (n, units), next packed states (n, width), read-only."""
 
 
 class Engine:
@@ -115,7 +115,8 @@ class Engine:
         finite = _finite_rows(probabilities, after)
         if finite is not None:
             # A state that is not finite would stay so for ever: the stream starts again from zero.
-            after[~finite], steps[~finite], pending[~finite] = table.initial, 0, Reset.INVALID_STATE
+            after = np.where(finite[:, np.newaxis], after, table.initial)
+            steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
         if zeroed.any():
             table.origins[rows[zeroed]] = np.where(turn.replay[wave[zeroed]], Origin.REBUILT, Origin.LIVE)

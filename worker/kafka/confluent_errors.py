@@ -28,6 +28,7 @@ _REFUSED_COMMIT = {
     KafkaError.FENCED_INSTANCE_ID,
     KafkaError._ASSIGNMENT_LOST,
     KafkaError._FENCED,
+    KafkaError._FATAL,  # a consumer has one fatal error only: its instance id was taken
 }
 _LOG_MOVED = {
     KafkaError.OFFSET_OUT_OF_RANGE,
