@@ -146,6 +146,12 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             raise UnusableColumnError("there is no such file")
         check_seal(path)
         with h5py.File(path, "r", locking=False) as file:
+            # Before anything else: what another version writes may look wrong to this one in any way.
+            version = file.attrs.get("format_version")
+            if version != FORMAT_VERSION:
+                raise UnusableColumnError(
+                    f"format_version {version} is not known (this version reads {FORMAT_VERSION})"
+                )
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise CheckpointUnusableError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from error
@@ -160,13 +166,12 @@ def read_header(path: Path) -> CheckpointHeader:
 def _header(file: h5py.File, datasets: dict[str, h5py.Dataset]) -> CheckpointHeader:
     values: dict[str, Any] = {}
     for name, kind in ATTRIBUTES.items():
-        value = file.attrs[name]
+        value = file.attrs.get(name)
+        if value is None:
+            raise UnusableColumnError(f"attribute {name} is missing")
         if not isinstance(value, str if kind is str else np.integer):
             raise UnusableColumnError(f"attribute {name} is of a wrong type")
         values[name] = kind(value)
-        if values["format_version"] != FORMAT_VERSION:
-            known = f"this version reads {FORMAT_VERSION}"
-            raise UnusableColumnError(f"format_version {values['format_version']} is not known ({known})")
     if _seal(values, datasets) != int(file.attrs[CRC]):
         raise UnusableColumnError("its attributes are damaged (checksum)")
     return CheckpointHeader(

@@ -1,0 +1,527 @@
+"""Checkpoints: states in, the same states out, or one sentence that says what is wrong with the file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from worker.checkpoints.columns import CHUNK_ROWS
+from worker.checkpoints.disk import seal_file
+from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
+from worker.checkpoints.store import STALE_TEMPORARY_S, CheckpointStore
+from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
+from worker.errors import CheckpointUnusableError, ModelChangedError, WorkerError
+from worker.records import Partition, PartitionState, Reset, StateSpec
+
+PARTITION = Partition("readings", 2)
+IDENTITY = CheckpointIdentity("ab" * 32, "topic-id-1", "group", "0.1.0")
+SPECS = [StateSpec("outer/lstm 100%", "h", (3,)), StateSpec("outer/lstm 100%", "c", (3,)), StateSpec("..", "k", (2, 4))]
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DEADLINE_S = 120.0
+
+
+def make_state(keys: list[str], sequences: list[Any] | None = None, **changes: Any) -> PartitionState:
+    rows = len(keys)
+    random = np.random.default_rng(rows)
+    state = PartitionState(
+        partition=PARTITION,
+        next_offset=1234,
+        clock=17_000,
+        keys=keys,
+        steps=np.arange(rows) + 1,
+        times=random.integers(0, 1 << 50, rows),
+        clocks=random.integers(0, 1 << 50, rows),
+        pending=(np.arange(rows) % len(Reset)).astype(np.uint8),
+        sequences=sequences if sequences is not None else [None] * rows,
+        states={(s.layer, s.name): random.standard_normal((rows, *s.shape)).astype(s.dtype) for s in SPECS},
+        touched=random.permutation(rows),
+    )
+    return replace(state, **changes)
+
+
+SMALL = make_state(
+    ["watch-07", "Tür №5 🚪", "x" * 40],
+    ["s42", None, 2.5],
+    emitted=np.array([[0.25, 0.75], [np.nan, np.nan], [1, 0]], np.float32),
+    forgotten={"gone": int(Reset.TOMBSTONE), "idle": int(Reset.IDLE)},
+)
+
+
+def plain(state: PartitionState) -> dict[str, Any]:
+    """Comparable by ==: arrays as (type, shape, bytes), values of sequences with their types."""
+    flat = {name: getattr(state, name) for name in state.__slots__}
+    flat["sequences"] = [(type(value), value) for value in state.sequences]
+    flat["forgotten"] = list(state.forgotten.items())
+    flat |= {f"states {name}": values for name, values in flat.pop("states").items()}
+    return {k: (v.dtype.str, v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for k, v in flat.items()}
+
+
+def written(folder: Path, state: PartitionState = SMALL, identity: CheckpointIdentity = IDENTITY) -> Path:
+    return CheckpointStore(folder).publish(state, identity, created=CREATED)
+
+
+def reason(path: Path, identity: CheckpointIdentity = IDENTITY, specs: list[StateSpec] = SPECS) -> str:
+    """Why the file is refused, without its name at the beginning."""
+    with pytest.raises(CheckpointUnusableError) as caught:
+        read_checkpoint(path, identity, specs)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        SMALL,
+        make_state([]),
+        make_state([""], [""]),
+        make_state(["a", "b", "c", "d", "e", "f"], [None, 1, 1.0, "1", True, "é\0\ud800"]),
+        make_state(["k" * 257, "short", ""], ["s" * 400, None, 3]),
+        make_state(["n\0" + "k" * 300, "\ud800"]),
+        make_state(["ä" * 128, "b" * 256]),
+        make_state([f"watch-{i}" for i in range(CHUNK_ROWS + 3)], list(range(CHUNK_ROWS + 3))),
+        make_state([f"{i}" * 70 for i in range(CHUNK_ROWS + 3)]),
+        replace(make_state(["a"]), clock=-1, next_offset=0, partition=Partition("A.b-c_d", 0)),
+    ],
+    ids=["small", "empty", "empty text", "scalars", "long", "nul", "256 bytes", "pieces", "long pieces", "zero"],
+)
+def test_what_is_written_is_read(tmp_path: Path, state: PartitionState) -> None:
+    path = written(tmp_path, state)
+    assert plain(read_checkpoint(path, IDENTITY, SPECS)) == plain(state)
+
+
+def test_other_float_types_keep_every_bit(tmp_path: Path) -> None:
+    for name in ("float16", "float64"):
+        specs = [StateSpec("gru", "h", (5,), name)]
+        values = np.random.default_rng(1).standard_normal((2, 5)).astype(name)
+        state = replace(make_state(["a", "b"]), states={("gru", "h"): values}, next_offset=len(name))
+        assert plain(read_checkpoint(written(tmp_path / name, state), IDENTITY, specs)) == plain(state)
+
+
+def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert path == tmp_path / "readings" / "2" / "00000000000000001234.h5"
+    with h5py.File(path) as file:
+        assert [key.decode() for key in file["keys"]] == SMALL.keys
+        assert file["keys"].asstr()[1] == "Tür №5 🚪"
+        assert [text.decode() for text in file["sequences"]] == ['"s42"', "", "2.5"]
+        assert (file["steps"][()].tolist(), file["times"].dtype) == ([1, 2, 3], np.int64)
+        assert file["states/outer%2Flstm 100%25/h"].shape == (3, 3)
+        assert [key.decode() for key in file["forgotten/keys"]] == ["gone", "idle"]
+        crcs: list[str] = []
+        file.visititems(lambda name, item: crcs.append(name) if "crc32" in item.attrs else None)
+        assert len(crcs) == 13
+        attributes = dict(file.attrs)
+    attributes.pop("crc32")
+    assert attributes == {
+        "format_version": 1,
+        "model_sha256": "ab" * 32,
+        "topic": "readings",
+        "topic_id": "topic-id-1",
+        "partition": 2,
+        "next_offset": 1234,
+        "group_id": "group",
+        "created": "2026-01-02T03:04:05+00:00",
+        "worker_version": "0.1.0",
+        "clock": 17_000,
+    }
+    header = read_header(path)
+    assert (header.identity, header.partition, header.next_offset) == (IDENTITY, PARTITION, 1234)
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert written(tmp_path / "a").read_bytes() == written(tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("state", [SMALL, make_state(["k" * 300, "l" * 300])], ids=["fixed", "long"])
+def test_a_flipped_bit_anywhere_is_detected(tmp_path: Path, state: PartitionState) -> None:
+    path = written(tmp_path, state)
+    good = path.read_bytes()
+    for position in range(0, len(good), 61):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        assert "damaged" in reason(path) or "truncated" in reason(path)
+
+
+def test_a_changed_value_in_any_dataset_is_detected_by_its_own_checksum(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    good = path.read_bytes()
+    names: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        places = {name: (file[name].id.get_offset(), file[name].nbytes) for name in names}
+    assert len(places) == 13
+    for name, (offset, size) in places.items():
+        for position in (offset, offset + size - 1):
+            damaged = bytearray(good)
+            damaged[position] ^= 1
+            path.write_bytes(damaged)
+            seal_file(path)
+            assert reason(path) == f"'{name}' is damaged (checksum)"
+
+
+@pytest.mark.parametrize(("size", "why"), [(0, "it is empty"), (1, "beginning"), (600, "truncated"), (-1, "truncated")])
+def test_truncated_files_are_refused(tmp_path: Path, size: int, why: str) -> None:
+    path = written(tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    assert why in reason(path)
+
+
+def test_what_is_no_file_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert reason(path.with_name("00000000000000000001.h5")) == "there is no such file"
+    assert reason(path.parent) == "there is no such file"
+    path.write_bytes(b"something else" * 100)
+    assert reason(path) == "it is not a checkpoint, or its beginning is damaged"
+    path.write_bytes(b"\0" * 2000)
+    seal_file(path)
+    assert "signature" in reason(path)
+
+
+def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    for topic, partition, offset in (("other", 2, 1234), ("readings", 3, 1234), ("readings", 2, 1235)):
+        copy = CheckpointStore(tmp_path).path_for(Partition(topic, partition), offset)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        assert reason(copy).startswith("it is the checkpoint of readings/2/00000000000000001234, its name says ")
+    assert "topic since deleted" in reason(path, IDENTITY.of_topic("topic-id-2"))
+    assert read_checkpoint(path, IDENTITY.of_topic(""), SPECS).keys == SMALL.keys
+    other_group = replace(IDENTITY, group_id="elsewhere", worker_version="9")
+    assert read_checkpoint(path, other_group, SPECS).keys == SMALL.keys
+
+
+def test_another_model_is_told_apart_and_can_be_accepted(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    now = replace(IDENTITY, model_sha256="cd" * 32)
+    with pytest.raises(ModelChangedError, match=r"another model \(abababababab, now cdcdcdcdcdcd\)") as caught:
+        read_checkpoint(path, now, SPECS)
+    assert caught.value.model_sha256 == "ab" * 32
+    accepted = read_checkpoint(path, now.of_topic("topic-id-1", any_model=True), SPECS)
+    assert plain(accepted) == plain(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("specs", "why"),
+    [
+        (SPECS[:2], "'states/%2E%2E/k' is missing, or there and not expected"),
+        ([*SPECS, StateSpec("gru", "h", (3,))], "'states/gru/h' is missing, or there and not expected"),
+        ([StateSpec("outer/lstm 100%", "h", (4,)), *SPECS[1:]], "is float32 (3, 3), wanted float32 (3, 4)"),
+        ([StateSpec("outer/lstm 100%", "h", (3,), "float64"), *SPECS[1:]], "is float32 (3, 3), wanted float64 (3, 3)"),
+    ],
+)
+def test_states_of_other_layers_shapes_or_types_are_refused(tmp_path: Path, specs: list[StateSpec], why: str) -> None:
+    assert reason(written(tmp_path), specs=specs).endswith(why)
+
+
+def external_link(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    file["steps"] = h5py.ExternalLink(str(elsewhere), "steps")
+
+
+def soft_link(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    file["steps"] = h5py.SoftLink("/times")
+
+
+def linked_group(file: h5py.File, elsewhere: Path) -> None:
+    del file["states"]
+    file["states"] = h5py.ExternalLink(str(elsewhere), "states")
+
+
+def virtual(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    layout = h5py.VirtualLayout((3,), "int64")
+    layout[:] = h5py.VirtualSource(str(elsewhere), "steps", (3,))
+    file.create_virtual_dataset("steps", layout)
+
+
+def external_storage(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    file.create_dataset("steps", (3,), "int64", external=[(str(elsewhere), 0, 24)])
+
+
+def shape_bomb(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    file.create_dataset("steps", (10**15,), "int64")
+
+
+def compressed(file: h5py.File, elsewhere: Path) -> None:
+    del file["steps"]
+    file.create_dataset("steps", data=np.zeros(3, np.int64), compression="gzip")
+
+
+def deep_group(file: h5py.File, elsewhere: Path) -> None:
+    file.create_group("states/a/b/c")
+
+
+def future(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["format_version"] = 2
+    compressed(file, elsewhere)
+
+
+def other_attribute(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["clock"] = 5
+
+
+def missing_attribute(file: h5py.File, elsewhere: Path) -> None:
+    del file.attrs["topic_id"]
+
+
+def attribute_of_wrong_type(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["next_offset"] = "1234"
+
+
+def missing_dataset(file: h5py.File, elsewhere: Path) -> None:
+    del file["emitted"]
+
+
+def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
+    file.move("times", "kept")
+    file.move("clocks", "times")
+    file.move("kept", "clocks")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (external_link, "'steps' is a link, not data"),
+        (soft_link, "'steps' is a link, not data"),
+        (linked_group, "'states' is a link, not data"),
+        (virtual, "'steps' is not stored in one piece in this file"),
+        (external_storage, "'steps' is stored in another file"),
+        (shape_bomb, "'steps' declares 8000000000000000 bytes that the file does not hold"),
+        (compressed, "'steps' is not stored in one piece in this file"),
+        (deep_group, "'states/a/b' should not be there"),
+        (future, "format_version 2 is not known (this version reads 1)"),
+        (other_attribute, "its attributes are damaged (checksum)"),
+        (missing_attribute, "attribute topic_id is missing"),
+        (attribute_of_wrong_type, "attribute next_offset is of a wrong type"),
+        (missing_dataset, "its attributes are damaged (checksum)"),
+        (exchanged_datasets, "its attributes are damaged (checksum)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_crafted_files_are_refused(tmp_path: Path, change: Callable[[h5py.File, Path], None], why: str) -> None:
+    elsewhere = written(tmp_path / "elsewhere")
+    path = written(tmp_path)
+    with h5py.File(path, "r+") as file:
+        change(file, elsewhere)
+    seal_file(path)
+    assert why in reason(path)
+
+
+def test_impossible_contents_are_refused(tmp_path: Path) -> None:
+    keys = make_state(["a", "a"])
+    unknown = make_state(["a", "b"], pending=np.array([0, 200], np.uint8))
+    assert reason(written(tmp_path / "1", keys)) == "a stream is there twice"
+    assert reason(written(tmp_path / "2", unknown)) == "'pending' holds a reason that is not known"
+
+
+def test_columns_of_different_lengths_and_keys_that_end_in_nul_are_bugs(tmp_path: Path) -> None:
+    for state in (make_state(["a", "b"], steps=np.arange(3)), make_state(["a\0", "a"])):
+        with pytest.raises(AssertionError):
+            write_checkpoint(tmp_path / f"{len(state.steps)}.h5", state, IDENTITY, created=CREATED)
+
+
+# The store
+
+
+def test_candidates_are_newest_first_and_nothing_else_in_the_folder_counts(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    assert store.candidates(PARTITION, None) == []
+    paths = {offset: written(tmp_path, replace(SMALL, next_offset=offset)) for offset in (9, 100, 30)}
+    for name in ("31.h5", ".00000000000000000032.1.ab.tmp", "00000000000000000033.h5.bak", "notes"):
+        (paths[9].parent / name).touch()
+    cases: list[tuple[int | None, list[int]]] = [(None, [100, 30, 9]), (100, [100, 30, 9]), (99, [30, 9]), (8, [])]
+    for at_most, wanted in cases:
+        assert store.candidates(PARTITION, at_most) == [paths[offset] for offset in wanted]
+
+
+def test_one_that_is_there_stays_and_one_that_is_unusable_or_foreign_is_replaced(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    first = path.stat().st_ino
+    assert written(tmp_path, make_state(["other"])) == path
+    assert path.stat().st_ino == first
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_checkpoint(written(tmp_path), IDENTITY, SPECS).keys == SMALL.keys
+    now = replace(IDENTITY, model_sha256="cd" * 32)
+    assert read_checkpoint(written(tmp_path, SMALL, now), now, SPECS).keys == SMALL.keys
+
+
+def test_prune_keeps_generations_and_deletes_what_the_dead_left(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    paths = {offset: written(tmp_path, replace(SMALL, next_offset=offset)) for offset in (10, 20, 30, 40, 999)}
+    old, young = (paths[10].parent / f".{name}.tmp" for name in ("old", "young"))
+    for file, age_s in ((old, STALE_TEMPORARY_S + 1), (young, STALE_TEMPORARY_S - 1)):
+        file.touch()
+        os.utime(file, (1e9 - age_s, 1e9 - age_s))
+    store.prune(PARTITION, 2, newest=40, now_s=1e9)
+    assert store.candidates(PARTITION, None) == [paths[offset] for offset in (999, 40, 30)]
+    assert (old.exists(), young.exists()) == (False, True)
+    store.prune(PARTITION, 1, newest=None, now_s=1e9)
+    assert store.candidates(PARTITION, None) == [paths[999]]
+    store.prune(Partition("never", 0), 1, newest=None, now_s=1e9)
+
+
+def test_topics_that_are_no_safe_folder_names_are_refused(tmp_path: Path) -> None:
+    for topic in ("..", ".", "", "a/b", "a\0", "ü", "x" * 250):
+        with pytest.raises(WorkerError, match="is not a topic name"):
+            CheckpointStore(tmp_path).path_for(Partition(topic, 0), 1)
+
+
+def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "new" / "state")
+    store.check_writable()
+    assert list(store.directory.iterdir()) == []
+    (tmp_path / "file").touch()
+    broken = CheckpointStore(tmp_path / "file")
+    for attempt in (broken.check_writable, lambda: broken.candidates(PARTITION, None)):
+        with pytest.raises(WorkerError, match=r"^state.directory: can't (write to|list) '[^\n]*$"):
+            attempt()
+
+
+KILLED_BEFORE_RENAME = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_checkpoints as t
+os.replace = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)
+t.written(Path(sys.argv[1]))
+"""
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, str(folder), str(Path(__file__).parent)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def test_a_kill_before_the_rename_leaves_only_what_readers_ignore(tmp_path: Path) -> None:
+    older = written(tmp_path, replace(SMALL, next_offset=5))
+    assert run(KILLED_BEFORE_RENAME, tmp_path).returncode == -signal.SIGKILL
+    left = [path.name for path in older.parent.iterdir() if path != older]
+    assert len(left) == 1
+    assert left[0].startswith(".00000000000000001234.")
+    assert CheckpointStore(tmp_path).candidates(PARTITION, None) == [older]
+
+
+# The writer
+
+
+def outcome(writer: CheckpointWriter, count: int = 1) -> list[CheckpointResult]:
+    """The next results; polls, as the loop does."""
+    results: list[CheckpointResult] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while len(results) < count:
+        assert time.monotonic() < deadline, f"{len(results)} of {count} results"
+        results += writer.poll_results()
+        time.sleep(0.001)
+    return results
+
+
+def test_writer_publishes_in_the_background_and_keeps_generations(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    writer = CheckpointWriter(store, keep=2, now=lambda: CREATED)
+    results = []
+    for offset in (10, 20, 30):
+        writer.submit(replace(SMALL, next_offset=offset), IDENTITY)
+        results += outcome(writer)
+    assert writer.close(DEADLINE_S)
+    assert writer.close(0)
+    assert [(r.partition, r.next_offset, r.ok, r.error) for r in results] == [
+        (PARTITION, offset, True, None) for offset in (10, 20, 30)
+    ]
+    newest, second = store.candidates(PARTITION, None)
+    assert results[-1].size_bytes == newest.stat().st_size
+    assert (newest.stem[-2:], second.stem[-2:]) == ("30", "20")
+    assert read_header(newest).created == CREATED.isoformat()
+
+
+def test_a_newer_snapshot_replaces_the_one_that_waits(tmp_path: Path) -> None:
+    # The clock is asked when a write begins: holding the pipe's answer back holds the thread there.
+    reader, gate = os.pipe()
+    begun = []
+
+    def now() -> datetime:
+        begun.append(1)
+        os.read(reader, 1)
+        return CREATED
+
+    writer = CheckpointWriter(CheckpointStore(tmp_path), now=now)
+    writer.submit(replace(SMALL, next_offset=1), IDENTITY)
+    deadline = time.monotonic() + DEADLINE_S
+    while not begun:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    other = Partition("readings", 7)
+    for state in (
+        replace(SMALL, next_offset=2),
+        replace(SMALL, next_offset=3, partition=other),
+        replace(SMALL, next_offset=4),
+    ):
+        writer.submit(state, IDENTITY)
+    os.write(gate, b"123")
+    assert [(r.partition, r.next_offset) for r in outcome(writer, 3)] == [(PARTITION, 1), (PARTITION, 4), (other, 3)]
+    assert writer.close(DEADLINE_S)
+    os.close(gate)
+    os.close(reader)
+
+
+def test_a_failed_write_is_a_result_and_the_next_one_works(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.touch()
+    writer = CheckpointWriter(CheckpointStore(folder), now=lambda: CREATED)
+    writer.submit(SMALL, IDENTITY)
+    (failed,) = outcome(writer)
+    folder.unlink()
+    writer.submit(make_state(["a\0"]), IDENTITY)
+    (refused,) = outcome(writer)
+    writer.submit(SMALL, IDENTITY)
+    (fine,) = outcome(writer)
+    assert writer.close(DEADLINE_S)
+    assert failed.error is not None
+    assert refused.error is not None
+    assert (failed.ok, failed.size_bytes, failed.error.split(":")[0]) == (False, 0, "FileExistsError")
+    assert (refused.ok, refused.error.split(",")[0]) == (False, r"AssertionError: key 'a\x00' ends in NUL")
+    assert (fine.ok, fine.error) == (True, None)
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["00000000000000001234.h5"]
+
+
+DISK_FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_checkpoints as t
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+writer = t.CheckpointWriter(t.CheckpointStore(Path(sys.argv[1])))
+big = t.make_state([f"watch-{i}" for i in range(20_000)])
+for limit in (100_000, 100_000, resource.RLIM_INFINITY):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    writer.submit(big, t.IDENTITY)
+    (result,) = t.outcome(writer)
+    print(result.ok, result.error)
+"""
+
+
+def test_a_disk_that_is_full_is_a_result_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    ended = run(DISK_FULL, tmp_path)
+    too_large = "False OSError: [Errno 27] File too large"
+    assert (ended.returncode, ended.stdout.splitlines(), ended.stderr) == (0, [too_large, too_large, "True None"], "")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["00000000000000001234.h5"]
