@@ -586,5 +586,8 @@ def test_a_second_process_with_the_same_instance_id_ends_the_first(bootstrap_ser
     with pytest.raises(CommitRefusedError):
         first.source.commit({Partition(topic, 0): 0}, ANSWER_S)
     second.source.commit({Partition(topic, 0): 0}, ANSWER_S)
+    with pytest.raises(WorkerError, match="instance_id 'worker-0' is in use"):
+        until(lambda: False, first)
     first.source.close(CLOSE_S)
+    assert first.kinds() == [Assigned, Lost]
     second.source.close(CLOSE_S)

@@ -16,10 +16,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.kafka.clients import ClientSettings, instance_id_taken
 from worker.kafka.confluent_admin import find_topic_id
-from worker.kafka.confluent_errors import client_options, translate, translated
+from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.contracts import React
-from worker.records import Partition, RecordBatch
+from worker.records import Lost, Partition, RecordBatch, Revoked
 
 log = logging.getLogger("worker.kafka")
 
@@ -72,13 +72,17 @@ class ConfluentSource:
         assert owned is not None, "subscribe first"
         assert not self._closed, "closed"
         deadline = time.monotonic() + timeout_s
+        if self._fatal is not None:
+            raise self._explained(self._fatal)
         owned.realign()
         try:
             while True:
                 batches = _batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)), owned.positions)
                 if batches or time.monotonic() >= deadline:
                     return batches
-        except BaseException:
+        except BaseException as error:
+            if self._fatal is not None:
+                raise self._explained(self._fatal) from error
             # Messages that the client had handed out are gone with the exception: read them again.
             owned.doubtful = True
             raise
@@ -96,7 +100,12 @@ class ConfluentSource:
             return
         # The coordinator answers and has not taken it: ask again for the reason.
         with translated("commit"):
-            for answer in self._consumer.commit(offsets=named, asynchronous=False):
+            try:
+                answers = self._consumer.commit(offsets=named, asynchronous=False)
+            except KafkaException as error:
+                self._fatal = error.args[0] if error.args[0].code() in FENCED else None
+                raise
+            for answer in answers:
                 if answer.error is not None:
                     raise KafkaException(answer.error)
 
@@ -133,7 +142,7 @@ class ConfluentSource:
         self._closed = True
         try:
             if self._ownership is not None:
-                self._ownership.hand_back()
+                self._ownership.hand_back(Revoked if self._fatal is None else Lost)
         finally:
             # It waits for the cluster's answer without a limit.
             closing = threading.Thread(target=self._consumer.close, daemon=True)
@@ -147,11 +156,12 @@ class ConfluentSource:
             messages = [] if first is None else [first]
             if messages and max_records > 1:
                 messages += self._consumer.consume(max_records - 1, 0)
-        if self._fatal is not None:
-            if self._fatal.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
-                raise instance_id_taken(self._settings)
-            raise translate(self._fatal, "poll") or KafkaException(self._fatal)
         return messages
+
+    def _explained(self, error: KafkaError) -> Exception:
+        if error.code() in FENCED:
+            return instance_id_taken(self._settings)
+        return translate(error, "poll") or KafkaException(error)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

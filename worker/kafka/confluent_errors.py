@@ -22,13 +22,12 @@ from worker.kafka.clients import ClientSettings
 from worker.kafka.options import Section, security_options
 from worker.records import Partition
 
-_REFUSED_COMMIT = {
+# A consumer has one fatal error only: its instance id was taken.
+FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL}
+_REFUSED_COMMIT = FENCED | {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.FENCED_INSTANCE_ID,
     KafkaError._ASSIGNMENT_LOST,
-    KafkaError._FENCED,
-    KafkaError._FATAL,  # a consumer has one fatal error only: its instance id was taken
 }
 _LOG_MOVED = {
     KafkaError.OFFSET_OUT_OF_RANGE,

@@ -72,13 +72,13 @@ class Ownership:
             self._consumer.resume(names)
         self.doubtful = False
 
-    def hand_back(self) -> None:
-        """Before the member leaves."""
+    def hand_back(self, kind: Callable[[tuple[Partition, ...]], Change]) -> None:
+        """Before the member leaves: everything is ``kind``, Revoked or Lost."""
         self._leaving = True
         owned = tuple(sorted(self.positions))
         self.positions.clear()
         if owned:
-            self._react(Revoked(owned))
+            self._react(kind(owned))
 
     def _give_up(
         self, consumer: Any, names: list[TopicPartition], kind: Callable[[tuple[Partition, ...]], Change]

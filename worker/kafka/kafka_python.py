@@ -55,13 +55,16 @@ class KafkaPythonSource:
         assert self._react is not None, "subscribe first"
         assert not self._closed, "closed"
         connection = self._connection or self._reconnect()
+        if connection.fenced:
+            # A new client with this id would only fence the other process in turn.
+            raise instance_id_taken(self._settings)
         self._settle(connection, self._react)
         try:
             batches = connection.fetch(max_records, timeout_s)
         except errors.KafkaError as error:
             if not isinstance(error.__cause__, OwnershipChangedError):
-                fenced = isinstance(error, errors.FencedInstanceIdError)
-                raise (instance_id_taken(self._settings) if fenced else translate(error, "poll")) from error
+                connection.fenced = isinstance(error, errors.FencedInstanceIdError)
+                raise (instance_id_taken(self._settings) if connection.fenced else translate(error, "poll")) from error
             self._settle(connection, self._react)
             return []
         if batches:
@@ -133,11 +136,13 @@ class KafkaPythonSource:
         owned = tuple(connection.positions)
         connection.forget(owned)
         if owned:
-            react(connection.ownership.farewell(owned))
+            react(Lost(owned) if connection.fenced else connection.ownership.farewell(owned))
 
     def _replace(self, connection: Connection, react: React) -> None:
-        if self._settings.instance_id is not None and connection.is_fenced():
-            raise instance_id_taken(self._settings)
+        if self._settings.instance_id is not None:
+            connection.ask_whether_fenced()
+        if connection.fenced:
+            return  # the next poll says so
         log.warning("kafka: the client is stuck and will be replaced")
         self.rebuilds += 1
         self._connection = None

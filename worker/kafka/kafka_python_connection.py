@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
-from worker.errors import KafkaUnavailableError
+from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.clients import ClientSettings
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
@@ -53,6 +53,7 @@ class Connection:
         self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own))
         self.ownership = Ownership(self.consumer)
         self.positions: dict[Partition, int] = {}
+        self.fenced = False  # another process has taken our instance id
         self._places: dict[TopicPartition, Partition] = {}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
@@ -96,6 +97,9 @@ class Connection:
                 with translated("commit"):
                     self.consumer.commit(named, timeout_ms=left_s * 1000)
                 return
+            except CommitRefusedError as error:
+                self.fenced = isinstance(error.__cause__, errors.FencedInstanceIdError)
+                raise
             except KafkaUnavailableError as error:
                 joining = isinstance(error.__cause__, errors.RebalanceInProgressError)
                 if not joining or not left_s or self.ownership.changes:
@@ -148,19 +152,14 @@ class Connection:
             return True
         return any(ends[place][1] > position for place, position in self.positions.items())
 
-    def is_fenced(self) -> bool:
-        """Whether another process took our instance id: the client does not say so, its heartbeats just end.
+    def ask_whether_fenced(self) -> None:
+        """Set ``fenced`` if so: the client does not say it, its heartbeats just end.
 
         Asked by committing what is committed already, which changes nothing if we still are the member.
         """
-        with suppress(KafkaUnavailableError, errors.KafkaError):
+        with suppress(KafkaUnavailableError, CommitRefusedError):
             found = self.committed(self.positions, QUESTION_TIMEOUT_S)
-            same = {_named(place): OffsetAndMetadata(at, "", -1) for place, at in found.items() if at is not None}
-            try:
-                self.consumer.commit(same, timeout_ms=QUESTION_TIMEOUT_S * 1000)
-            except errors.FencedInstanceIdError:
-                return True
-        return False
+            self.commit({place: at for place, at in found.items() if at is not None}, QUESTION_TIMEOUT_S)
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
