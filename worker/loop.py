@@ -171,12 +171,13 @@ class Worker:
         deadline = self.reporter.now() + self.limits.batch_wait_s
         missing = self.limits.poll_records - sum(map(len, batches))
         while batches and missing > 0 and (left_s := deadline - self.reporter.now()) > 0:
+            self.partitions.gone.clear()
             try:
                 more = self.source.poll(missing, left_s)
             except KafkaUnavailableError:
-                break  # what is there is not lost for what is not
-            # A change of ownership meanwhile: what was read of a partition that is gone is its next owner's to answer.
-            batches = [batch for batch in batches if batch.partition in self.partitions] + more
+                more, missing = [], 0  # what is there is not lost for what is not
+            # What was read of a partition that went meanwhile is read again by its next owner, be it this one.
+            batches = [batch for batch in batches if batch.partition not in self.partitions.gone] + more
             missing -= sum(map(len, more))
         return batches
 

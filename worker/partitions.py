@@ -21,6 +21,7 @@ class Partitions:
 
     def __init__(self) -> None:
         self._owned: dict[Partition, _Progress] = {}
+        self.gone: set[Partition] = set()  # closed since this was last cleared, also those that are open again
 
     def __contains__(self, partition: Partition) -> bool:
         return partition in self._owned
@@ -36,6 +37,7 @@ class Partitions:
     def close(self, partition: Partition) -> None:
         """Own it no longer."""
         self._owned.pop(partition, None)
+        self.gone.add(partition)
 
     def parts(self, batch: RecordBatch) -> list[tuple[RecordBatch, bool]]:
         """The batch as (records, replay): those answered before the restart, and those that are new."""

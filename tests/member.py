@@ -1,0 +1,214 @@
+"""A worker whose surroundings are in the test's hands: broker in memory, sums for a model, a clock that the test moves.
+
+Everything else is real: loop, pipeline, recovery, checkpoint files and their writer, metrics and status.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.sums import SPECS, sums_pipeline
+from worker.checkpoints.hdf5 import CheckpointIdentity
+from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.writer import CheckpointWriter
+from worker.errors import KafkaUnavailableError
+from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
+from worker.loop import LoopLimits, Topics, Worker
+from worker.pipeline import Pipeline
+from worker.records import Headers, Partition, PartitionState, RecordBatch, Reset
+from worker.recovery import Recovery, RecoveryPolicy
+from worker.reporter import Reporter
+from worker.web.metrics import Metrics
+from worker.web.status import WorkerStatus
+
+IN, OUT, DEAD, GROUP = "in", "out", "dead", "group"
+P0, P1 = Partition(IN, 0), Partition(IN, 1)
+MODEL, OTHER_MODEL = "a" * 64, "b" * 64
+WALL_S = 1_000_000.0
+WRITER_TIMEOUT_S = 120.0
+COMMIT_S, CHECKPOINT_S = 1.0, 30.0  # the loop's intervals
+DRAIN_TURNS_LIMIT = 200
+AWAY = KafkaUnavailableError("nobody answers")
+
+Row = tuple[Any, ...]  # (partition number, key, value, timestamp ms = 0, headers = None); value: number, bytes or None
+
+
+class Cluster:
+    """What outlives a worker: the broker, the checkpoint folder, and time (seconds)."""
+
+    def __init__(self, folder: Path, rows: Iterable[Row] = (), partitions: int = 2) -> None:
+        self.broker = MemoryBroker({IN: partitions, OUT: 1, DEAD: 1})
+        self.folder = folder
+        self.now_s = 0.0
+        self.write(rows)
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for number, key, value, *more in rows:
+            if isinstance(value, int | float):
+                value = json.dumps({"x": value}).encode()
+            time_ms, headers = (*more, *(0, None)[len(more) :])
+            self.broker.append(IN, key, value, headers, time_ms, partition=number)
+
+    def outputs(self) -> list[dict[str, Any]]:
+        return [json.loads(record.value or b"") for record in self.broker.records(OUT)]
+
+    def sums(self) -> list[Row]:
+        """(partition, offset, step, sum, origin) of each output, as written."""
+        return [
+            (o["source"]["partition"], o["source"]["offset"], o["step"], o["probabilities"][0], o["origin"])
+            for o in self.outputs()
+        ]
+
+    def dead(self) -> list[Row]:
+        """(error, partition, offset) of each dead letter, as written."""
+        headers = [dict(record.headers or ()) for record in self.broker.records(DEAD)]
+        return [(str(h["error"], "ascii"), int(h["partition"] or 0), int(h["offset"] or 0)) for h in headers]
+
+    def committed(self, partition: Partition = P0) -> int | None:
+        return self.broker.committed(GROUP, partition)
+
+    def checkpoints(self, partition: Partition = P0) -> list[int]:
+        """Positions of the files, oldest first."""
+        return [int(path.stem) for path in reversed(CheckpointStore(self.folder).candidates(partition, None))]
+
+
+class Source(MemorySource):
+    """Waits in the test's time, for what is to arrive; writes down calls; can lose the answer to a commit."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster.broker, GROUP)
+        self.cluster = cluster
+        self.arrivals: list[tuple[float, Callable[[], object]]] = []  # (when, what happens), in order
+        self.polls: list[tuple[int, float]] = []
+        self.commits: list[tuple[dict[Partition, int], int]] = []  # (offsets, outputs in their log at that time)
+        self.unanswered = 0
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        self.polls.append((max_records, timeout_s))
+        batches = super().poll(max_records, timeout_s)
+        if batches:
+            return batches
+        until_s = self.cluster.now_s + timeout_s
+        if self.arrivals and self.arrivals[0][0] <= until_s:
+            self.cluster.now_s, arrive = self.arrivals.pop(0)
+            arrive()
+            return super().poll(max_records, 0.0)
+        self.cluster.now_s = until_s
+        return []
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        super().commit(offsets, timeout_s)
+        self.commits.append((dict(offsets), len(self.cluster.broker.records(OUT))))
+        if self.unanswered:
+            self.unanswered -= 1
+            raise AWAY
+
+
+class PatientWriter(CheckpointWriter):
+    """Waits for its thread after each snapshot, so that a test sees the same files in every run."""
+
+    def submit(self, state: PartitionState, identity: CheckpointIdentity) -> None:
+        super().submit(state, identity)
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._waiting and not self._busy, WRITER_TIMEOUT_S)
+
+
+class Member:
+    """One worker of the group. ``pipeline`` and the rest may differ from member to member."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pipeline: Pipeline | None = None,
+        policy: RecoveryPolicy | None = None,
+        model: str = MODEL,
+        folder: Path | None = None,
+        joined: bool = True,
+        **limits: Any,
+    ) -> None:
+        self.cluster = cluster
+        self.source, self.sink = Source(cluster), MemorySink(cluster.broker)
+        self.metrics, self.status = Metrics(), WorkerStatus(cluster.clock)
+        store = CheckpointStore(folder or cluster.folder)
+        self.writer = PatientWriter(store)
+        self.worker = Worker(
+            self.source,
+            self.sink,
+            pipeline or sums_pipeline(),
+            Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), SPECS, policy or RecoveryPolicy()),
+            self.writer,
+            Reporter(self.metrics, self.status, cluster.clock, lambda: WALL_S),
+            Topics((IN,), OUT, DEAD),
+            LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits}),
+        )
+        if joined:
+            self.worker.start(cluster.now_s)
+
+    def turn(self, records: int = 4096, after_s: float = 0.0) -> int:
+        """One turn of at most so many records; with ``after_s`` the commit or the checkpoint may be due."""
+        self.cluster.now_s += after_s
+        self.worker.limits = replace(self.worker.limits, poll_records=records)
+        return self.worker.turn(self.cluster.now_s)
+
+    def drain(self) -> None:
+        """Turn, committing each time, until everything in the log is read and committed."""
+        for _ in range(DRAIN_TURNS_LIMIT):
+            self.turn(after_s=COMMIT_S)
+            places = self.worker.partitions.positions()
+            ends = {place: self.cluster.broker.log_range(place)[1] for place in places}
+            if places and places == ends and not self.worker.partitions.uncommitted():
+                return
+        raise AssertionError(f"not at the end: {places} of {ends}")
+
+    def checkpoint(self) -> None:
+        self.worker.checkpoint(self.cluster.now_s)
+
+    def close(self) -> None:
+        self.worker.close(self.cluster.now_s)
+
+    def crash(self, survivors: int = 0) -> None:
+        """The process is gone; of its unflushed messages the first ``survivors`` have reached their logs."""
+        self.sink.crash(survivors)
+        self.cluster.broker.crash(self.source)
+        self.writer.close(WRITER_TIMEOUT_S)  # only so that no thread is left
+
+    def owned(self) -> set[Partition]:
+        return set(self.worker.partitions.positions())
+
+    def value(self, name: str, **labels: Any) -> float | None:
+        """A metric's value; None where there is none."""
+        return self.metrics.registry.get_sample_value(f"rnnw_{name}", {k: str(v) for k, v in labels.items()})
+
+    def states(self, partition: Partition) -> dict[str, Any]:
+        """What the next events of this partition will meet, stream by stream."""
+        pipeline = self.worker.pipeline
+        return meaning(pipeline.snapshot(partition, 0), pipeline.engine.rules.idle_ms)
+
+
+def meaning(state: PartitionState, idle_ms: int | None) -> dict[str, Any]:
+    """Streams that begin anew at their next event by why they will, the others by all that is known of them.
+
+    Whether the row of a stream that is done with has been freed yet depends on turns, and shows in no output.
+    """
+    found: dict[str, Any] = {"": state.clock}
+    found.update({key: Reset(reason).name for key, reason in state.forgotten.items()})
+    for row, key in enumerate(state.keys):
+        idle = idle_ms is not None and state.clock - state.clocks[row] > idle_ms
+        if state.pending[row] or idle:
+            found[key] = Reset(int(state.pending[row]) or Reset.IDLE).name
+        else:
+            numbers = [int(column[row]) for column in (state.steps, state.times, state.clocks)]
+            values = [states[row].tolist() for states in state.states.values()]
+            found[key] = (*numbers, state.sequences[row], *values)
+    return found
+
+
+def command(name: bytes) -> Headers:
+    return [("worker-command", name)]
