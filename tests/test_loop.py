@@ -135,6 +135,20 @@ def test_commits_refused_for_long_end_the_worker(cluster: Cluster) -> None:
     assert cluster.now_s > 60.0
 
 
+def test_commits_refused_before_and_after_a_rebalance_do_not_add_up(cluster: Cluster) -> None:
+    member = Member(cluster, commit_refused_s=60.0)
+    member.turn()
+    cluster.broker.fail("commit", REFUSED)
+    member.turn(after_s=COMMIT_S)
+    cluster.broker.rebalance(member.source, lost=[P0, P1])
+    member.turn()
+    cluster.now_s += 100.0
+    cluster.broker.fail("commit", REFUSED)
+    member.turn(after_s=COMMIT_S)
+    member.drain()
+    assert cluster.committed() == 3
+
+
 def arriving(cluster: Cluster, member: Member, *arrivals: tuple[float, list[Row]]) -> None:
     """At these seconds from now these records are there."""
 

@@ -152,6 +152,7 @@ class Worker:
         starts: StartOffsets = {}
         if isinstance(change, Assigned):
             starts = self._take_over(change.partitions)
+            self._refused_since = None
         else:
             self._let_go(change)
         self.reporter.owned(self.partitions)
