@@ -66,16 +66,27 @@ def _packed(value: bytes | None, layout: StateLayout) -> FloatArray:
 
 def _numbers(given: Any, shape: tuple[int, ...], what: str) -> FloatArray:
     try:
-        numbers = np.array(given)
-    except ValueError:
+        numbers = np.array(given if _all_numbers(given) else None)
+    except ValueError:  # lists of several lengths
         numbers = np.array(None)
-    if numbers.dtype.kind not in "fiu":
+    if numbers.ndim == 0 and numbers.item() is None:
         raise UnusableError("bad_state", f"{what}: wanted numbers of shape {list(shape)}, given something else")
     if numbers.shape != shape:
         raise UnusableError("bad_state", f"{what}: wanted shape {list(shape)}, given {list(numbers.shape)}")
-    if not np.isfinite(numbers.astype(np.float32)).all():
+    try:
+        with np.errstate(over="ignore"):
+            finite = bool(np.isfinite(numbers.astype(np.float32)).all())
+    except OverflowError:  # of integers, which have no limit
+        finite = False
+    if not finite:
         raise UnusableError("not_finite", f"{what} holds a number that is not finite")
     return numbers.astype(np.float64)
+
+
+def _all_numbers(given: Any) -> bool:
+    if isinstance(given, list):
+        return all(map(_all_numbers, given))
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def _known(layout: StateLayout) -> str:

@@ -74,7 +74,7 @@ class Decoder:
         with np.errstate(over="ignore"):
             vectors = np.asarray(parsed.vectors).astype(self._dtype)
         names = streams if streams is not None else parsed.streams or []
-        if not np.isfinite(vectors).all() or any(map(_unstorable, names)):
+        if not np.isfinite(vectors).all() or any(map(_unstorable, names)) or not _short(names):
             return None
         count = len(values)
         return Events(
@@ -185,6 +185,11 @@ def _storable(stream: str) -> str:
     if _unstorable(stream):
         raise UnusableError("bad_key", "the stream's name ends with a NUL character")
     return stream
+
+
+def _short(streams: list[str]) -> bool:
+    # Characters are quick to count, and none has more than four bytes; longer names are measured one by one.
+    return max(map(len, streams)) <= KEY_BYTES_LIMIT // 4
 
 
 def _unstorable(stream: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,11 @@ def explain(fields: InputFields, value: bytes, parse: Callable[[bytes], Any], fo
             return "not_utf8", f"the value is not UTF-8: byte {error.start} is {value[error.start]:#04x}"
     try:
         parsed = parse(value)
+    except RecursionError:
+        return f"not_{form}", f"the value is not usable {FORM_NAMES[form]}: it is nested too deeply"
     except Exception as error:  # noqa: BLE001 - whatever the parser objects to is the answer
+        if "out of range" in str(error):
+            return "not_finite", "the value holds a number that is too large for any field"
         return f"not_{form}", f"the value is not {FORM_NAMES[form]}: {error}"
     if not isinstance(parsed, dict):
         return "not_an_object", f"the value is {_kind(parsed)}, not an object with fields"
@@ -36,6 +41,8 @@ def _features(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | 
             return "field_missing", f"field '{path}' (input.features) is missing"
         if not _is_number(found):
             return "not_a_number", f"field '{path}' (input.features) is {_kind(found)}, not a number"
+        if _is_huge(found):
+            return _huge(path)
     return None
 
 
@@ -43,7 +50,7 @@ def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
     if found is _MISSING:
         return "field_missing", f"field '{path}' (input.features) is missing"
     if width == 1 and _is_number(found):
-        return None
+        return _huge(path) if _is_huge(found) else None
     if not isinstance(found, list):
         return "not_a_number", f"field '{path}' (input.features) is {_kind(found)}, not a list of numbers"
     if not found:
@@ -53,6 +60,8 @@ def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
         for number in vector:
             if not _is_number(number):
                 return "not_a_number", f"field '{path}' (input.features) holds {_kind(number)} in place of a number"
+            if _is_huge(number):
+                return _huge(path)
         if len(vector) != width:
             return "wrong_length", f"field '{path}' (input.features) has {len(vector)} numbers; the model takes {width}"
     return None
@@ -62,7 +71,7 @@ def _others(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | No
     wanted = (
         (fields.stream, KEY, "input.stream", (str, int), "a string or an integer"),
         (fields.time, TIMESTAMP, "input.time", (str, int, float), "milliseconds or an ISO 8601 time"),
-        (fields.id, None, "sequence.id", (str, int, float, type(None)), "a string, a number or null"),
+        (fields.id, None, "sequence.id", (str, int, float, bool, type(None)), "a string, a number, a boolean or null"),
     )
     for path, unless, role, types, description in wanted:
         if path is None or path == unless:
@@ -70,11 +79,11 @@ def _others(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | No
         found = _find(parsed, path)
         if found is _MISSING:
             return "field_missing", f"field '{path}' ({role}) is missing"
-        if not isinstance(found, types):
+        if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
             return "bad_field", f"field '{path}' ({role}) is {_kind(found)}, not {description}"
     for path, role in ((fields.start, "sequence.start"), (fields.end, "sequence.end")):
         found = _MISSING if path is None else _find(parsed, path)
-        if found is not _MISSING and not (found is None or found in (True, False)):
+        if found is not _MISSING and not (found is None or (isinstance(found, int) and found in (0, 1))):
             return "bad_field", f"field '{path}' ({role}) is {_kind(found)}, not true or false"
     return None
 
@@ -89,6 +98,15 @@ def _find(parsed: Any, path: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_huge(number: Any) -> bool:
+    # Integers have no limit, and the numbers of a model do.
+    return isinstance(number, int) and abs(number) > sys.float_info.max
+
+
+def _huge(path: str) -> tuple[str, str]:
+    return "not_finite", f"field '{path}' (input.features) holds a number too large for the model's numbers"
 
 
 def _kind(value: Any) -> str:

@@ -60,8 +60,9 @@ def _reader(fields: InputFields, number: Any) -> Reader:
     tree: dict[str, Any] = {}
     paths = (fields.features,) if isinstance(fields.features, str) else fields.features
     # The first to name a path decides its type; what a later role needs of it is checked after parsing.
+    others = (fields.stream, fields.time, fields.id, fields.start, fields.end)
     for path in paths:
-        _plant(tree, path, (number,))
+        _plant(tree, path, (int | float if path in others else number,))  # 7 names stream 7, not 7.0
     if fields.stream != KEY:
         _plant(tree, fields.stream, (str | int,))
     if fields.time != TIMESTAMP:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Protocol
 
 import msgspec
@@ -16,6 +17,7 @@ from worker.records import FloatArray
 
 CHUNK_VECTORS_LIMIT = 10_000
 TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
+ID_LIMIT = 2**63  # as far as MessagePack's integers go both ways
 
 
 class UnusableError(Exception):
@@ -70,7 +72,7 @@ class Structured:
             if vectors.shape != (len(values), self._fields.width):
                 return None
             return _columns(reader, objects, vectors)
-        except (msgspec.MsgspecError, ValueError, OverflowError, UnusableError):
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, UnusableError):
             return None
 
     def parse(self, value: bytes) -> tuple[Parsed, bool]:
@@ -125,12 +127,28 @@ class Float32:
 def _columns(reader: Reader, objects: list[Any], vectors: Sequence[Any] | FloatArray) -> Parsed:
     return Parsed(
         vectors=vectors,
-        streams=None if reader.stream is None else list(map(str, map(reader.stream, objects))),
+        streams=None if reader.stream is None else _names(list(map(reader.stream, objects))),
         times=None if reader.time is None else [_milliseconds(value) for value in map(reader.time, objects)],
-        ids=None if reader.id is None else list(map(reader.id, objects)),
+        ids=None if reader.id is None else _ids(list(map(reader.id, objects))),
         starts=None if reader.start is None else [_flag(value) for value in map(reader.start, objects)],
         ends=None if reader.end is None else [_flag(value) for value in map(reader.end, objects)],
     )
+
+
+def _names(found: list[Any]) -> list[str]:
+    if float in set(map(type, found)):  # only where the field is a feature too
+        raise UnusableError("bad_field", "the field that names the stream (input.stream) is not a string or an integer")
+    return list(map(str, found))
+
+
+def _ids(found: list[Any]) -> list[Any]:
+    # What no output could say, or what equals not even itself, can't tell one sequence from another.
+    for value in found:
+        if isinstance(value, float) and not isfinite(value):
+            raise UnusableError("bad_field", f"a number that is not finite ({value}) is no sequence.id")
+        if isinstance(value, int) and not -ID_LIMIT <= value < ID_LIMIT:
+            raise UnusableError("bad_field", f"{str(value)[:40]}… (sequence.id) is more than an integer of 64 bits")
+    return found
 
 
 def _flag(value: Any) -> bool:
@@ -138,7 +156,7 @@ def _flag(value: Any) -> bool:
         return bool(value)
     if value in (0, 1):
         return bool(value)
-    raise UnusableError("bad_field", f"a sequence boundary is {value!r}, not true or false")
+    raise UnusableError("bad_field", f"a sequence boundary is {repr(value)[:40]}, not true or false")
 
 
 def _milliseconds(value: Any) -> int:
@@ -150,6 +168,6 @@ def _milliseconds(value: Any) -> int:
         # A time without a zone is UTC: the machine's own zone must not decide about gaps.
         value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
     if not 0 <= value <= TIME_MS_LIMIT:
-        raise UnusableError("bad_time", f"{value} (input.time) is not a time in milliseconds since the epoch")
+        raise UnusableError("bad_time", f"{str(value)[:40]} (input.time) is not a time in milliseconds since the epoch")
     milliseconds: int = round(value)
     return milliseconds
