@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from worker.config import Config, Duration, json_schema, key_paths, load_config
-from worker.config_checks import contradictions
+from worker.config.checks import contradictions
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parent.parent / "config"

@@ -69,9 +69,8 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """The first name below worker: config_sections is part of config."""
-    first = module.split(".")[0]
-    return "config" if first.startswith("config") else first
+    """The first name below worker."""
+    return module.split(".")[0]
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

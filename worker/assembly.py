@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from worker.boundaries import BoundaryRules
 from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
-from worker.codecs.fields import KEY, InputFields
+from worker.codecs.fields import KEY, TIMESTAMP, InputFields
 from worker.config import Config
-from worker.config_kafka import Security
+from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError
@@ -28,6 +29,7 @@ MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
 def load_model(config: Config) -> StreamingModel:
     """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
     assert isinstance(config.model.path, Path), "two files are for task seq2seq"
+    check_fields(config)
     model = StreamingModel.load(config.model.path, config.model.sha256)
     features = config.input.features
     if isinstance(features, tuple) and len(features) != model.features:
@@ -38,6 +40,25 @@ def load_model(config: Config) -> StreamingModel:
     if labels is not None and len(labels) != model.units:
         raise ConfigError(f"model.labels: {len(labels)} names for the {model.units} outputs of {config.model.path}")
     return model
+
+
+def check_fields(config: Config) -> None:
+    """Raises ConfigError where one field would have to be a value and an object, or a vector and something else."""
+    features, sequence = config.input.features or (), config.sequence
+    roles = [("input.features", path) for path in ((features,) if isinstance(features, str) else features)]
+    others = [
+        ("input.stream", None if config.input.stream == KEY else config.input.stream),
+        ("input.time", None if config.input.time == TIMESTAMP else config.input.time),
+        ("sequence.id", sequence.id),
+        ("sequence.start", sequence.start),
+        ("sequence.end", sequence.end),
+    ]
+    roles += [(key, path) for key, path in others if path is not None]
+    for (outer_key, outer), (key, path) in permutations(roles, 2):
+        if path.startswith(f"{outer}."):
+            raise ConfigError(f"{key}: '{path}' is inside of '{outer}' ({outer_key}), which is no object but a value")
+        if key != "input.features" and path == features:
+            raise ConfigError(f"{key}: '{path}' is the field with the vector (input.features); name another one")
 
 
 def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:

@@ -19,7 +19,8 @@ from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.config import Config
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import open_sink, open_source, partition_count
+from worker.kafka.clients import ClientSettings, open_sink, open_source, partition_count
+from worker.kafka.contracts import Sink, Source
 from worker.logs import configure_logs
 from worker.loop import LoopLimits, Topics, Worker, run
 from worker.model.streaming import StreamingModel
@@ -94,12 +95,7 @@ def build_worker(
     identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__)
     policy = RecoveryPolicy(config.state.recover, config.state.on_model_change)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
-    source = open_source(settings)
-    try:
-        sink = open_sink(settings)
-    except BaseException:
-        source.close(RETRY_FIRST_S)
-        raise
+    source, sink = _connect(settings)
     # TensorFlow and Keras are half a million objects that never die. Without this every full collection walks all of
     # them, which was measured to take a third of the throughput with kafka-python.
     gc.collect()
@@ -118,6 +114,15 @@ def build_worker(
             checkpoint_interval_s=config.state.checkpoint_interval.seconds,
         ),
     )
+
+
+def _connect(settings: ClientSettings) -> tuple[Source, Sink]:
+    source = open_source(settings)
+    try:
+        return source, open_sink(settings)
+    except BaseException:
+        source.close(RETRY_FIRST_S)
+        raise
 
 
 def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: threading.Event) -> Answer | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from worker.config_sections import Config, EncoderDecoder, Model
+from worker.config.sections import Config, EncoderDecoder, Model
 
 TASKS_OF_KEYS = {
     "labels": ("score",),

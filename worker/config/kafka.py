@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from worker.config_values import Section, Text
-from worker.config_yaml import FromEnvironment, scalar
+from worker.config.values import Section, Text
+from worker.config.yaml import FromEnvironment, scalar
 
 
 class Security(Section):

@@ -1,7 +1,7 @@
 """The sections of the configuration: every key, its type, its default and, as its docstring, what it means.
 
 Relative paths are taken from the process's current directory, not from the configuration file's folder: in a container
-the file is mounted somewhere of its own. What keys demand of each other is in ``config_checks``.
+the file is mounted somewhere of its own. What keys demand of each other is in ``config.checks``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, model_validator
 
-from worker.config_kafka import Kafka
-from worker.config_values import (
+from worker.config.kafka import Kafka
+from worker.config.values import (
     Amount,
     Count,
     Duration,

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
-from worker.config_yaml import FromEnvironment, scalar
+from worker.config.yaml import FromEnvironment, scalar
 
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails
 
-from worker.config_checks import contradictions, not_yet
-from worker.config_sections import Config
-from worker.config_values import Duration, Section, members
-from worker.config_yaml import fill_in, read_secrets, read_tree
+from worker.config.checks import contradictions, not_yet
+from worker.config.sections import Config
+from worker.config.values import Duration, Section, members
+from worker.config.yaml import fill_in, read_secrets, read_tree
 from worker.errors import ConfigError
 
 __all__ = ["Config", "Duration", "json_schema", "key_paths", "load_config", "not_yet"]
