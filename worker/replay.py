@@ -12,7 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
 
@@ -24,13 +24,18 @@ from worker.records import Headers, Partition, RecordBatch
 NO_TIMESTAMP = -1
 
 
+PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**63 - 1)]
+Timestamp = Annotated[int, msgspec.Meta(ge=NO_TIMESTAMP, le=2**53)]  # ms, as far as JSON numbers are exact
+
+
 class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One record of the input file."""
 
     topic: str | None = None
-    partition: int = 0
-    offset: int | None = None
-    timestamp: int = NO_TIMESTAMP
+    partition: PartitionNumber = 0
+    offset: Offset | None = None
+    timestamp: Timestamp = NO_TIMESTAMP
     key: str | None = None
     key_base64: str | None = None
     value: msgspec.Raw = msgspec.Raw(b"null")
@@ -141,7 +146,9 @@ def _turns(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
 def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line:
     try:
         return decoder.decode(text)
-    except msgspec.MsgspecError as error:
+    except RecursionError:
+        raise WorkerError(f"{place}: it is nested too deeply; such a value can be given as value_base64") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = error
     try:
         # Python writes NaN and Infinity, which are not JSON: a record with such a value is a record all the same.
@@ -149,7 +156,7 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
         value = msgspec.Raw(json.dumps(parsed.pop("value", None)).encode())
         line = msgspec.convert(parsed, Line)
         line.value = value
-    except (ValueError, AttributeError, msgspec.MsgspecError):
+    except (ValueError, AttributeError, TypeError, RecursionError, msgspec.MsgspecError):
         raise WorkerError(f"{place}: {reason}") from None
     return line
 
@@ -194,6 +201,9 @@ def _as_json(name: str, raw: bytes | None, form: str) -> dict[str, Any]:
         if form == "msgpack":
             return {name: msgspec.msgpack.decode(raw)}
         msgspec.json.decode(raw)  # only to know that it is JSON: the text goes out as it came in
-        return {name: msgspec.Raw(raw)}
+        # A line break would end the line, and a lone null would read as no value at all.
+        if b"\n" not in raw and b"\r" not in raw and raw.strip() != b"null":
+            return {name: msgspec.Raw(raw)}
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return {f"{name}_base64": base64.b64encode(raw).decode()}
+        pass
+    return {f"{name}_base64": base64.b64encode(raw).decode()}

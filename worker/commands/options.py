@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from worker.config import Config
@@ -22,3 +26,12 @@ def read_config(file: Path) -> Config:
     from worker.config import load_config
 
     return load_config(file, os.environ)
+
+
+@contextmanager
+def in_file(file: Path) -> Iterator[None]:
+    """What turns out to be wrong about the configuration only later names the file, too."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None

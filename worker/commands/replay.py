@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from worker.commands.options import config_option, read_config
+from worker.commands.options import config_option, in_file, read_config
+from worker.errors import WorkerError
 
 FILE = click.Path(path_type=Path, allow_dash=True)
 
@@ -32,18 +33,21 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
     """
     config = read_config(config_file)
     from worker.assembly import build_pipeline, load_model
-    from worker.errors import WorkerError
     from worker.replay import Writer, read_records
     from worker.replay import replay as run_replay
 
+    if str(source) != "-" and source.exists() and target.exists() and source.samefile(target):
+        raise WorkerError(f"--output: {target} is the input too, and would be emptied before it is read")
     try:
-        with click.open_file(str(source), "rb") as lines:
+        with in_file(config_file), click.open_file(str(source), "rb") as lines:
             model = load_model(config)
             pipeline = build_pipeline(config, model)
             records = read_records(lines, str(source), config.input.topics[0], config.input.format)
             with click.open_file(str(target), "wb") as file:
                 writer = Writer(file, config.output.topic, config.dead_letters.topic, config.output.format)
                 counts = run_replay(pipeline, records, config.batch.max_events, writer)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise WorkerError(f"{error.filename or target}: {error.strerror}") from None
     click.echo(f"{counts[0]:,} records, {counts[1]:,} outputs, {counts[2]:,} refused", err=True)

@@ -1,0 +1,246 @@
+"""``worker replay``: lines in, lines out, the same bytes each time; every output is the model on the prefix."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tests.sequences import by_stream, configuration, expected, make_log, save_model
+from tests.sums import sums_pipeline
+from worker.boundaries import BoundaryRules
+from worker.errors import WorkerError
+from worker.records import Partition
+from worker.replay import Writer, read_records, replay
+
+TOPICS = ("readings", "probabilities", "readings.dead")
+EVENTS, STREAMS = 600, 12
+
+
+def line(key: str | None = "k", value: Any = None, **more: Any) -> dict[str, Any]:
+    return {"key": key, "value": value, **more}
+
+
+def run(lines: Iterable[Any], *, turn_records: int = 4096, dead: str | None = "dead", form: str = "json") -> list[Any]:
+    """What the sums model makes of these lines (text as it stands, the rest as JSON)."""
+    written = b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines)
+    out = io.BytesIO()
+    records = read_records(io.BytesIO(written), "in.jsonl", "in", form)
+    replay(sums_pipeline(BoundaryRules()), records, turn_records, Writer(out, "out", dead, "json"))
+    return [json.loads(each) for each in out.getvalue().splitlines()]
+
+
+def refused(lines: Iterable[Any], form: str = "json") -> str:
+    with pytest.raises(WorkerError) as caught:
+        run(lines, form=form)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def places(lines: Iterable[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    return [tuple(each["value"]["source"].values())[:3] for each in lines]
+
+
+def test_offsets_count_up_per_partition_where_none_are_given() -> None:
+    lines = [
+        line(value={"x": 1}), line(value={"x": 1}, partition=3), line(value={"x": 1}),
+        line(value={"x": 1}, offset=10), line(value={"x": 1}), line(value={"x": 1}, topic="more"),
+        line(value={"x": 1}, partition=3),
+    ]  # fmt: skip
+    assert places(run(lines)) == [
+        ("in", 0, 0), ("in", 3, 0), ("in", 0, 1), ("in", 0, 10), ("in", 0, 11), ("more", 0, 0), ("in", 3, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("turn_records", [1, 2, 3, 4096])
+def test_the_order_of_the_output_is_the_order_of_the_input(turn_records: int) -> None:
+    """Whatever the partitions and the size of a turn; outputs and dead letters alike."""
+    lines = [
+        line(f"k{index % 3}", {"x": index} if index % 4 else {"y": index}, partition=index % 2) for index in range(20)
+    ]
+    answers = run(lines, turn_records=turn_records)
+    assert [answer["topic"] for answer in answers] == ["out" if index % 4 else "dead" for index in range(20)]
+    assert [answer["key"] for answer in answers] == [f"k{index % 3}" for index in range(20)]
+    assert [answer["value"] for answer in answers if answer["topic"] == "dead"] == [{"y": i} for i in range(0, 20, 4)]
+    assert answers == run(lines)
+
+
+def test_a_line_out_has_the_documented_fields() -> None:
+    output, letter = run([line(value={"x": 2}, timestamp=5), line(value={"x": "2"}, headers={"trace": "1", "n": None})])
+    assert list(output) == list(letter) == ["topic", "key", "value", "headers"]
+    assert (output["topic"], output["headers"], output["value"]["time"]) == ("out", {}, 5)
+    assert letter["headers"] == {
+        "trace": "1",
+        "n": None,
+        "error": "not_a_number",
+        "reason": "field 'x' (input.features) is a string, not a number",
+        "topic": "in",
+        "partition": "0",
+        "offset": "1",
+    }
+    assert run([line(value={"y": 1})], dead=None) == []
+
+
+def test_raw_bytes_come_and_go_as_base64() -> None:
+    def text(raw: bytes) -> str:
+        return base64.b64encode(raw).decode()
+
+    lines = [
+        {"key_base64": text(b"k"), "value_base64": text(b'{"x": 1}')},
+        {"key_base64": text(b"\xff"), "value": {"x": 1}},
+        {"key": "k", "value_base64": text(b"\xfe\x00")},
+        {"key": "k", "value_base64": text(b'{"y":\n1}')},
+        {"key": "k", "value_base64": text(b"null")},
+        {"key": "k", "value_base64": ""},
+    ]
+    answers = run(lines)
+    assert answers[0]["key"] == "k"
+    assert [[name for name in answer if name.startswith(("key", "value"))] for answer in answers[1:]] == [
+        ["key_base64", "value"], *[["key", "value_base64"]] * 4,
+    ]  # fmt: skip
+    raw = [base64.b64decode(answer["value_base64"]) for answer in answers[2:]]
+    assert raw == [b"\xfe\x00", b'{"y":\n1}', b"null", b""]
+    errors = [answer["headers"]["error"] for answer in answers[1:]]
+    assert errors == ["not_utf8", "not_utf8", "field_missing", "not_an_object", "not_json"]
+
+
+def test_nan_in_a_value_is_a_dead_letter_as_it_would_be_in_kafka() -> None:
+    lines = [line(value={"x": 1}), b'{"key": "k", "value": {"x": NaN}}', b'{"key": "k", "value": {"x": -Infinity}}']
+    answers = run([*lines, line(value={"x": 1})])
+    assert [answer["headers"].get("error") for answer in answers] == [None, "not_json", "not_json", None]
+    assert answers[-1]["value"]["step"] == 2
+
+
+def test_tombstones_and_commands() -> None:
+    reset = line(value=None, headers={"worker-command": "reset"})
+    answers = run(
+        [line(value={"x": 1}), line(value={"x": 1}), reset, line(value={"x": 1}), line(), line(value={"x": 1})]
+    )
+    assert [(answer["value"]["step"], answer["value"]["reset"]) for answer in answers] == [
+        (1, "new"), (2, None), (1, "command"), (1, "tombstone"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (b"no JSON", "in.jsonl: line 3: JSON is malformed"),
+        (b"\xff\xfe", "in.jsonl: line 3: "),
+        (b'{"key": "k", "value": {"x": 1}', "in.jsonl: line 3: Input data was truncated"),
+        (b"[1]", "in.jsonl: line 3: Expected `object`, got `array`"),
+        (b'{"key": 7, "value": {}}', "in.jsonl: line 3: Expected `str | null`, got `int` - at `$.key`"),
+        (b'{"key": "k", "valeu": {}}', "in.jsonl: line 3: Object contains unknown field `valeu`"),
+        (b'{"key": "k", "value": NaN, "key2": 1}', "in.jsonl: line 3: "),
+        (b'{"key": "k", "partition": -1}', "in.jsonl: line 3: Expected `int` >= 0 - at `$.partition`"),
+        (b'{"key": "k", "offset": -1}', "in.jsonl: line 3: Expected `int` >= 0 - at `$.offset`"),
+        (b'{"key": "k", "timestamp": "now"}', "in.jsonl: line 3: Expected `int`, got `str` - at `$.timestamp`"),
+        (b'{"key": "k", "value_base64": "?"}', "in.jsonl: line 3: value_base64: "),
+        (b'{"key_base64": "?"}', "in.jsonl: line 3: key_base64: "),
+        (b'{"key": "k", "value": ' + b"[" * 50_000, "in.jsonl: line 3: it is nested too deeply"),
+        (b'{"key": "k", "offset": 0}', "in.jsonl: line 3: offset 0 of in/0 comes after 0; sort the lines"),
+    ],
+    ids=range(14),
+)
+def test_a_line_that_is_no_record_is_named(wrong: bytes, told: str) -> None:
+    assert refused([line(value={"x": 1}), b"", wrong]).startswith(told)
+
+
+def test_values_of_other_formats() -> None:
+    records = list(read_records(io.BytesIO(b'{"key": "k", "value": {"x": [1, 2.5]}}\n'), "in", "t", "msgpack"))
+    assert [msgspec.msgpack.decode(record.value or b"") for record in records] == [{"x": [1, 2.5]}]
+    assert records[0].partition == Partition("t", 0)
+    assert refused([line(value=[1.0])], "float32") == (
+        "in.jsonl: line 1: input.format float32 takes raw bytes: give them as value_base64"
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Any]:
+    """(folder with configuration and model, log with its input file, a model that answers every prefix)."""
+    folder = tmp_path_factory.mktemp("replay")
+    every = save_model(folder / "model.keras")
+    (folder / "worker.yaml").write_text(yaml.safe_dump(configuration(folder, "nowhere:1", "kafka-python", TOPICS)))
+    log = make_log(EVENTS, STREAMS)
+    with (folder / "in.jsonl").open("wb") as file:
+        for index, (key, value) in enumerate(zip(log.keys, log.values, strict=True)):
+            partition = int(key[-1:]) % 3
+            file.write(json.dumps(line(key.decode(), json.loads(value), partition=partition)).encode() + b"\n")
+            if index % 50 == 49:
+                file.write(b'{"key": "device-000", "value": {"ax": 1}}\n')
+    return folder, log, every
+
+
+def command(folder: Path, *options: str, **more: Any) -> Any:
+    from worker.commands.replay import replay
+
+    return CliRunner().invoke(replay, ["-c", str(folder / "worker.yaml"), *options], **more)
+
+
+def test_every_output_is_the_model_on_the_prefix_and_the_same_bytes_twice(place: Any) -> None:
+    folder, log, every = place
+    for name in ("first.jsonl", "second.jsonl"):
+        answer = command(folder, "--input", str(folder / "in.jsonl"), "--output", str(folder / name))
+        assert answer.exit_code == 0, answer.output
+        assert answer.stderr == "612 records, 600 outputs, 12 refused\n"
+    assert (folder / "first.jsonl").read_bytes() == (folder / "second.jsonl").read_bytes()
+    lines = [json.loads(text) for text in (folder / "first.jsonl").read_text().splitlines()]
+    assert [each["topic"] for each in lines] == [
+        TOPICS[2] if index % 51 == 50 else TOPICS[1] for index in range(EVENTS + EVENTS // 50)
+    ]
+    outputs = [each["value"] for each in lines if each["topic"] == TOPICS[1]]
+    wanted, steps = expected(log, every)
+    assert [output["stream"].encode() for output in outputs] == log.keys
+    assert [output["step"] for output in outputs] == steps
+    assert [output["reset"] for output in outputs] == log.reasons
+    assert {"new", "id", "start", "end", "gap"} <= set(log.reasons)
+    assert np.abs(np.array([output["probabilities"] for output in outputs]) - wanted).max() <= 1e-5
+    assert [output["label"] for output in outputs] == ["abc"[unit] for unit in wanted.argmax(axis=1)]
+    finals = [index for index, output in enumerate(outputs) if output["final"]]
+    assert finals == [index for index, value in enumerate(log.values) if b'"last": true' in value]
+    assert len(by_stream(outputs)) == STREAMS
+
+
+def test_standard_input_and_output(place: Any) -> None:
+    folder, log, _ = place
+    given = json.dumps(line("s", json.loads(log.values[0]))) + "\n"
+    answer = command(folder, "--input", "-", "--output", "-", input=given)
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["key"] == "s"
+    assert answer.stderr == "1 records, 1 outputs, 0 refused\n"
+
+
+def test_boundaries_by_length_and_idle(place: Any) -> None:
+    folder, _, _ = place
+    settings = yaml.safe_load((folder / "worker.yaml").read_text())
+    settings |= {"sequence": {"length": 3}, "state": {"idle": "10s"}}
+    (folder / "length.yaml").write_text(yaml.safe_dump(settings))
+    times = [0, 1, 2, 3, 4, 20_000, 20_001, 20_002]
+    text = "".join(json.dumps(line("s", {"ax": 1, "ay": 2, "az": 3, "time": time})) + "\n" for time in times)
+    answer = command(folder, "-c", str(folder / "length.yaml"), "--input", "-", "--output", "-", input=text)
+    found = [json.loads(each)["value"] for each in answer.stdout.splitlines()]
+    assert [(each["step"], each["reset"], each["final"]) for each in found] == [
+        (1, "new", False), (2, None, False), (3, None, True), (1, "length", False), (2, None, False),
+        (1, "idle", False), (2, None, False), (3, None, True),
+    ]  # fmt: skip
+
+
+def test_files_that_can_not_be_used(place: Any) -> None:
+    folder, _, _ = place
+    missing = command(folder, "--input", str(folder / "nothing.jsonl"), "--output", str(folder / "out.jsonl"))
+    assert str(missing.exception) == f"{folder / 'nothing.jsonl'}: No such file or directory"
+    nowhere = command(folder, "--input", str(folder / "in.jsonl"), "--output", str(folder / "no" / "out.jsonl"))
+    assert str(nowhere.exception) == f"{folder / 'no' / 'out.jsonl'}: No such file or directory"
+    before = (folder / "in.jsonl").read_bytes()
+    same = command(folder, "--input", str(folder / "in.jsonl"), "--output", str(folder / "." / "in.jsonl"))
+    assert "is the input too" in str(same.exception)
+    assert (folder / "in.jsonl").read_bytes() == before
+    assert {type(each.exception) for each in (missing, nowhere, same)} == {WorkerError}
