@@ -1,11 +1,9 @@
-"""The worker as a process: signals, HTTP, patience with a cluster that is not there yet, the loop."""
+"""The worker as a process: HTTP, patience with a cluster that is not there yet, the loop."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +19,9 @@ from worker.config import Config
 from worker.errors import KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, open_sink, open_source, partition_count
 from worker.kafka.contracts import Sink, Source
+from worker.limits import LoopLimits, Topics
 from worker.logs import configure_logs
-from worker.loop import LoopLimits, Topics, Worker, run
+from worker.loop import Worker, run
 from worker.model.streaming import StreamingModel
 from worker.recovery import Recovery, RecoveryPolicy
 from worker.reporter import Reporter
@@ -35,13 +34,14 @@ Answer = TypeVar("Answer")
 
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 10.0
-EXIT_AT_ONCE = 1
 
 
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Raises WorkerError for what a restart would not mend by itself."""
+def serve(config: Config, stop: threading.Event) -> None:
+    """Run until ``stop`` is set. Raises WorkerError for what a restart would not mend by itself."""
     configure_logs(config.log.format, config.log.level)
-    stop = stop_on_signals()
+    # What can be refused at once is not refused after the seconds that a model takes.
+    client_settings(config)
+    CheckpointStore(config.state.directory).check_writable()
     metrics, status = Metrics(), WorkerStatus(time.monotonic)
     server = ProbeServer(config.http.host, config.http.port, metrics, status)
     address = f"http://{config.http.host}:{server.port}"
@@ -53,6 +53,7 @@ def serve(config: Config) -> None:
         )
         member = patiently(lambda: build_worker(config, model, metrics, status), "kafka", status, stop)
         if member is None:
+            log.info("told to stop before anything was read")
             return
         status.set("kafka", "has not joined the group yet")
         run(member, time.monotonic, stop.is_set, stop.wait)
@@ -96,10 +97,7 @@ def build_worker(
     policy = RecoveryPolicy(config.state.recover, config.state.on_model_change)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     source, sink = _connect(settings)
-    # TensorFlow and Keras are half a million objects that never die. Without this every full collection walks all of
-    # them, which was measured to take a third of the throughput with kafka-python.
-    gc.collect()
-    gc.freeze()
+    _spare_the_garbage_collector()
     return Worker(
         source=source,
         sink=sink,
@@ -114,6 +112,13 @@ def build_worker(
             checkpoint_interval_s=config.state.checkpoint_interval.seconds,
         ),
     )
+
+
+def _spare_the_garbage_collector() -> None:
+    # TensorFlow and Keras are half a million objects that never die. Without this every full collection walks all of
+    # them, which was measured to take a third of the throughput with kafka-python.
+    gc.collect()
+    gc.freeze()
 
 
 def _connect(settings: ClientSettings) -> tuple[Source, Sink]:
@@ -138,17 +143,3 @@ def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, st
         stop.wait(wait_s)
         wait_s = min(2 * wait_s, RETRY_LONGEST_S)
     return None
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
-    stop = threading.Event()
-
-    def stop_or_die(number: int, frame: object) -> None:
-        if stop.is_set():
-            os._exit(EXIT_AT_ONCE)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop_or_die)
-    return stop

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import click
 
-from worker.commands.options import config_option, read_config
+from worker.commands.options import config_option, in_file, read_config
+
+EXIT_AT_ONCE = 1
 
 
 @click.command(short_help="The worker: Kafka in, a probability after every event out.")
@@ -22,6 +27,22 @@ def run(config_file: Path) -> None:
       worker run -c worker.yaml
     """
     config = read_config(config_file)
+    stop = stop_on_signals()  # before the imports: they take seconds, and an end in order is status 0 then, too
     from worker.service import serve
 
-    serve(config)
+    with in_file(config_file):
+        serve(config, stop)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    stop = threading.Event()
+
+    def stop_or_die(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(EXIT_AT_ONCE)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_or_die)
+    return stop
