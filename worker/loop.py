@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import Sink, Source
+from worker.limits import LoopLimits, Topics
 from worker.partitions import Partitions
 from worker.pipeline import Outcome, Pipeline
 from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revoked, StartOffsets
@@ -24,31 +24,6 @@ from worker.reporter import Reporter
 
 KAFKA_AWAY = -1
 UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
-
-
-@dataclass(frozen=True, slots=True)
-class LoopLimits:
-    """Every wait and size of the loop."""
-
-    poll_records: int = 4096
-    poll_wait_s: float = 0.1  # how long an idle turn waits for a record; signals are seen in between
-    batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
-    commit_interval_s: float = 1.0
-    checkpoint_interval_s: float = 30.0
-    lag_interval_s: float = 10.0
-    flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
-    kafka_call_s: float = 60.0  # commits and look-ups
-    commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
-    close_s: float = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Where to read and write; ``dead_letters`` None: refused records are only counted and logged."""
-
-    inputs: tuple[str, ...]
-    output: str
-    dead_letters: str | None
 
 
 class Worker:
@@ -221,6 +196,7 @@ class Worker:
 
     def _look_at_lag(self, now: float) -> None:
         self._lag_at = now + self.limits.lag_interval_s
+        self.reporter.rebuilt(self.source.rebuilds)
         positions = self.partitions.positions()
         with suppress(KafkaUnavailableError):  # then it stays as it was
             ranges = self.source.log_range(positions, self.limits.kafka_call_s)

@@ -36,7 +36,7 @@ class Reporter:
         self.metrics, self.status = metrics, status
         self.now, self.wall = clock, wall
         self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
-        self._evicted = self._idle = self._waves = 0
+        self._evicted = self._idle = self._waves = self._rebuilds = 0
         self._resets = [0] * len(Reset)
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
 
@@ -75,6 +75,11 @@ class Reporter:
         """Offsets are committed."""
         self.metrics.commits.labels("ok").inc()
         self._place(self.metrics.committed_offset, offsets)
+
+    def rebuilt(self, rebuilds: int) -> None:
+        """How often the client was made anew, since the start."""
+        self.metrics.client_rebuilds.inc(rebuilds - self._rebuilds)
+        self._rebuilds = rebuilds
 
     def lags(self, lags: Mapping[Partition, int]) -> None:
         """Records in the log that are not read yet."""

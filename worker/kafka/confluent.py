@@ -33,6 +33,8 @@ class ConfluentSource:
     Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
     """
 
+    rebuilds = 0  # librdkafka reconnects by itself
+
     def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         own: dict[str, Any] = {
             "group.id": settings.group_id,

@@ -19,7 +19,12 @@ React: TypeAlias = Callable[[Change], StartOffsets]
 
 
 class Source(Protocol):
-    """Reads the partitions that the consumer group gives to this member."""
+    """Reads the partitions that the consumer group gives to this member.
+
+    ``rebuilds`` counts how often the client was stuck and made anew; its partitions were then Lost and Assigned.
+    """
+
+    rebuilds: int
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """Join the group. Returns at once; assignments come during ``poll``.

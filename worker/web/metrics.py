@@ -88,10 +88,10 @@ class Metrics:
         self.state_bytes = self._gauge("state_bytes", "Memory that the states of all streams use.")
 
     def _durations(self) -> None:
-        self.turn_duration = self._histogram("turn_duration_seconds", "One turn of the loop, without waiting.")
+        self.turn_duration = self._histogram(
+            "turn_duration_seconds", "Decoding, stepping and encoding the events of a turn."
+        )
         self.poll_duration = self._histogram("poll_duration_seconds", "Asking for records, with waiting for them.")
-        self.decode_duration = self._histogram("decode_duration_seconds", "Decoding the records of a turn.")
-        self.step_duration = self._histogram("step_duration_seconds", "Stepping the model over the events of a turn.")
         self.send_duration = self._histogram("send_duration_seconds", "Handing the outputs of a turn to the client.")
         self.event_time_lag = self._histogram(
             "event_time_lag_seconds", "Wall clock minus the event time of a turn's last event.", LAGS_S
@@ -125,7 +125,7 @@ class Metrics:
             "rebalances", "Changes of ownership by type.", "type", ("assigned", "revoked", "lost")
         )
         self.commits = self._counter("commits", "Offset commits by result.", "result", RESULTS)
-        self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients made anew, by reason.", "reason")
+        self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients made anew because they were stuck.")
         self.worker_state = self._gauge("worker_state", "1 for the state that the worker is in.", "state")
         self.build = Info("build", "What is running.", namespace=PREFIX, registry=self.registry)
         self.set_worker_state("starting")

@@ -1,0 +1,30 @@
+"""How long the loop waits for what, how much it takes at once, and where it reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLimits:
+    """Every wait and size of the loop."""
+
+    poll_records: int = 4096
+    poll_wait_s: float = 0.1  # how long an idle turn waits for a record; signals are seen in between
+    batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
+    commit_interval_s: float = 1.0
+    checkpoint_interval_s: float = 30.0
+    lag_interval_s: float = 10.0
+    flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
+    kafka_call_s: float = 60.0  # commits and look-ups
+    commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
+    close_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where to read and write; ``dead_letters`` None: refused records are only counted and logged."""
+
+    inputs: tuple[str, ...]
+    output: str
+    dead_letters: str | None
