@@ -62,16 +62,19 @@ class Recovery:
                 "%s: committed offset %d lies beyond the log's end %d; going on at its end", partition, committed, end
             )
         live_from = begin if committed is None else min(max(committed, begin), end)
-        state = self._newest(partition, topic_id, committed, begin)
-        if state is not None:
-            live = max(live_from, state.next_offset) if committed is None else live_from
-            return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
-        if committed is None or live_from == begin:
-            return Start(live_from, live_from, None, "the beginning of the log")
+        # A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log.
+        at_most = end if committed is None else min(committed, end)
+        start = self._from_checkpoint(partition, topic_id, begin, at_most, live_from)
+        if start is not None:
+            return start
+        if live_from == begin:
+            return Start(begin, begin, None, "the beginning of the log")
         return self._without_checkpoint(partition, begin, live_from)
 
-    def _newest(self, partition: Partition, topic_id: str, committed: int | None, begin: int) -> PartitionState | None:
-        for path in self._store.candidates(partition, committed):
+    def _from_checkpoint(
+        self, partition: Partition, topic_id: str, begin: int, at_most: int, live_from: int
+    ) -> Start | None:
+        for path in self._store.candidates(partition, at_most):
             try:
                 state = self._read(path, topic_id)
             except ModelChangedError as error:
@@ -80,15 +83,17 @@ class Recovery:
                         f"{error}; set state.on_model_change to reset (start at zero) or keep (same shapes), "
                         "or state.directory to another folder"
                     ) from None
-                log.warning("%s; all streams of %s start at zero (state.on_model_change: reset)", error, partition)
-                return None
+                log.warning("%s; all streams of %s start at zero", error, partition)
+                return Start(live_from, live_from, None, "zero (state.on_model_change: reset)")
             except CheckpointUnusableError as error:
                 log.warning("checkpoint skipped: %s", error)
                 continue
             if state.next_offset < begin:
                 log.warning("checkpoint skipped: %s is older than the log, which begins at %d", path, begin)
                 return None
-            return state
+            # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
+            live = max(live_from, state.next_offset)
+            return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
         return None
 
     def _read(self, path: Path, topic_id: str) -> PartitionState:
