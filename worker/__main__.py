@@ -41,13 +41,11 @@ for command in (demo, run, check, replay, kafka):
 def main() -> None:
     """Run the command line; never returns."""
     try:
-        cli(standalone_mode=False)
-        status = 0
+        # Not in standalone mode, click answers the status of ctx.exit() and of raised Exits.
+        status = cli(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         status = EXIT_USAGE
-    except click.exceptions.Exit as leave:
-        status = leave.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = EXIT_INTERRUPTED
     except ConfigError as error:

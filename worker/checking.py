@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.assembly import client_settings, load_model
 from worker.config import Config
-from worker.errors import ModelRefusedError
+from worker.errors import ModelRefusedError, WorkerError
 from worker.model.explicit import LayerReport
 from worker.model.parity import Parity
 from worker.records import StateSpec
@@ -82,6 +82,12 @@ def examine(config: Config) -> Report:
         )
     report.notes = _notes(config)
     return report
+
+
+def refused(config: Config, error: WorkerError) -> Report:
+    """The report about a file that is no model, for programs."""
+    why, _, instead = str(error).partition("; ")
+    return Report(model=str(config.model.path), problems=[{"layer": "", "why": why, "instead": instead}])
 
 
 def _notes(config: Config) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.commands.options import config_option, read_config
+from worker.commands.options import config_option, in_file, read_config
+from worker.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
     from worker.checking import Report
@@ -26,9 +27,17 @@ def check(config_file: Path, as_json: bool) -> None:
       worker check -c worker.yaml
     """
     config = read_config(config_file)
-    from worker.checking import examine
+    from worker.checking import examine, refused
 
-    report = examine(config)
+    try:
+        with in_file(config_file):
+            report = examine(config)
+    except ConfigError:
+        raise
+    except WorkerError as error:
+        if not as_json:
+            raise
+        report = refused(config, error)
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else _text(report))
     if not report.ok:
         raise click.exceptions.Exit(1)

@@ -1,0 +1,327 @@
+"""What users meet when they type: exit statuses, refusals that say what, where and what to do, never a traceback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TIMEOUT_S = 300
+COMMAND = [sys.executable, "-m", "worker"]
+
+
+def typed(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, cwd=cwd)
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+class Ended:
+    """How a command ended that ran in this process: without starting Python and TensorFlow each time."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+    """``command("check", "-c", "x.yaml")`` through ``main``, as the console script calls it."""
+    from worker.__main__ import main
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["worker", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Ended(ended.value.code or 0, out, err)
+
+    # `run` takes signals and logs for its own: both are pytest's again afterwards.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    logs, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    logging.getLogger().handlers[:] = logs
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models: good.keras (3 features, 2 units), bidirectional.keras, lambda.keras; garbage.keras is none."""
+    from tests.models import L, sequential
+
+    folder = tmp_path_factory.mktemp("models")
+    sequential(L.LSTM(4, name="memory"), L.Dense(2, activation="softmax")).save(folder / "good.keras")
+    sequential(L.Bidirectional(L.GRU(4), name="both_ways"), L.Dense(2)).save(folder / "bidirectional.keras")
+    sequential(L.GRU(4), L.Lambda(lambda x: x * 2, name="twice"), L.Dense(2)).save(folder / "lambda.keras")
+    (folder / "garbage.keras").write_bytes(b"not a model")
+    (folder / "a-folder").mkdir()
+    return folder
+
+
+def written(folder: Path, model: str = "good.keras", **keys: Any) -> str:
+    """A configuration file; keys are dotted, written with two underscores."""
+    tree: dict[str, Any] = {
+        "input": {"topic": "readings", "features": ["ax", "ay", "az"]},
+        "output": {"topic": "probabilities"},
+        "model": {"path": str(folder / model)},
+        "http": {"host": "127.0.0.1", "port": 0},
+        "state": {"directory": str(folder / "state")},
+    }
+    for path, value in keys.items():
+        *sections, last = path.split("__")
+        section = tree
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[last] = value
+    (folder / "worker.yaml").write_text(yaml.safe_dump(tree))
+    return str(folder / "worker.yaml")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["run"], ["check"], ["replay"], ["demo"], ["kafka"], ["kafka", "up"], ["kafka", "down"]],
+    ids=" ".join,
+)
+def test_every_help_has_an_example(command: Callable[..., Ended], arguments: list[str]) -> None:
+    ended = command(*arguments, "--help")
+    assert (ended.status, ended.err) == (0, "")
+    assert "worker " + (" ".join(arguments) if arguments != ["kafka"] else "kafka up") in ended.out.split("Usage:")[1]
+    assert ("Example" in ended.out) == (arguments != [])
+    assert command(*arguments, "-h").out == ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["runn"], "No such command 'runn'. Did you mean 'run'?"),
+        (["--nope"], "No such option '--nope'"),
+        (["run"], "Missing option '-c' / '--config'"),
+        (["run", "worker.yaml"], "Missing option '-c' / '--config'"),
+        (["run", "-c"], "Option '-c' requires an argument"),
+        (["run", "-c", "a.yaml", "b.yaml"], "Got unexpected extra argument (b.yaml)"),
+        (["check", "-c", "a.yaml", "--jsn"], "No such option '--jsn'"),
+        (["replay", "-c", "a.yaml"], "Missing option '--input'"),
+        (["replay", "-c", "a.yaml", "--input", "in.jsonl"], "Missing option '--output'"),
+        (["kafka", "upp"], "No such command 'upp'"),
+        (["demo", "--speed", "fast"], "Invalid value for '--speed'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_status_2(command: Callable[..., Ended], arguments: list[str], told: str) -> None:
+    ended = command(*arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert told in ended.err
+    assert "Usage: worker" in ended.err or "requires an argument" in ended.err
+
+
+def test_without_a_command_the_help_is_shown(command: Callable[..., Ended]) -> None:
+    ended = command()
+    assert ended.status == 2
+    assert "worker demo  " in ended.err
+
+
+@pytest.mark.parametrize("name", ["run", "check", "replay"])
+def test_wrong_configuration_is_status_2_with_the_keys_path(
+    command: Callable[..., Ended], tmp_path: Path, name: str
+) -> None:
+    more = ["--input", "in.jsonl", "--output", "out.jsonl"] if name == "replay" else []
+    nowhere = tmp_path / "nothing.yaml"
+    ended = command(name, "-c", str(nowhere), *more)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == f"worker: {nowhere}: can't be read: No such file or directory\n"
+    file = written(tmp_path, sequence__gap="10 parsecs", http__prt=1)
+    ended = command(name, "-c", file, *more)
+    assert (ended.status, ended.out) == (2, "")
+    assert sorted(ended.err.removeprefix("worker: ").splitlines()) == [
+        f"{file}: http.prt: unknown key (did you mean http.port?)",
+        f"{file}: sequence.gap: '10 parsecs' is not a duration (write 250ms, 30s, 10m or 24h)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"delivery": "exactly_once"}, "delivery: exactly_once is not available yet (use at_least_once)"),
+        ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
+        ({"state__directory": "s3://b/p"}, "state.directory: URLs are not available yet (use a folder)"),
+        (
+            {"model__task": "generate", "model__vocabulary": ["a"]},
+            "model.task: generate is not available yet (use score)",
+        ),
+    ],
+)
+def test_what_is_not_there_yet_is_said(
+    command: Callable[..., Ended], tmp_path: Path, keys: dict[str, Any], told: str
+) -> None:
+    file = written(tmp_path, **keys)
+    ended = command("check", "-c", file)
+    assert (ended.status, ended.err) == (2, f"worker: {file}: {told}\n")
+
+
+@pytest.mark.parametrize("name", ["run", "check"])
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            {"kafka__consumer": {"enable_auto_commit": True, "fetch_max_bytes": 1}},
+            "kafka.consumer.enable_auto_commit: the worker sets this itself; remove it",
+        ),
+        (
+            {"kafka__client": "confluent", "kafka__producer": {"acks": 1, "linger.ms": 5}},
+            "kafka.producer.acks: the worker sets this itself; remove it",
+        ),
+    ],
+    ids=["kafka-python", "confluent"],
+)
+def test_client_options_that_the_worker_controls_are_refused(
+    command: Callable[..., Ended], tmp_path: Path, name: str, keys: dict[str, Any], told: str
+) -> None:
+    file = written(tmp_path, **keys)
+    ended = command(name, "-c", file)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == f"worker: {file}: {told}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"input__features": ["ax", "ay"]}, "input.features: names 2 fields, but {model} takes 3 numbers"),
+        ({"model__labels": ["a", "b", "c"]}, "model.labels: 3 names for the 2 outputs of {model}"),
+        (
+            {"input__stream": "ax.id"},
+            "input.stream: 'ax.id' is inside of 'ax' (input.features), which is no object but a value",
+        ),
+        (
+            {"input__features": ["m.x", "m.y", "m.z"], "sequence__id": "m"},
+            "input.features: 'm.x' is inside of 'm' (sequence.id), which is no object but a value",
+        ),
+        (
+            {"input__features": "x", "input__time": "x"},
+            "input.time: 'x' is the field with the vector (input.features); name another one",
+        ),
+    ],
+)
+def test_configuration_that_does_not_fit_the_model(
+    command: Callable[..., Ended], folder: Path, keys: dict[str, Any], told: str
+) -> None:
+    file = written(folder, **keys)
+    ended = command("check", "-c", file)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == f"worker: {file}: {told.format(model=folder / 'good.keras')}\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "told"),
+    [
+        ("nothing.keras", "", "no such file"),
+        ("a-folder", "", "this is a directory"),
+        ("garbage.keras", "", "this is not a Keras model file"),
+        ("bidirectional.keras", "both_ways", "steps that have not arrived yet"),
+        ("lambda.keras", "twice", "a Lambda holds Python code, which is never run"),
+    ],
+)
+def test_models_that_can_not_be_streamed(
+    command: Callable[..., Ended], folder: Path, model: str, layer: str, told: str
+) -> None:
+    file = written(folder, model)
+    as_text, as_json = command("check", "-c", file), command("check", "-c", file, "--json")
+    replayed = command("replay", "-c", file, "--input", "/dev/null", "--output", str(folder / "out.jsonl"))
+    assert (as_text.status, as_json.status, replayed.status) == (1, 1, 1)
+    report = json.loads(as_json.out)
+    assert report["ok"] is False
+    (problem,) = report["problems"]
+    assert list(problem) == ["layer", "why", "instead"]
+    assert problem["layer"] == layer
+    assert told in problem["why"]
+    assert problem["instead"]
+    assert told in as_text.out + as_text.err
+    assert layer in as_text.out
+    assert replayed.err.startswith("worker: ")
+    assert (replayed.err.count("\n"), told in replayed.err, layer in replayed.err) == (1, True, True)
+    assert not (folder / "out.jsonl").exists()
+
+
+def test_check_reports_what_a_program_needs(command: Callable[..., Ended], folder: Path) -> None:
+    ended = command("check", "-c", written(folder), "--json")
+    assert (ended.status, ended.err) == (0, "")
+    report = json.loads(ended.out)
+    assert report["ok"] is True
+    assert report["problems"] == []
+    assert report["sha256"] == hashlib.sha256((folder / "good.keras").read_bytes()).hexdigest()
+    assert report["states"] == [
+        {"layer": "memory", "name": name, "shape": [4], "dtype": "float32"} for name in ("h", "c")
+    ]
+    assert report["bytes_per_stream"] == 2 * 4 * 4
+    assert [layer["kind"] for layer in report["layers"]] == ["LSTM", "Dense"]
+    assert 0 <= report["parity"]["max_abs_difference"] <= report["parity"]["tolerance"] == 1e-4
+    assert (report["parity"]["sequences"], report["parity"]["steps"]) == (8, 40)
+    assert "never returns to zero" in report["notes"][0]
+    text = command("check", "-c", written(folder, sequence__length=7))
+    assert (text.status, text.err) == (0, "")
+    assert text.out.endswith("ok: this model streams\n")
+    assert "never returns" not in text.out
+
+
+def test_another_file_than_the_pinned_one_is_refused(command: Callable[..., Ended], folder: Path) -> None:
+    digest = hashlib.sha256((folder / "good.keras").read_bytes()).hexdigest()
+    assert command("check", "-c", written(folder, model__sha256=digest)).status == 0
+    ended = command("check", "-c", written(folder, model__sha256="0" * 64))
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == (
+        f"worker: model {folder / 'good.keras'}: its SHA-256 is {digest}, model.sha256 says {'0' * 64}; "
+        "it was not opened\n"
+    )
+
+
+def test_a_tolerance_that_is_not_kept_is_refused(command: Callable[..., Ended], folder: Path) -> None:
+    ended = command("check", "-c", written(folder, model__parity_tolerance=0), "--json")
+    report = json.loads(ended.out)
+    # Some models are streamed to the very bit: what counts is that status, verdict and difference agree.
+    assert report["ok"] == (report["parity"]["max_abs_difference"] == 0)
+    assert ended.status == (0 if report["ok"] else 1)
+
+
+def test_as_processes(folder: Path) -> None:
+    """The statuses that a shell sees, and a reader that has seen enough."""
+    assert typed("--version").stdout.startswith("worker, version ")
+    refused = typed("check", "-c", written(folder, "bidirectional.keras"))
+    assert (refused.returncode, refused.stderr) == (1, "")
+    head = f"{sys.executable} -m worker check -c {written(folder)} | head -1"
+    done = subprocess.run(["bash", "-c", head], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.stdout == f"model            {folder / 'good.keras'}\n"
+    assert done.stderr == ""
+
+
+def test_a_reader_that_has_seen_enough_of_a_replay(folder: Path) -> None:
+    row = json.dumps({"key": "k", "value": {"ax": 1, "ay": 2, "az": 3}}) + "\n"
+    (folder / "in.jsonl").write_text(row * 5000)
+    file = written(folder)
+    pipe = f"{sys.executable} -m worker replay -c {file} --input {folder / 'in.jsonl'} --output - | head -1"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert json.loads(done.stdout)["key"] == "k"
+    assert done.stderr == ""
+
+
+def test_run_refuses_what_no_retry_would_mend(folder: Path) -> None:
+    blocked = folder / "a-file"
+    blocked.write_text("")
+    done = typed("run", "-c", written(folder, state__directory=str(blocked / "state")))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"worker: state.directory: can't write to '{blocked / 'state'}': Not a directory; ")
+    done = typed("run", "-c", written(folder, "garbage.keras"))
+    assert done.returncode == 1
+    assert "this is not a Keras model file" in done.stderr.splitlines()[-1]
