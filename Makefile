@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "setting up $(VENV) with $$found (2 GB on disk, once) ..."; \
 	"$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m worker.kafka.runtime || echo "going on without: a worker for a cluster of yours needs none of it" >&2
+	@$(BIN)/python -m worker.kafka.prepare || echo "going on without: a worker for a cluster of yours needs none of it" >&2
 	@touch $(READY)
 
 demo: $(READY)

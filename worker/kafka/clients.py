@@ -6,11 +6,11 @@ Rule of this file: a client library is imported only when it is opened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import WorkerError
-from worker.kafka.options import Client, refused_options
+from worker.kafka.options import refused_options
+from worker.kafka.settings import ClientSettings
 
 if TYPE_CHECKING:
     from worker.kafka.contracts import Sink, Source
@@ -18,23 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["ClientSettings", "ensure_topics", "open_sink", "open_source", "partition_count", "refused_options"]
 
 TOPIC_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How to reach the cluster and as whom: the section ``kafka`` of the configuration.
-
-    ``consumer`` and ``producer`` go to the client as they are; names that ``refused_options`` gives must not be there.
-    """
-
-    bootstrap_servers: str
-    client: Client = "kafka-python"
-    group_id: str = "rnn-stream-worker"
-    instance_id: str | None = None
-    client_id: str = "rnn-stream-worker"
-    security: Mapping[str, Any] = field(default_factory=dict)
-    consumer: Mapping[str, Any] = field(default_factory=dict)
-    producer: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_source(settings: ClientSettings) -> Source:
@@ -76,14 +59,6 @@ def partition_count(settings: ClientSettings, topic: str, timeout_s: float = TOP
     from worker.kafka.kafka_python_admin import count_partitions
 
     return count_partitions(settings, topic, timeout_s)
-
-
-def instance_id_taken(settings: ClientSettings) -> WorkerError:
-    """Another process has joined with our instance id: coming back would only fence that one in turn."""
-    return WorkerError(
-        f"kafka.instance_id '{settings.instance_id}' is in use by another process of group '{settings.group_id}'; "
-        "give every process its own"
-    )
 
 
 def _require_confluent() -> None:

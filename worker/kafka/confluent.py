@@ -14,11 +14,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from worker.kafka.clients import ClientSettings, instance_id_taken
 from worker.kafka.confluent_admin import find_topic_id
 from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.contracts import React
+from worker.kafka.settings import ClientSettings, instance_id_taken
 from worker.records import Lost, Partition, RecordBatch, Revoked
 
 log = logging.getLogger("worker.kafka")

@@ -8,9 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings
 from worker.kafka.confluent_errors import client_options, translate
 from worker.kafka.options import spell_topic_id
+from worker.kafka.settings import ClientSettings
 
 log = logging.getLogger("worker.kafka")
 

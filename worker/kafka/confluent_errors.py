@@ -18,8 +18,8 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings
 from worker.kafka.options import Section, security_options
+from worker.kafka.settings import ClientSettings
 from worker.records import Partition
 
 # A consumer has one fatal error only: its instance id was taken.

@@ -13,8 +13,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.clients import ClientSettings
 from worker.kafka.confluent_errors import client_options, translate, translated
+from worker.kafka.settings import ClientSettings
 from worker.records import Headers
 
 log = logging.getLogger("worker.kafka")

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from kafka import errors
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, instance_id_taken
 from worker.kafka.contracts import React
 from worker.kafka.kafka_python_admin import find_topic_id
 from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
+from worker.kafka.settings import ClientSettings, instance_id_taken
 from worker.kafka.watchdog import StallWatch
 from worker.records import Assigned, Lost, Partition, RecordBatch
 

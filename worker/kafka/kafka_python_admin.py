@@ -11,9 +11,9 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 
 from worker.errors import KafkaUnavailableError, WorkerError
-from worker.kafka.clients import ClientSettings
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.options import spell_topic_id
+from worker.kafka.settings import ClientSettings
 
 POLL_INTERVAL_S = 0.1
 

@@ -18,10 +18,10 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import OffsetAndMetadata
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError
-from worker.kafka.clients import ClientSettings
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
+from worker.kafka.settings import ClientSettings
 from worker.records import Partition, RecordBatch
 
 log = logging.getLogger("worker.kafka")

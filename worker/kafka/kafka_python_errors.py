@@ -20,9 +20,9 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.options import Section, security_options
+from worker.kafka.settings import ClientSettings
 
 Opened = TypeVar("Opened")
 

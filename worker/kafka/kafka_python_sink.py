@@ -16,8 +16,8 @@ import crc32c  # noqa: F401  without it the client computes sums in pure Python,
 from kafka import KafkaProducer, errors
 
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.clients import ClientSettings
 from worker.kafka.kafka_python_errors import client_options, delivery_failed, open_client, translate
+from worker.kafka.settings import ClientSettings
 from worker.records import Headers
 
 log = logging.getLogger("worker.kafka")

@@ -30,7 +30,6 @@ MINIMUM_JAVA = 17
 FETCH_ATTEMPTS = 3
 FETCH_TIMEOUT_S = 30
 JAVA_VERSION_TIMEOUT_S = 30
-CLASS_ARCHIVE_TIMEOUT_S = 120
 COLLECTOR = "-XX:+UseSerialGC"  # the archive of classes is only mapped by the collector that it was made with
 REMEDY = "run `make setup` once with network, or name a cluster with --bootstrap-servers"
 
@@ -161,37 +160,3 @@ def class_archive(executable: Path) -> Path:
     """Where the archive of Kafka's loaded classes is: made by ``prepare``, it halves the time to start."""
     name = hashlib.sha256(f"{executable} {java_major(executable)}".encode()).hexdigest()[:8]
     return cache_folder() / f"classes-{name}.jsa"
-
-
-def prepare() -> str:
-    """Fetch what is missing and make the archive of classes; returns one line that says what there is."""
-    from worker.kafka.embedded import EmbeddedKafka
-
-    executable, paths = java(), jars()
-    archive = class_archive(executable)
-    if not archive.is_file():
-        with tempfile.TemporaryDirectory(prefix=".classes-", dir=archive.parent) as work:
-            listing, made = Path(work) / "classes.txt", Path(work) / archive.name
-            with EmbeddedKafka(jvm_flags=(f"-XX:DumpLoadedClassList={listing}",)) as broker:
-                broker.create_topic("warm-up")
-            dump = [str(executable), "-Xshare:dump", f"-XX:SharedClassListFile={listing}", COLLECTOR]
-            dump += [f"-XX:SharedArchiveFile={made}", "-cp", os.pathsep.join(map(str, paths))]
-            subprocess.run(dump, capture_output=True, timeout=CLASS_ARCHIVE_TIMEOUT_S, check=False)  # noqa: S603
-            if made.is_file():  # without it the broker only starts more slowly
-                made.rename(archive)
-    megabytes = sum(path.stat().st_size for path in paths) // 1_000_000
-    return f"Kafka {KAFKA_VERSION}: {len(paths)} jars, {megabytes} MB, Java {java_major(executable)}, ready to start"
-
-
-def main() -> int:
-    """Print the one line of ``prepare``; 1 and a line on standard error when it fails."""
-    try:
-        sys.stdout.write(prepare() + "\n")
-    except WorkerError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
