@@ -105,6 +105,18 @@ CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
         [event(1), TOMBSTONE, event(1), TOMBSTONE],
         [(1, "new", 1, False), (1, "tombstone", 1, False)],
     ),
+    "commands to a stream that has nothing left to lose": (
+        BoundaryRules(),
+        {"end": "last"},
+        [event(1), TOMBSTONE, RESET, event(1, last=True), RESET, TOMBSTONE, event(1)],
+        [(1, "new", 1, False), (1, "tombstone", 1, True), (1, "end", 1, False)],
+    ),
+    "commands to a stream that is idle, freed already or not": (
+        BoundaryRules(idle_ms=10),
+        {},
+        [event(1), event(1, 50, "b"), TOMBSTONE, RESET, event(1, 51)],
+        [(1, "new", 1, False), (1, "new", 1, False), (1, "idle", 1, False)],
+    ),
     "set-state": (
         BoundaryRules(by_id=True, gap_ms=10),
         {"id": "s"},

@@ -144,6 +144,7 @@ class Engine:
         table, row, kind = self.table, int(turn.rows[index]), turn.kinds[index]
         if row == NO_ROW:
             return
+        idle = self.rules.idle_ms is not None and turn.clocks[index] - table.clocks[row] > self.rules.idle_ms
         table.steps[row] = 0
         table.times[row], table.clocks[row] = turn.times[index], turn.clocks[index]
         if kind == Kind.SET_STATE:
@@ -153,7 +154,9 @@ class Engine:
             table.sequences[row] = UNKNOWN_ID
         else:
             table.states[row] = table.initial
-            table.pending[row] = Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND
+            # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
+            reason = Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND
+            table.pending[row] = table.pending[row] or (Reset.IDLE if idle else reason)
 
     def _forget_tombstones(self, turn: Turn, start: int, stop: int) -> None:
         """Free the rows of streams whose last event was a tombstone; until here it is a pending reset."""
