@@ -19,6 +19,8 @@ __all__ = ["MemoryBroker", "MemorySink", "MemorySource", "StoredRecord"]
 class MemorySource:
     """A member of a group on a MemoryBroker: the Source contract without a network."""
 
+    rebuilds = 0
+
     def __init__(self, broker: MemoryBroker, group_id: str) -> None:
         self.group_id = group_id
         self.topics: tuple[str, ...] = ()
@@ -122,9 +124,10 @@ class MemorySource:
         revoked = tuple(p for p in sorted(self._positions) if group.targets.get(p) is not self)
         if revoked:
             react(Revoked(revoked))
-            for partition in revoked:
-                self._positions.pop(partition)
-                group.owners.pop(partition, None)
+        # Not only ``revoked``: also what was assigned and never answered, because react raised.
+        for partition in [p for p, owner in group.owners.items() if owner is self and group.targets.get(p) is not self]:
+            self._positions.pop(partition, None)
+            del group.owners[partition]
 
     def _read(self, place: Partition, room: int) -> RecordBatch | None:
         start, end = self._broker.log_range(place)

@@ -184,6 +184,7 @@ class MemoryBroker:
         group = self.group(source.group_id)
         if source in group.members:
             group.members.remove(source)
+            group.owners = {place: owner for place, owner in group.owners.items() if owner is not source}
             self._deal(group)
 
     def topic_id(self, topic: str) -> str:
