@@ -61,13 +61,18 @@ class Recovery:
             log.warning(
                 "%s: committed offset %d lies beyond the log's end %d; going on at its end", partition, committed, end
             )
+        if committed is not None and committed < begin:
+            log.warning(
+                "%s: offsets %d to %d were deleted from the log before they were read", partition, committed, begin
+            )
         live_from = begin if committed is None else min(max(committed, begin), end)
         # A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log.
         at_most = end if committed is None else min(committed, end)
         start = self._from_checkpoint(partition, topic_id, begin, at_most, live_from)
         if start is not None:
             return start
-        if live_from == begin:
+        # What a log that begins later held before is in no state: only a first start may take it for nothing.
+        if live_from == begin and (committed is None or begin == 0 or self._policy.recover != "fail"):
             return Start(begin, begin, None, "the beginning of the log")
         return self._without_checkpoint(partition, begin, live_from)
 

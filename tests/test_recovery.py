@@ -1,0 +1,245 @@
+"""Where a partition goes on: every case of committed offset C1, checkpoint C0 and log. Lists in, lists out.
+
+Each case is a history (what ran before) and what the next member makes of three records: (offset, step, sum, origin).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.member import DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, Cluster, Member, Row
+from worker.checkpoints.store import CheckpointStore
+from worker.errors import WorkerError
+from worker.recovery import RecoveryPolicy
+
+REBUILD, RESET, FAIL = (RecoveryPolicy(recover) for recover in ("rebuild", "reset", "fail"))
+ONE_STREAM = [(0, b"a", 1)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """Offsets 0 to 5 are read and committed, with checkpoints at 2, 4 and 6."""
+    cluster = Cluster(tmp_path)
+    member = Member(cluster)
+    for _ in range(3):
+        cluster.write(ONE_STREAM * 2)
+        member.drain()
+        member.checkpoint()
+    member.crash()
+    assert (cluster.committed(), cluster.checkpoints()) == (6, [2, 4, 6])
+    cluster.broker.create_topic(OUT, 1)
+    return cluster
+
+
+def files(cluster: Cluster, *offsets: int) -> None:
+    """Of the checkpoints only these are left."""
+    for path in CheckpointStore(cluster.folder).candidates(P0, None):
+        if int(path.stem) not in offsets:
+            path.unlink()
+
+
+def commit(cluster: Cluster, offset: int | None) -> None:
+    cluster.broker.set_committed(GROUP, P0, offset)
+
+
+def damage(cluster: Cluster, offset: int) -> None:
+    path = CheckpointStore(cluster.folder).path_for(P0, offset)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def recreate(cluster: Cluster) -> None:
+    cluster.broker.create_topic(IN, 2)
+    cluster.write(ONE_STREAM * 5)
+
+
+Case = tuple[list[Callable[[Cluster], object]], RecoveryPolicy, int, list[Row]]
+
+
+def then(first: int, step: int, origin: str, count: int = 3) -> list[Row]:
+    """The outputs that follow: from this offset on, one step each."""
+    return [(0, first + index, step + index, float(step + index), origin) for index in range(count)]
+
+
+# What had happened; the policy; records replayed; what comes out when three more records are written.
+CASES: dict[str, Case] = {
+    "C0 = C1": ([], FAIL, 0, then(6, 7, "restored")),
+    "C0 < C1": ([lambda c: files(c, 2)], FAIL, 4, then(6, 7, "restored")),
+    "C0 > C1, older one used": ([lambda c: commit(c, 5)], FAIL, 1, then(5, 6, "restored", 4)),
+    "C0 > C1, no older one": ([lambda c: commit(c, 1)], REBUILD, 1, then(1, 2, "rebuilt", 8)),
+    "offset set back to the start": ([lambda c: commit(c, 0)], FAIL, 0, then(0, 1, "live", 9)),
+    "no file, rebuild": ([files], REBUILD, 6, then(6, 7, "rebuilt")),
+    "no file, reset": ([files], RESET, 0, then(6, 1, "live")),
+    "nothing at all": ([files, lambda c: commit(c, None)], FAIL, 0, then(0, 1, "live", 9)),
+    "no committed offset, checkpoint there": ([lambda c: commit(c, None)], FAIL, 0, then(6, 7, "restored")),
+    "newest damaged": ([lambda c: damage(c, 6)], FAIL, 2, then(6, 7, "restored")),
+    "all damaged": ([lambda c: [damage(c, at) for at in (2, 4, 6)]], REBUILD, 6, then(6, 7, "rebuilt")),
+    "log begins above C0 of some": ([lambda c: c.broker.truncate(P0, 5)], FAIL, 0, then(6, 7, "restored")),
+    "log begins at C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 4))], FAIL, 2, then(6, 7, "restored")),
+    "log begins above C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], REBUILD, 1, then(6, 2, "rebuilt")),
+    "log begins above C0, reset": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], RESET, 0, then(6, 1, "live")),
+    "log begins at C1": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
+    "log begins above C1": ([lambda c: (commit(c, 4), c.broker.truncate(P0, 5))], REBUILD, 0, then(5, 1, "live", 4)),
+    "log ends below C1": ([lambda c: commit(c, 9)], FAIL, 0, then(6, 7, "restored")),
+    "log ends below C0": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
+    "another topic of that name": ([recreate], REBUILD, 5, then(5, 6, "rebuilt")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_recovery(cluster: Cluster, name: str) -> None:
+    history, policy, replayed, wanted = CASES[name]
+    for happens in history:
+        happens(cluster)
+    member = Member(cluster, policy=policy)
+    member.drain()
+    cluster.write(ONE_STREAM * 3)
+    member.drain()
+    assert cluster.sums() == wanted
+    assert member.value("replayed_records_total") == replayed
+    assert cluster.committed() == cluster.broker.log_range(P0)[1]
+
+
+def test_a_log_that_is_shorter_than_a_checkpoint(cluster: Cluster) -> None:
+    """After the cluster lost records: offset and checkpoint at 6, the log ends at 5 and is of the same topic."""
+    log = cluster.broker._logs[P0]
+    del log.records[5:]
+    log.end = 5
+    member = Member(cluster, policy=FAIL)
+    member.drain()
+    cluster.write(ONE_STREAM * 3)
+    member.drain()
+    assert cluster.sums() == then(5, 6, "restored")
+
+
+REFUSALS: dict[str, tuple[list[Callable[[Cluster], object]], str]] = {
+    "no file": ([files], "no usable checkpoint for committed offset 6"),
+    "all damaged": ([lambda c: [damage(c, at) for at in (2, 4, 6)]], "no usable checkpoint for committed offset 6"),
+    "log begins above C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], "no usable checkpoint"),
+    "log begins at C1, no file": ([lambda c: (files(c), c.broker.truncate(P0, 6))], "no usable checkpoint"),
+    "log begins above C1": ([lambda c: (commit(c, 4), c.broker.truncate(P0, 5))], "no usable checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_recover_fail_never_begins_without_the_states(cluster: Cluster, name: str) -> None:
+    history, message = REFUSALS[name]
+    for happens in history:
+        happens(cluster)
+    member = Member(cluster, policy=FAIL)
+    with pytest.raises(WorkerError, match=f"in/0: {message}.*set state.recover to rebuild .* or reset"):
+        member.drain()
+    assert cluster.sums() == []
+
+
+def test_records_deleted_before_they_were_read_are_reported(cluster: Cluster, caplog: Any) -> None:
+    commit(cluster, 3)
+    cluster.broker.truncate(P0, 5)
+    Member(cluster).drain()
+    assert "in/0: offsets 3 to 5 were deleted from the log before they were read" in caplog.text
+
+
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+def test_another_model(cluster: Cluster, recover: Any) -> None:
+    failing = Member(cluster, policy=RecoveryPolicy(recover, "fail"), model=OTHER_MODEL)
+    with pytest.raises(WorkerError, match=r"of another model.*set state.on_model_change to reset"):
+        failing.drain()
+    failing.crash()
+    kept = Member(cluster, policy=RecoveryPolicy(recover, "keep"), model=OTHER_MODEL)
+    kept.drain()
+    cluster.write(ONE_STREAM)
+    kept.drain()
+    assert cluster.sums() == then(6, 7, "restored", 1)
+    kept.crash()
+    reset = Member(cluster, policy=RecoveryPolicy(recover, "reset"), model=OTHER_MODEL)
+    cluster.write(ONE_STREAM)
+    reset.drain()
+    reset.close()
+    cluster.write(ONE_STREAM)
+    # All streams begin at zero, whatever ``recover`` says of missing checkpoints; and what is saved is of this model.
+    again = Member(cluster, policy=RecoveryPolicy(recover, "fail"), model=OTHER_MODEL)
+    again.drain()
+    assert cluster.sums()[1:] == [*then(7, 1, "live", 1), *then(8, 2, "restored", 1)]
+
+
+@pytest.mark.parametrize("checkpoint", [0, 2, 4])
+@pytest.mark.parametrize("at", range(4, 9))
+@pytest.mark.parametrize("after", [0, 2])
+def test_the_end_of_a_replay_is_a_position_not_a_record(tmp_path: Path, checkpoint: int, at: int, after: int) -> None:
+    """The log: four records, four offsets without one, ``after`` more records. C1 lies before, in or behind the gap."""
+    cluster = Cluster(tmp_path, ONE_STREAM * checkpoint)
+    first = Member(cluster)
+    first.turn()
+    first.checkpoint()
+    first.crash()
+    cluster.write(ONE_STREAM * (4 - checkpoint))
+    cluster.broker.add_gap(P0, 4)
+    cluster.write(ONE_STREAM * after)
+    commit(cluster, at)
+    cluster.broker.create_topic(OUT, 1)
+    member = Member(cluster)
+    member.drain()
+    assert cluster.sums() == then(8, 5, "restored" if checkpoint else "rebuilt", after)
+    assert member.value("replayed_records_total") == 4 - checkpoint
+    assert (member.worker.partitions.replaying(), member.status.missing()) == ({}, ["model: not loaded"])
+
+
+def test_a_replay_of_nothing_but_a_gap_ends(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    cluster.broker.add_gap(P0, 5)
+    commit(cluster, 5)
+    member = Member(cluster)
+    member.drain()
+    assert (member.worker.partitions.replaying(), cluster.sums()) == ({}, [])
+
+
+def test_an_empty_partition(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, [(1, b"a", 1)])
+    member = Member(cluster, policy=FAIL)
+    member.drain()
+    member.close()
+    assert (cluster.committed(P0), cluster.checkpoints(P0), cluster.committed(P1)) == (None, [], 1)
+    cluster.write(ONE_STREAM)
+    Member(cluster, policy=FAIL).drain()
+    assert cluster.sums() == [(1, 0, 1, 1.0, "live"), (0, 0, 1, 1.0, "live")]
+
+
+def test_a_replay_says_nothing_also_of_what_it_refuses(tmp_path: Path) -> None:
+    rows = [(0, b"a", 1), (0, b"a", b"{"), (0, b"a", 666), (0, b"a", 2), (0, b"new", 3)]
+    cluster = Cluster(tmp_path, rows)
+    first = Member(cluster)
+    first.turn(records=1)
+    first.checkpoint()
+    first.drain()
+    first.crash()
+    for topic in (OUT, DEAD):
+        cluster.broker.create_topic(topic, 1)
+    member = Member(cluster)
+    member.turn(records=2)
+    member.checkpoint()  # in the middle of the replay: as right as any
+    member.crash()
+    assert cluster.checkpoints() == [1, 3]
+    last = Member(cluster)
+    last.drain()
+    assert (cluster.outputs(), cluster.dead()) == ([], [])
+    assert last.value("records_refused_total", error="not_json") is None
+    cluster.write([(0, b"a", 1), (0, b"new", 1)])
+    last.drain()
+    assert cluster.sums() == [(0, 5, 2, 3.0, "rebuilt"), (0, 6, 2, 4.0, "rebuilt")]
+    assert cluster.dead() == []
+
+
+def test_a_checkpoint_that_is_there_is_left_as_it_is(cluster: Cluster) -> None:
+    path = CheckpointStore(cluster.folder).path_for(P0, 6)
+    before = path.stat().st_mtime_ns, path.read_bytes()
+    files(cluster, 4, 6)
+    damage(cluster, 4)
+    member = Member(cluster, model=MODEL)
+    member.drain()
+    member.checkpoint()
+    assert (path.stat().st_mtime_ns, path.read_bytes()) == before
