@@ -38,6 +38,7 @@ class Reporter:
         self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
         self._evicted = self._idle = self._waves = self._rebuilds = 0
         self._resets = [0] * len(Reset)
+        self._owned: set[Partition] = set()
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
 
     @contextmanager
@@ -92,12 +93,16 @@ class Reporter:
         log.info("%s: %s", kind, _listed(change.partitions))
         if not isinstance(change, Assigned):
             for partition in change.partitions:
-                self.metrics.drop_partition(partition)
                 self._replaying.pop(partition, None)
 
     def owned(self, partitions: Partitions) -> None:
         """The change of ownership is complete. A member without partitions is ready, too."""
         self.metrics.assigned_partitions.set(len(partitions))
+        owned = set(partitions.positions())
+        # Not before: giving a partition up commits it, which still tells of it.
+        for partition in self._owned - owned:
+            self.metrics.drop_partition(partition)
+        self._owned = owned
         now = self.now()
         for partition in partitions.replaying():
             self._replaying.setdefault(partition, now)
@@ -134,6 +139,7 @@ class Reporter:
             self.status.set("checkpoints", None if result.ok else str(result.error))
             if result.ok:
                 metrics.checkpoint_duration.observe(result.duration_s)
+            if result.ok and result.partition in self._owned:
                 metrics.of(metrics.checkpoint_size, result.partition).set(result.size_bytes)
                 metrics.of(metrics.checkpoint_offset, result.partition).set(result.next_offset)
                 metrics.of(metrics.checkpoint_success, result.partition).set(self.wall())
