@@ -17,7 +17,8 @@ from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import KafkaUnavailableError
 from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
-from worker.loop import LoopLimits, Topics, Worker
+from worker.limits import LoopLimits, Topics
+from worker.loop import Worker
 from worker.pipeline import Pipeline
 from worker.records import Headers, Partition, PartitionState, RecordBatch, Reset
 from worker.recovery import Recovery, RecoveryPolicy
