@@ -60,7 +60,7 @@ def _text(report: Report) -> str:
         parity = facts["parity"]
         verdict = "proven" if parity["max_abs_difference"] <= parity["tolerance"] else "REFUSED"
         lines.append(
-            f"parity           {verdict}: at most {parity['max_abs_difference']:.2g} from the model on every prefix of "
+            f"parity           {verdict}: {_distance(parity['max_abs_difference'])} on every prefix of "
             f"{parity['sequences']} random sequences of {parity['steps']} steps (tolerance {parity['tolerance']:g})"
         )
     for problem in facts["problems"]:
@@ -69,6 +69,10 @@ def _text(report: Report) -> str:
     lines += [f"note             {note}" for note in facts["notes"]]
     lines.append("ok: this model streams" if report.ok else "not ok: this model can't be streamed as it is")
     return "\n".join(lines)
+
+
+def _distance(difference: float) -> str:
+    return f"at most {difference:.2g} from the model" if difference else "bit for bit the model's answer"
 
 
 def _state(state: dict[str, Any]) -> str:
