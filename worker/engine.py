@@ -84,7 +84,7 @@ class Engine:
             # Of a stream that is not known a tombstone or reset changes nothing.
             if row == NO_ROW and turn.kinds[index] in (Kind.STEP, Kind.SET_STATE):
                 try:
-                    row = self.table.row(partition, name, used.__contains__)
+                    row = self.table.row(partition, name, int(turn.clocks[index]), used.__contains__)
                 except TableFullError:
                     assert rows, "a row is in use before any was given"
                     break

@@ -69,8 +69,10 @@ class StreamTable:
     def __len__(self) -> int:
         return self._unused - len(self._free)
 
-    def row(self, partition: Partition, stream: str, in_use: Callable[[int], bool]) -> int:
+    def row(self, partition: Partition, stream: str, clock: int, in_use: Callable[[int], bool]) -> int:
         """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
+
+        ``clock`` is the partition's at this event, in ms; the partition itself may be at the end of the turn already.
 
         When the table is full the longest idle stream gives up its row. Raises TableFullError when that row is
         ``in_use``: the caller finishes what it has begun and asks again.
@@ -79,7 +81,7 @@ class StreamTable:
         row = streams.rows.get(stream)
         if row is not None:
             return row
-        row = self._allocate(in_use)
+        row = self._allocate(partition, clock, in_use)
         self._clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
         return row
@@ -189,9 +191,9 @@ class StreamTable:
         if self.emitted is not None:
             self.emitted[row] = np.nan
 
-    def _allocate(self, in_use: Callable[[int], bool]) -> int:
+    def _allocate(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> int:
         if not self._free and self._unused == self.capacity:
-            self._evict(in_use)
+            self._evict(asking, clock, in_use)
         return self._take()
 
     def _take(self) -> int:
@@ -200,7 +202,7 @@ class StreamTable:
         self._unused += 1
         return self._unused - 1
 
-    def _evict(self, in_use: Callable[[int], bool]) -> None:
+    def _evict(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> None:
         while True:
             for touched, partition, stream in self._candidates:
                 row = self.partitions[partition].rows.get(stream, -1)
@@ -210,7 +212,8 @@ class StreamTable:
                     self._candidates = iter(())
                     raise TableFullError
                 # Named as a sweep would have, had it come first: its time must not show in any output.
-                idle = self.idle_ms is not None and self.partitions[partition].clock - self.clocks[row] > self.idle_ms
+                now = clock if partition == asking else self.partitions[partition].clock
+                idle = self.idle_ms is not None and now - self.clocks[row] > self.idle_ms
                 self.forget(partition, stream, Reset.IDLE if idle else Reset.EVICTED)
                 self.evicted += not idle
                 self.idle += idle
