@@ -325,3 +325,28 @@ def test_run_refuses_what_no_retry_would_mend(folder: Path) -> None:
     done = typed("run", "-c", written(folder, "garbage.keras"))
     assert done.returncode == 1
     assert "this is not a Keras model file" in done.stderr.splitlines()[-1]
+
+
+def test_a_client_that_says_the_same_again_and_again_is_heard_once_a_minute(
+    command: Callable[..., Ended], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fixture is here for what it restores."""
+    from worker.logs import configure_logs
+
+    configure_logs("json", "info")
+
+    def said(name: str, second: float, message: str, *values: object) -> None:
+        logger = logging.getLogger(name)
+        record = logger.makeRecord(name, logging.WARNING, "", 0, message, values, None)
+        record.created, record.msecs = second, second % 1 * 1000
+        logger.handle(record)
+
+    for second in (0.0, 0.1, 59.0, 61.0):
+        said("kafka.net.manager", second, "Bootstrap %s not ready; waiting %.2f secs", "bootstrap-0", second)
+        said("worker.kafka", second, f"FAIL: refused (after {second}ms)")
+        said("worker.loop", second, "record refused")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["logger"].split(".")[-1], line["time"][17:]) for line in lines] == [
+        ("manager", "00.000Z"), ("kafka", "00.000Z"), ("loop", "00.000Z"), ("loop", "00.100Z"), ("loop", "59.000Z"),
+        ("manager", "01.000Z"), ("kafka", "01.000Z"), ("loop", "01.000Z"),
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import Literal
@@ -10,6 +11,31 @@ from typing import Literal
 import msgspec
 
 CHATTY = ("kafka", "h5py", "absl", "tensorflow")  # libraries whose information is not ours to pass on
+CLIENTS = ("kafka", "worker.kafka")  # the Kafka clients: kafka-python under its own name, confluent under ours
+REPEAT_INTERVAL_S = 60.0
+KINDS_LIMIT = 1_000
+
+
+class _Repeats(logging.Filter):
+    """Keeps back what a client library says again within a minute: it tries a cluster that is away many times a second.
+
+    Lines that differ in numbers only are the same line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(CLIENTS):
+            return True
+        kind = record.name, re.sub("[0-9]+", "#", record.getMessage())
+        if record.created - self._said.get(kind, -REPEAT_INTERVAL_S) < REPEAT_INTERVAL_S:
+            return False
+        if len(self._said) >= KINDS_LIMIT:
+            self._said.clear()
+        self._said[kind] = record.created
+        return True
 
 
 class _Text(logging.Formatter):
@@ -36,6 +62,7 @@ def configure_logs(form: Literal["text", "json"], level: str) -> None:
     """Log to standard error in this form, from this level up; libraries from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
