@@ -32,6 +32,7 @@ from worker.web.status import WorkerStatus
 log = logging.getLogger("worker")
 Answer = TypeVar("Answer")
 
+FIRST_CONTACT_S = 10.0  # then say that nobody answers, see whether to stop, and try again
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 10.0
 
@@ -70,7 +71,7 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
     parity = model.check_parity(config.model.parity_tolerance)
     model.warm_up(config.batch.max_events)
     log.info(
-        "model %s (%s): %d states, %d bytes a stream, at most %.2g from the trained model",
+        "model %s (%s): %d states, %d bytes a stream, at most %.2g from the trained model on every prefix",
         config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,
         parity.max_abs_difference,
     )  # fmt: skip
@@ -90,7 +91,7 @@ def build_worker(
     model = model or prove_model(config)
     store = CheckpointStore(config.state.directory)
     store.check_writable()
-    missing = [topic for topic in config.input.topics if partition_count(settings, topic) is None]
+    missing = [topic for topic in config.input.topics if partition_count(settings, topic, FIRST_CONTACT_S) is None]
     if missing:
         raise KafkaUnavailableError(f"input topic '{missing[0]}' does not exist (input.topic)")
     identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__)
