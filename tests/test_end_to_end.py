@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +15,12 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
-from tests.sequences import Log, by_stream, configuration, expected, make_log, save_model
-from worker.kafka.clients import ClientSettings, open_sink, open_source
-from worker.records import Assigned, Change, Partition, RecordBatch
+from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker
+from tests.sequences import Log, configuration, make_log, save_model
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
-TOLERANCE = 1e-4
-WAIT_S = 300.0
 KILLS = 10
-
-
-@contextmanager
-def worker(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``worker run`` as a process; its log is shown when the test fails."""
-    log = folder / f"{name}.log"
-    command = [sys.executable, "-m", "worker", "run", "-c", str(folder / "worker.yaml")]
-    with log.open("wb") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
-        try:
-            yield process
-        except BaseException:
-            print(f"--- {log.name}\n{log.read_text()[-4000:]}")
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-class Reader:
-    """Everything in a topic, so far."""
-
-    def __init__(self, servers: str, topic: str) -> None:
-        self.batches: list[RecordBatch] = []
-        self._source = open_source(ClientSettings(servers, "confluent", group_id=f"reader-of-{topic}"))
-        self._source.subscribe([topic], self._from_the_start)
-
-    def _from_the_start(self, change: Change) -> dict[Partition, int]:
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    def count(self) -> int:
-        """Read what there is now; how many records have been read so far."""
-        while batches := self._source.poll(10_000, 0.2):
-            self.batches += batches
-        return sum(map(len, self.batches))
-
-    def values(self) -> list[dict[str, Any]]:
-        return [json.loads(value) for batch in self.batches for value in batch.values if value is not None]
-
-    def close(self) -> None:
-        self._source.close(30)
 
 
 @pytest.fixture
@@ -79,36 +32,6 @@ def place(tmp_path: Path, bootstrap_servers: str, topic: Callable[..., str]) -> 
     yield tmp_path, topics, outputs, dead, every
     outputs.close()
     dead.close()
-
-
-def send(servers: str, topic: str, log: Log, start: int, stop: int) -> None:
-    sink = open_sink(ClientSettings(servers, "confluent"))
-    sink.send(topic, log.keys[start:stop], log.values[start:stop])
-    sink.flush(120)
-    sink.close(30)
-
-
-def check_outputs(log: Log, every: Any, source: list[RecordBatch], outputs: list[dict[str, Any]]) -> None:
-    """Every event once, per stream in order, each equal to the model on the prefix."""
-    wanted, steps = expected(log, every)
-    index_of = {value: index for index, value in enumerate(log.values)}
-    place_of = {
-        (batch.partition.topic, batch.partition.number, offset): index_of[value or b""]
-        for batch in source
-        for offset, value in zip(batch.offsets, batch.values, strict=True)
-    }
-    found = [place_of[tuple(output["source"].values())] for output in outputs]
-    assert sorted(found) == list(range(len(log.keys)))
-    for stream, answers in by_stream(outputs).items():
-        offsets = [answer["source"]["offset"] for answer in answers]
-        assert offsets == sorted(offsets), stream
-    assert [output["step"] for output in outputs] == [steps[index] for index in found]
-    assert [output["reset"] for output in outputs] == [log.reasons[index] for index in found]
-    assert {output["stream"].encode() == log.keys[index] for output, index in zip(outputs, found, strict=True)} == {
-        True
-    }
-    probabilities = np.array([output["probabilities"] for output in outputs])
-    assert np.abs(probabilities - wanted[found]).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
@@ -186,24 +109,6 @@ def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, clien
     check_outputs(log, every, source.batches, list(once.values()))
     assert {"live", "restored"} <= {output["origin"] for output in once.values()}
     check_states(folder, topics[0], every, log)
-
-
-def identities(outputs: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Outputs by identity, repeats dropped: each must say what the first one said."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for output in outputs:
-        first = found.setdefault(tuple(output["source"].values()), output)
-        if first is not output:
-            assert {**first, "origin": ""} == {**output, "origin": ""}
-    return found
-
-
-def final_checkpoints(folder: Path, topic: str) -> dict[int, int]:
-    """Partition → position of its newest checkpoint."""
-    return {
-        int(place.name): max(int(file.stem) for file in place.glob("*.h5"))
-        for place in (folder / "state" / topic).iterdir()
-    }
 
 
 def check_states(folder: Path, topic: str, every: Any, log: Log) -> None:

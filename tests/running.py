@@ -1,0 +1,123 @@
+"""Running workers for tests: the process, what it wrote, what it answers, and whether every output is right."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.sequences import Log, by_stream, expected
+from worker.kafka.clients import ClientSettings, open_sink, open_source
+from worker.records import Assigned, Change, Partition, RecordBatch
+
+TOLERANCE = 1e-4
+WAIT_S = 300.0
+HTTP_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def worker(folder: Path, name: str, file: str = "worker.yaml") -> Iterator[subprocess.Popen[bytes]]:
+    """``worker run`` as a process, its log in ``name``.log; that is shown when the test fails."""
+    log = folder / f"{name}.log"
+    command = [sys.executable, "-m", "worker", "run", "-c", str(folder / file)]
+    with log.open("wb") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
+        try:
+            yield process
+        except BaseException:
+            print(f"--- {log.name}\n{log.read_text()[-4000:]}")
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+class Reader:
+    """Everything in a topic, so far."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self.batches: list[RecordBatch] = []
+        self._source = open_source(ClientSettings(servers, "confluent", group_id=f"reader-of-{topic}"))
+        self._source.subscribe([topic], self._from_the_start)
+
+    def _from_the_start(self, change: Change) -> dict[Partition, int]:
+        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+
+    def count(self) -> int:
+        """Read what there is now; how many records have been read so far."""
+        while batches := self._source.poll(10_000, 0.2):
+            self.batches += batches
+        return sum(map(len, self.batches))
+
+    def values(self) -> list[dict[str, Any]]:
+        return [json.loads(value) for batch in self.batches for value in batch.values if value is not None]
+
+    def close(self) -> None:
+        self._source.close(30)
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """(status, body) of a GET; (0, "") while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HTTP_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except ConnectionError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def send(servers: str, topic: str, log: Log, start: int, stop: int) -> None:
+    sink = open_sink(ClientSettings(servers, "confluent"))
+    sink.send(topic, log.keys[start:stop], log.values[start:stop])
+    sink.flush(120)
+    sink.close(30)
+
+
+def check_outputs(log: Log, every: Any, source: list[RecordBatch], outputs: list[dict[str, Any]]) -> None:
+    """Every event once, per stream in order, each equal to the model on the prefix."""
+    wanted, steps = expected(log, every)
+    index_of = {value: index for index, value in enumerate(log.values)}
+    place_of = {
+        (batch.partition.topic, batch.partition.number, offset): index_of[value or b""]
+        for batch in source
+        for offset, value in zip(batch.offsets, batch.values, strict=True)
+    }
+    found = [place_of[tuple(output["source"].values())] for output in outputs]
+    assert sorted(found) == list(range(len(log.keys)))
+    for stream, answers in by_stream(outputs).items():
+        offsets = [answer["source"]["offset"] for answer in answers]
+        assert offsets == sorted(offsets), stream
+    assert [output["step"] for output in outputs] == [steps[index] for index in found]
+    assert [output["reset"] for output in outputs] == [log.reasons[index] for index in found]
+    assert {output["stream"].encode() == log.keys[index] for output, index in zip(outputs, found, strict=True)} == {
+        True
+    }
+    probabilities = np.array([output["probabilities"] for output in outputs])
+    assert np.abs(probabilities - wanted[found]).max() <= TOLERANCE
+
+
+def identities(outputs: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Outputs by identity, repeats dropped: each must say what the first one said."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for output in outputs:
+        first = found.setdefault(tuple(output["source"].values()), output)
+        if first is not output:
+            assert {**first, "origin": ""} == {**output, "origin": ""}
+    return found
+
+
+def final_checkpoints(folder: Path, topic: str) -> dict[int, int]:
+    """Partition → position of its newest checkpoint."""
+    return {
+        int(place.name): max(int(file.stem) for file in place.glob("*.h5"))
+        for place in (folder / "state" / topic).iterdir()
+    }
