@@ -76,9 +76,7 @@ def part_of(module: str) -> str:
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports(path: Path) -> None:
     name, part = name_of(path), part_of(name_of(path))
-    assert part in (*PURE, *EDGES, *SEE_BOTH, "__init__", "logs", "demo_command", "kafka_command"), (
-        f"{name}: say where it belongs"
-    )
+    assert part in (*PURE, *EDGES, *SEE_BOTH, "__init__", "logs"), f"{name}: say where it belongs"
     for imported in imports(path):
         top = imported.split(".")[0]
         inner = part_of(imported.removeprefix("worker.")) if top == "worker" and imported != "worker" else None

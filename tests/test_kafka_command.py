@@ -14,7 +14,7 @@ from kafka.admin import KafkaAdminClient
 
 from worker.kafka.local_ports import free_port
 
-COMMAND = [sys.executable, "-m", "worker.kafka_command"]
+COMMAND = [sys.executable, "-m", "worker.commands.kafka"]
 
 
 @pytest.fixture
@@ -112,5 +112,5 @@ def test_every_command_shows_an_example(environment, arguments):
 
 def test_the_commands_are_cheap_to_import():
     heavy = "{'kafka', 'jgo', 'worker.kafka.embedded'}"
-    code = f"import sys, worker.kafka_command; print([name for name in sys.modules if name in {heavy}])"
+    code = f"import sys, worker.commands.kafka; print([name for name in sys.modules if name in {heavy}])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

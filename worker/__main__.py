@@ -12,11 +12,11 @@ import click
 
 from worker import __version__
 from worker.commands.check import check
+from worker.commands.demo import demo
+from worker.commands.kafka import kafka
 from worker.commands.replay import replay
 from worker.commands.run import run
-from worker.demo_command import demo
 from worker.errors import ConfigError, KafkaUnavailableError, WorkerError
-from worker.kafka_command import kafka
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.checking import Report
 
 
-@click.command(short_help="Does my model stream, provably, and what does it cost?")
+@click.command(options_metavar="-c FILE [--json]", short_help="Does my model stream, provably, and what does it cost?")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def check(config_file: Path, as_json: bool) -> None:

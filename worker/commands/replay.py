@@ -12,7 +12,10 @@ from worker.errors import WorkerError
 FILE = click.Path(path_type=Path, allow_dash=True)
 
 
-@click.command(short_help="Records from a file instead of Kafka, through the same path.")
+@click.command(
+    options_metavar="-c FILE --input IN.jsonl --output OUT.jsonl",
+    short_help="Records from a file instead of Kafka, through the same path.",
+)
 @config_option
 @click.option(
     "--input", "source", required=True, metavar="IN.jsonl", type=FILE, help="A record per line; - reads standard input."

@@ -14,7 +14,7 @@ from worker.commands.options import config_option, in_file, read_config
 EXIT_AT_ONCE = 1
 
 
-@click.command(short_help="The worker: Kafka in, a probability after every event out.")
+@click.command(options_metavar="-c FILE", short_help="The worker: Kafka in, a probability after every event out.")
 @config_option
 def run(config_file: Path) -> None:
     """Read the input topic, step the model for every event, write the outputs, checkpoint all states.

@@ -117,7 +117,7 @@ def _run(port: int, data: Path | None, topics: list[tuple[str, int]]) -> None:
 
 
 def _detach(port: int, data: Path | None, topics: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "worker.kafka_command", "up", "--port", str(port)]
+    command = [sys.executable, "-m", "worker.commands.kafka", "up", "--port", str(port)]
     command += ["--data", str(data.absolute())] if data else []
     for topic in topics:
         command += ["--topic", topic]
