@@ -550,22 +550,29 @@ def test_an_unreachable_cluster_is_unavailable_to_confluent() -> None:
 
 
 @pytest.mark.broker
-def test_a_stuck_client_is_replaced(bootstrap_servers: str) -> None:
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_a_stuck_client_is_replaced(bootstrap_servers: str, client: Any) -> None:
+    from worker.kafka.confluent import ConfluentSource
     from worker.kafka.kafka_python import KafkaPythonSource
 
-    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    kit = ClusterKit(bootstrap_servers, client)
     topic = kit.topic()
     place = Partition(topic, 0)
     seconds = itertools.count(step=6)  # each look at the clock is 6 s after the one before
-    source = KafkaPythonSource(
-        ClientSettings(bootstrap_servers, group_id=topic), monotonic=lambda: float(next(seconds))
-    )
+    settings = ClientSettings(bootstrap_servers, client, group_id=topic)
+    kind: Any = ConfluentSource if client == "confluent" else KafkaPythonSource
+    source = kind(settings, monotonic=lambda: float(next(seconds)))
     member = Member(source, topic, topic).join()
     until(lambda: member.owned, member)
     for _ in range(10):
         member.step()
     assert source.rebuilds == 0
-    source._connection.consumer.pause(*source._connection.consumer.assignment())  # type: ignore[union-attr]
+    consumer = source._consumer if client == "confluent" else source._connection.consumer
+    assigned = consumer.assignment()
+    if client == "confluent":
+        consumer.pause(assigned)
+    else:
+        consumer.pause(*assigned)
     kit.append(place, numbered(3))
     until(lambda: len(member.records) >= 3, member)
     assert member.values() == numbered(3)

@@ -16,7 +16,7 @@ class LoopLimits:
     checkpoint_interval_s: float = 30.0
     lag_interval_s: float = 10.0
     flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
-    kafka_call_s: float = 60.0  # commits and look-ups
+    kafka_call_s: float = 20.0  # commits and look-ups
     commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
     close_s: float = 20.0
 

@@ -9,22 +9,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from worker.kafka.confluent_admin import find_topic_id
+from worker.errors import KafkaUnavailableError
+from worker.kafka.confluent_admin import answers, find_topic_id, is_reachable
 from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
 from worker.kafka.confluent_ownership import Ownership
+from worker.kafka.confluent_records import to_batches
 from worker.kafka.contracts import React
 from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.kafka.watchdog import StallWatch
 from worker.records import Lost, Partition, RecordBatch, Revoked
 
 log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
 CONNECT_TIMEOUT_S = 30.0
+QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
+REPLACED_CLOSE_TIMEOUT_S = 10.0
+JOIN_LIMIT_S = 330.0  # longer than the group waits for a member that is busy (max.poll.interval.ms)
 
 
 class ConfluentSource:
@@ -33,11 +39,27 @@ class ConfluentSource:
     Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
     """
 
-    rebuilds = 0  # librdkafka reconnects by itself
+    def __init__(
+        self,
+        settings: ClientSettings,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rebuilds = 0
+        self._settings = settings
+        self._monotonic = monotonic
+        self._watch = StallWatch(monotonic())
+        self._member_at_s = monotonic()
+        self._topics: list[str] = []
+        self._react: React | None = None
+        self._ownership: Ownership | None = None
+        self._fatal: KafkaError | None = None
+        self._closed = False
+        self._consumer = self._connect(connect_timeout_s)
 
-    def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def _connect(self, timeout_s: float) -> Any:
         own: dict[str, Any] = {
-            "group.id": settings.group_id,
+            "group.id": self._settings.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
@@ -50,22 +72,24 @@ class ConfluentSource:
             "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
             "error_cb": self._on_error,
         }
-        if settings.instance_id is not None:
-            own["group.instance.id"] = settings.instance_id
-        self._settings = settings
-        self._ownership: Ownership | None = None
-        self._fatal: KafkaError | None = None
-        self._closed = False
-        with translated(f"kafka at {settings.bootstrap_servers}"):
-            self._consumer: Any = Consumer(client_options(settings, "consumer", own), logger=log)
-            self._consumer.list_topics(timeout=connect_timeout_s)
+        if self._settings.instance_id is not None:
+            own["group.instance.id"] = self._settings.instance_id
+        with translated(f"kafka at {self._settings.bootstrap_servers}"):
+            consumer: Any = Consumer(client_options(self._settings, "consumer", own), logger=log)
+            consumer.list_topics(timeout=timeout_s)
+        return consumer
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
         assert self._ownership is None, "subscribe once"
-        owned = self._ownership = Ownership(self._consumer, react)
+        self._topics, self._react = list(topics), react
+        self._join()
+
+    def _join(self) -> None:
+        assert self._react is not None, "subscribe first"
+        owned = self._ownership = Ownership(self._consumer, self._react)
         self._consumer.subscribe(
-            list(topics), on_assign=owned.on_assign, on_revoke=owned.on_revoke, on_lost=owned.on_lost
+            self._topics, on_assign=owned.on_assign, on_revoke=owned.on_revoke, on_lost=owned.on_lost
         )
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
@@ -79,15 +103,17 @@ class ConfluentSource:
         owned.realign()
         try:
             while True:
-                batches = _batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)), owned.positions)
+                batches = to_batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)), owned.positions)
                 if batches or time.monotonic() >= deadline:
-                    return batches
+                    break
         except BaseException as error:
             if self._fatal is not None:
                 raise self._explained(self._fatal) from error
             # Messages that the client had handed out are gone with the exception: read them again.
             owned.doubtful = True
             raise
+        self._look(batches, owned)
+        return batches
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
@@ -146,10 +172,38 @@ class ConfluentSource:
             if self._ownership is not None:
                 self._ownership.hand_back(Revoked if self._fatal is None else Lost)
         finally:
-            # It waits for the cluster's answer without a limit.
-            closing = threading.Thread(target=self._consumer.close, daemon=True)
-            closing.start()
-            closing.join(timeout_s)
+            _close(self._consumer, timeout_s)
+
+    def _look(self, batches: Sequence[RecordBatch], owned: Ownership) -> None:
+        """The watchdog: a client that is stuck is replaced here, Lost for all partitions and then assigned anew."""
+        now_s = self._monotonic()
+        if batches:
+            self._watch.progressed(now_s)
+        elif self._watch.is_due(now_s) and self._watch.looked(now_s, self._looks_stuck(owned, now_s)):
+            log.warning("kafka: the client is stuck and will be replaced")
+            fresh = self._connect(CONNECT_TIMEOUT_S)
+            self.rebuilds += 1
+            self._watch = StallWatch(self._monotonic())
+            owned.hand_back(Lost)
+            _close(self._consumer, REPLACED_CLOSE_TIMEOUT_S)
+            self._consumer = fresh
+            self._join()
+
+    def _looks_stuck(self, owned: Ownership, now_s: float) -> bool:
+        """One look: the cluster answers others but not this client, or this one reads nothing new, or joins no group.
+
+        Seen once, after a broker's restart: a consumer without a connection that never made another. A cluster that
+        is away is no reason: a new client would change nothing, and this one may yet keep its place.
+        """
+        if self._consumer.memberid():
+            self._member_at_s = now_s
+        try:
+            ends = self.log_range(owned.positions, QUESTION_TIMEOUT_S)
+        except KafkaUnavailableError:
+            return is_reachable(self._settings, self._topics[0], QUESTION_TIMEOUT_S)
+        if not answers(self._consumer, self._topics[0], QUESTION_TIMEOUT_S) or now_s > self._member_at_s + JOIN_LIMIT_S:
+            return is_reachable(self._settings, self._topics[0], QUESTION_TIMEOUT_S)
+        return any(ends[place][1] > position for place, position in owned.positions.items())
 
     def _fetch(self, max_records: int, timeout_s: float) -> list[Any]:
         with translated("poll"):
@@ -171,42 +225,8 @@ class ConfluentSource:
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
 
 
-def _batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
-    """Sort messages into columns and move the positions; an end-of-partition event tells what no record does."""
-    groups: dict[tuple[str, int], list[Any]] = {}
-    ends: dict[Partition, int] = {}
-    for message in messages:
-        error = message.error()
-        if error is None:
-            groups.setdefault((message.topic(), message.partition()), []).append(message)
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ends[Partition(message.topic(), message.partition())] = message.offset()
-        else:
-            _raise(error, message, positions)
-    batches = []
-    for name, group in groups.items():
-        place = Partition(*name)
-        if place in positions:  # else revoked while its last messages were on their way
-            next_offset = max(group[-1].offset() + 1, ends.pop(place, 0))
-            batches.append(_columns(place, next_offset, group))
-    batches += [RecordBatch(place, end) for place, end in ends.items() if end > positions.get(place, end)]
-    positions.update({batch.partition: batch.next_offset for batch in batches})
-    return batches
-
-
-def _raise(error: KafkaError, message: Any, positions: Mapping[Partition, int]) -> None:
-    place = None if message.topic() is None else Partition(message.topic(), message.partition())
-    if place is None or place in positions:
-        raise translate(error, "poll", place) or KafkaException(error)
-
-
-def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
-    return RecordBatch(
-        place,
-        next_offset,
-        [message.offset() for message in messages],
-        [stamp if kind else -1 for kind, stamp in [message.timestamp() for message in messages]],
-        [message.key() for message in messages],
-        [message.value() for message in messages],
-        [message.headers() or None for message in messages],
-    )
+def _close(consumer: Any, timeout_s: float) -> None:
+    # It waits for the cluster's answer without a limit.
+    closing = threading.Thread(target=consumer.close, daemon=True)
+    closing.start()
+    closing.join(timeout_s)

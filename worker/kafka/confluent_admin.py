@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -15,6 +16,20 @@ from worker.kafka.settings import ClientSettings
 log = logging.getLogger("worker.kafka")
 
 TOPIC_TIMEOUT_S = 30.0
+
+
+def is_reachable(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
+    """Whether a new connection to the cluster gets an answer now."""
+    return answers(AdminClient(client_options(settings, None, {}), logger=log), topic, timeout_s)
+
+
+def answers(client: Any, topic: str, timeout_s: float) -> bool:
+    """Whether this client (consumer, producer or admin) gets an answer from the cluster now."""
+    try:
+        client.list_topics(topic, timeout_s)
+    except KafkaException:
+        return False
+    return True
 
 
 def find_topic_id(settings: ClientSettings, topic: str) -> str:

@@ -1,0 +1,52 @@
+"""confluent-kafka's messages as columns, one batch per partition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from worker.kafka.confluent_errors import translate
+from worker.records import Partition, RecordBatch
+
+
+def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
+    """Sort messages into columns and move the positions; an end-of-partition event tells what no record does."""
+    groups: dict[tuple[str, int], list[Any]] = {}
+    ends: dict[Partition, int] = {}
+    for message in messages:
+        error = message.error()
+        if error is None:
+            groups.setdefault((message.topic(), message.partition()), []).append(message)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[Partition(message.topic(), message.partition())] = message.offset()
+        else:
+            _raise(error, message, positions)
+    batches = []
+    for name, group in groups.items():
+        place = Partition(*name)
+        if place in positions:  # else revoked while its last messages were on their way
+            next_offset = max(group[-1].offset() + 1, ends.pop(place, 0))
+            batches.append(_columns(place, next_offset, group))
+    batches += [RecordBatch(place, end) for place, end in ends.items() if end > positions.get(place, end)]
+    positions.update({batch.partition: batch.next_offset for batch in batches})
+    return batches
+
+
+def _raise(error: KafkaError, message: Any, positions: Mapping[Partition, int]) -> None:
+    place = None if message.topic() is None else Partition(message.topic(), message.partition())
+    if place is None or place in positions:
+        raise translate(error, "poll", place) or KafkaException(error)
+
+
+def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
+    return RecordBatch(
+        place,
+        next_offset,
+        [message.offset() for message in messages],
+        [stamp if kind else -1 for kind, stamp in [message.timestamp() for message in messages]],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [message.headers() or None for message in messages],
+    )
