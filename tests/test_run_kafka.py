@@ -27,8 +27,6 @@ PARTITIONS = 4
 EVENTS, STREAMS = 400, 20
 CLIENTS = ["kafka-python", "confluent"]
 NOWHERE = "127.0.0.1:1"
-# librdkafka forgets all brokers for ever when one that is just starting names none: confluentinc/librdkafka#5301, open.
-OUTLIVES_ALL_BROKERS = {"kafka-python": True, "confluent": False}
 
 Place = tuple[Path, tuple[str, str, str], Any]
 
@@ -231,8 +229,9 @@ def test_a_cluster_that_comes_late_and_goes_for_a_while(
         refuse_one(server, topics[0])
         eventually(said(tmp_path, "record refused, readings/[0-3] offset [0-9]+: the value is not JSON"))
         outputs.close()
-        if OUTLIVES_ALL_BROKERS[client]:
-            absent.restart()
+        absent.restart()
+        # A new reader: librdkafka may forget all brokers for ever when one that is just starting names none
+        # (confluentinc/librdkafka#5301), which a worker notices and a reader does not.
         outputs = Reader(server, topics[1])
         send(server, topics[0], log, EVENTS // 2, EVENTS)
         eventually(lambda: len(once(outputs)) >= EVENTS or process.poll() is not None, WAIT_S)
