@@ -42,7 +42,7 @@ def main() -> None:
     """Run the command line; never returns."""
     try:
         # Not in standalone mode, click answers the status of ctx.exit() and of raised Exits.
-        status = cli(standalone_mode=False) or 0
+        status = cli(prog_name="worker", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         status = EXIT_USAGE
