@@ -114,7 +114,8 @@ def test_lines_come_at_their_interval_and_say_the_rate():
     assert progress_line(board, PACE).startswith(" 12.0 s  sent 50 (1,600/s)")
 
 
-def test_the_live_page_gives_the_screen_back():
+def test_the_live_page_gives_the_screen_back(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")  # whatever the tests run in
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
     view = LiveView(console, PACE, "Ctrl-C ends")
     board = answered(1, 3)

@@ -343,6 +343,16 @@ def test_revoked_partitions_are_handed_over_at_the_committed_position(kit: Kit, 
         assert old.values(number) + new.values(number) == numbered(60)
 
 
+def test_a_member_without_partitions_has_joined_too(kit: Kit, enter: Callable[..., Member]) -> None:
+    topic = kit.topic(1)
+    first = enter(topic)
+    assert not first.source.joined
+    until(lambda: len(first.owned) == 1, first)
+    second = enter(topic)
+    until(lambda: first.source.joined and second.source.joined, first, second)
+    until(lambda: len(first.owned) + len(second.owned) == 1, first, second)
+
+
 def test_a_member_that_leaves_hands_over_too(kit: Kit, enter: Callable[..., Member]) -> None:
     topic = kit.topic(2)
     for number in range(2):

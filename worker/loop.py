@@ -47,6 +47,7 @@ class Worker:
         self._commit_at = 0.0
         self._checkpoint_at = 0.0
         self._lag_at = 0.0
+        self._joined = False
         self._refused_since: float | None = None
 
     def start(self, now: float) -> None:
@@ -77,6 +78,9 @@ class Worker:
         for batch in batches:
             self.partitions.advance(batch.partition, batch.next_offset)
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
+        if not self._joined and self.source.joined:
+            self._joined = True
+            self.reporter.owned(self.partitions)  # a member without partitions is ready, too, and nothing else says so
         if now >= self._commit_at:
             self.commit(now)
         if now >= self._checkpoint_at:

@@ -85,6 +85,11 @@ class ConfluentSource:
         self._topics, self._react = list(topics), react
         self._join()
 
+    @property
+    def joined(self) -> bool:
+        """See Source."""
+        return self._ownership is not None and not self._closed and bool(self._consumer.memberid())
+
     def _join(self) -> None:
         assert self._react is not None, "subscribe first"
         owned = self._ownership = Ownership(self._consumer, self._react)

@@ -26,6 +26,10 @@ class Source(Protocol):
 
     rebuilds: int
 
+    @property
+    def joined(self) -> bool:
+        """Whether the group has taken this member in, with partitions or (when there are too few) without."""
+
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """Join the group. Returns at once; assignments come during ``poll``.
 

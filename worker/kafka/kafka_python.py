@@ -50,6 +50,11 @@ class KafkaPythonSource:
         self._topics, self._react = list(topics), react
         self._connected().consumer.subscribe(self._topics, listener=self._connected().ownership)
 
+    @property
+    def joined(self) -> bool:
+        """See Source."""
+        return self._connection is not None and self._connection.ownership.is_member()
+
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source. A client that is stuck is replaced here: Lost for all partitions, then assigned anew."""
         assert self._react is not None, "subscribe first"

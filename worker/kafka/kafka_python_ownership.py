@@ -61,8 +61,11 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def farewell(self, owned: tuple[Partition, ...]) -> Change:
         """What becomes of ``owned`` when the member leaves now."""
-        member = self._consumer.group_metadata().generation_id > 0
-        return Revoked(owned) if member else Lost(owned)
+        return Revoked(owned) if self.is_member() else Lost(owned)
+
+    def is_member(self) -> bool:
+        """Whether the group has taken this member in."""
+        return bool(self._consumer.group_metadata().generation_id > 0)
 
     def ignore_changes(self) -> None:
         """Note nothing from here on: the member leaves."""

@@ -38,6 +38,11 @@ class MemorySource:
         self.topics, self._react = tuple(topics), react
         self._broker.join(self)
 
+    @property
+    def joined(self) -> bool:
+        """See Source."""
+        return self._turn > 0 and self in self._broker.group(self.group_id).members
+
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source; never waits."""
         assert self._react is not None, "subscribe first"
