@@ -22,7 +22,7 @@ PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
 KILLS = 10
 LIFE = 500  # outputs that a life writes before it may be killed
-PIECE, PIECE_S, AHEAD = 50, 0.02, 5_000  # events, pause, events
+PIECE, PIECE_S = 50, 0.02  # events sent at once, and the pause after them
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def test_every_output_is_the_model_on_the_prefix(place: tuple[Any, ...], bootstr
 
 
 class Load(threading.Thread):
-    """Sends the log in small pieces, never far ahead of the outputs, so that each life is killed while it works."""
+    """Sends the log in small pieces, as far as ``allowed``: each life has new events, and is killed among them."""
 
     def __init__(self, servers: str, topic: str, log: Log) -> None:
         super().__init__()
-        self.seen = 0  # outputs, repeats too: kept up to date by the test
+        self.allowed = 0  # events
         self._servers, self._topic, self._log = servers, topic, log
         self._hurry = threading.Event()
 
     def run(self) -> None:
         for start in range(0, EVENTS, PIECE):
             send(self._servers, self._topic, self._log, start, start + PIECE)
-            while not self._hurry.wait(PIECE_S) and start > self.seen + AHEAD:
+            while not self._hurry.wait(PIECE_S) and start + PIECE >= self.allowed:
                 pass
 
     def finish(self) -> None:
@@ -91,13 +91,13 @@ def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, clien
     try:
         for life in range(KILLS):
             before = outputs.count(), checkpoints(folder)
+            load.allowed = (life + 1) * EVENTS // (KILLS + 1)
             with worker(folder, f"life-{life}") as process:
 
                 def enough(before: Any = before, life: int = life, process: Any = process) -> bool:
-                    load.seen = outputs.count()
                     # Every second life has time for a checkpoint, so that the next one goes on from it.
                     saved = life % 2 == 0 or checkpoints(folder) != before[1]
-                    return (load.seen > before[0] + LIFE and saved) or process.poll() is not None
+                    return (outputs.count() > before[0] + LIFE and saved) or process.poll() is not None
 
                 eventually(enough, WAIT_S)
                 assert process.poll() is None, "the worker ended by itself"
