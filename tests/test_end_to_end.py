@@ -36,12 +36,16 @@ def place(tmp_path: Path, bootstrap_servers: str, topic: Callable[..., str]) -> 
     dead.close()
 
 
+def configured(folder: Path, servers: str, client: str, topics: tuple[str, str, str]) -> Log:
+    """Write the configuration; the log to play."""
+    (folder / "worker.yaml").write_text(yaml.safe_dump(configuration(folder, servers, client, topics)))
+    return make_log(EVENTS, STREAMS)
+
+
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_every_output_is_the_model_on_the_prefix(place: tuple[Any, ...], bootstrap_servers: str, client: str) -> None:
     folder, topics, outputs, dead, every = place
-    log = make_log(EVENTS, STREAMS)
-    settings = configuration(folder, bootstrap_servers, client, topics)
-    (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
+    log = configured(folder, bootstrap_servers, client, topics)
     with worker(folder, "worker") as process:
         send(bootstrap_servers, topics[0], log, 0, EVENTS)
         eventually(lambda: outputs.count() >= EVENTS or process.poll() is not None, WAIT_S)
@@ -83,9 +87,7 @@ class Load(threading.Thread):
 def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, client: str) -> None:
     """Nothing lost, repeats only with the same identity and the same probabilities, the same states at the end."""
     folder, topics, outputs, _, every = place
-    log = make_log(EVENTS, STREAMS)
-    settings = configuration(folder, bootstrap_servers, client, topics)
-    (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
+    log = configured(folder, bootstrap_servers, client, topics)
     load = Load(bootstrap_servers, topics[0], log)
     load.start()
     try:
