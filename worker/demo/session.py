@@ -27,8 +27,7 @@ from worker.demo.wire import Reader, Writer
 from worker.errors import WorkerError
 
 POLL_S = 0.05
-STALL_TIMEOUT_S = 60.0  # no output for this long although events wait for theirs
-DRAIN_TIMEOUT_S = 10.0  # after Ctrl-C
+STALL_TIMEOUT_S = 60.0  # no output for this long although events wait for theirs; a second Ctrl-C does not wait
 REACH_S = 2 * 3600  # time that can be played before event time overtakes the clock
 LONGEST_AGO_S = 6 * 24 * 3600  # below Kafka's usual retention of seven days
 
@@ -163,9 +162,7 @@ def _watch(
             answered, silent_since = board.outputs, now
         if interrupt.wished:
             player.stop()
-        if now - silent_since > (DRAIN_TIMEOUT_S if interrupt.wished else STALL_TIMEOUT_S):
-            if interrupt.wished:
-                return
+        if now - silent_since > STALL_TIMEOUT_S:
             silence = f"no output for {STALL_TIMEOUT_S:.0f} s although {board.lag_events:,} events wait for theirs"
             raise WorkerError(worker.with_log(silence))
 

@@ -32,6 +32,7 @@ PROBE_INTERVAL_S = 0.2
 PROBE_TIMEOUT_S = 5.0
 LOG_TAIL_LINES = 15
 HOST = "127.0.0.1"
+ASSIGNED = f"\nrnnw_assigned_partitions {PARTITIONS:.1f}\n"
 COMMAND = (sys.executable, "-m", "worker")
 
 
@@ -134,7 +135,10 @@ class WorkerProcess:
         self._started = True
 
     def wait_ready(self) -> None:
-        """Wait for partitions and a warm model. Raises WorkerError when it ends or takes too long."""
+        """Wait for all partitions and a warm model. Raises WorkerError when it ends or takes too long.
+
+        Being ready is not enough: a member that the group has just taken in is ready without partitions, too.
+        """
         ends = time.monotonic() + READY_TIMEOUT_S
         while not self._ready():
             self.check()
@@ -143,12 +147,16 @@ class WorkerProcess:
             time.sleep(PROBE_INTERVAL_S)
 
     def _ready(self) -> bool:
+        return self._get("/readyz") is not None and ASSIGNED.encode() in (self._get("/metrics") or b"")
+
+    def _get(self, path: str) -> bytes | None:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=PROBE_TIMEOUT_S)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.client.OK
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read() if answer.status == http.client.OK else None
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 

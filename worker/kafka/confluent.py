@@ -88,7 +88,7 @@ class ConfluentSource:
     @property
     def joined(self) -> bool:
         """See Source."""
-        return self._ownership is not None and not self._closed and bool(self._consumer.memberid())
+        return self._ownership is not None and not self._closed and self._ownership.assigned
 
     def _join(self) -> None:
         assert self._react is not None, "subscribe first"

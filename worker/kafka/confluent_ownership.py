@@ -18,6 +18,7 @@ from worker.records import Assigned, Change, Lost, Partition, Revoked
 
 class Ownership:
     """``positions``: next offset of each partition that may deliver.
+    ``assigned``: the group has answered, be it without partitions.
 
     ``doubtful``: an exception came between the client and the loop, so what the client delivers next may not be what
     the loop waits for; ``realign`` mends it.
@@ -26,6 +27,7 @@ class Ownership:
     def __init__(self, consumer: Any, react: React) -> None:
         self.positions: dict[Partition, int] = {}
         self.doubtful = False
+        self.assigned = False
         self._consumer = consumer
         self._react = react
         self._unanswered: tuple[Partition, ...] = ()  # assigned, but react raised
@@ -34,6 +36,7 @@ class Ownership:
     def on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
         """Callback: start where the loop says."""
         places = tuple(sorted(map(_place, names)))
+        self.assigned = True
         if self._leaving or not places:
             consumer.incremental_assign(names)
             return

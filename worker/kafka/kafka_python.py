@@ -53,7 +53,7 @@ class KafkaPythonSource:
     @property
     def joined(self) -> bool:
         """See Source."""
-        return self._connection is not None and self._connection.ownership.is_member()
+        return self._connection is not None and self._connection.ownership.is_settled()
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source. A client that is stuck is replaced here: Lost for all partitions, then assigned anew."""

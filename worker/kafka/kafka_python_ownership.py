@@ -67,6 +67,10 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether the group has taken this member in."""
         return bool(self._consumer.group_metadata().generation_id > 0)
 
+    def is_settled(self) -> bool:
+        """Whether the group has said what this member gets, and no rebalance is under way."""
+        return self.is_member() and self._consumer.group_metadata().state is MemberState.STABLE
+
     def ignore_changes(self) -> None:
         """Note nothing from here on: the member leaves."""
         self._leaving = True
