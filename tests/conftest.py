@@ -6,6 +6,7 @@ Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -17,6 +18,10 @@ from worker.kafka.embedded import EmbeddedKafka
 Answer = TypeVar("Answer")
 EVENTUALLY_TIMEOUT_S = 120.0
 POLL_S = 0.05
+
+# A shell gives its background jobs an ignored SIGINT, which the processes under test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def eventually(condition: Callable[[], Answer], timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Answer:

@@ -20,6 +20,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b"# all partitions\\nrnnw_assigned_partitions 4.0\\n")
         print("asked whether ready", flush=True)
         threading.Thread(target=after).start()
     def log_message(self, *words):
@@ -34,7 +35,7 @@ http.server.HTTPServer(("127.0.0.1", port), Ready).serve_forever()
 def play(monkeypatch, bootstrap_servers: str, after: str) -> tuple[str, str]:
     """What is printed, and the error."""
     monkeypatch.setattr(stage, "COMMAND", (sys.executable, "-c", READY.replace("{after}", after)))
-    monkeypatch.setattr(session, "STALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(session, "STALL_TIMEOUT_S", 5.0)
     console = Console(file=io.StringIO(), width=100, force_terminal=False)
     with pytest.raises(WorkerError) as raised:
         run(Options(bootstrap_servers, events=50, watches=5, speed=100.0), console)
@@ -43,7 +44,7 @@ def play(monkeypatch, bootstrap_servers: str, after: str) -> tuple[str, str]:
 
 def test_a_worker_that_answers_nothing_is_told_with_the_end_of_its_log(monkeypatch, bootstrap_servers):
     out, error = play(monkeypatch, bootstrap_servers, "pass")
-    assert error.startswith("no output for 1 s although 50 events wait for theirs; the last lines of its log:")
+    assert error.startswith("no output for 5 s although 50 events wait for theirs; the last lines of its log:")
     assert "asked whether ready" in error
     assert "exactly one output" not in out
 

@@ -139,6 +139,7 @@ class Member:
     group_id: str
     topic: str
     starts: Mapping[int, int] = field(default_factory=dict)
+    poll_s: float = STEP_S
     events: list[Change] = field(default_factory=list)
     owned: set[Partition] = field(default_factory=set)
     positions: dict[Partition, int] = field(default_factory=dict)
@@ -164,8 +165,8 @@ class Member:
         self.owned.difference_update(change.partitions)
         return {}
 
-    def step(self, max_records: int = 100, timeout_s: float = STEP_S) -> int:
-        batches = self.source.poll(max_records, timeout_s)
+    def step(self, max_records: int = 100, timeout_s: float | None = None) -> int:
+        batches = self.source.poll(max_records, self.poll_s if timeout_s is None else timeout_s)
         assert sum(map(len, batches)) <= max_records
         for batch in batches:
             assert batch.partition in self.owned
@@ -284,6 +285,37 @@ def test_nothing_is_delivered_before_assigned_is_answered(kit: Kit) -> None:
     assert asked == [Assigned((Partition(topic, 0),))] * 3
     assert seen == [(3, b"2"), (3, b"3"), (3, b"4")]
     source.close(CLOSE_S)
+
+
+@pytest.mark.broker
+def test_metadata_that_come_too_late_for_the_first_assignment_are_made_up_for(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python takes the answer to an older request for one that names its topics, and asks no more for long."""
+    from kafka.cluster import ClusterMetadata
+    from kafka.protocol.metadata import MetadataRequest
+
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic()
+    kit.append(Partition(topic, 0), numbered(3))
+    member = Member(kit.source(f"group-{topic}"), f"group-{topic}", topic)
+    ask, asking = ClusterMetadata.metadata_request, []
+
+    def ask_for_none(cluster: ClusterMetadata) -> Any:
+        asking.append(cluster)
+        request = ask(cluster)
+        request.topics = MetadataRequest.NO_TOPICS
+        return request
+
+    with monkeypatch.context() as older:
+        older.setattr(ClusterMetadata, "metadata_request", ask_for_none)
+        member.join()
+        until(lambda: member.source.joined and not asking[-1].need_update, member)
+    # Polls that end long before the group answers: the client then forgets a join that only metadata asked for.
+    member.poll_s = 0.001
+    until(lambda: member.values() == numbered(3), member)
+    assert len(member.events) == 1
+    close_all([member])
 
 
 def test_poll_does_not_wait_for_more_than_there_is(kit: Kit, enter: Callable[..., Member]) -> None:

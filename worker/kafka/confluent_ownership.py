@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import OFFSET_END, TopicPartition
 
 from worker.kafka.confluent_errors import translated
 from worker.kafka.contracts import React
@@ -43,9 +43,11 @@ class Ownership:
         try:
             starts = self._react(Assigned(places))
         except BaseException:
-            # librdkafka would assign them itself, at the committed offsets: hold them until react answers.
-            consumer.incremental_assign(names)
-            consumer.pause(names)
+            # librdkafka would assign them itself: hold them until react answers.
+            # Not at the committed offset: where there is none, the client's complaint would come after the answer.
+            held = [TopicPartition(name.topic, name.partition, OFFSET_END) for name in names]
+            consumer.incremental_assign(held)
+            consumer.pause(held)
             self._unanswered += places
             raise
         self.positions.update({place: starts[place] for place in places})

@@ -74,7 +74,7 @@ class KafkaPythonSource:
             return []
         if batches:
             self._watch.progressed(self._monotonic())
-        elif connection.positions and self._watch.is_due(self._monotonic()):
+        elif self._watch.is_due(self._monotonic()):
             stuck = connection.looks_stuck()
             if self._watch.looked(self._monotonic(), stuck):
                 self._replace(connection, self._react)

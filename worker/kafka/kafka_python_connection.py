@@ -27,6 +27,7 @@ from worker.records import Partition, RecordBatch
 log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
+METADATA_MAX_AGE_MS = 10_000
 QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
 JOIN_WAIT_S = 0.1  # poll does not return when a join without changes is complete
 
@@ -49,6 +50,9 @@ class Connection:
             "allow_auto_create_topics": False,
             # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
             "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
+            # An answer to a request sent before the topics were set counts as theirs: a member that leads its group
+            # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default.
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
         }
         self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own))
         self.ownership = Ownership(self.consumer)
@@ -73,6 +77,7 @@ class Connection:
 
     def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """One poll of the client. Raises the client's own errors."""
+        self.ownership.resume_join()
         fetched = self.consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
         batches = []
         for name, place in self._places.items():
@@ -111,6 +116,7 @@ class Connection:
         held = [name for name in self._places if name in self.consumer.assignment()]
         self.consumer.pause(*held)
         try:
+            self.ownership.resume_join()
             with translated("rebalance"):
                 self.consumer.poll(timeout_ms=min(timeout_s, JOIN_WAIT_S) * 1000)
         except OwnershipChangedError:
@@ -149,7 +155,7 @@ class Connection:
         except KafkaUnavailableError:
             return is_reachable(self._settings, QUESTION_TIMEOUT_S)
         if self.ownership.heartbeat_age_s() > self.consumer.config["session_timeout_ms"] / 1000:
-            return True
+            return bool(self.positions) or is_reachable(self._settings, QUESTION_TIMEOUT_S)
         return any(ends[place][1] > position for place, position in self.positions.items())
 
     def ask_whether_fenced(self) -> None:

@@ -71,6 +71,17 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether the group has said what this member gets, and no rebalance is under way."""
         return self.is_member() and self._consumer.group_metadata().state is MemberState.STABLE
 
+    def resume_join(self) -> None:
+        """Bring a join to its end that a poll has left half done.
+
+        A join that only changed metadata asked for is forgotten when a poll's time ends before the answer: the client
+        sees no more reason to join, never takes the answer in, and sends no more heartbeats. It has no public way to
+        say that there still is one.
+        """
+        coordinator = self._consumer._coordinator
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+
     def ignore_changes(self) -> None:
         """Note nothing from here on: the member leaves."""
         self._leaving = True
