@@ -152,7 +152,8 @@ class KafkaPythonSource:
         self.rebuilds += 1
         self._connection = None
         connection.close(REPLACED_CLOSE_TIMEOUT_S)
-        react(Lost(tuple(connection.positions)))
+        if connection.positions:
+            react(Lost(tuple(connection.positions)))
         self._reconnect()
 
     def _reconnect(self) -> Connection:

@@ -155,7 +155,10 @@ class Connection:
         except KafkaUnavailableError:
             return is_reachable(self._settings, QUESTION_TIMEOUT_S)
         if self.ownership.heartbeat_age_s() > self.consumer.config["session_timeout_ms"] / 1000:
-            return bool(self.positions) or is_reachable(self._settings, QUESTION_TIMEOUT_S)
+            if self.positions:
+                return True
+            # A static member without partitions can't be asked whether it is fenced: coming back might fence in turn.
+            return self._settings.instance_id is None and is_reachable(self._settings, QUESTION_TIMEOUT_S)
         return any(ends[place][1] > position for place, position in self.positions.items())
 
     def ask_whether_fenced(self) -> None:
