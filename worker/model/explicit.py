@@ -37,6 +37,7 @@ class ExplicitModel:
     units: int
     has_feature_axis: bool
     output_over_time: bool
+    step_shape: tuple[int, ...]
 
 
 def build(model: Any) -> ExplicitModel:
@@ -63,6 +64,7 @@ def build(model: Any) -> ExplicitModel:
         units=y.shape[-1],
         has_feature_axis=len(source.shape) == 3,
         output_over_time=builder.over_time(y),
+        step_shape=tuple(source.shape[2:]),
     )
 
 

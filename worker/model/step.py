@@ -102,15 +102,13 @@ class PackedStep:
             tf.cast(tf.reshape(column, (-1, *tensor.shape[1:])), tensor.dtype)
             for column, tensor in zip(columns, inputs[1:], strict=True)
         ]
-        vector = tf.expand_dims(x, 1) if self._explicit.has_feature_axis else x
+        vector = tf.reshape(x, (-1, 1, *self._explicit.step_shape))
         y, *after = self._model([tf.cast(vector, inputs[0].dtype), *states], training=False)
-        if self._explicit.output_over_time:
-            y = tf.squeeze(y, 1)
         flat = [
             tf.cast(tf.reshape(state, (-1, width)), self.dtype)
             for state, width in zip(after, self._widths, strict=True)
         ]
-        return tf.cast(y, self.dtype), tf.concat(flat, 1)
+        return tf.cast(tf.reshape(y, (-1, self._explicit.units)), self.dtype), tf.concat(flat, 1)
 
     def _run_scan(self, xs: Any, packed: Any) -> tuple[Any, Any]:
         """The graph of many steps: one loop inside TensorFlow, without Python between the steps."""
