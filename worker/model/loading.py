@@ -26,9 +26,10 @@ MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
 _FORMATS = "the worker reads .keras files and legacy .h5 files"
 
 
-def load_model(path: Path, sha256: str | None = None) -> tuple[Any, str]:
+def load_model(path: Path, sha256: str | None = None, *, allow_lambda: bool = False) -> tuple[Any, str]:
     """The Keras model of a file, not compiled, and the file's SHA-256 in hexadecimal.
 
+    ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
     Raises WorkerError (missing, damaged, another SHA-256, dangerous content), ModelRefusedError (a layer that would
     run code of the file or that Keras does not know).
     """
@@ -37,9 +38,9 @@ def load_model(path: Path, sha256: str | None = None) -> tuple[Any, str]:
     if sha256 is not None and digest != sha256.strip().lower():
         raise WorkerError(f"model {path}: its SHA-256 is {digest}, model.sha256 says {sha256}; it was not opened")
     if data.startswith(ZIP_MAGIC):
-        return _load_keras(path, data), digest
+        return _load_keras(path, data, allow_lambda), digest
     if data.startswith(HDF5_MAGIC):
-        return _load_hdf5(path, data), digest
+        return _load_hdf5(path, data, allow_lambda), digest
     raise WorkerError(f"model {path}: this is not a Keras model file; {_FORMATS}")
 
 
@@ -60,19 +61,19 @@ def _read(path: Path) -> bytes:
         raise WorkerError(f"model {path}: can't be read ({error.strerror or error})") from error
 
 
-def _load_keras(path: Path, data: bytes) -> Any:
+def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
     check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
     config = _json(path, zipfile.ZipFile(io.BytesIO(data)).read("config.json"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # The public load_model takes a path only, and the file behind it may change after it was hashed.
-            return keras.src.saving.saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=True)
+            return keras.src.saving.saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=not allow_lambda)
     except Exception as error:  # whatever a broken configuration makes Keras raise
         raise _explained(path, config, error) from error
 
 
-def _load_hdf5(path: Path, data: bytes) -> Any:
+def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
     check_hdf5(path, data, MODEL_FILE_LIMIT_BYTES)
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
@@ -87,7 +88,7 @@ def _load_hdf5(path: Path, data: bytes) -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return keras.src.legacy.saving.legacy_h5_format.load_model_from_hdf5(
-                    file, compile=False, safe_mode=True
+                    file, compile=False, safe_mode=not allow_lambda
                 )
         except Exception as error:  # whatever a broken configuration makes Keras raise
             raise _explained(path, config, error) from error

@@ -51,12 +51,13 @@ class StreamingModel:
         self.initial_row: FloatArray = np.zeros(self.state_width, self.dtype)
 
     @classmethod
-    def load(cls, path: str | Path, sha256: str | None = None) -> StreamingModel:
+    def load(cls, path: str | Path, sha256: str | None = None, *, allow_lambda: bool = False) -> StreamingModel:
         """Read a `.keras` or legacy `.h5` file. With ``sha256`` any other file is refused before it is opened.
 
+        ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
         Raises WorkerError when the file can't be used, ModelRefusedError when its model can't be streamed.
         """
-        model, digest = load_model(Path(path), sha256)
+        model, digest = load_model(Path(path), sha256, allow_lambda=allow_lambda)
         return cls(model, sha256=digest)
 
     def zero_states(self, batch: int) -> list[FloatArray]:
