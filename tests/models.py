@@ -164,17 +164,6 @@ ZOO: dict[str, Callable[[], Any]] = {
 }
 
 
-def _two_inputs() -> Any:
-    a, b = keras.Input((None, F), name="left"), keras.Input((None, F), name="right")
-    return keras.Model([a, b], L.LSTM(3)(L.Add()([a, b])))
-
-
-def _two_outputs() -> Any:
-    x = keras.Input((None, F))
-    y = L.LSTM(3)(x)
-    return keras.Model(x, [L.Dense(1)(y), L.Dense(2)(y)])
-
-
 def _state_from_inside() -> Any:
     x = keras.Input((None, F))
     _, h, c = L.LSTM(4, return_state=True, name="encoder")(x)
@@ -250,11 +239,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "head.culprit",
         "window",
     ),
-    "masked embedding": (
-        lambda: keras.Sequential([keras.Input((4,)), L.Embedding(5, 2, mask_zero=True, name="culprit"), L.LSTM(2)]),
-        "culprit",
-        "mask_zero",
-    ),
     "attention": (
         lambda: keras.Model(x := keras.Input((4, F)), L.LSTM(2)(L.Attention(name="culprit")([x, x]))),
         "culprit",
@@ -283,13 +267,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "no state": (lambda: sequential(L.Dense(2)), "", "keeps a state"),
     "never built": (lambda: keras.Sequential([L.LSTM(3), L.Dense(1)], name="culprit"), "culprit", "never built"),
     "subclassed": (Subclassed, "culprit", "subclassed"),
-    "pictures": (
-        lambda: keras.Model(x := keras.Input((4, 5, 2), name="culprit"), L.LSTM(2)(L.Reshape((4, 10))(x))),
-        "culprit",
-        "features",
-    ),
-    "two inputs": (_two_inputs, "", "2 inputs (left, right)"),
-    "two outputs": (_two_outputs, "", "2 outputs"),
     "state from inside": (_state_from_inside, "decoder", "initial state"),
     "branches of two kinds": (_branches_of_two_kinds, "culprit", "branch"),
     "always dropping": (_always_dropping, "culprit", "training=True"),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import REFUSED, ZOO, F, door, nested, sequential, shared
+from tests.models import F, door, nested, sequential, shared
+from tests.zoo import REFUSED, ZOO
 from worker import ModelRefusedError, StateShapeError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras

@@ -8,7 +8,7 @@ from typing import Any
 from worker.assembly import client_settings, load_model
 from worker.config import Config
 from worker.errors import ModelRefusedError, WorkerError
-from worker.model.explicit import LayerReport
+from worker.model.building import LayerReport
 from worker.model.parity import Parity
 from worker.records import StateSpec
 

@@ -5,164 +5,114 @@ Layers are copied, weights with them: the trained model stays as it is, and late
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from worker.errors import ModelRefusedError
-from worker.model import per_step, recurrent, refused  # noqa: F401  (their rules register themselves)
+from worker.model import kinds  # noqa: F401  (every rule registers itself)
 from worker.model.backend import keras
-from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line, graph_of, walk
-from worker.model.rules import rule_for
-from worker.records import StateSpec
+from worker.model.building import Building, LayerReport
+from worker.model.graph import Tensor, graph_of, walk
+from worker.model.inputs import InputPart, assignments
+from worker.model.rules import Time
+from worker.records import FloatArray, StateSpec
 
-
-@dataclass(frozen=True, slots=True)
-class LayerReport:
-    """What became of one layer: its name and kind, how it runs on a step, the states it has."""
-
-    layer: str
-    kind: str
-    form: str
-    states: tuple[StateSpec, ...] = ()
+FLOAT32_EXACT_TO = 2**24  # ids and categories come as numbers
 
 
 @dataclass(frozen=True, slots=True)
 class ExplicitModel:
-    """The streaming form and what is known about it. A model of ids has ``features`` 1 and no feature axis."""
+    """The streaming form and what is known about it.
+
+    ``inputs`` are the trained model's, each a part of a step's vector of ``features`` numbers; ``step_shape`` is the
+    shape of x after (batch, 1). ``output_times`` says for each output of the trained model whether it runs over time;
+    they stand side by side in the ``units`` numbers of y. ``initial`` (state_width,) is a new stream's packed row.
+    """
 
     keras_model: Any
     states: list[StateSpec]
     layers: list[LayerReport]
+    inputs: list[InputPart]
+    step_shape: tuple[int, ...]
     features: int
     units: int
-    has_feature_axis: bool
-    output_over_time: bool
-    step_shape: tuple[int, ...]
+    output_times: list[Time]
+    initial: FloatArray
 
 
 def build(model: Any) -> ExplicitModel:
     """Convert a trained model. Raises ModelRefusedError naming the layer that is in the way."""
     graph = graph_of(model)
-    source = _single_input(graph)
-    builder = _Builder()
-    x = keras.Input((1, *source.shape[2:]), dtype=source.dtype, name=builder.unique(source.name, ()))
-    builder.mark(x, True)
-    outputs = walk(model, [x], builder.visit)
-    y = _single_output(model, outputs, builder)
-    if not builder.specs:
+    refusals = []
+    for parts in assignments(graph):
+        try:
+            return _build(model, graph, parts)
+        except ModelRefusedError as refusal:
+            refusals.append(refusal)
+    # The first assignment is the likeliest; what stands against it is what the user should hear.
+    raise refusals[0]
+
+
+def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
+    building = Building()
+    x, inputs = _open_inputs(graph, parts, building)
+    outputs = walk(model, inputs, building.visit)
+    if not building.specs:
         raise ModelRefusedError(
             model.name,
             "no layer of it keeps a state from step to step",
             "use a model with at least one recurrent layer over the time axis",
         )
-    explicit = keras.Model([x, *builder.before], [y, *builder.after], name=f"{model.name}_step")
+    times = [building.time(output) for output in outputs]
+    y = _joined(model, outputs, times)
+    explicit = keras.Model([x, *building.before], [y, *building.after], name=f"{model.name}_step")
     return ExplicitModel(
         keras_model=explicit,
-        states=builder.specs,
-        layers=builder.reports,
-        features=source.shape[2] if len(source.shape) == 3 else 1,
-        units=y.shape[-1],
-        has_feature_axis=len(source.shape) == 3,
-        output_over_time=builder.over_time(y),
-        step_shape=tuple(source.shape[2:]),
+        states=building.specs,
+        layers=building.reports,
+        inputs=parts,
+        step_shape=tuple(x.shape[2:]),
+        features=sum(part.width for part in parts),
+        units=int(np.prod(y.shape[1:])),
+        output_times=times,
+        initial=building.initial(),
     )
 
 
-def _single_input(graph: Any) -> Tensor:
-    if len(graph.inputs) != 1:
-        names = ", ".join(tensor.name for tensor in graph.inputs)
-        raise ModelRefusedError(
-            graph.name, f"it has {len(graph.inputs)} inputs ({names})", "join them to one vector per step"
+def _open_inputs(graph: Any, parts: list[InputPart], building: Building) -> tuple[Tensor, list[Tensor]]:
+    """The streaming form's x, and made of it what the trained model's graph begins with."""
+    if len(parts) == 1:
+        (part,), (source,) = parts, graph.inputs
+        x = keras.Input((1, *part.shape), dtype=source.dtype, name=building.unique(part.name, ()))
+        building.mark(x, part.time)
+        return x, [x]
+    dtype = "float64" if any(part.dtype == "float64" for part in parts) else "float32"
+    x = keras.Input((1, sum(part.width for part in parts)), dtype=dtype, name=building.unique("x", ()))
+    inputs = []
+    for part in parts:
+        leading = (1,) if part.time is Time.EACH_STEP else ()
+        piece = keras.layers.Reshape(
+            (*leading, *part.shape), name=building.unique(f"{part.name}_of_x", ()), dtype=dtype
         )
-    source = graph.inputs[0]
-    if len(source.shape) not in (2, 3) or (len(source.shape) == 3 and source.shape[2] is None):
-        raise ModelRefusedError(
-            source.name,
-            f"its shape {tuple(source.shape)} is neither (batch, time, features) nor ids (batch, time)",
-            "flatten each step to one vector of a known width",
-        )
-    return source
+        tensor = piece(x[:, :, part.columns])
+        if part.dtype != dtype:
+            tensor = keras.ops.cast(tensor, part.dtype)
+        inputs.append(building.mark(tensor, part.time))
+    return x, inputs
 
 
-def _single_output(model: Any, outputs: list[Tensor], builder: _Builder) -> Tensor:
-    if len(outputs) != 1:
-        raise ModelRefusedError(model.name, f"it has {len(outputs)} outputs", "keep the one that is wanted per step")
-    y = outputs[0]
-    if len(y.shape) != (3 if builder.over_time(y) else 2) or y.shape[-1] is None:
-        raise ModelRefusedError(
-            model.name, f"its output of shape {tuple(y.shape)} is not one vector per step", "end it with a Dense layer"
-        )
-    return y
-
-
-@dataclass
-class _Builder:
-    """Collects states, copies and reports while the graph is walked (``rules.Form``)."""
-
-    last_recurrent: str | None = None
-    specs: list[StateSpec] = field(default_factory=list)
-    before: list[Tensor] = field(default_factory=list)
-    after: list[Tensor] = field(default_factory=list)
-    reports: list[LayerReport] = field(default_factory=list)
-    _marks: dict[int, bool] = field(default_factory=dict)
-    _kept: list[Tensor] = field(default_factory=list)  # marks go by id, so no tensor may be freed meanwhile
-    _names: set[str] = field(default_factory=set)
-    _copies: dict[int, Layer] = field(default_factory=dict)
-    _call_name: tuple[LayerCall, str] | None = None
-
-    def visit(self, call: LayerCall) -> Any:
-        rule = rule_for(call)
-        try:
-            return rule(call, self)
-        except ModelRefusedError:
-            raise
-        except Exception as error:  # whatever Keras raises when a layer does not fit one step
+def _joined(model: Any, outputs: list[Tensor], times: list[Time]) -> Tensor:
+    """One y: a single output as it is, several side by side as (batch, units)."""
+    for output in outputs:
+        if any(size is None for size in output.shape[1:]):
             raise ModelRefusedError(
-                ".".join([*call.path, call.layer.name]),
-                f"{call.kind} can't run on one step ({first_line(error)})",
-                "replace it by a layer that works on each step alone",
-            ) from error
-
-    def over_time(self, tensor: Tensor) -> bool:
-        return self._marks[id(tensor)]
-
-    def mark(self, outputs: Any, over_time: bool) -> Any:
-        for tensor in keras.tree.flatten(outputs):
-            self._marks[id(tensor)] = over_time
-            self._kept.append(tensor)
-        return outputs
-
-    def unique(self, name: str, path: tuple[str, ...]) -> str:
-        candidates = [name, *([".".join([*path, name])] if path else [])]
-        number = 2
-        while all(candidate in self._names for candidate in candidates):
-            candidates.append(f"{candidates[0]}.{number}")
-            number += 1
-        chosen = next(candidate for candidate in candidates if candidate not in self._names)
-        self._names.add(chosen)
-        return chosen
-
-    def name(self, call: LayerCall) -> str:
-        if self._call_name is None or self._call_name[0] is not call:
-            self._call_name = (call, self.unique(call.layer.name, call.path))
-        return self._call_name[1]
-
-    def state(self, layer: str, name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-        tensor = keras.Input(shape, dtype=dtype, name=self.unique(f"{layer}.{name}", ()))
-        self.specs.append(StateSpec(layer, name, tuple(shape), dtype))
-        self.before.append(tensor)
-        return self.mark(tensor, False)
-
-    def answer(self, after: list[Tensor]) -> None:
-        self.after.extend(after)
-        assert len(self.after) == len(self.before), "a rule has opened more states than it has answered"
-
-    def copy(self, call: LayerCall) -> Layer:
-        key = id(call.layer)
-        if key not in self._copies:
-            self._copies[key] = copy_layer(call.layer, self.name(call))
-        return self._copies[key]
-
-    def report(self, call: LayerCall, name: str, form: str) -> None:
-        states = tuple(spec for spec in self.specs if spec.layer == name)
-        self.reports.append(LayerReport(name, call.kind, form, states))
+                model.name, f"its output of shape {tuple(output.shape)} has no known width", "end it with a Dense layer"
+            )
+    single = outputs[0]
+    if len(outputs) == 1 and len(single.shape) == (3 if times[0] is Time.EACH_STEP else 2):
+        return single
+    dtype = "float64" if any(output.dtype == "float64" for output in outputs) else "float32"
+    flat = [keras.layers.Reshape((int(np.prod(output.shape[1:])),), dtype=dtype)(output) for output in outputs]
+    return flat[0] if len(flat) == 1 else keras.layers.Concatenate(dtype=dtype)(flat)

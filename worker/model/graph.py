@@ -21,8 +21,8 @@ Layer: TypeAlias = Any  # a keras.Operation, nearly always a keras.Layer
 class LayerCall:
     """One call of one layer in the graph, with the tensors it is to be called with now.
 
-    ``path`` names the nested models around the layer, outermost first. ``tensors`` are all tensors among ``args`` and
-    ``kwargs``; ``originals`` those of the trained model's own call, one for one.
+    ``path`` names the nested models around the layer, outermost first. ``tensors`` are the tensors among ``args`` and
+    ``kwargs`` but for masks.
     """
 
     layer: Layer
@@ -34,6 +34,22 @@ class LayerCall:
     @property
     def kind(self) -> str:
         return type(self.layer).__name__
+
+    @property
+    def place(self) -> str:
+        """The layer's name with the nested models around it."""
+        return ".".join([*self.path, self.layer.name])
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Which steps count, (batch, time) bool, as Keras gives it to this call; None when all do.
+
+        Keras hands a tensor's mask on by itself only to layers that are called with a single tensor.
+        """
+        given = self.kwargs.get("mask")
+        if given is None and len(self.tensors) == 1:
+            given = keras.src.backend.get_keras_mask(self.tensors[0])
+        return given
 
 
 Visit: TypeAlias = Callable[[LayerCall], Any]
@@ -82,12 +98,22 @@ def walk(model: Any, inputs: list[Tensor], visit: Visit, path: tuple[str, ...] =
     graph = graph_of(model, path)
 
     def call(operation: Layer, *args: Any, **kwargs: Any) -> Any:
+        data = {name: value for name, value in kwargs.items() if name != "mask" and not name.endswith("_mask")}
+        tensors = tensors_in((args, data))
         if is_model(operation):
-            return walk(operation, tensors_in((args, kwargs)), visit, (*path, operation.name))
-        return visit(LayerCall(operation, path, args, kwargs, tensors_in((args, kwargs))))
+            _hand_on_masks(tensors, tensors_in(kwargs.get("mask")))
+            return walk(operation, tensors, visit, (*path, operation.name))
+        return visit(LayerCall(operation, path, args, kwargs, tensors))
 
     outputs = graph._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
     return list(keras.tree.flatten(outputs))
+
+
+def _hand_on_masks(tensors: list[Tensor], masks: list[Tensor]) -> None:
+    """A mask given to a nested model goes with its inputs, as in Keras."""
+    for tensor, mask in zip(tensors, masks, strict=False):
+        if keras.src.backend.get_keras_mask(tensor) is None:
+            keras.src.backend.set_keras_mask(tensor, mask)
 
 
 def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
@@ -128,3 +154,25 @@ def layers_of(model: Any, path: tuple[str, ...] = ()) -> Iterator[Layer]:
             yield from layers_of(layer, (*path, layer.name))
         else:
             yield layer
+
+
+def consumers(graph: Any, tensor: Tensor) -> list[Layer]:
+    """The layers of this graph that take this tensor; of a nested model the layers that take it there."""
+    found = []
+    for nodes in graph._nodes_by_depth.values():
+        for node in nodes:
+            for place, given in enumerate(node.input_tensors):
+                if given is not tensor:
+                    continue
+                if is_model(node.operation):
+                    inner = graph_of(node.operation)
+                    found += consumers(inner, inner.inputs[place]) if place < len(inner.inputs) else []
+                else:
+                    found.append(node.operation)
+    return found
+
+
+def call_model(model: Any, inputs: list[Any]) -> list[Any]:
+    """Run a model on its inputs in order, as at inference; its outputs in order, whatever structure they have."""
+    structure = graph_of(model)._inputs_struct
+    return list(keras.tree.flatten(model(keras.tree.pack_sequence_as(structure, inputs), training=False)))

@@ -7,16 +7,17 @@ the prefixes, and the copy is held against the trained model itself once, at the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.errors import WorkerError
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
-from worker.model.graph import Layer, LayerCall, copy_layer, copy_weights, graph_of, layers_of, walk
+from worker.model.flexible import flexible_copy
+from worker.model.graph import call_model, graph_of, layers_of
+from worker.model.rules import Time
+from worker.model.samples import draw, split
 from worker.model.step import PackedStep
 from worker.records import FloatArray
 
@@ -47,12 +48,16 @@ def measure(
     """Stream ``sequences`` random sequences of ``steps`` steps and compare."""
     assert sequences > 0, "no sequences, no proof"
     assert steps > 0, "no steps, no proof"
-    xs = random_inputs(original, explicit, sequences, steps, seed)
-    zero = np.zeros((sequences, packed.state_width), packed.dtype)
+    samples = draw(original, explicit.inputs, sequences, steps, seed)
+    xs = samples.vectors
+    zero = np.tile(explicit.initial.astype(packed.dtype), (sequences, 1))
     streamed, _ = packed.scan(np.swapaxes(xs, 0, 1), zero)
     streamed = np.swapaxes(streamed, 0, 1)
-    flexible = flexible_copy(original)
-    difference, where = _worst(streamed, _prefixes(flexible, explicit, xs))
+    flexible = flexible_copy(original, explicit.inputs)
+    wanted = _prefixes(flexible, explicit, xs)
+    # To nothing at all some models have no answer, such as the mean of no step.
+    unanswered = samples.empty[..., np.newaxis] & ~np.isfinite(wanted)
+    difference, where = _worst(streamed, np.where(unanswered, streamed, wanted))
     alone = np.concatenate([np.swapaxes(packed.scan(x[:, np.newaxis], zero[:1])[0], 0, 1) for x in xs])
     batching, where_batching = _worst(streamed, alone)
     unbound = _against_original(original, flexible, explicit, seed)
@@ -76,63 +81,41 @@ def check(parity: Parity, tolerance: float) -> Parity:
     return parity
 
 
-def random_inputs(original: Any, explicit: ExplicitModel, sequences: int, steps: int, seed: int) -> FloatArray:
-    """(sequences, steps, features): standard normal, or ids that the Embedding knows."""
-    rng = np.random.default_rng(seed)
-    shape = (sequences, steps, explicit.features)
-    if not explicit.has_feature_axis:
-        sizes = [layer.input_dim for layer in layers_of(original) if isinstance(layer, keras.layers.Embedding)]
-        return np.asarray(rng.integers(0, min(sizes, default=2), shape), np.float64)
-    inputs = np.asarray(rng.normal(size=shape), np.float64)
-    for layer in layers_of(original):  # data in the units that the model was trained on
-        if isinstance(layer, keras.layers.RNN):
-            break
-        if isinstance(layer, keras.layers.Normalization):
-            mean, variance = (keras.ops.convert_to_numpy(v) for v in (layer.mean, layer.variance))
-            return np.asarray(inputs * np.sqrt(variance).reshape(-1) + mean.reshape(-1), np.float64)
-        if isinstance(layer, keras.layers.Rescaling) and np.isscalar(layer.scale) and layer.scale:
-            return np.asarray((inputs - np.asarray(layer.offset)) / layer.scale, np.float64)
-    return inputs
-
-
-def flexible_copy(original: Any) -> Any:
-    """The trained model for any batch size and length, without states of its own, with the same weights."""
-    copies: dict[int, Layer] = {}
-    names: set[str] = set()
-
-    def visit(call: LayerCall) -> Any:
-        layer = call.layer
-        if id(layer) not in copies:
-            name = layer.name if layer.name not in names else f"{layer.name}.{len(names)}"
-            names.add(name)
-            changes = {"stateful": False, "unroll": False} if isinstance(layer, keras.layers.RNN) else {}
-            copies[id(layer)] = copy_layer(layer, name, **changes)
-        outputs = copies[id(layer)](*call.args, **call.kwargs)
-        copy_weights(layer, copies[id(layer)])
-        return outputs
-
-    source = graph_of(original).inputs[0]
-    x = keras.Input((None, *source.shape[2:]), dtype=source.dtype)
-    return keras.Model(x, walk(original, [x], visit)[0])
-
-
 def _prefixes(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray:
     """(sequences, steps, units): what the model says to each prefix."""
-    x = _as_input(flexible, explicit, xs)
-    if explicit.output_over_time:
-        return np.asarray(flexible(x, training=False))
-    run: Any = partial(flexible, training=False)
-    if not any(isinstance(layer, keras.layers.TimeDistributed) for layer in layers_of(flexible)):
-        # One graph for all lengths. (TimeDistributed's loop fails in a graph of open length, so it runs without.)
-        spec = tf.TensorSpec([len(x), None, *x.shape[2:]], x.dtype)
-        run = tf.function(run, input_signature=[spec], autograph=False)
-    return np.stack([np.asarray(run(x[:, : length + 1])) for length in range(x.shape[1])], axis=1)
+    sequences, steps = xs.shape[:2]
+    times, inputs = explicit.output_times, split(explicit.inputs, xs)
+    if all(time is Time.EACH_STEP for time in times):
+        return _side_by_side([np.asarray(y) for y in call_model(flexible, inputs)], steps)
+    specs = [
+        tf.TensorSpec([sequences, None, *x.shape[2:]] if part.time is Time.EACH_STEP else x.shape, x.dtype)
+        for part, x in zip(explicit.inputs, inputs, strict=True)
+    ]
+    # One graph for all lengths.
+    run = tf.function(lambda *given: call_model(flexible, list(given)), input_signature=specs, autograph=False)
+    answers = []
+    for length in range(1, steps + 1):
+        outputs = [np.asarray(y) for y in run(*split(explicit.inputs, xs[:, :length]))]
+        last = [y[:, -1] if time is Time.EACH_STEP else y for time, y in zip(times, outputs, strict=True)]
+        answers.append(_side_by_side([y[:, np.newaxis] for y in last], 1))
+    return np.concatenate(answers, axis=1)
+
+
+def _side_by_side(outputs: list[FloatArray], steps: int) -> FloatArray:
+    """Outputs (sequences, steps, …) → (sequences, steps, units)."""
+    return np.concatenate([np.reshape(y, (len(y), steps, -1)) for y in outputs], axis=2)
 
 
 def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, seed: int) -> float:
-    source = graph_of(original).inputs[0]
-    batch, steps = source.shape[0] or FREE_BATCH_ROWS, source.shape[1] or FREE_LENGTH_STEPS
-    xs = random_inputs(original, explicit, batch, steps, seed + 1)
+    shapes = [
+        tensor.shape
+        for tensor, part in zip(graph_of(original).inputs, explicit.inputs, strict=True)
+        if part.time is Time.EACH_STEP
+    ]
+    batch = next((shape[0] for shape in shapes if shape[0]), FREE_BATCH_ROWS)
+    steps = next((shape[1] for shape in shapes if shape[1]), FREE_LENGTH_STEPS)
+    samples = draw(original, explicit.inputs, batch, steps, seed + 1)
+    inputs = split(explicit.inputs, samples.vectors)
     stateful = [
         variable
         for layer in layers_of(original)
@@ -143,17 +126,13 @@ def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, see
     try:
         for variable in stateful:
             variable.assign(keras.ops.zeros_like(variable))
-        wanted = np.asarray(original(_as_input(original, explicit, xs), training=False))
+        wanted = [np.asarray(y, np.float64) for y in call_model(original, inputs)]
     finally:
         for variable, value in zip(stateful, kept, strict=True):
             variable.assign(value)  # the trained model is the caller's: leave it as it was
-    given = np.asarray(flexible(_as_input(flexible, explicit, xs), training=False))
-    return _worst(given, wanted)[0]
-
-
-def _as_input(model: Any, explicit: ExplicitModel, xs: FloatArray) -> NDArray[Any]:
-    x = xs if explicit.has_feature_axis else xs[..., 0]
-    return x.astype(model.inputs[0].dtype)
+    given = [np.asarray(y, np.float64) for y in call_model(flexible, inputs)]
+    differences = [_worst(one, two)[0] for one, two in zip(given, wanted, strict=True)]
+    return max(differences, key=lambda difference: np.inf if np.isnan(difference) else difference)
 
 
 def _worst(given: FloatArray, wanted: FloatArray) -> tuple[float, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, copy_layer, copy_weights
-from worker.model.rules import Form, refuse, streams
+from worker.model.rules import Form, Time, refuse, streams
 
 STATE_NAMES = ("h", "c")  # in Keras' order; GRU and SimpleRNN have the first only
 
@@ -26,8 +26,8 @@ def recurrent(call: LayerCall, form: Form) -> Any:
     form.answer(after)
     form.last_recurrent = name
     form.report(call, name, f"{'states' if len(before) > 1 else 'state'} as arguments")
-    form.mark(output, layer.return_sequences)
-    form.mark(after, False)
+    form.mark(output, Time.EACH_STEP if layer.return_sequences else Time.SO_FAR)
+    form.mark(after, Time.SO_FAR)
     return (output, *after) if layer.return_state else output
 
 
@@ -41,7 +41,7 @@ def _check(call: LayerCall, form: Form) -> None:
             "it takes an initial state or a mask from another layer of the model",
             "let it begin at zero; states are set from outside, per stream",
         )
-    if not form.over_time(call.tensors[0]):
+    if form.time(call.tensors[0]) is not Time.EACH_STEP:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",

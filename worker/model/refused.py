@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.rules import Form, refuse, run_as_it_is, streams
+from worker.model.rules import Form, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -26,9 +26,10 @@ def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
     """Refused along time, harmless once the time axis is gone."""
 
     def rule(call: LayerCall, form: Form) -> Any:
-        if any(form.over_time(tensor) for tensor in call.tensors):
+        time = without_time(call, form)
+        if time is None:
             refuse(call, f"{call.kind}: {why}", instead)
-        return run_as_it_is(call, form, False)
+        return run_as_it_is(call, form, time)
 
     streams(*kinds)(rule)
 

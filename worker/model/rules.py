@@ -1,4 +1,4 @@
-"""The registry: one rule per layer kind says how that layer runs on one step. A layer without a rule is refused.
+"""The registry: one rule per layer kind says how that layer runs on one step. Without a rule, no step is run.
 
 A rule is looked up by the exact class, because a subclass may compute anything. It receives the call as the graph has
 it and the form that is being built, and returns what the call returns: as many tensors as in the trained model.
@@ -7,10 +7,20 @@ it and the form that is being built, and returns what the call returns: as many 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from worker.errors import ModelRefusedError
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights, tensors_in
+from worker.records import FloatArray
+
+
+class Time(Enum):
+    """What a tensor of the model has to do with the stream's time."""
+
+    EACH_STEP = "each step"  # axis 1 is the time, of length 1 in the step
+    SO_FAR = "so far"  # no time axis: what all steps until now have come to
+    CONSTANT = "constant"  # no time axis: the same in all steps of a sequence
 
 
 class Form(Protocol):
@@ -18,17 +28,22 @@ class Form(Protocol):
 
     last_recurrent: str | None  # name of the recurrent layer converted last, for advice in refusals
 
-    def over_time(self, tensor: Tensor) -> bool:
-        """Whether axis 1 of this tensor is the stream's time (of length 1 in the step)."""
+    def time(self, tensor: Tensor) -> Time:
+        """What this tensor has to do with the stream's time."""
 
-    def mark(self, outputs: Any, over_time: bool) -> Any:
-        """Say whether axis 1 of these tensors is the stream's time; returns them."""
+    def mark(self, outputs: Any, time: Time) -> Any:
+        """Say what these tensors have to do with the stream's time; returns them."""
 
     def name(self, call: LayerCall) -> str:
         """A name for this call that is unique in the model, nested or shared layers included."""
 
-    def state(self, layer: str, name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-        """A new state of the model: a tensor (batch, *shape) that holds its value before the step."""
+    def state(
+        self, layer: str, name: str, shape: tuple[int, ...], dtype: str, initial: FloatArray | None = None
+    ) -> Tensor:
+        """A new state of the model: a tensor (batch, *shape) that holds its value before the step.
+
+        ``initial``, of that shape, is its value in a stream that has seen nothing; zeros when left out.
+        """
 
     def answer(self, after: list[Tensor]) -> None:
         """The values after the step of the states opened and not yet answered, in the same order."""
@@ -58,25 +73,34 @@ def streams(*kinds: type) -> Callable[[Rule], Rule]:
 
 
 def rule_for(call: LayerCall) -> Rule:
-    """The rule of this layer's class. Raises ModelRefusedError naming the layer when there is none."""
-    rule = _RULES.get(type(call.layer))
-    if rule is None:
-        refuse(
-            call,
-            f"no rule says how the kind '{call.kind}' runs on one step",
-            "replace it by a layer that works on each step alone, or register a rule for it with "
-            "worker.model.rules.streams",
-        )
-    return rule
+    """The rule of this layer's class, or the one for kinds that nobody has written a rule for."""
+    return _RULES.get(type(call.layer), _unknown)
+
+
+def _unknown(call: LayerCall, form: Form) -> Any:
+    """A kind without a rule may do anything with time; without a time axis it can only compute."""
+    time = without_time(call, form)
+    if time is None:
+        refuse_unknown(call)
+    return run_as_it_is(call, form, time)
+
+
+def refuse_unknown(call: LayerCall) -> NoReturn:
+    refuse(
+        call,
+        f"no rule says how the kind '{call.kind}' runs on one step",
+        "replace it by a layer that works on each step alone, or register a rule for it with "
+        "worker.model.rules.streams",
+    )
 
 
 def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
     """Raise ModelRefusedError for this layer, named with the nested models around it."""
-    raise ModelRefusedError(".".join([*call.path, call.layer.name]), why, instead)
+    raise ModelRefusedError(call.place, why, instead)
 
 
-def run_as_it_is(call: LayerCall, form: Form, over_time: bool) -> Any:
-    """Call the layer's copy on the one step, as the trained model calls the layer."""
+def run_as_it_is(call: LayerCall, form: Form, time: Time) -> Any:
+    """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``."""
     if call.kwargs.get("training"):
         refuse(
             call,
@@ -86,7 +110,15 @@ def run_as_it_is(call: LayerCall, form: Form, over_time: bool) -> Any:
     copy = form.copy(call)
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
-    if over_time and any(tensor.shape[1] != 1 for tensor in tensors_in(outputs)):
+    if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):
         refuse(call, "it makes another number of steps out of one", "take out what depends on the number of steps")
     form.report(call, form.name(call), "as it is")
-    return form.mark(outputs, over_time)
+    return form.mark(outputs, time)
+
+
+def without_time(call: LayerCall, form: Form) -> Time | None:
+    """What a layer's output is when none of its inputs runs over time; None when one does."""
+    times = {form.time(tensor) for tensor in call.tensors}
+    if Time.EACH_STEP in times:
+        return None
+    return Time.SO_FAR if Time.SO_FAR in times else Time.CONSTANT

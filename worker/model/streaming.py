@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from worker.errors import StateShapeError, WorkerError
 from worker.model.backend import tf
-from worker.model.explicit import ExplicitModel, LayerReport, build
+from worker.model.building import LayerReport
+from worker.model.explicit import ExplicitModel, build
 from worker.model.graph import first_line
 from worker.model.loading import load_model
 from worker.model.parity import Parity, check, measure
@@ -48,7 +49,7 @@ class StreamingModel:
         self.state_width: int = self._packed.state_width
         self.dtype = self._packed.dtype
         self.slices: Slices = self._packed.slices
-        self.initial_row: FloatArray = np.zeros(self.state_width, self.dtype)
+        self.initial_row: FloatArray = self._explicit.initial.astype(self.dtype)
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None, *, allow_lambda: bool = False) -> StreamingModel:
@@ -141,8 +142,9 @@ class StreamingModel:
 
     def _vectors(self, x: ArrayLike, rank: int) -> NDArray[Any]:
         array = np.asarray(x)
-        if array.ndim == rank - 1 and not self._explicit.has_feature_axis:
-            array = array[..., np.newaxis]
+        shape = self._explicit.step_shape
+        if len(shape) != 1 and array.ndim == rank - 1 + len(shape) and array.shape[rank - 1 :] == shape:
+            array = array.reshape(*array.shape[: rank - 1], self.features)
         if array.ndim != rank or array.shape[-1] != self.features:
             axes = ("time, batch" if rank == 3 else "batch") + f", {self.features}"
             raise ValueError(f"x: wanted ({axes}), given {array.shape}")

@@ -1,0 +1,86 @@
+"""A copy of the trained model for any batch size and length, without states of its own: it answers for prefixes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.model.backend import keras
+from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weights, walk
+from worker.model.inputs import InputPart
+from worker.model.rules import Time
+
+L = keras.layers
+
+
+def flexible_copy(original: Any, parts: list[InputPart]) -> Any:
+    """The same layers and weights; inputs and outputs as flat lists, in the trained model's order."""
+    inputs = [
+        keras.Input((None, *part.shape) if part.time is Time.EACH_STEP else part.shape, dtype=part.dtype)
+        for part in parts
+    ]
+    lengths = [x for x, part in zip(inputs, parts, strict=True) if part.time is Time.EACH_STEP]
+    return keras.Model(inputs, walk(original, inputs, _Copier(lengths[0] if lengths else None).visit))
+
+
+class _Copier:
+    """Copies each layer once, with what binds it to one length taken out."""
+
+    def __init__(self, reference: Tensor | None) -> None:
+        self._reference = reference
+        self._copies: dict[int, Layer] = {}
+        self._names: set[str] = set()
+
+    def visit(self, call: LayerCall) -> Any:
+        layer = call.layer
+        if isinstance(layer, L.RepeatVector) and self._reference is not None:
+            return RepeatAlong()([*call.tensors, self._reference])
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = self._copy(layer)
+        copy = self._copies[id(layer)]
+        if isinstance(layer, L.TimeDistributed) and call.mask is None:
+            outputs = _folded(copy, call.tensors[0])
+        else:
+            outputs = copy(*call.args, **call.kwargs)
+        copy_weights(layer, copy)
+        return outputs
+
+    def _copy(self, layer: Layer) -> Layer:
+        name = layer.name if layer.name not in self._names else f"{layer.name}.{len(self._names)}"
+        self._names.add(name)
+        changes = {"stateful": False, "unroll": False} if isinstance(layer, L.RNN) else {}
+        return copy_layer(layer, name, **changes)
+
+
+def _folded(wrapper: Layer, tensor: Tensor) -> Tensor:
+    """TimeDistributed with time as part of the batch: its own loop does not run in a graph of open length."""
+    wrapper.build(tensor.shape)
+    wrapper.built = True
+    return FoldedTime(wrapper.layer)(tensor)
+
+
+class FoldedTime(keras.layers.Layer):  # type: ignore[misc]
+    """(batch, time, …) → the layer on (batch · time, …) → (batch, time, …)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(dtype=layer.dtype_policy)
+        self.layer = layer
+
+    def call(self, x: Tensor) -> Tensor:
+        batch, time = keras.ops.shape(x)[:2]
+        y = self.layer(keras.ops.reshape(x, (-1, *x.shape[2:])), training=False)
+        return keras.ops.reshape(y, (batch, time, *y.shape[1:]))
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape[:2], *self.layer.compute_output_shape((None, *shape[2:]))[1:])
+
+
+class RepeatAlong(keras.layers.Layer):  # type: ignore[misc]
+    """RepeatVector with the length of another tensor: [(batch, units), (batch, time, …)] → (batch, time, units)."""
+
+    def call(self, tensors: list[Tensor]) -> Tensor:
+        vector, reference = tensors
+        return keras.ops.repeat(vector[:, None], keras.ops.shape(reference)[1], axis=1)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        (batch, *units), (_, time, *_) = shapes
+        return (batch, time, *units)

@@ -1,0 +1,84 @@
+"""The trained model's inputs as parts of one vector per step: which run over time, which are constant per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from worker.errors import ModelRefusedError
+from worker.model.backend import keras
+from worker.model.graph import Tensor, consumers
+from worker.model.rules import Time
+
+AMBIGUOUS_INPUTS_LIMIT = 6  # each doubles the number of ways to read the model
+
+_DTYPES = ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8", "int16", "uint16", "int32", "int64")
+
+
+@dataclass(frozen=True, slots=True)
+class InputPart:
+    """One input: ``columns`` of a step's vector, reshaped to ``shape`` (without batch and time)."""
+
+    name: str
+    dtype: str
+    time: Time
+    shape: tuple[int, ...]
+    columns: slice
+
+    @property
+    def width(self) -> int:
+        width: int = self.columns.stop - self.columns.start
+        return width
+
+
+def assignments(graph: Any) -> Iterator[list[InputPart]]:
+    """The ways to read the inputs, the likeliest first.
+
+    An input of one axis, (batch, n), is ids over time or one vector for the whole stream; the shape alone does not
+    tell when n is known. A single input always runs over time. Raises ModelRefusedError for inputs that are neither.
+    """
+    choices = [_choices(graph, tensor) for tensor in graph.inputs]
+    if sum(len(choice) > 1 for choice in choices) > AMBIGUOUS_INPUTS_LIMIT:
+        raise ModelRefusedError(
+            graph.name,
+            f"more than {AMBIGUOUS_INPUTS_LIMIT} of its inputs have one axis of a fixed size, which may be time or not",
+            "give inputs over time the shape (None,) or (None, features)",
+        )
+    for times in product(*choices):
+        yield _parts(graph.inputs, times)
+
+
+def _choices(graph: Any, tensor: Tensor) -> list[Time]:
+    shape = tensor.shape
+    if tensor.dtype not in _DTYPES:
+        raise ModelRefusedError(
+            tensor.name, f"its values are of type {tensor.dtype}, not numbers", "feed ids: look words up before"
+        )
+    if len(shape) == 1 and len(graph.inputs) > 1:
+        return [Time.CONSTANT]
+    if len(shape) < 2 or any(size is None for size in shape[2:]):
+        raise ModelRefusedError(
+            tensor.name,
+            f"its shape {tuple(shape)} is neither (batch, time, features) nor ids (batch, time)",
+            "give it a time axis, and each step a known shape",
+        )
+    if len(graph.inputs) == 1 or len(shape) > 2 or shape[1] is None:
+        return [Time.EACH_STEP]
+    lengths = {other.shape[1] for other in graph.inputs if len(other.shape) > 2}
+    embedded = any(isinstance(layer, keras.layers.Embedding) for layer in consumers(graph, tensor))
+    over_time = shape[1] in lengths or (embedded and shape[1] > 1)
+    return [Time.EACH_STEP, Time.CONSTANT] if over_time else [Time.CONSTANT, Time.EACH_STEP]
+
+
+def _parts(tensors: list[Tensor], times: tuple[Time, ...]) -> list[InputPart]:
+    parts, start = [], 0
+    for tensor, time in zip(tensors, times, strict=True):
+        shape = tuple(tensor.shape[2 if time is Time.EACH_STEP else 1 :])
+        columns = slice(start, start + int(np.prod(shape, dtype=np.int64)))
+        parts.append(InputPart(tensor.name, tensor.dtype, time, shape, columns))
+        start = columns.stop
+    return parts
