@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel
-from worker.records import FloatArray
+from worker.records import BoolArray, FloatArray
 
 BATCH_MULTIPLE_ROWS = 16
 
@@ -50,16 +50,32 @@ class PackedStep:
         y, after = self._step_graph(*self._tensors(x, 0, packed))
         return np.asarray(y)[:rows], np.asarray(after)[:rows]
 
-    def scan(self, xs: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def scan(
+        self,
+        xs: FloatArray,
+        packed: FloatArray,
+        resets: BoolArray | None = None,
+        active: BoolArray | None = None,
+        initial: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
         """xs (time, n, features), packed (n, state_width) → ys (time, n, units), packed after the last step.
 
-        The same bits as ``step`` called time after time.
+        The same bits as ``step`` called time after time; read-only arrays. ``resets`` (time, n): here the row is
+        ``initial`` (state_width,) before the step. ``active`` (time, n): elsewhere the row stays as it is and y says
+        nothing. With either, what was not finite after any active step is NaN at the end: a reset can't hide it.
         """
         rows = xs.shape[1]
         if not len(xs):
             return np.zeros((0, rows, self._explicit.units), self.dtype), packed
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
-        ys, after = self._scan_graph(*self._tensors(xs, 1, packed))
+        if resets is None and active is None:
+            ys, after = self._scan_graph(*self._tensors(xs, 1, packed))
+        else:
+            first = np.zeros(self.state_width, self.dtype) if initial is None else initial
+            masks = _mask(resets, xs.shape[:2], False), _mask(active, xs.shape[:2], True)
+            ys, after = self._masked_scan_graph(
+                *self._tensors(xs, 1, packed), *map(tf.convert_to_tensor, (*masks, first.astype(self.dtype)))
+            )
         return np.asarray(ys)[:, :rows], np.asarray(after)[:rows]
 
     @cached_property
@@ -69,6 +85,17 @@ class PackedStep:
     @cached_property
     def _scan_graph(self) -> Any:
         return self._graph(self._run_scan, [None, None])
+
+    @cached_property
+    def _masked_scan_graph(self) -> Any:
+        specs = [
+            tf.TensorSpec([None, None, self._explicit.features], self.dtype),
+            tf.TensorSpec([None, self.state_width], self.dtype),
+            tf.TensorSpec([None, None, 1], tf.bool),
+            tf.TensorSpec([None, None, 1], tf.bool),
+            tf.TensorSpec([self.state_width], self.dtype),
+        ]
+        return tf.function(self._run_masked_scan, input_signature=specs, autograph=False).get_concrete_function()
 
     def _graph(self, run: Any, axes: list[None]) -> Any:
         """One graph for every batch size. Calling it with tensors costs half of what calling a tf.function does."""
@@ -122,3 +149,30 @@ class PackedStep:
         loop = (tf.constant(0), packed, ys)
         _, after, ys = tf.while_loop(lambda index, *_: index < time, body, loop, parallel_iterations=1)
         return ys.stack(), after
+
+    def _run_masked_scan(self, xs: Any, packed: Any, resets: Any, active: Any, initial: Any) -> tuple[Any, Any]:
+        """As ``_run_scan``, for rows that return to ``initial`` on the way or end before the others."""
+        time = tf.shape(xs)[0]
+        ys = tf.TensorArray(self.dtype, size=time, element_shape=[None, self._explicit.units])
+
+        def body(index: Any, row: Any, finite: Any, ys: Any) -> tuple[Any, Any, Any, Any]:
+            row = tf.where(tf.gather(resets, index), initial, row)
+            y, after = self._run(tf.gather(xs, index), row)
+            with tf.control_dependencies(
+                [after]
+            ):  # one after the other: handing such small work to a thread costs more
+                stepped = tf.gather(active, index)
+            finite &= tf.math.is_finite(after) | ~stepped
+            return index + 1, tf.where(stepped, after, row), finite, ys.write(index, y)
+
+        loop = (tf.constant(0), packed, tf.ones_like(packed, tf.bool), ys)
+        _, after, finite, ys = tf.while_loop(lambda index, *_: index < time, body, loop, parallel_iterations=1)
+        return ys.stack(), tf.where(finite, after, tf.constant(np.nan, self.dtype))
+
+
+def _mask(given: BoolArray | None, shape: tuple[int, ...], missing: bool) -> BoolArray:
+    """(time, n) → (time, n padded, 1); padding is neither reset nor active."""
+    time, rows = shape
+    mask = np.zeros((time, rows + -rows % BATCH_MULTIPLE_ROWS, 1), np.bool_)
+    mask[:, :rows, 0] = missing if given is None else given
+    return mask

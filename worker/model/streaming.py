@@ -17,7 +17,7 @@ from worker.model.graph import first_line
 from worker.model.loading import load_model
 from worker.model.parity import Parity, check, measure
 from worker.model.step import PackedStep, Slices
-from worker.records import FloatArray, StateSpec
+from worker.records import BoolArray, FloatArray, StateSpec
 
 
 class StreamingModel:
@@ -87,16 +87,30 @@ class StreamingModel:
         """
         return self._packed.step(x, packed)
 
-    def scan_packed(self, xs: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """As ``step_packed`` for xs (time, n, features) → ys (time, n, units), packed after the last step."""
-        return self._packed.scan(xs, packed)
+    def scan_packed(
+        self,
+        xs: FloatArray,
+        packed: FloatArray,
+        resets: BoolArray | None = None,
+        active: BoolArray | None = None,
+        initial: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """As ``step_packed`` for xs (time, n, features) → ys (time, n, units), packed after the last step.
+
+        ``resets`` (time, n): before these steps the row returns to ``initial``, (state_width,), if not given
+        ``initial_row``. ``active`` (time, n): at other steps the row stays as it is, and ys hold nothing of meaning.
+        With either, states that were not finite after any active step are NaN in the end.
+        """
+        return self._packed.scan(xs, packed, resets, active, self.initial_row if initial is None else initial)
 
     def warm_up(self, max_batch: int) -> None:
         """Build the graphs and run them at the smallest and the largest batch, so that no event waits for it."""
         for rows in sorted({1, max_batch}):
             packed = np.broadcast_to(self.initial_row, (rows, self.state_width))
             self._packed.step(np.zeros((rows, self.features), self.dtype), packed)
-        self._packed.scan(np.zeros((1, 1, self.features), self.dtype), self.initial_row[np.newaxis])
+        one = np.zeros((1, 1, self.features), self.dtype), self.initial_row[np.newaxis]
+        self._packed.scan(*one)
+        self._packed.scan(*one, resets=np.zeros((1, 1), np.bool_), initial=self.initial_row)
 
     def pack(self, states: Sequence[ArrayLike], batch: int) -> FloatArray:
         """A list of arrays (batch, *shape) → packed rows (batch, state_width). Raises StateShapeError."""
