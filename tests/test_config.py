@@ -78,7 +78,7 @@ def test_schema_describes_every_key_and_accepts_the_documented_file() -> None:
     assert bare == []
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(yaml.safe_load((CONFIG / "worker.yaml").read_text()))
-    validator.validate(with_keys(http__port="${PORT:-1}", state__idle="${IDLE}", log__level="${LEVEL}"))
+    validator.validate(with_keys(http__port="${PORT:-1}", state__idle="${IDLE}", log__level="${LEVEL}", model__allow_lambda="${L}"))
     wrong = with_keys(sequence__gap="10 parsecs", http__port="9100", batch__size=3)
     assert len(list(validator.iter_errors(wrong))) == 3
 
@@ -133,6 +133,15 @@ def test_not_durations(text: object) -> None:
         ({"model__path": 3}, "model.path: should be a path or a mapping of keys"),
         ({"model__path": {"encoder": "a"}}, "model.path.decoder: is required"),
         ({"model__path": {"encoder": "a", "decoder": "b"}}, "model.path: encoder and decoder are for task seq2seq"),
+        ({"model__imports": ["cells", "cells"]}, "model.imports: 'cells' is there twice"),
+        ({"model__imports": "cells"}, "model.imports: should be a list"),
+        (
+            {"model__imports": ["my/cells.py"]},
+            "model.imports.0: 'my/cells.py' is not the name of a Python module; write cells for a file cells.py",
+        ),
+        ({"model__imports": ["my.class"]}, "model.imports.0: 'my.class' is not the name of a Python module"),
+        ({"model__allow_lambda": "yes please"}, "model.allow_lambda: should be true or false"),
+        ({"model__allow_lambda": 1}, "model.allow_lambda: should be true or false"),
         ({"model__sha256": "abc"}, "model.sha256: should be 64 hexadecimal digits"),
         ({"model__beams": 4}, "model.beams: is for task seq2seq, but model.task is score"),
         ({"model__temperature": 0.5}, "model.temperature: is for task generate or seq2seq"),
@@ -226,16 +235,19 @@ def test_environment_variables_fill_any_value(tmp_path: Path) -> None:
         http__port="${PORT:-9100}",
         model__labels=["${UP:-up}", "down"],
         model__parity_tolerance="${TOLERANCE}",
+        model__allow_lambda="${TRUSTED}",
+        model__imports=["${CELLS:-cells}"],
         sequence__gap="${GAP}",
         state__idle="${IDLE:-}",
     )
-    config = load(tmp_path, tree, HOST="broker", GAP="3m", TOLERANCE="1e-3")
+    config = load(tmp_path, tree, HOST="broker", GAP="3m", TOLERANCE="1e-3", TRUSTED="true")
     assert config.kafka.bootstrap_servers == "broker:9092"
     assert (config.kafka.instance_id, config.kafka.group_id) == (None, "${HOST}")
     assert config.kafka.consumer == {"fetch_min_bytes": 5}
     assert (config.http.port, config.model.labels) == (9100, ("up", "down"))
     assert (config.sequence.gap, config.state.idle) == (Duration(180_000), None)
     assert config.model.parity_tolerance == 1e-3
+    assert (config.model.allow_lambda, config.model.imports) == (True, ("cells",))
 
 
 def test_missing_variables_are_named_with_the_keys_path(tmp_path: Path) -> None:

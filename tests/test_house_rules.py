@@ -24,8 +24,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly", "checking", "commands",
-    "demo", "replay", "bench",
+    "loop", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly", "checking", "advice", "capacity",
+    "exporting", "commands", "demo", "replay", "bench",
 )  # fmt: skip
 CLIENTS = {
     "kafka",

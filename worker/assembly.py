@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,20 +23,23 @@ from worker.config import Config
 from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
-from worker.errors import ConfigError
+from worker.errors import ConfigError, WorkerError
 from worker.kafka.clients import ClientSettings, refused_options
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
 from worker.streams import StreamTable
 
 MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
+TRACEBACK_VARIABLE = "WORKER_TRACEBACK"
 
 
 def load_model(config: Config) -> StreamingModel:
     """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
     assert isinstance(config.model.path, Path), "two files are for task seq2seq"
     check_fields(config)
-    model = StreamingModel.load(config.model.path, config.model.sha256)
+    import_modules(config.model.imports)
+    with foreseen("converted", config):
+        model = StreamingModel.load(config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda)
     features = config.input.features
     if isinstance(features, tuple) and len(features) != model.features:
         raise ConfigError(
@@ -40,6 +49,56 @@ def load_model(config: Config) -> StreamingModel:
     if labels is not None and len(labels) != model.units:
         raise ConfigError(f"model.labels: {len(labels)} names for the {model.units} outputs of {config.model.path}")
     return model
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import the modules that register a model's own classes. Raises ConfigError for one that can't be imported.
+
+    They are looked for among the installed packages first, then in the current directory, where the configuration's
+    relative paths begin too: a file there never takes the place of a package that the worker needs.
+    """
+    folder = str(Path.cwd())
+    if names and folder not in sys.path:
+        sys.path.append(folder)
+    for number, name in enumerate(names):
+        key = f"model.imports.{number}"
+        try:
+            with redirect_stdout(sys.stderr):  # standard output is for what the command answers
+                import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            if name == missing or name.startswith(f"{missing}."):
+                raise ConfigError(f"{key}: no module '{missing}' is installed, nor is it in {folder}") from error
+            raise ConfigError(f"{key}: '{name}' needs the module '{missing}', which is not installed") from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{key}: '{name}' can't be imported: {describe(error)}") from error
+
+
+@contextmanager
+def foreseen(doing: str, config: Config) -> Iterator[None]:
+    """Whatever goes wrong with a model beyond what was foreseen becomes one line too: it is the user's model.
+
+    Raises WorkerError, or with WORKER_TRACEBACK in the environment the error as it is, for whoever looks for the bug.
+    """
+    try:
+        yield
+    except WorkerError:
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        raise WorkerError(
+            f"model {config.model.path}: it can't be {doing}, by an error that the worker did not expect: "
+            f"{describe(error)}; please report it, with the traceback that {TRACEBACK_VARIABLE}=1 shows"
+        ) from error
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its kind, the first line of its message, and where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__ + (f": {lines[0].rstrip('.')}" if lines else "")
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{kind} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else kind
 
 
 def check_fields(config: Config) -> None:

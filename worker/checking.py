@@ -1,19 +1,24 @@
-"""What ``worker check`` finds out, as values."""
+"""What ``worker check`` finds out, as values. Whatever is wrong with a model is a problem in the report, no error."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from worker.assembly import client_settings, load_model
+from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
+from worker.assembly import client_settings, foreseen, load_model
+from worker.capacity import OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
-from worker.errors import ModelRefusedError, WorkerError
-from worker.model.building import LayerReport
+from worker.errors import ConfigError, ModelRefusedError, WorkerError
+from worker.model.facts import TrainedFacts
 from worker.model.parity import Parity
+from worker.model.streaming import StreamingModel
 from worker.records import StateSpec
 
-# Measured on CPython 3.11 with a million streams and keys of 13 bytes: 121 of columns and dictionary, 62 of key.
-OVERHEAD_BYTES = 200
+if TYPE_CHECKING:
+    from worker.model.building import LayerReport
+
 PARITY_SEQUENCES = 8
 PARITY_STEPS = 40
 
@@ -23,19 +28,36 @@ class Report:
     """``ok``: the model streams and the proof holds. Everything else says why, or what it costs."""
 
     model: str
+    tolerance: float
+    max_streams: int
     sha256: str | None = None
-    tolerance: float = 0.0
-    max_streams: int = 0
+    features: int = 0
+    units: int = 0
     bytes_per_stream: int = 0
+    free_memory_bytes: int | None = None
+    trained: TrainedFacts | None = None
     layers: list[LayerReport] = field(default_factory=list)
     states: list[StateSpec] = field(default_factory=list)
     parity: Parity | None = None
+    step_times: list[StepTime] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    advice: Advice = field(default_factory=Advice)
 
     @property
     def ok(self) -> bool:
         return not self.problems
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What ``max_streams`` streams take."""
+        return self.max_streams * (self.bytes_per_stream + OVERHEAD_BYTES)
+
+    @property
+    def streams_that_fit(self) -> int | None:
+        """How many streams the free memory holds; None where it can't be known."""
+        if self.free_memory_bytes is None or not self.states:
+            return None
+        return self.free_memory_bytes // (self.bytes_per_stream + OVERHEAD_BYTES)
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -44,55 +66,79 @@ class Report:
             "ok": self.ok,
             "model": self.model,
             "sha256": self.sha256,
+            "features": self.features,
+            "units": self.units,
+            "trained": None if self.trained is None else asdict(self.trained),
             "layers": [asdict(layer) for layer in self.layers],
             "states": [asdict(state) for state in self.states],
             "bytes_per_stream": self.bytes_per_stream,
             "overhead_bytes": OVERHEAD_BYTES,
             "max_streams": self.max_streams,
-            "capacity_bytes": self.max_streams * (self.bytes_per_stream + OVERHEAD_BYTES),
+            "capacity_bytes": self.capacity_bytes,
+            "free_memory_bytes": self.free_memory_bytes,
+            "streams_that_fit": self.streams_that_fit,
+            "step_times": [asdict(measured) for measured in self.step_times],
             "parity": parity,
             "problems": self.problems,
-            "notes": self.notes,
+            "warnings": self.advice.warnings,
+            "notes": self.advice.notes,
         }
 
 
 def examine(config: Config) -> Report:
-    """Load, convert, prove. Raises ConfigError and WorkerError for what is not about the model's form."""
+    """Load, convert, prove, measure. Raises ConfigError for what is not about the model."""
     client_settings(config)
-    report = Report(model=str(config.model.path), tolerance=config.model.parity_tolerance)
-    report.max_streams = config.state.max_streams
+    report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
     try:
         model = load_model(config)
-    except ModelRefusedError as refused:
-        report.problems.append({"layer": refused.layer, "why": refused.why, "instead": refused.instead})
-        return report
+        _describe(report, model)
+        with foreseen("proven", config):
+            _prove(report, model)
+        report.advice = advice(config, model.trained, _room(report))
+    except ConfigError:
+        raise
+    except WorkerError as error:
+        report.problems.append(problem_of(error))
+    return report
+
+
+def problem_of(error: WorkerError) -> dict[str, str]:
+    """An error about a model as programs read it: where, why, what to do instead."""
+    if isinstance(error, ModelRefusedError):
+        return {"layer": error.layer, "why": error.why, "instead": error.instead}
+    why, _, instead = str(error).partition("; ")
+    return {"layer": "", "why": why, "instead": instead}
+
+
+def _describe(report: Report, model: StreamingModel) -> None:
     report.sha256, report.layers, report.states = model.sha256, model.layers, model.states
+    report.features, report.units = model.features, model.units
     report.bytes_per_stream = model.initial_row.nbytes
-    report.parity = model.parity(PARITY_SEQUENCES, PARITY_STEPS)
+    report.trained = model.trained
+
+
+def _room(report: Report) -> Room:
+    return Room(report.capacity_bytes, report.free_memory_bytes, report.streams_that_fit)
+
+
+def _prove(report: Report, model: StreamingModel) -> None:
+    report.parity = found = model.parity(PARITY_SEQUENCES, PARITY_STEPS)
     # Written so that a difference that is not a number is refused too.
-    found = report.parity
     if not found.max_abs_difference <= report.tolerance:
+        half = report.trained is not None and report.trained.half and report.tolerance < HALF_PRECISION_TOLERANCE
+        instead = (
+            f"set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g}, the model computes in half precision"
+            if half
+            else "report the layers as a bug, or raise model.parity_tolerance if you can live with it"
+        )
         report.problems.append(
             {
                 "layer": "",
                 "why": f"streamed outputs differ by {found.max_abs_difference:.3g} ({found.where}) from the model's, "
                 f"more than model.parity_tolerance {report.tolerance:g}",
-                "instead": "report the layers as a bug, or raise model.parity_tolerance if you can live with it",
+                "instead": instead,
             }
         )
-    report.notes = _notes(config)
-    return report
-
-
-def refused(config: Config, error: WorkerError) -> Report:
-    """The report about a file that is no model, for programs."""
-    why, _, instead = str(error).partition("; ")
-    return Report(model=str(config.model.path), problems=[{"layer": "", "why": why, "instead": instead}])
-
-
-def _notes(config: Config) -> list[str]:
-    sequence = config.sequence
-    boundaries = (sequence.id, sequence.start, sequence.end, sequence.length, sequence.gap)
-    if all(boundary is None for boundary in boundaries):
-        return ["no boundary is configured (section sequence): a stream's state never returns to zero by itself"]
-    return []
+        return
+    report.step_times = step_times(model, time.perf_counter)
+    report.free_memory_bytes = free_memory_bytes()

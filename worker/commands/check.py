@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from worker.commands.options import config_option, in_file, read_config
-from worker.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
     from worker.checking import Report
+
+Lines = Iterator[tuple[str, str]]  # a label and what stands beside it
+
+LABEL_COLUMNS = 12
+NARROWEST_COLUMNS, WIDEST_COLUMNS = 60, 120
+VERDICTS = {True: "ok: this model streams", False: "not ok: this model can't be streamed as it is"}
 
 
 @click.command(options_metavar="-c FILE [--json]", short_help="Does my model stream, provably, and what does it cost?")
@@ -20,69 +29,129 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 def check(config_file: Path, as_json: bool) -> None:
     """Read configuration and model, convert the model to streaming form, prove that it gives the same numbers, and
-    print states, bytes per stream and capacity. Touches no broker.
+    print its states, what a stream costs, how fast a step is here, and what to know before running it. Touches no
+    broker.
 
     \b
     Example:
       worker check -c worker.yaml
     """
     config = read_config(config_file)
-    from worker.checking import examine, refused
+    from worker.checking import examine
 
-    try:
-        with in_file(config_file):
-            report = examine(config)
-    except ConfigError:
-        raise
-    except WorkerError as error:
-        if not as_json:
-            raise
-        report = refused(config, error)
+    with in_file(config_file):
+        report = examine(config)
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else _text(report))
     if not report.ok:
         raise click.exceptions.Exit(1)
 
 
 def _text(report: Report) -> str:
-    facts: dict[str, Any] = report.as_json()
-    lines = [f"model            {facts['model']}"]
-    if facts["sha256"]:
-        lines.append(f"sha-256          {facts['sha256']}")
-    if report.layers:
-        width = max(len(layer["layer"]) for layer in facts["layers"])
-        lines.append("layers")
-        lines += [f"  {layer['layer']:<{width}}  {layer['kind']:<20} {layer['form']}" for layer in facts["layers"]]
-        lines.append("states           " + ", ".join(_state(state) for state in facts["states"]))
-        state, overhead = facts["bytes_per_stream"], facts["overhead_bytes"]
-        lines.append(f"bytes per stream {state:,} (state) + about {overhead} (key, position)")
-        lines.append(f"capacity         {facts['max_streams']:,} streams take {_size(facts['capacity_bytes'])}")
-    if report.parity is not None:
-        parity = facts["parity"]
-        verdict = "proven" if parity["max_abs_difference"] <= parity["tolerance"] else "REFUSED"
-        lines.append(
-            f"parity           {verdict}: {_distance(parity['max_abs_difference'])} on every prefix of "
-            f"{parity['sequences']} random sequences of {parity['steps']} steps (tolerance {parity['tolerance']:g})"
-        )
-    for problem in facts["problems"]:
+    parts = (_model, _layers, _cost, _speed, _proof, _findings)
+    lines = [line for part in parts for label, words in part(report) for line in _wrapped(label, words)]
+    return "\n".join([*lines, VERDICTS[report.ok]])
+
+
+def _wrapped(label: str, words: str) -> list[str]:
+    """Label and words side by side. Sentences are broken on a terminal only: in a file, grep finds them whole."""
+    line = f"{label:<{LABEL_COLUMNS}}{words}"
+    if not sys.stdout.isatty() or "  " in words:
+        return [line]
+    columns = min(max(shutil.get_terminal_size().columns, NARROWEST_COLUMNS), WIDEST_COLUMNS)
+    return textwrap.wrap(
+        line, columns, subsequent_indent=" " * LABEL_COLUMNS, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _model(report: Report) -> Lines:
+    yield "model", report.model
+    if report.sha256:
+        yield "sha-256", report.sha256
+    if report.trained is not None:
+        window = report.trained.window
+        steps = "sequences of any length" if window is None else f"windows of {window:,} {_plural('step', window)}"
+        numbers = f"{report.features:,} {_plural('number', report.features)} in, {report.units:,} out"
+        yield "trained on", f"{steps}; per event {numbers}"
+
+
+def _layers(report: Report) -> Lines:
+    if not report.layers:
+        return
+    rows = [(layer.layer, layer.kind, layer.form) for layer in report.layers]
+    yield from _table("layers", [("name", "kind", "how it runs on one event"), *rows])
+    states = [(f"{state.layer}/{state.name}", _shape(state.shape), state.dtype) for state in report.states]
+    yield from _table("states", [("layer/state", "shape", "type"), *states])
+
+
+def _cost(report: Report) -> Lines:
+    from worker.advice import size
+
+    if not report.states:
+        return
+    cost = report.as_json()
+    state, overhead = report.bytes_per_stream, cost["overhead_bytes"]
+    yield "per stream", f"{state + overhead:,} bytes: {state:,} of state, about {overhead} for key and position"
+    yield "capacity", f"{report.max_streams:,} streams (state.max_streams) take {size(report.capacity_bytes)}"
+    if report.streams_that_fit is not None and report.free_memory_bytes is not None:
+        room = f"room for about {_rounded(report.streams_that_fit)} streams"
+        yield "memory", f"{size(report.free_memory_bytes)} are free here: {room}"
+
+
+def _speed(report: Report) -> Lines:
+    rows = [
+        (f"{step.batch:,}", f"{step.seconds * 1000:,.2f} ms", f"{_rounded(step.events_per_second)} events/s")
+        for step in report.step_times
+    ]
+    if rows:
+        yield from _table("speed", [("streams", "per step", "the model alone, here"), *rows], right=True)
+
+
+def _proof(report: Report) -> Lines:
+    parity = report.parity
+    if parity is None:
+        return
+    verdict = "holds" if parity.max_abs_difference <= report.tolerance else "FAILED"
+    compared = f"{parity.sequences} random sequences of {parity.steps} steps, compared after every step"
+    yield "proof", f"{verdict}: {compared} (model.parity_tolerance {report.tolerance:g})"
+    rows = [
+        ("streamed, against the trained model", _distance(parity.prefixes)),
+        ("many streams at once, against one alone", _distance(parity.batching)),
+        ("the model made flexible, against as it was", _distance(parity.original)),
+    ]
+    yield from _table("", rows)
+    if parity.max_abs_difference:
+        yield "", f"worst: {parity.where}"
+
+
+def _findings(report: Report) -> Lines:
+    for problem in report.problems:
         place = f"layer '{problem['layer']}': " if problem["layer"] else ""
-        lines += [f"refused          {place}{problem['why']}", f"  instead        {problem['instead']}"]
-    lines += [f"note             {note}" for note in facts["notes"]]
-    lines.append("ok: this model streams" if report.ok else "not ok: this model can't be streamed as it is")
-    return "\n".join(lines)
+        yield "refused", f"{place}{problem['why']}"
+        if problem["instead"]:
+            yield "instead", problem["instead"]
+    yield from (("warning", warning) for warning in report.advice.warnings)
+    yield from (("note", note) for note in report.advice.notes)
+
+
+def _table(label: str, rows: Sequence[tuple[str, ...]], right: bool = False) -> Lines:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [f"{cell:>{w}}" if right else f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)]
+        yield label if number == 0 else "", "  ".join(cells).rstrip()
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(f"{size:,}" for size in shape) or "1"
 
 
 def _distance(difference: float) -> str:
-    return f"at most {difference:.2g} from the model" if difference else "bit for bit the model's answer"
+    return f"{difference:.2g} at most" if difference else "bit for bit the same"
 
 
-def _state(state: dict[str, Any]) -> str:
-    return f"{state['layer']}/{state['name']} {tuple(state['shape'])} {state['dtype']}"
+def _rounded(number: float) -> str:
+    """Two significant digits: what is measured or estimated says no more."""
+    return f"{int(float(f'{number:.2g}')):,}"
 
 
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} TiB"
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

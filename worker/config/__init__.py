@@ -145,6 +145,9 @@ class _Schema(GenerateJsonSchema):
     def float_schema(self, schema: Any) -> JsonSchemaValue:
         return self._or_variable(super().float_schema(schema))
 
+    def bool_schema(self, schema: Any) -> JsonSchemaValue:
+        return self._or_variable(super().bool_schema(schema))
+
     def literal_schema(self, schema: Any) -> JsonSchemaValue:
         return self._or_variable(super().literal_schema(schema))
 

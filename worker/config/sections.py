@@ -17,12 +17,14 @@ from worker.config.values import (
     Count,
     Duration,
     Item,
+    Modules,
     Names,
     Port,
     PositiveDuration,
     Section,
     Sha256,
     Share,
+    Switch,
     Text,
     Topic,
     Topics,
@@ -94,6 +96,10 @@ class Model(Section):
     """Names of the output units, in order."""
     parity_tolerance: Amount = 1.0e-4
     """How far a streamed output may be from the original model's in the proof at start."""
+    imports: Modules = ()
+    """Python modules to import before the file is opened: they register its custom classes and functions."""
+    allow_lambda: Switch = False
+    """Run Lambda layers, which are Python code inside the model file: only for files that you trust."""
     vocabulary: Vocabulary | None = None
     """Task generate: the items by id, as a list or the path of a JSON list or of a text file, an item per line."""
     source_vocabulary: Vocabulary | None = None

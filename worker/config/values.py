@@ -5,6 +5,7 @@ Rule of this file: each value refuses what it can't be, in one sentence that say
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,21 @@ def _sha256(value: str) -> str:
     return value.lower()
 
 
+def _module(value: str) -> str:
+    if not all(part.isidentifier() and not keyword.iskeyword(part) for part in value.split(".")):
+        stem = value.rpartition("/")[2].removesuffix(".py")
+        meant = f"; write {stem} for a file {stem}.py" if stem.isidentifier() and stem != value else ""
+        raise ValueError(f"{value!r} is not the name of a Python module{meant}")
+    return value
+
+
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise ValueError("should not be empty")
+    return _each_once(values)
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({value for value in values if values.count(value) > 1}) if len(set(values)) < len(values) else []
     if twice:
         raise ValueError(f"{twice[0]!r} is there twice")
@@ -96,9 +109,11 @@ Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
 Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
 Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
+Modules: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], AfterValidator(_each_once)]
 Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break
 Vocabulary: TypeAlias = Items | Path
 Item: TypeAlias = str | Annotated[int, Strict(), Field(ge=0)]
+Switch: TypeAlias = Annotated[bool, Strict()]
 WholeNumber: TypeAlias = Annotated[int, Strict()]
 Count: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
 Port: TypeAlias = Annotated[int, Strict(), Field(ge=0, le=65535)]

@@ -13,9 +13,11 @@ from worker.errors import StateShapeError, WorkerError
 from worker.model.backend import tf
 from worker.model.building import LayerReport
 from worker.model.explicit import ExplicitModel, build
+from worker.model.facts import TrainedFacts, facts_of
 from worker.model.graph import first_line
 from worker.model.loading import load_model
 from worker.model.parity import Parity, check, measure
+from worker.model.samples import draw
 from worker.model.step import PackedStep, Slices
 from worker.records import BoolArray, FloatArray, StateSpec
 
@@ -50,6 +52,11 @@ class StreamingModel:
         self.dtype = self._packed.dtype
         self.slices: Slices = self._packed.slices
         self.initial_row: FloatArray = self._explicit.initial.astype(self.dtype)
+
+    @property
+    def trained(self) -> TrainedFacts:
+        """What the trained model says about its training: window, batch, skipped steps, precision."""
+        return facts_of(self._original, self._explicit.inputs)
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None, *, allow_lambda: bool = False) -> StreamingModel:
@@ -145,6 +152,10 @@ class StreamingModel:
             return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
         except (ValueError, TypeError, tf.errors.OpError) as error:  # Keras' and TensorFlow's own complaints
             raise WorkerError(f"parity: the trained model can't be run on a prefix ({first_line(error)})") from error
+
+    def samples(self, sequences: int, steps: int, seed: int = 0) -> FloatArray:
+        """Random sequences (sequences, steps, features) that the trained model takes, as the proof uses them."""
+        return draw(self._original, self._explicit.inputs, sequences, steps, seed).vectors.astype(self.dtype)
 
     def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> Parity:
         """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""

@@ -1,0 +1,127 @@
+"""What an operator should know before he runs a model: configuration and training held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from worker.config import Config
+from worker.model.facts import TrainedFacts
+
+# Seen with LSTM 256 → GRU 128: 4e-3 between batches of different sizes where outputs are about 10, less below.
+HALF_PRECISION_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """``warnings`` ask for a decision, ``notes`` only tell."""
+
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What ``state.max_streams`` streams take, and what there is; ``free_bytes`` None where it can't be known."""
+
+    capacity_bytes: int
+    free_bytes: int | None
+    streams_that_fit: int | None
+
+
+def advice(config: Config, trained: TrainedFacts, room: Room) -> Advice:
+    """All there is to say about a model that streams."""
+    warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
+    return Advice([*warnings, *_memory(config, room)], [*_boundaries(config, trained), *_indifferent(trained)])
+
+
+def _has_boundary(config: Config) -> bool:
+    sequence = config.sequence
+    boundaries = (sequence.id, sequence.start, sequence.end, sequence.length, sequence.gap)
+    return any(boundary is not None for boundary in boundaries)
+
+
+def _window(config: Config, trained: TrainedFacts) -> Iterator[str]:
+    window, length = trained.window, config.sequence.length
+    if window is None or trained.stateful:  # a stateful model has seen its windows follow each other
+        return
+    if not _has_boundary(config):
+        yield (
+            f"trained on windows of {window:,} steps, and no boundary is configured (section sequence): from event "
+            f"{window + 1:,} of a stream on, its state has seen more than it ever did in training; set "
+            f"sequence.length: {window} or another boundary, or leave it if that is what you want"
+        )
+    elif length is not None and length > window:
+        yield (
+            f"trained on windows of {window:,} steps, but sequence.length is {length:,}: the state of events "
+            f"{window + 1:,} to {length:,} has seen more than it ever did in training"
+        )
+    elif length is not None and length < window:
+        yield (
+            f"trained on windows of {window:,} steps, but sequence.length is {length:,}: the state returns to zero "
+            "before the model has seen as much as in training"
+        )
+
+
+def _skipped(trained: TrainedFacts) -> Iterator[str]:
+    for layer in trained.skipped:
+        if layer.value is None:
+            what = f"layer '{layer.layer}' (Embedding with mask_zero=True) skips every event of id 0"
+            means = "right for padding, but if 0 is an item of yours, the model never hears it"
+        else:
+            what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are all {layer.value:g}"
+            means = f"right for padding, but a device that measures {layer.value:g} everywhere is not heard"
+        yield f"{what}: the stream's state and output stay as they were; {means}"
+
+
+def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
+    if trained.half and config.model.parity_tolerance < HALF_PRECISION_TOLERANCE:
+        yield (
+            f"{_layers(trained.half)} in half precision: its rounding may differ by about 2e-3 between batches of "
+            f"different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} (it is "
+            f"{config.model.parity_tolerance:g}), or a start may be refused"
+        )
+
+
+def _code(trained: TrainedFacts) -> Iterator[str]:
+    for layer in trained.code:
+        yield (
+            f"layer '{layer}' (Lambda) is Python code inside the model file, run because of model.allow_lambda: what "
+            "it does with time can't be read from it, so the proof alone vouches for it"
+        )
+
+
+def _memory(config: Config, room: Room) -> Iterator[str]:
+    if room.free_bytes is not None and room.capacity_bytes > room.free_bytes:
+        yield (
+            f"state.max_streams: {config.state.max_streams:,} streams need {size(room.capacity_bytes)}, but "
+            f"{size(room.free_bytes)} are free here; set it to {room.streams_that_fit:,} or less, or give the worker "
+            "more memory"
+        )
+
+
+def _boundaries(config: Config, trained: TrainedFacts) -> Iterator[str]:
+    if not _has_boundary(config) and (trained.window is None or trained.stateful):
+        yield "no boundary is configured (section sequence): a stream's state never returns to zero by itself"
+
+
+def _indifferent(trained: TrainedFacts) -> Iterator[str]:
+    if trained.batch is not None:
+        yield f"trained in batches of {trained.batch:,}: that doesn't matter here, any number of streams is a batch"
+    if trained.stateful:
+        yield f"{_layers(trained.stateful)} with stateful=True: that doesn't matter here, each stream has its own state"
+
+
+def _layers(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return f"layer{'s' if len(names) > 1 else ''} {shown}"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: 1.5 GiB."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.3g} TiB"
