@@ -78,7 +78,9 @@ def test_schema_describes_every_key_and_accepts_the_documented_file() -> None:
     assert bare == []
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(yaml.safe_load((CONFIG / "worker.yaml").read_text()))
-    validator.validate(with_keys(http__port="${PORT:-1}", state__idle="${IDLE}", log__level="${LEVEL}", model__allow_lambda="${L}"))
+    validator.validate(
+        with_keys(http__port="${PORT:-1}", state__idle="${IDLE}", log__level="${LEVEL}", model__allow_lambda="${L}")
+    )
     wrong = with_keys(sequence__gap="10 parsecs", http__port="9100", batch__size=3)
     assert len(list(validator.iter_errors(wrong))) == 3
 

@@ -15,7 +15,9 @@ WORKER = ROOT / "worker"
 FUNCTION_LINES = 40
 MODULE_LINES = 250
 
-PURE = ("records", "errors", "engine", "streams", "boundaries", "emission", "turns", "pipeline", "model", "codecs")
+PURE = (
+    "records", "errors", "engine", "runs", "streams", "boundaries", "emission", "turns", "pipeline", "model", "codecs",
+)  # fmt: skip
 FILES = {
     "model.loading",
     "model.archives",
@@ -24,8 +26,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly", "checking", "advice", "capacity",
-    "exporting", "commands", "demo", "replay", "bench",
+    "loop", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly", "checking", "advice",
+    "capacity", "exporting", "commands", "demo", "replay", "bench",
 )  # fmt: skip
 CLIENTS = {
     "kafka",
