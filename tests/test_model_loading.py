@@ -72,7 +72,7 @@ def refusal(path: Path) -> str:
 
 def test_what_is_no_model_is_said_in_one_line(saved: dict[str, Path], tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "missing.keras")
-    assert "SavedModel" in refusal(tmp_path)
+    assert "this is a folder" in refusal(tmp_path)
     for name, data in {"empty": b"", "text": b"hello", "pickle": b"\x80\x04"}.items():
         (tmp_path / name).write_bytes(data)
         assert "not a Keras model file" in refusal(tmp_path / name)
@@ -215,6 +215,7 @@ def as_keras_2(saved: Path, target: Path, **extra: Any) -> Path:
             if layer["class_name"] == "LSTM":
                 layer["config"].update({"time_major": False, "implementation": 2, **extra})
         file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.12.0"
     return target
 
 

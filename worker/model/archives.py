@@ -18,11 +18,15 @@ ARCHIVE_ENTRIES_LIMIT = 10_000
 CONFIG_LIMIT_BYTES = 64 * 1024**2
 HDF5_OBJECTS_LIMIT = 100_000
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_NO_METADATA = b'{"keras_version": "3"}'
 
 
-def check_zip(path: Path, data: bytes, limit_bytes: int) -> None:
-    """A `.keras` archive. Raises WorkerError for whatever a model saved by Keras never has."""
+def check_zip(path: Path, data: bytes, limit_bytes: int) -> tuple[bytes, bytes, bytes]:
+    """The configuration, the metadata and the weights of a `.keras` archive; nothing else of it is ever read.
+
+    Raises WorkerError for whatever a model saved by Keras never has.
+    """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = archive.infolist()
@@ -39,14 +43,16 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> None:
         raise WorkerError(f"model {path}: the archive has two entries of one name")
     if _CONFIG not in names or _WEIGHTS not in names:
         raise WorkerError(f"model {path}: an archive without {_CONFIG} and {_WEIGHTS} is not a Keras model")
-    if archive.getinfo(_CONFIG).file_size > CONFIG_LIMIT_BYTES:
+    texts = [name for name in (_CONFIG, _METADATA) if name in names]
+    if max(archive.getinfo(name).file_size for name in texts) > CONFIG_LIMIT_BYTES:
         raise WorkerError(f"model {path}: its {_CONFIG} is larger than the limit of {CONFIG_LIMIT_BYTES} bytes")
     try:
+        config, metadata = archive.read(_CONFIG), archive.read(_METADATA) if _METADATA in names else _NO_METADATA
         weights = archive.read(_WEIGHTS)  # checks the CRC as well
-        archive.read(_CONFIG)
     except Exception as error:  # zipfile and the decompressors have no error type in common
         raise WorkerError(f"model {path}: the archive is damaged ({error})") from error
     check_hdf5(path, weights, limit_bytes)
+    return config, metadata, weights
 
 
 def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:

@@ -9,29 +9,37 @@ import hashlib
 import io
 import json
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
+from worker.model import keras2
 from worker.model.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.backend import keras
+from worker.model.configuration import Config, check, declared_numbers, parse, stored_numbers, without_training
 from worker.model.graph import first_line
 
 MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
+UNSTORED_LIMIT_NUMBERS = 1_000_000  # weights that a model may declare beyond those in its file: seeds, counters
 
 _FORMATS = "the worker reads .keras files and legacy .h5 files"
+_SAVING = keras.src.saving
+_LEGACY = keras.src.legacy.saving
+
+Build = Callable[[Config], Any]
 
 
 def load_model(path: Path, sha256: str | None = None, *, allow_lambda: bool = False) -> tuple[Any, str]:
     """The Keras model of a file, not compiled, and the file's SHA-256 in hexadecimal.
 
     ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
+
     Raises WorkerError (missing, damaged, another SHA-256, dangerous content), ModelRefusedError (a layer that would
-    run code of the file or that Keras does not know).
+    run code of the file, that Keras does not know, or that computes something else in Keras 3).
     """
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -46,10 +54,7 @@ def load_model(path: Path, sha256: str | None = None, *, allow_lambda: bool = Fa
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise WorkerError(
-            f"model {path}: this is a directory, perhaps a SavedModel; {_FORMATS}. Where the model was trained, "
-            "load it with the Keras it was saved with (tf_keras.models.load_model) and save it as .keras or .h5"
-        )
+        raise WorkerError(f"model {path}: {_what_folder(path)}")
     try:
         size = path.stat().st_size
         if size > MODEL_FILE_LIMIT_BYTES:
@@ -61,110 +66,136 @@ def _read(path: Path) -> bytes:
         raise WorkerError(f"model {path}: can't be read ({error.strerror or error})") from error
 
 
+def _what_folder(path: Path) -> str:
+    if (path / "keras_metadata.pb").exists():  # only what tf.keras saves itself has its layers in it
+        return (
+            f"this is a SavedModel of Keras 2, which holds Python functions and graphs; {_FORMATS}. Convert it where "
+            "tf-keras is installed: tf_keras.models.load_model(FOLDER, compile=False).save('model.h5')"
+        )
+    if (path / "saved_model.pb").exists():
+        return (
+            f"this is a SavedModel that was exported for inference: it holds no layers any more; {_FORMATS}. "
+            "Save the trained model itself with model.save('model.keras')"
+        )
+    return f"this is a folder; {_FORMATS}"
+
+
 def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
-    check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
-    config = _json(path, zipfile.ZipFile(io.BytesIO(data)).read("config.json"))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # The public load_model takes a path only, and the file behind it may change after it was hashed.
-            return keras.src.saving.saving_lib.load_model(io.BytesIO(data), compile=False, safe_mode=not allow_lambda)
-    except Exception as error:  # whatever a broken configuration makes Keras raise
-        raise _explained(path, config, error) from error
+    config_json, metadata_json, weights = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
+    config = parse(f"model {path}", config_json)
+    old = keras2.is_keras_2(parse(f"model {path}", metadata_json).get("keras_version"))
+    with _explained(path):
+        build = _legacy(not allow_lambda) if old else _modern(not allow_lambda)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            _judge(path, config, allow_lambda, old, build, file)
+        model = build(config)
+        if old:
+            _check_order(path, model, config)
+        store = _SAVING.saving_lib.H5IOStore(io.BytesIO(weights), mode="r")
+        failed: set[int] = set()
+        messages: dict[Any, Any] = {}
+        # Only these weights are read: no assets, no pickles, whatever else the archive has.
+        _SAVING.saving_lib._load_state(
+            model,
+            weights_store=store,
+            assets_store=None,
+            inner_path="",
+            visited_saveables=set(),
+            failed_saveables=failed,
+            error_msgs=messages,
+        )
+        if failed:
+            _SAVING.saving_lib._raise_loading_failure(messages)
+        if old:
+            keras2.set_right(model)
+        return model
 
 
 def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
     check_hdf5(path, data, MODEL_FILE_LIMIT_BYTES)
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
-        if raw is None:
+        if raw is None or "model_weights" not in file:
             raise WorkerError(
                 f"model {path}: holds weights only, without the layers; save the whole model with model.save('x.keras')"
             )
-        config = _json(path, raw)
-        modernise(config)
-        file.attrs["model_config"] = json.dumps(config)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return keras.src.legacy.saving.legacy_h5_format.load_model_from_hdf5(
-                    file, compile=False, safe_mode=not allow_lambda
-                )
-        except Exception as error:  # whatever a broken configuration makes Keras raise
-            raise _explained(path, config, error) from error
+        config = parse(f"model {path}", raw)
+        old = keras2.is_keras_2(file.attrs.get("keras_version"))
+        with _explained(path):
+            build = _legacy(not allow_lambda)
+            _judge(path, config, allow_lambda, old, build, file)
+            model = build(config)
+            weights = file["model_weights"]
+            _order_by_name(weights, model)
+            _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(weights, model)
+            if old:
+                keras2.set_right(model)
+            return model
 
 
-def _json(path: Path, raw: bytes | str) -> dict[str, Any]:
+def _modern(safe_mode: bool) -> Build:
+    def build(config: Config) -> Any:
+        return _SAVING.saving_lib._model_from_config(json.dumps(config), None, False, safe_mode)
+
+    return build
+
+
+def _legacy(safe_mode: bool) -> Build:
+    """As Keras itself reads legacy .h5 files."""
+
+    def build(config: Config) -> Any:
+        plain = json.loads(json.dumps(config))  # Keras takes it apart
+        with (
+            _LEGACY.saving_options.keras_option_scope(use_legacy_config=True),
+            _SAVING.serialization_lib.SafeModeScope(safe_mode),
+        ):
+            return _LEGACY.saving_utils.model_from_config(plain, custom_objects=keras.saving.get_custom_objects())
+
+    return build
+
+
+def _judge(path: Path, config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any) -> None:
+    """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
+    without_training(config)
+    if old:
+        keras2.modernise(config)
+    check(config, allow_lambda)
+    stored, declared = stored_numbers(weights), declared_numbers(config, build)
+    if declared > stored + UNSTORED_LIMIT_NUMBERS:
+        raise WorkerError(
+            f"model {path}: its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
+        )
+
+
+def _order_by_name(weights: Any, model: Any) -> None:
+    """Keras assigns weights to layers in order; Keras 2 may have had another order than Keras 3: go by the names."""
+    names = _LEGACY.legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names")
+    layers = [layer.name for layer in model.layers]
+    if set(layers) == set(names) and layers != names:
+        for key in [key for key in weights.attrs if key.startswith("layer_names")]:
+            del weights.attrs[key]
+        _LEGACY.legacy_h5_format.save_attributes_to_hdf5_group(weights, "layer_names", [n.encode() for n in layers])
+
+
+def _check_order(path: Path, model: Any, config: Config) -> None:
+    """Weights of .keras files have no names, only the layers' order."""
+    given = [str(layer["config"].get("name")) for layer in config["config"]["layers"]]
+    built = [layer.name for layer in model.layers]
+    if [name for name in given if name in built] != built:
+        raise WorkerError(
+            f"model {path}: Keras {keras.__version__} has its layers in another order than Keras 2 had, and this format "
+            "has no names to go by; save the model as .h5 with tf-keras"
+        )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Keras' own errors may be of any kind and many lines."""
     try:
-        config = json.loads(raw)
-    except ValueError as error:
-        raise WorkerError(f"model {path}: its configuration is not JSON ({error}); save the model again") from error
-    if not isinstance(config, dict):
-        raise WorkerError(f"model {path}: its configuration is not a model's; save the model again")
-    return config
-
-
-def modernise(config: dict[str, Any]) -> None:
-    """Bring the configuration of a Keras 2 model to what Keras 3 takes, in place.
-
-    Drops ``time_major=False`` of recurrent layers, and turns ``batch_input_shape`` of a Sequential's first layer into
-    the InputLayer that newer files have. Raises ModelRefusedError for ``time_major=True``.
-    """
-    for layer in list(_layer_configs(config)):
-        body = layer["config"]
-        if body.pop("time_major", False):
-            raise ModelRefusedError(
-                str(body.get("name", "")), "time_major=True puts time before the batch", "train it with (batch, time)"
-            )
-        layers = body.get("layers")
-        if layer.get("class_name") == "Sequential" and isinstance(layers, list) and layers:
-            first = layers[0]
-            shape = first.get("config", {}).get("batch_input_shape") if isinstance(first, dict) else None
-            if shape and first.get("class_name") not in ("InputLayer", "Sequential", "Functional", "Model"):
-                del first["config"]["batch_input_shape"]
-                entry = {"batch_shape": shape, "name": f"{first['config'].get('name', 'layer')}_input"}
-                if first.get("class_name") == "Embedding":
-                    first["config"].pop("input_length", None)
-                layers.insert(0, {"class_name": "InputLayer", "config": entry})
-
-
-def _layer_configs(node: Any) -> Iterator[dict[str, Any]]:
-    """Every serialised object in a configuration, outer ones first."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            if isinstance(node.get("config"), dict):
-                yield node
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
-
-
-def _is_foreign(layer: dict[str, Any]) -> bool:
-    """Whether this serialised layer is of a class that neither Keras nor this process knows."""
-    if "module" not in layer:  # files of Keras 2 and legacy .h5 files: the class alone
-        kind = str(layer.get("class_name"))
-        return not hasattr(keras.layers, kind) and kind not in ("Functional", "Model", "Sequential")
-    registered = layer.get("registered_name")
-    if registered is not None:
-        return keras.saving.get_registered_object(registered) is None
-    return str(layer["module"]).split(".")[0] != "keras"
-
-
-def _explained(path: Path, config: dict[str, Any], error: Exception) -> WorkerError:
-    """Keras' own error says little about where: name the layer when it can be known."""
-    if isinstance(error, WorkerError):
-        return error
-    for layer in _layer_configs(config):
-        kind, name = str(layer.get("class_name")), str(layer["config"].get("name", ""))
-        if kind == "Lambda":
-            return ModelRefusedError(name, "a Lambda holds Python code, which is never run", "use layers of Keras")
-        if name and _is_foreign(layer):
-            return ModelRefusedError(
-                name,
-                f"its class '{layer.get('registered_name') or kind}' is not part of Keras",
-                "replace it by layers of Keras, or register the class with "
-                "keras.saving.register_keras_serializable before loading",
-            )
-    return WorkerError(f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)})")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ModelRefusedError, WorkerError):
+        raise
+    except Exception as error:  # whatever a broken configuration makes Keras raise
+        raise WorkerError(f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)})") from error

@@ -1,0 +1,184 @@
+"""Judges what a model file claims to be, before Keras builds anything: only layers of Keras, no code, bounded sizes.
+
+Keras' safe mode stays on besides; this is the list of what may be in a file, not of what may not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from worker.errors import ModelRefusedError, WorkerError
+from worker.model.backend import keras
+
+Config: TypeAlias = dict[str, Any]
+
+NESTING_LIMIT = 200  # lists and objects inside each other
+INPUT_LIMIT_NUMBERS = 100_000_000  # in one input of the declared shape
+
+LAMBDA_REFUSED = "its Python code comes from the file and is not run"
+LAMBDA_INSTEAD = "use layers of Keras instead, or set model.allow_lambda: true if you trust this file as much as code"
+
+# Values inside a configuration that are no objects of their own.
+_VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
+_CODE = {"Lambda", "__lambda__"}
+# They load other files, other frameworks' code, or text: none of it can be part of a recurrent model's step.
+_OUTSIDE = {
+    "StringLookup", "IntegerLookup", "TextVectorization", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
+}  # fmt: skip
+_PLACES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies", "quantizers", "random")
+_KINDS = (
+    keras.Operation,  # layers and models, and the operators of a graph
+    keras.initializers.Initializer,
+    keras.regularizers.Regularizer,
+    keras.constraints.Constraint,
+    keras.dtype_policies.DTypePolicy,
+    keras.quantizers.Quantizer,
+    keras.random.SeedGenerator,
+)
+_FUNCTIONS = ("builtins", "keras.activations", "keras.ops", "keras.initializers")
+
+
+def parse(place: str, raw: bytes | str) -> Config:
+    """The JSON of a file's configuration. Raises WorkerError when it is none, or nested too deeply to be a model's."""
+    deep = WorkerError(f"{place}: its configuration is nested deeper than {NESTING_LIMIT} levels; it was not opened")
+    try:
+        config = json.loads(raw)
+    except RecursionError:
+        raise deep from None
+    except ValueError as error:
+        raise WorkerError(f"{place}: its configuration is not JSON ({error}); save the model again") from error
+    if not isinstance(config, dict):
+        raise WorkerError(f"{place}: its configuration is not a model's; save the model again")
+    if _depth(config) > NESTING_LIMIT:
+        raise deep
+    return config
+
+
+def _depth(node: Any) -> int:
+    level, depth = [node], 0
+    while level:
+        depth += 1
+        inner = (child.values() if isinstance(child, dict) else child for child in level)
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+        if depth > NESTING_LIMIT:
+            break
+    return depth
+
+
+def objects(node: Any, layer: str = "") -> Iterator[tuple[Config, str]]:
+    """Every serialised object of a configuration with the name of the layer that it belongs to, outer ones first."""
+    stack = [(node, layer)]
+    while stack:
+        node, layer = stack.pop()
+        if isinstance(node, dict):
+            if "class_name" in node:
+                body = node.get("config")
+                layer = str(body.get("name") or layer) if isinstance(body, dict) else layer
+                yield node, layer
+            stack.extend((child, layer) for child in reversed(list(node.values())))
+        elif isinstance(node, list):
+            stack.extend((child, layer) for child in reversed(node))
+
+
+def check(config: Config, allow_lambda: bool) -> None:
+    """Raises ModelRefusedError, by the layer's name, for whatever is not of Keras or not registered by the caller."""
+    for node, layer in objects(config):
+        kind = node["class_name"]
+        if kind in _CODE or (isinstance(kind, str) and kind.rsplit(">", 1)[-1] in _CODE):
+            if not allow_lambda:
+                raise ModelRefusedError(layer, LAMBDA_REFUSED, LAMBDA_INSTEAD)
+        elif kind in _OUTSIDE:
+            raise ModelRefusedError(layer, f"{kind} reads what is outside the model", "do it to the data before")
+        elif not _is_known(node, allow_lambda):
+            raise ModelRefusedError(
+                layer,
+                f"its class '{node.get('registered_name') or kind}' is not part of Keras",
+                "replace it by layers of Keras, or register the class with "
+                "keras.saving.register_keras_serializable before loading",
+            )
+        _check_input(node, layer)
+
+
+def _is_known(node: Config, allow_lambda: bool) -> bool:
+    kind, module = node["class_name"], node.get("module")
+    if not isinstance(kind, str) or not isinstance(module, str | None):
+        return False
+    if kind in _VALUES:
+        return True
+    if kind == "function":
+        name = str(node.get("config"))
+        return allow_lambda or _is_registered(name) or module in _FUNCTIONS
+    if _is_registered(node.get("registered_name") or kind):
+        return True
+    if module is None or module == "builtins":  # legacy .h5: the class alone
+        found = [getattr(getattr(keras, place), kind, None) for place in _PLACES]
+        return kind in ("Functional", "Model", "Sequential") or any(_is_allowed(one) for one in found)
+    if module.split(".")[0] != "keras":
+        return False
+    symbol = keras.src.api_export.get_symbol_from_name(f"{module}.{kind}")
+    # What is not public, Keras looks up in the module by its name; it is not imported here for that.
+    return _is_allowed(symbol or vars(sys.modules.get(module, keras)).get(kind))
+
+
+def _is_registered(name: Any) -> bool:
+    return isinstance(name, str) and keras.saving.get_registered_object(name) is not None
+
+
+def _is_allowed(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, _KINDS)
+
+
+def _check_input(node: Config, layer: str) -> None:
+    body = node.get("config")
+    for key in ("batch_shape", "batch_input_shape", "shape", "input_shape"):
+        shape = body.get(key) if isinstance(body, dict) else None
+        sizes = [size for size in shape if isinstance(size, int)] if isinstance(shape, list) else []
+        if math.prod(sizes) > INPUT_LIMIT_NUMBERS:
+            raise ModelRefusedError(
+                layer,
+                f"its shape {shape} holds more than {INPUT_LIMIT_NUMBERS} numbers",
+                "train it with an open length: Input((None, features))",
+            )
+
+
+def without_training(config: Config) -> None:
+    """Drop how the model was compiled, in place: its loss, metrics and optimizer may be anybody's code."""
+    for node, _ in list(objects(config)):
+        node.pop("compile_config", None)
+
+
+def declared_numbers(config: Config, build: Any) -> int:
+    """How many numbers the weights of this configuration would hold; none of them is allocated.
+
+    ``build`` makes a model of a configuration.
+    """
+    plain = json.loads(json.dumps(config))
+    for node, _ in objects(plain):
+        if isinstance(node.get("config"), dict):  # states are no weights; unrolling takes time for each step
+            node["config"].update({key: False for key in ("stateful", "unroll") if key in node["config"]})
+    state = keras.src.backend.common.global_state
+    waiting = state.get_global_attribute("uninitialized_variables", [])
+    state.set_global_attribute("uninitialized_variables", [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = build(plain)
+        return sum(math.prod(variable.shape) for variable in model.variables)
+    finally:
+        state.set_global_attribute("uninitialized_variables", waiting)
+
+
+def stored_numbers(weights: Any) -> int:
+    """How many numbers the datasets of this HDF5 group hold."""
+    total = 0
+    waiting = [weights]
+    while waiting:
+        for item in waiting.pop().values():
+            if hasattr(item, "shape"):
+                total += math.prod(item.shape)
+            else:
+                waiting.append(item)
+    return total
