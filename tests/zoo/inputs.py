@@ -136,6 +136,11 @@ def _joined_without_repeating() -> Any:
     return keras.Model([x, device], L.LSTM(3)(L.Add(name="culprit")([x, L.Reshape((1, F))(device)])))
 
 
+def _two_lengths() -> Any:
+    source, target = keras.Input((9, F), name="source"), keras.Input((4, F), name="target")
+    return keras.Model([source, target], L.Dense(1)(L.Add()([L.LSTM(3)(source), L.LSTM(3)(target)])))
+
+
 def _flat() -> Any:
     a, b = keras.Input((3,)), keras.Input((2,))
     return keras.Model([a, b], L.Dense(1)(L.Concatenate()([a, b])), name="culprit")
@@ -145,5 +150,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "text input": (_text, "words", "string"),
     "pictures of open size": (_open_pictures, "culprit", "shape"),
     "constant added to each step": (_joined_without_repeating, "culprit", "branch"),
+    "two lengths": (_two_lengths, "target", "9"),
     "nothing over time": (_flat, "culprit", "keeps a state"),
 }

@@ -11,7 +11,7 @@ from tests.models import F, L, keras
 
 
 def _fitted(model: Any, x: Any, y: Any, loss: Any, batch: int = 20, epochs: int = 2) -> Any:
-    model.compile("adam", loss, metrics=["mae"])
+    model.compile("adam", loss)
     model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0, shuffle=False)
     return model
 

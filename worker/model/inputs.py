@@ -49,6 +49,7 @@ def assignments(graph: Any) -> Iterator[list[InputPart]]:
             "give inputs over time the shape (None,) or (None, features)",
         )
     for times in product(*choices):
+        _check_lengths([tensor for tensor, time in zip(graph.inputs, times, strict=True) if time is Time.EACH_STEP])
         yield _parts(graph.inputs, times)
 
 
@@ -72,6 +73,18 @@ def _choices(graph: Any, tensor: Tensor) -> list[Time]:
     embedded = any(isinstance(layer, keras.layers.Embedding) for layer in consumers(graph, tensor))
     over_time = shape[1] in lengths or (embedded and shape[1] > 1)
     return [Time.EACH_STEP, Time.CONSTANT] if over_time else [Time.CONSTANT, Time.EACH_STEP]
+
+
+def _check_lengths(over_time: list[Tensor]) -> None:
+    known = [tensor for tensor in over_time if tensor.shape[1] is not None]
+    for tensor in known[1:]:
+        if tensor.shape[1] != known[0].shape[1]:
+            raise ModelRefusedError(
+                tensor.name,
+                f"it has {tensor.shape[1]} steps and '{known[0].name}' has {known[0].shape[1]}: their sequences do not "
+                "advance together, event by event",
+                "for an encoder and a decoder use task seq2seq; else train on inputs of one length",
+            )
 
 
 def _parts(tensors: list[Tensor], times: tuple[Time, ...]) -> list[InputPart]:

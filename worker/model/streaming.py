@@ -21,6 +21,9 @@ from worker.model.samples import draw
 from worker.model.step import PackedStep, Slices
 from worker.records import BoolArray, FloatArray, StateSpec
 
+PROOF_STEPS = 40
+PROOF_STEPS_LIMIT = 400
+
 
 class StreamingModel:
     """The streaming form of a trained Keras model.
@@ -157,9 +160,15 @@ class StreamingModel:
         """Random sequences (sequences, steps, features) that the trained model takes, as the proof uses them."""
         return draw(self._original, self._explicit.inputs, sequences, steps, seed).vectors.astype(self.dtype)
 
-    def check_parity(self, tolerance: float, sequences: int = 8, steps: int = 40) -> Parity:
+    def check_parity(self, tolerance: float, sequences: int = 8, steps: int | None = None) -> Parity:
         """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""
-        return check(self.parity(sequences, steps), tolerance)
+        return check(self.parity(sequences, steps or self.proof_steps), tolerance)
+
+    @property
+    def proof_steps(self) -> int:
+        """Steps after which every part of the states has been used: 40, or more for a long convolution."""
+        rows = [spec.shape[0] for spec in self.states if len(spec.shape) == 2]
+        return min(PROOF_STEPS_LIMIT, max(PROOF_STEPS, sum(rows) + PROOF_STEPS // 4))
 
     def to_keras(self) -> Any:
         """The explicit-state model [x (batch, 1, features), *states] → [y, *states]: an ordinary keras.Model."""
