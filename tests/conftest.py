@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.commands import command  # noqa: F401 (a fixture)
 from worker.kafka.embedded import EmbeddedKafka
 
 Answer = TypeVar("Answer")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.commands import Ended, written
 
 TIMEOUT_S = 300
 COMMAND = [sys.executable, "-m", "worker"]
@@ -24,37 +24,6 @@ def typed(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, cwd=cwd)
     assert "Traceback" not in done.stderr + done.stdout
     return done
-
-
-class Ended:
-    """How a command ended that ran in this process: without starting Python and TensorFlow each time."""
-
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
-    """``command("check", "-c", "x.yaml")`` through ``main``, as the console script calls it."""
-    from worker.__main__ import main
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["worker", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Ended(ended.value.code or 0, out, err)
-
-    # `run` takes signals and logs for its own: both are pytest's again afterwards.
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    logs, level = logging.getLogger().handlers[:], logging.getLogger().level
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    logging.getLogger().handlers[:] = logs
-    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="module")
@@ -71,28 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def written(folder: Path, model: str = "good.keras", **keys: Any) -> str:
-    """A configuration file; keys are dotted, written with two underscores."""
-    tree: dict[str, Any] = {
-        "input": {"topic": "readings", "features": ["ax", "ay", "az"]},
-        "output": {"topic": "probabilities"},
-        "model": {"path": str(folder / model)},
-        "http": {"host": "127.0.0.1", "port": 0},
-        "state": {"directory": str(folder / "state")},
-    }
-    for path, value in keys.items():
-        *sections, last = path.split("__")
-        section = tree
-        for name in sections:
-            section = section.setdefault(name, {})
-        section[last] = value
-    (folder / "worker.yaml").write_text(yaml.safe_dump(tree))
-    return str(folder / "worker.yaml")
-
-
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["run"], ["check"], ["replay"], ["demo"], ["kafka"], ["kafka", "up"], ["kafka", "down"]],
+    [[], ["run"], ["check"], ["replay"], ["export"], ["demo"], ["kafka"], ["kafka", "up"], ["kafka", "down"]],
     ids=" ".join,
 )
 def test_every_help_has_an_example(command: Callable[..., Ended], arguments: list[str]) -> None:
@@ -115,6 +65,8 @@ def test_every_help_has_an_example(command: Callable[..., Ended], arguments: lis
         (["check", "-c", "a.yaml", "--jsn"], "No such option '--jsn'"),
         (["replay", "-c", "a.yaml"], "Missing option '--input'"),
         (["replay", "-c", "a.yaml", "--input", "in.jsonl"], "Missing option '--output'"),
+        (["export", "-c", "a.yaml"], "Missing option '--output'"),
+        (["export", "-c", "a.yaml", "--output", "step.h5"], "'step.h5' should end in .keras"),
         (["kafka", "upp"], "No such command 'upp'"),
         (["demo", "--speed", "fast"], "Invalid value for '--speed'"),
     ],
@@ -133,11 +85,13 @@ def test_without_a_command_the_help_is_shown(command: Callable[..., Ended]) -> N
     assert "worker demo  " in ended.err
 
 
-@pytest.mark.parametrize("name", ["run", "check", "replay"])
+@pytest.mark.parametrize("name", ["run", "check", "replay", "export"])
 def test_wrong_configuration_is_status_2_with_the_keys_path(
     command: Callable[..., Ended], tmp_path: Path, name: str
 ) -> None:
-    more = ["--input", "in.jsonl", "--output", "out.jsonl"] if name == "replay" else []
+    more = {"replay": ["--input", "in.jsonl", "--output", "out.jsonl"], "export": ["--output", "step.keras"]}.get(
+        name, []
+    )
     nowhere = tmp_path / "nothing.yaml"
     ended = command(name, "-c", str(nowhere), *more)
     assert (ended.status, ended.out) == (2, "")

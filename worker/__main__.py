@@ -13,6 +13,7 @@ import click
 from worker import __version__
 from worker.commands.check import check
 from worker.commands.demo import demo
+from worker.commands.export import export
 from worker.commands.kafka import kafka
 from worker.commands.replay import replay
 from worker.commands.run import run
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, check, replay, kafka):
+for command in (demo, run, check, replay, export, kafka):
     cli.add_command(command)
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-import textwrap
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from worker.commands.options import config_option, in_file, read_config
+from worker.commands.printing import Lines, findings, page, table
 
 if TYPE_CHECKING:
     from worker.checking import Report
 
-Lines = Iterator[tuple[str, str]]  # a label and what stands beside it
-
-LABEL_COLUMNS = 12
-NARROWEST_COLUMNS, WIDEST_COLUMNS = 60, 120
 VERDICTS = {True: "ok: this model streams", False: "not ok: this model can't be streamed as it is"}
 
 
@@ -48,19 +41,7 @@ def check(config_file: Path, as_json: bool) -> None:
 
 def _text(report: Report) -> str:
     parts = (_model, _layers, _cost, _speed, _proof, _findings)
-    lines = [line for part in parts for label, words in part(report) for line in _wrapped(label, words)]
-    return "\n".join([*lines, VERDICTS[report.ok]])
-
-
-def _wrapped(label: str, words: str) -> list[str]:
-    """Label and words side by side. Sentences are broken on a terminal only: in a file, grep finds them whole."""
-    line = f"{label:<{LABEL_COLUMNS}}{words}"
-    if not sys.stdout.isatty() or "  " in words:
-        return [line]
-    columns = min(max(shutil.get_terminal_size().columns, NARROWEST_COLUMNS), WIDEST_COLUMNS)
-    return textwrap.wrap(
-        line, columns, subsequent_indent=" " * LABEL_COLUMNS, break_long_words=False, break_on_hyphens=False
-    )
+    return page(line for part in parts for line in part(report)) + f"\n{VERDICTS[report.ok]}"
 
 
 def _model(report: Report) -> Lines:
@@ -78,9 +59,9 @@ def _layers(report: Report) -> Lines:
     if not report.layers:
         return
     rows = [(layer.layer, layer.kind, layer.form) for layer in report.layers]
-    yield from _table("layers", [("name", "kind", "how it runs on one event"), *rows])
+    yield from table("layers", [("name", "kind", "how it runs on one event"), *rows])
     states = [(f"{state.layer}/{state.name}", _shape(state.shape), state.dtype) for state in report.states]
-    yield from _table("states", [("layer/state", "shape", "type"), *states])
+    yield from table("states", [("layer/state", "shape", "type"), *states])
 
 
 def _cost(report: Report) -> Lines:
@@ -103,7 +84,7 @@ def _speed(report: Report) -> Lines:
         for step in report.step_times
     ]
     if rows:
-        yield from _table("speed", [("streams", "per step", "the model alone, here"), *rows], right=True)
+        yield from table("speed", [("streams", "per step", "the model alone, here"), *rows], right=True)
 
 
 def _proof(report: Report) -> Lines:
@@ -118,26 +99,15 @@ def _proof(report: Report) -> Lines:
         ("many streams at once, against one alone", _distance(parity.batching)),
         ("the model made flexible, against as it was", _distance(parity.original)),
     ]
-    yield from _table("", rows)
+    yield from table("", rows)
     if parity.max_abs_difference:
         yield "", f"worst: {parity.where}"
 
 
 def _findings(report: Report) -> Lines:
-    for problem in report.problems:
-        place = f"layer '{problem['layer']}': " if problem["layer"] else ""
-        yield "refused", f"{place}{problem['why']}"
-        if problem["instead"]:
-            yield "instead", problem["instead"]
+    yield from findings(report.problems)
     yield from (("warning", warning) for warning in report.advice.warnings)
     yield from (("note", note) for note in report.advice.notes)
-
-
-def _table(label: str, rows: Sequence[tuple[str, ...]], right: bool = False) -> Lines:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
-        cells = [f"{cell:>{w}}" if right else f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)]
-        yield label if number == 0 else "", "  ".join(cells).rstrip()
 
 
 def _shape(shape: tuple[int, ...]) -> str:
