@@ -10,7 +10,7 @@ import numpy as np
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line
-from worker.model.rules import Time, rule_for
+from worker.model.rules import Time, refuse_windows, rule_for
 from worker.records import FloatArray, StateSpec
 
 
@@ -37,11 +37,12 @@ class Building:
     _times: dict[int, Time] = field(default_factory=dict)
     _kept: list[Tensor] = field(default_factory=list)  # times go by id, so no tensor may be freed meanwhile
     _names: set[str] = field(default_factory=set)
-    _copies: dict[int, Layer] = field(default_factory=dict)
+    _copies: dict[tuple[int, str], Layer] = field(default_factory=dict)
     _call_name: tuple[LayerCall, str] | None = None
 
     def visit(self, call: LayerCall) -> Any:
         rule = rule_for(call)
+        refuse_windows(call, self)
         try:
             return rule(call, self)
         except ModelRefusedError:
@@ -95,10 +96,10 @@ class Building:
         """(state_width,) all states of a stream that has seen nothing, side by side."""
         return np.concatenate([value.reshape(-1) for value in self._initials])
 
-    def copy(self, call: LayerCall) -> Layer:
-        key = id(call.layer)
+    def copy(self, call: LayerCall, **changes: Any) -> Layer:
+        key = id(call.layer), repr(sorted(changes.items()))
         if key not in self._copies:
-            self._copies[key] = copy_layer(call.layer, self.name(call))
+            self._copies[key] = copy_layer(call.layer, self.name(call), **changes)
         return self._copies[key]
 
     def report(self, call: LayerCall, name: str, form: str) -> None:

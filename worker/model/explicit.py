@@ -66,6 +66,10 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
             "use a model with at least one recurrent layer over the time axis",
         )
     times = [building.time(output) for output in outputs]
+    if Time.WINDOW in times:
+        raise ModelRefusedError(
+            model.name, "zeros stand before the first step of its output", "take out ZeroPadding1D at its end"
+        )
     y = _joined(model, outputs, times)
     explicit = keras.Model([x, *building.before], [y, *building.after], name=f"{model.name}_step")
     return ExplicitModel(

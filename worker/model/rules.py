@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from worker.errors import ModelRefusedError
+from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights, tensors_in
 from worker.records import FloatArray
 
@@ -21,6 +22,7 @@ class Time(Enum):
     EACH_STEP = "each step"  # axis 1 is the time, of length 1 in the step
     SO_FAR = "so far"  # no time axis: what all steps until now have come to
     CONSTANT = "constant"  # no time axis: the same in all steps of a sequence
+    WINDOW = "window"  # axis 1 holds the last steps, zeros before the first; only rules that say so take it
 
 
 class Form(Protocol):
@@ -37,6 +39,9 @@ class Form(Protocol):
     def name(self, call: LayerCall) -> str:
         """A name for this call that is unique in the model, nested or shared layers included."""
 
+    def unique(self, name: str, path: tuple[str, ...]) -> str:
+        """This name for something new in the model, with ``path`` or a number when it is taken."""
+
     def state(
         self, layer: str, name: str, shape: tuple[int, ...], dtype: str, initial: FloatArray | None = None
     ) -> Tensor:
@@ -48,8 +53,11 @@ class Form(Protocol):
     def answer(self, after: list[Tensor]) -> None:
         """The values after the step of the states opened and not yet answered, in the same order."""
 
-    def copy(self, call: LayerCall) -> Layer:
-        """The layer's copy in the model: one per layer, shared between its calls; no weights before the first."""
+    def copy(self, call: LayerCall, **changes: Any) -> Layer:
+        """The layer's copy in the model: one per layer, shared between its calls; no weights before the first.
+
+        With another configuration (``changes``) it is another copy.
+        """
 
     def report(self, call: LayerCall, name: str, form: str) -> None:
         """One line for the user: what became of this layer."""
@@ -58,15 +66,18 @@ class Form(Protocol):
 Rule: TypeAlias = Callable[[LayerCall, Form], Any]
 
 _RULES: dict[type, Rule] = {}
+_TAKE_WINDOWS: set[type] = set()
 
 
-def streams(*kinds: type) -> Callable[[Rule], Rule]:
-    """Register a rule for these layer classes."""
+def streams(*kinds: type, windows: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for these layer classes; ``windows`` when it also takes tensors of Time.WINDOW."""
 
     def register(rule: Rule) -> Rule:
         for kind in kinds:
             assert kind not in _RULES, f"two rules for {kind.__name__}"
             _RULES[kind] = rule
+        if windows:
+            _TAKE_WINDOWS.update(kinds)
         return rule
 
     return register
@@ -77,10 +88,27 @@ def rule_for(call: LayerCall) -> Rule:
     return _RULES.get(type(call.layer), _unknown)
 
 
+def refuse_windows(call: LayerCall, form: Form) -> None:
+    """Refuse what stands on more steps than came in, unless the rule is made for it."""
+    if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {form.time(tensor) for tensor in call.tensors}:
+        refuse(
+            call,
+            "zeros stand before the first step of what it takes, so there are more steps than came in",
+            "let ZeroPadding1D((n, 0)) be followed by a convolution with padding='valid' that reaches back n steps",
+        )
+
+
+def has_rule(kind: type) -> bool:
+    return kind in _RULES
+
+
 def _unknown(call: LayerCall, form: Form) -> Any:
-    """A kind without a rule may do anything with time; without a time axis it can only compute."""
+    """A kind without a rule may do anything with time; a layer without a time axis can only compute.
+
+    Plain operations may also work across the batch, so that one stream would hear of another.
+    """
     time = without_time(call, form)
-    if time is None:
+    if time is None or not isinstance(call.layer, keras.Layer):
         refuse_unknown(call)
     return run_as_it_is(call, form, time)
 

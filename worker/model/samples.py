@@ -39,6 +39,7 @@ def draw(model: Any, parts: list[InputPart], sequences: int, steps: int, seed: i
         mask_value = _mask_value(part, layers)
         if mask_value is not None:
             values[masked] = mask_value
+            masked |= (values == mask_value).all(axis=tuple(range(2, values.ndim)))  # ids are drawn, 0 among them
             mask_seen = True
         values = values.reshape(sequences, steps, part.width)
         if part.time is Time.CONSTANT:

@@ -1,0 +1,162 @@
+"""Rules of the convolutions: a causal one needs the last (kernel − 1) · dilation inputs, and they are its state.
+
+What stands before the first step is zeros, as in Keras' own padding, so the state of a new stream is zeros too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from worker.model.backend import keras
+from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
+from worker.model.naming import OPS, NamedOperations
+from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.records import FloatArray
+
+L = keras.layers
+
+
+@streams(L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, windows=True)
+def along_time(call: LayerCall, form: Form) -> Any:
+    """x (batch, 1, channels) → (batch, 1, filters), with the state ``inputs`` ((kernel − 1) · dilation, channels)."""
+    layer = call.layer
+    time = form.time(call.tensors[0])
+    if time not in (Time.EACH_STEP, Time.WINDOW):
+        return run_as_it_is(call, form, time)
+    check_axes(call)
+    if layer.strides[0] > 1:
+        refuse(
+            call,
+            f"strides={layer.strides[0]}: {layer.strides[0]} steps become one, so most steps have no output",
+            "set strides=1 and train again",
+        )
+    reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+    if not reach:
+        return _outputs(call, form, call.tensors[0], time, "as it is")
+    if time is Time.WINDOW:
+        return _outputs(call, form, *shortened(call, form, reach), "on the last inputs")
+    if layer.padding != "causal":
+        _refuse_padding(call, reach)
+    window = last_inputs(call, form, reach)
+    return _outputs(call, form, window, Time.EACH_STEP, f"the last {reach} inputs as state")
+
+
+@streams(L.ZeroPadding1D)
+def padding(call: LayerCall, form: Form) -> Any:
+    """Zeros before the first step, the old way to make a convolution causal: its window of the padded steps."""
+    time = without_time(call, form)
+    if time is not None:
+        return run_as_it_is(call, form, time)
+    check_axes(call)
+    left, right = call.layer.padding
+    if right:
+        refuse(
+            call,
+            f"it adds {right} steps after the last, and a stream has no last step",
+            f"set padding=({left + right}, 0), zeros before the first step only, and train again",
+        )
+    if not left:
+        return run_as_it_is(call, form, Time.EACH_STEP)
+    window = last_inputs(call, form, left)
+    form.report(call, form.name(call), f"the last {left} inputs as state")
+    return form.mark(window, Time.WINDOW)
+
+
+@streams(L.Conv2D, L.Conv3D, L.SeparableConv2D, L.DepthwiseConv2D)
+def across_time(call: LayerCall, form: Form) -> Any:
+    """Their first axis is time; with a kernel of one step there they look across the others only."""
+    time = without_time(call, form)
+    if time is not None:
+        return run_as_it_is(call, form, time)
+    if call.layer.data_format != "channels_last" or call.layer.kernel_size[0] > 1 or call.layer.strides[0] > 1:
+        refuse(
+            call,
+            f"{call.kind} reaches over several steps, and not only over earlier ones",
+            "let its kernel_size and strides begin with 1, the time, or put a layer of one dimension less "
+            "into TimeDistributed",
+        )
+    return run_as_it_is(call, form, Time.EACH_STEP)
+
+
+@streams(L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
+def transposed(call: LayerCall, form: Form) -> Any:
+    time = without_time(call, form)
+    if time is None:
+        refuse(call, f"{call.kind} spreads one step over several", "use Conv1D with padding='causal' and train again")
+    return run_as_it_is(call, form, time)
+
+
+def check_axes(call: LayerCall) -> None:
+    """Refuses what runs along another axis than axis 1, the time."""
+    if call.layer.data_format != "channels_last":
+        refuse(
+            call,
+            "data_format='channels_first' takes the features for the steps",
+            "use data_format='channels_last' and train again",
+        )
+
+
+def last_inputs(call: LayerCall, form: Form, steps: int) -> Tensor:
+    """x (batch, 1, channels) → (batch, steps + 1, channels), x last; opens and answers the state ``inputs``."""
+    (x,), name, dtype = call.tensors, form.name(call), call.layer.compute_dtype
+    run = NamedOperations(form, name)
+    before = form.state(name, "inputs", (steps, x.shape[-1]), dtype)
+    window = run(OPS.Concatenate, [before, run.cast(x, dtype)], axis=1)
+    form.answer([L.Cropping1D((1, 0), dtype=dtype, name=run.name("after"))(window)])
+    return window
+
+
+def shortened(call: LayerCall, form: Form, reach: int) -> tuple[Tensor, Time]:
+    """The window that a layer without padding takes, and what is left of it: each output has ``reach`` steps before."""
+    (window,) = call.tensors
+    padded = window.shape[1] - 1
+    if call.layer.padding != "valid" or reach > padded:
+        refuse(
+            call,
+            f"it reaches back {reach} steps with padding='{call.layer.padding}', and {padded} zeros stand before",
+            f"set padding='valid' here and ZeroPadding1D(({reach}, 0)) before it, and train again",
+        )
+    return window, Time.EACH_STEP if reach == padded else Time.WINDOW
+
+
+def _refuse_padding(call: LayerCall, reach: int) -> NoReturn:
+    why = {
+        "valid": f"padding='valid': the first {reach} steps have no output, so fewer steps come out than in",
+        "same": "padding='same': an output needs steps that have not arrived yet",
+    }
+    instead = (
+        "set padding='causal' and train again"
+        if isinstance(call.layer, L.Conv1D)
+        else f"put ZeroPadding1D(({reach}, 0)) before it, set padding='valid' and train again"
+    )
+    refuse(call, why[call.layer.padding], instead)
+
+
+def _outputs(call: LayerCall, form: Form, window: Tensor, time: Time, report: str) -> Tensor:
+    """The layer's copy on the window, without padding."""
+    layer = call.layer
+    if isinstance(layer, L.Conv1D):
+        # One group: TensorFlow compiles convolutions in groups anew for each batch size.
+        copy = form.copy(call, padding="valid", groups=1, **({"lora_rank": None} if layer.lora_enabled else {}))
+        outputs = copy(window)
+        copy.set_weights([_kernel_of_one_group(layer), *([layer.bias] if layer.use_bias else [])])
+    else:
+        copy = form.copy(call, padding="valid")
+        outputs = copy(window)
+        copy_weights(layer, copy)
+    form.report(call, form.name(call), report)
+    return form.mark(outputs, time)
+
+
+def _kernel_of_one_group(layer: Layer) -> FloatArray:
+    """(kernel, channels, filters) with zeros where a filter does not see a channel."""
+    kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel))
+    size, channels, filters = kernel.shape
+    whole = np.zeros((size, channels * layer.groups, filters), kernel.dtype)
+    for group in range(layer.groups):
+        seen = slice(group * channels, (group + 1) * channels)
+        own = slice(group * filters // layer.groups, (group + 1) * filters // layer.groups)
+        whole[:, seen, own] = kernel[:, :, own]
+    return whole

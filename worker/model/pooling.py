@@ -1,0 +1,185 @@
+"""Rules of what pools over time: a running mean, maximum or sum, which is the pooled value of the steps so far.
+
+Every state begins at zero. Accumulators are at least float32, with the rounding errors of the sum carried along
+(Kahan), so that small changes still count after many steps. A count in float32 stops growing after 2**24 steps: from
+there on the mean forgets, each step weighing 2**-24, and stays finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from worker.model.backend import keras
+from worker.model.convolution import check_axes, shortened
+from worker.model.graph import LayerCall, Tensor, copy_weights
+from worker.model.naming import OPS, NamedOperations
+from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+
+L = keras.layers
+TIME_AXIS = 1
+
+# (form, name of the layer, operations, this step alone (batch, units), which rows count) → (batch, units) so far
+Running: TypeAlias = Callable[[Form, str, NamedOperations, Tensor, Tensor | None], Tensor]
+
+
+def running_mean(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    """States ``mean`` and ``rest`` (units,), ``count`` (1,). Before any step that counts the mean is 0."""
+    mean, rest = (form.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("mean", "rest"))
+    count = form.state(name, "count", (1,), x.dtype)
+    more = run(OPS.Add, count, 1.0 if counted is None else run.cast(counted, x.dtype))
+    divisor = more if counted is None else run(OPS.Maximum, more, 1.0)
+    change = run(OPS.Divide, run(OPS.Subtract, run(OPS.Subtract, x, mean), rest), divisor)
+    after, left = _added(run, mean, run(OPS.Add, change, rest))
+    if counted is not None:
+        after, left = run(OPS.Where, counted, after, mean), run(OPS.Where, counted, left, rest)
+    form.answer([after, left, more])
+    return after
+
+
+def running_sum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    """States ``sum`` and ``rest`` (units,)."""
+    before, rest = (form.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("sum", "rest"))
+    after, left = _added(run, before, run(OPS.Add, x, rest))
+    form.answer([after, left])
+    return after
+
+
+def running_maximum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    return _extreme(form, name, run, x, "max", OPS.Maximum)
+
+
+def running_minimum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    return _extreme(form, name, run, x, "min", OPS.Minimum)
+
+
+def _extreme(form: Form, name: str, run: NamedOperations, x: Tensor, state: str, further: type) -> Tensor:
+    """States ``max`` or ``min`` (units,), ``begun`` (1,): 0 before the first step, when the other says nothing."""
+    before, begun = form.state(name, state, tuple(x.shape[1:]), x.dtype), form.state(name, "begun", (1,), x.dtype)
+    after = run(OPS.Where, run(OPS.Greater, begun, 0.0), run(further, before, x), x)
+    form.answer([after, run(OPS.Maximum, begun, 1.0)])
+    return after
+
+
+def _added(run: NamedOperations, total: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """total + change, and what of it was lost to rounding."""
+    after = run(OPS.Add, total, change)
+    return after, run(OPS.Subtract, change, run(OPS.Subtract, after, total))
+
+
+def _global(running: Running, uses_mask: bool = False) -> Callable[[LayerCall, Form], Any]:
+    def rule(call: LayerCall, form: Form) -> Any:
+        time = without_time(call, form)
+        if time is not None:
+            return run_as_it_is(call, form, time)
+        check_axes(call)
+        return _so_far(call, form, running, Time.SO_FAR, call.mask if uses_mask else None)
+
+    return rule
+
+
+streams(L.GlobalAveragePooling1D)(_global(running_mean, uses_mask=True))
+streams(L.GlobalAveragePooling2D, L.GlobalAveragePooling3D)(_global(running_mean))
+streams(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D)(_global(running_maximum))
+
+
+def _reduction(running: Running, result: Time = Time.SO_FAR) -> Callable[[LayerCall, Form], Any]:
+    def rule(call: LayerCall, form: Form) -> Any:
+        """keras.ops.mean(x, axis=1) and the like; along other axes than time each step is reduced alone."""
+        rank, axis = len(call.tensors[0].shape), call.layer.axis
+        axes = {a % rank for a in (axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis])}
+        if not axes or 0 in axes:
+            refuse(call, f"axis={axis} goes across the sequences of a batch", "say axis=1, the time")
+        time = without_time(call, form)
+        if time is not None or TIME_AXIS not in axes:
+            return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
+        if rank < 3:
+            refuse(call, "its input (batch, time) has no feature axis", "feed it (batch, time, features)")
+        return _so_far(call, form, running, result)
+
+    return rule
+
+
+streams(OPS.Mean)(_reduction(running_mean))
+streams(OPS.Sum)(_reduction(running_sum))
+streams(OPS.Max)(_reduction(running_maximum))
+streams(OPS.Min)(_reduction(running_minimum))
+streams(OPS.Cumsum)(_reduction(running_sum, Time.EACH_STEP))
+
+
+def _so_far(call: LayerCall, form: Form, running: Running, time: Time, mask: Tensor | None = None) -> Any:
+    """The layer's copy pools the one step; ``running`` joins it with the steps before."""
+    name = form.name(call)
+    run = NamedOperations(form, name)
+    copy = form.copy(call)
+    given = dict(call.kwargs)
+    if mask is not None:  # it says which steps are joined, not what is pooled within one
+        given.pop("mask", None)
+        step = copy(run.without_mask(call.tensors[0]), **given)
+    else:
+        step = copy(*call.args, **given)
+    copy_weights(call.layer, copy)
+    units = int(np.prod(step.shape[1:]))
+    accumulated = run.reshaped(run.cast(step, "float64" if step.dtype == "float64" else "float32"), (units,))
+    value = running(form, name, run, accumulated, mask)
+    form.report(call, name, running.__name__.replace("_", " "))
+    return form.mark(run.cast(run.reshaped(value, tuple(step.shape[1:])), step.dtype), time)
+
+
+@streams(L.AveragePooling1D, L.MaxPooling1D, windows=True)
+def local(call: LayerCall, form: Form) -> Any:
+    """Over the last steps; at the beginning of a stream it needs zeros to stand there, so ZeroPadding1D before it."""
+    time = form.time(call.tensors[0])
+    if time not in (Time.EACH_STEP, Time.WINDOW):
+        return run_as_it_is(call, form, time)
+    check_axes(call)
+    reach, stride = call.layer.pool_size[0] - 1, call.layer.strides[0]
+    if stride > 1:
+        refuse(
+            call,
+            f"pooling with strides={stride} makes one step out of {stride}, so most steps have no output",
+            "take it out and train again, or feed the stream that many times slower",
+        )
+    if not reach:
+        return run_as_it_is(call, form, time)
+    if time is Time.EACH_STEP:
+        refuse(
+            call,
+            f"pooling over {reach + 1} steps with padding='{call.layer.padding}' has no output for some steps or "
+            "needs later ones",
+            f"put ZeroPadding1D(({reach}, 0)) before it, set padding='valid' and train again",
+        )
+    return run_as_it_is(call, form, shortened(call, form, reach)[1])
+
+
+@streams(L.AveragePooling2D, L.MaxPooling2D, L.AveragePooling3D, L.MaxPooling3D)
+def across_time(call: LayerCall, form: Form) -> Any:
+    """Their first axis is time; with a pool of one step there they pool over the others only."""
+    time = without_time(call, form)
+    if time is not None:
+        return run_as_it_is(call, form, time)
+    check_axes(call)
+    if call.layer.pool_size[0] > 1 or call.layer.strides[0] > 1:
+        refuse(
+            call,
+            "pooling over several steps makes one out of them",
+            "let its pool_size begin with 1, the time, or put a layer of one dimension less into TimeDistributed",
+        )
+    return run_as_it_is(call, form, Time.EACH_STEP)
+
+
+_ADAPTIVE = [getattr(L, f"Adaptive{kind}Pooling{rank}D", None) for kind in ("Average", "Max") for rank in (1, 2, 3)]
+
+
+@streams(*(kind for kind in _ADAPTIVE if kind is not None))
+def adaptive(call: LayerCall, form: Form) -> Any:
+    time = without_time(call, form)
+    if time is None:
+        refuse(
+            call,
+            "pooling into a fixed number of parts needs the whole sequence",
+            "use a layer that pools over all of time: GlobalAveragePooling1D or GlobalMaxPooling1D",
+        )
+    return run_as_it_is(call, form, time)
