@@ -35,6 +35,17 @@ class Sums:
             answer.flags.writeable = False  # as TensorFlow's are
         return probabilities, after
 
+    def scan_packed(self, xs: Any, packed: Any, resets: Any, active: Any, initial: Any) -> tuple[Any, Any]:
+        """Step by step; what was not finite on the way is NaN in the end."""
+        answers, spoilt = [], np.zeros(packed.shape, np.bool_)
+        for x, reset, stepped in zip(xs, resets, active, strict=True):
+            packed = np.where(reset[:, np.newaxis], initial, packed)
+            probabilities, after = self.step_packed(x, packed)
+            packed = np.where(stepped[:, np.newaxis], after, packed)
+            spoilt |= ~np.isfinite(packed)
+            answers.append(probabilities)
+        return np.stack(answers), np.where(spoilt, np.float32(np.nan), packed)
+
 
 def sums_pipeline(
     rules: BoundaryRules | None = None,

@@ -15,7 +15,7 @@ from worker.boundaries import BoundaryRules
 from worker.emission import EmitRule
 from worker.pipeline import Pipeline
 from worker.records import Partition
-from worker.turns import waves
+from worker.turns import numbered, waves
 
 PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
 RULES = BoundaryRules(by_id=True, length=4, gap_ms=30, idle_ms=60)
@@ -164,7 +164,7 @@ def test_what_is_emitted(mode: Any, wanted: list[int]) -> None:
 
 @given(st.lists(st.integers(-1, 4), max_size=30))
 def test_waves_hold_the_kth_event_of_each_stream_in_log_order(rows: list[int]) -> None:
-    found = [wave.tolist() for wave in waves(np.array(rows, np.int64))]
+    found = [wave.tolist() for wave in waves(*numbered(np.array(rows, np.int64)))]
     wanted: list[list[int]] = []
     seen: dict[int, int] = {}
     for index, row in enumerate(rows):

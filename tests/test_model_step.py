@@ -55,6 +55,37 @@ def test_a_scan_gives_the_bits_of_its_steps(name: str) -> None:
     np.testing.assert_array_equal(packed, after)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("count", [1, 5, 17])
+def test_a_scan_with_returns_to_zero_gives_the_bits_of_its_steps(name: str, count: int) -> None:
+    """Rows start again anywhere, from any initial state, and end at different times."""
+    model = StreamingModel(MODELS[name]())
+    rng = np.random.default_rng(count)
+    initial = rng.normal(size=model.state_width).astype(model.dtype)
+    _, packed = rows(model, count)
+    xs = rng.normal(size=(20, count, model.features)).astype(model.dtype)
+    resets = rng.random((20, count)) < 0.2
+    active = np.arange(20)[:, np.newaxis] < rng.integers(1, 21, count)
+    ys, after = model.scan_packed(xs, packed, resets, active, initial)
+    for time in range(20):
+        packed = np.where(resets[time, :, np.newaxis], initial, packed)
+        given, stepped = model.step_packed(xs[time], packed)
+        packed = np.where(active[time, :, np.newaxis], stepped, packed)
+        np.testing.assert_array_equal(given[active[time]], ys[time, active[time]])
+    np.testing.assert_array_equal(packed, after)
+
+
+def test_a_scan_tells_what_was_not_finite_on_the_way() -> None:
+    model = StreamingModel(sequential(L.SimpleRNN(2, activation="linear"), features=1))
+    xs = np.ones((5, 3, 1), model.dtype)
+    packed = np.zeros((3, 2), model.dtype)
+    packed[1] = np.inf
+    resets = np.zeros((5, 3), np.bool_)
+    resets[2] = True
+    _, after = model.scan_packed(xs, packed, resets)
+    assert np.isfinite(after).all(axis=1).tolist() == [True, False, True]
+
+
 def test_slices_say_where_each_state_is() -> None:
     model = StreamingModel(door())
     assert [(part.start, part.stop, shape) for part, shape in model.slices.values()] == [
@@ -82,7 +113,7 @@ def test_float64_models_keep_their_precision() -> None:
 
 def test_warm_up_builds_every_graph() -> None:
     model = StreamingModel(door())
-    graphs = {"_step_graph", "_scan_graph"}
+    graphs = {"_step_graph", "_scan_graph", "_masked_scan_graph"}
     assert not graphs & vars(model._packed).keys()
     model.warm_up(64)
     assert graphs <= vars(model._packed).keys()

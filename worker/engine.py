@@ -2,7 +2,7 @@
 
 Pure: no I/O, no clock, no logging. A turn's events are cut into *waves*: the k-th event of each stream is in wave k, so
 that two events of one stream are never in one step of the model and every stream sees its events in order. A wave is
-gather → step → check finite → scatter.
+gather → step → check finite → scatter; where waves are small and many, they are one scan over time, to the same effect.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, pending_after, resets_before
 from worker.emission import EmitRule
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
+from worker.runs import SCAN_ROWS, Runs, Scanned, plan, scan, stretches
 from worker.streams import StreamTable, TableFullError
-from worker.turns import NO_ROW, Turn, waves
+from worker.turns import NO_ROW, Turn, numbered, waves
 
 
 class PackedModel(Protocol):
@@ -27,15 +28,35 @@ class PackedModel(Protocol):
     def step_packed(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
         """x (n, features), packed states (n, width) → outputs (n, units), next packed states (n, width), read-only."""
 
+    def scan_packed(
+        self, xs: FloatArray, packed: FloatArray, resets: BoolArray, active: BoolArray, initial: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """xs (time, n, features), packed (n, width) → outputs (time, n, units), packed after the last step.
+
+        The same bits as ``step_packed`` time after time. ``resets`` (time, n): before these steps the state returns to
+        ``initial``. ``active`` (time, n): elsewhere it stays as it is. What is not finite on the way is NaN in the end.
+        """
+
 
 class Engine:
-    """Steps the model over all streams. State changes only here, and only by events in log order."""
+    """Steps the model over all streams. State changes only here, and only by events in log order.
 
-    def __init__(self, model: PackedModel, table: StreamTable, rules: BoundaryRules, emit: EmitRule) -> None:
+    ``scan_rows``: see ``runs.stretches``; without any, everything goes by waves.
+    """
+
+    def __init__(
+        self,
+        model: PackedModel,
+        table: StreamTable,
+        rules: BoundaryRules,
+        emit: EmitRule,
+        scan_rows: tuple[int, ...] = SCAN_ROWS,
+    ) -> None:
         self.model = model
         self.table = table
         self.rules = rules
         self.emit = emit
+        self.scan_rows = scan_rows
         self.waves = 0  # steps of the model, since the start
         self.resets = np.zeros(len(Reset), np.int64)  # returns to zero by Reset, since the start
 
@@ -47,8 +68,7 @@ class Engine:
         done = 0
         while done < len(turn):
             stop = self._assign(turn, done)
-            for wave in waves(turn.rows[done:stop]):
-                self._wave(turn, wave + done)
+            self._advance(turn, done, stop)
             self._forget_tombstones(turn, done, stop)
             done = stop
         for partition in {events.batch.partition for events in batches}:
@@ -92,6 +112,46 @@ class Engine:
             rows.append(row)
         return rows
 
+    def _advance(self, turn: Turn, start: int, stop: int) -> None:
+        order, nth = numbered(turn.rows[start:stop])
+        order += start
+        self.waves += int(np.count_nonzero(np.bincount(nth[turn.kinds[order] == Kind.STEP])))
+        for events, numbers, many in stretches(order, nth, self.scan_rows):
+            left = self._scan(turn, events) if many else slice(None)
+            for wave in waves(events[left], numbers[left]):
+                self._wave(turn, wave)
+
+    def _scan(self, turn: Turn, events: IntArray) -> BoolArray:
+        """Step these events, ordered by row, in one call of the model over time; which of them are left to waves."""
+        table, rows = self.table, turn.rows[events]
+        left: BoolArray = np.isin(rows, rows[turn.kinds[events] != Kind.STEP])
+        if left.all():
+            return left
+        runs = Runs.of(events[~left], rows[~left])
+        rows = rows[~left][runs.begins]
+        planned = plan(self.rules, runs, self._before(rows), table.steps[rows], turn.incoming(runs.events))
+        vectors = turn.vectors[runs.events]
+        scanned = scan(self.model.scan_packed, runs, planned, vectors, table.states[rows], table.initial)
+        if scanned.finite.any():
+            self._finish(turn, rows[scanned.finite], scanned.part(scanned.finite))
+        # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
+        left[~left] = ~scanned.finite[runs.number]
+        return left
+
+    def _finish(self, turn: Turn, rows: IntArray, scanned: Scanned) -> None:
+        table, runs, planned, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
+        lasts, zeroed, probabilities = runs.lasts, planned.resets != Reset.NONE, scanned.probabilities
+        turn.origins[events] = runs.since(zeroed, table.origins[rows], _fresh(turn.replay[events]))
+        table.origins[rows] = turn.origins[events[lasts]]
+        self._scatter(rows, scanned.states, planned.steps[lasts], planned.pending[lasts], turn.incoming(events[lasts]))
+        self._answer(turn, events, probabilities, planned.resets, planned.steps, planned.pending)
+        # What changes is measured from what was sent last, so that is found out event by event.
+        whole = [np.arange(len(events))]
+        for part in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
+            turn.emit[events[part]] = self.emit.choose(
+                probabilities[part], zeroed[part], turn.finals[events[part]], table.emitted, rows[runs.number[part]]
+            )
+
     def _wave(self, turn: Turn, wave: IntArray) -> None:
         kinds = turn.kinds[wave]
         if kinds.any():
@@ -103,13 +163,11 @@ class Engine:
 
     def _step(self, turn: Turn, wave: IntArray) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
-        before = Before(table.pending[rows], table.sequences[rows], table.times[rows], table.clocks[rows])
-        resets = resets_before(self.rules, before, incoming)
+        resets = resets_before(self.rules, self._before(rows), incoming)
         zeroed = resets != Reset.NONE
         packed = table.states[rows]
         packed[zeroed] = table.initial
         probabilities, after = self.model.step_packed(turn.vectors[wave], packed)
-        self.waves += 1
         steps = np.where(zeroed, 0, table.steps[rows]) + 1
         pending = pending_after(self.rules, steps, incoming)
         finite = _finite_rows(probabilities, after)
@@ -119,16 +177,25 @@ class Engine:
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
         if zeroed.any():
-            table.origins[rows[zeroed]] = np.where(turn.replay[wave[zeroed]], Origin.REBUILT, Origin.LIVE)
-            self.resets += np.bincount(resets, minlength=len(Reset))
+            table.origins[rows[zeroed]] = _fresh(turn.replay[wave[zeroed]])
         self._scatter(rows, after, steps, pending, incoming)
-        turn.probabilities[wave] = probabilities
-        turn.steps[wave] = steps
-        turn.resets[wave] = resets
-        turn.finals[wave] = pending != Reset.NONE
+        self._answer(turn, wave, probabilities, resets, steps, pending)
         turn.origins[wave] = table.origins[rows]
         emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
+
+    def _before(self, rows: IntArray) -> Before:
+        table = self.table
+        return Before(table.pending[rows], table.sequences[rows], table.times[rows], table.clocks[rows])
+
+    def _answer(
+        self, turn: Turn, events: IntArray, values: FloatArray, resets: CodeArray, steps: IntArray, pending: CodeArray
+    ) -> None:
+        turn.probabilities[events] = values
+        turn.steps[events] = steps
+        turn.resets[events] = resets
+        turn.finals[events] = pending != Reset.NONE
+        self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
 
     def _scatter(self, rows: IntArray, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming) -> None:
         table = self.table
@@ -166,6 +233,11 @@ class Engine:
         for row, index in last.items():
             if row != NO_ROW and turn.kinds[index] == Kind.TOMBSTONE:
                 self.table.forget(*turn.names[index], Reset.TOMBSTONE)
+
+
+def _fresh(replay: BoolArray) -> CodeArray:
+    """Where a state comes from that has just returned to zero."""
+    return np.where(replay, Origin.REBUILT, Origin.LIVE).astype(np.uint8)
 
 
 def _finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | None:

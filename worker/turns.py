@@ -120,24 +120,28 @@ class Turn:
 INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
 
 
-def waves(rows: IntArray) -> Iterator[IntArray]:
-    """Indices of the k-th event of each row, for k = 0, 1, …; events without a row are left out."""
+def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:
+    """The events that have a row, ordered by row and then as in the log; how many of its row come before each."""
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]
-    if not len(order):
-        return
     ordered = rows[order]
-    first = np.empty(len(order), np.bool_)
-    first[0], first[1:] = True, ordered[1:] != ordered[:-1]
-    if first.all():
-        yield np.sort(order)
+    first = np.ones(len(order), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    places = np.arange(len(order))
+    return order, places - np.maximum.accumulate(np.where(first, places, 0))
+
+
+def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
+    """The events of each wave, given the number of each event in its row."""
+    if not nth.any():
+        if len(events):
+            yield np.sort(events)
         return
-    begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-    nth = np.arange(len(order)) - begins
     by_wave = np.argsort(nth, kind="stable")
-    for part in np.split(order[by_wave], np.cumsum(np.bincount(nth))[:-1]):
-        # In the order of the log: the same events make the same batch, and so the same bits.
-        yield np.sort(part)
+    for part in np.split(events[by_wave], np.cumsum(np.bincount(nth))[:-1]):
+        if len(part):
+            # In the order of the log: the same events make the same batch, and so the same bits.
+            yield np.sort(part)
 
 
 def _clocks(events: Events, streams: PartitionStreams) -> tuple[IntArray, IntArray]:

@@ -62,7 +62,7 @@ class PackedStep:
 
         The same bits as ``step`` called time after time; read-only arrays. ``resets`` (time, n): here the row is
         ``initial`` (state_width,) before the step. ``active`` (time, n): elsewhere the row stays as it is and y says
-        nothing. With either, what was not finite after any active step is NaN at the end: a reset can't hide it.
+        nothing. With either, what was not finite after any step is NaN in the end: a reset can't hide it.
         """
         rows = xs.shape[1]
         if not len(xs):
@@ -158,12 +158,9 @@ class PackedStep:
         def body(index: Any, row: Any, finite: Any, ys: Any) -> tuple[Any, Any, Any, Any]:
             row = tf.where(tf.gather(resets, index), initial, row)
             y, after = self._run(tf.gather(xs, index), row)
-            with tf.control_dependencies(
-                [after]
-            ):  # one after the other: handing such small work to a thread costs more
-                stepped = tf.gather(active, index)
-            finite &= tf.math.is_finite(after) | ~stepped
-            return index + 1, tf.where(stepped, after, row), finite, ys.write(index, y)
+            with tf.control_dependencies([after]):  # one by one: to hand such small work to a thread costs more
+                row = tf.where(tf.gather(active, index), after, row)
+            return index + 1, row, finite & tf.math.is_finite(row), ys.write(index, y)
 
         loop = (tf.constant(0), packed, tf.ones_like(packed, tf.bool), ys)
         _, after, finite, ys = tf.while_loop(lambda index, *_: index < time, body, loop, parallel_iterations=1)

@@ -109,7 +109,7 @@ class StreamingModel:
 
         ``resets`` (time, n): before these steps the row returns to ``initial``, (state_width,), if not given
         ``initial_row``. ``active`` (time, n): at other steps the row stays as it is, and ys hold nothing of meaning.
-        With either, states that were not finite after any active step are NaN in the end.
+        With either, what was not finite after any step is NaN in the end.
         """
         return self._packed.scan(xs, packed, resets, active, self.initial_row if initial is None else initial)
 
