@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.errors import ModelRefusedError
+from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
 from worker.model.configuration import Config, objects
 
@@ -25,13 +25,22 @@ _RENAMED = {
 _DROPPED = ("implementation", "input_length", "input_dtype", "batch_input_shape", "input_shape", "ragged", "fused")
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN")
+_LAMBDA_NOTES = ("module", "function_type", "output_shape_type", "output_shape_module")
+# Where weights stand right before a hard_sigmoid, so that they can be scaled.
+_SCALABLE = {
+    **dict.fromkeys(("Dense", "Conv1D", "SimpleRNN", "SimpleRNNCell"), ("activation",)),
+    **dict.fromkeys(("LSTM", "LSTMCell"), ("recurrent_activation",)),
+    **dict.fromkeys(("GRU", "GRUCell"), ("activation", "recurrent_activation")),
+}
 _ALREADY = ("InputLayer", "Sequential", "Functional")
 
 
 def is_keras_2(version: Any) -> bool:
-    """Whether the ``keras_version`` of a file is of Keras 2; files so old that they have none are."""
-    text = version.decode() if isinstance(version, bytes) else str(version or "2")
-    return text.split(".")[0] in ("0", "1", "2")
+    """Whether the ``keras_version`` of a file is of Keras 2. Raises WorkerError for what is still older."""
+    text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "1")
+    if text.split(".")[0] in ("0", "1"):
+        raise WorkerError("saved by Keras 1; load it with Keras 2.2 or older where it was trained, and save it again")
+    return text.split(".")[0] == "2"
 
 
 def modernise(config: Config) -> None:
@@ -43,11 +52,13 @@ def modernise(config: Config) -> None:
         if isinstance(node.get("config"), list):  # a Sequential until 2.2
             node["config"] = {"name": str(node.get("name", "sequential")), "layers": node["config"]}
     for node, layer in list(objects(config)):
-        _as_in_legacy_files(node)
+        _at_home(node)
         body = node.get("config")
         if isinstance(body, dict):
             if node["class_name"] == "Sequential":
                 _open_with_an_input(body)
+            elif node["class_name"] == "Functional":
+                _renumber(body)
             _modernise_layer(node, body, layer)
             if isinstance(body.get("dtype"), dict):  # a policy of mixed precision: its name says it all
                 body["dtype"] = body["dtype"].get("config", {}).get("name")
@@ -57,23 +68,47 @@ def modernise(config: Config) -> None:
             _as_get_item(node)
 
 
-def _as_in_legacy_files(node: Config) -> None:
-    """A class by its name alone, whichever module Keras 2 had it in."""
+def _at_home(node: Config) -> None:
+    """The class where Keras 3 has it, whichever module Keras 2 had it in; what is not of Keras gets no module."""
     kind = node["class_name"]
     registered = node.pop("registered_name", None)
-    if isinstance(registered, str) and ">" in registered and kind != "function":
-        kind = registered
-    node["class_name"] = _RENAMED.get(kind, kind) if isinstance(kind, str) else kind
     for key in ("module", "build_config", "shared_object_id"):
         node.pop(key, None)
+    if not isinstance(kind, str) or kind == "function":
+        return
+    kind = node["class_name"] = _RENAMED.get(kind, kind)
+    name = registered if isinstance(registered, str) and ">" in registered else kind
+    if kind in ("Sequential", "Functional"):
+        node["module"] = "keras" if kind == "Sequential" else "keras.src.models.functional"
+    elif keras.saving.get_registered_object(name) is not None:
+        node["registered_name"] = name
+    elif hasattr(keras.layers, kind):
+        node["module"] = "keras.layers"
+
+
+def _renumber(body: Config) -> None:
+    """Keras 2 counts the calls of a nested model from one, Keras 3 from zero; and a list of one was a tensor."""
+    layers = [layer for layer in body.get("layers", []) if isinstance(layer, dict)]
+    calls = [call for layer in layers for call in layer.get("inbound_nodes", []) if isinstance(call, list)]
+    entries = [entry for call in calls for entry in ([call] if call and isinstance(call[0], str) else call)]
+    ends = [end for key in ("input_layers", "output_layers") for end in body.get(key, [])]
+    references = [entry for entry in (*entries, *ends) if isinstance(entry, list) and len(entry) >= 3]
+    for layer in layers:
+        here = [entry for entry in references if entry[0] == layer.get("name") and isinstance(entry[1], int)]
+        shift = max((entry[1] for entry in here), default=0) - max(len(layer.get("inbound_nodes", [])) - 1, 0)
+        for entry in here:
+            entry[1] -= max(shift, 0)
+    for key in ("input_layers", "output_layers"):
+        if isinstance(body.get(key), list) and len(body[key]) == 1 and isinstance(body[key][0], list):
+            body[key] = body[key][0]
 
 
 def _open_with_an_input(body: Config) -> None:
     """Turn ``batch_input_shape`` of a Sequential's first layer into the InputLayer that newer files have."""
-    layers = body.get("layers")
-    first = layers[0] if isinstance(layers, list) and layers and isinstance(layers[0], dict) else {}
-    inner = first.get("config")
-    shape = inner.get("batch_input_shape") if isinstance(inner, dict) else None
+    layers: list[Any] = body["layers"] if isinstance(body.get("layers"), list) else []
+    first: Config = layers[0] if layers and isinstance(layers[0], dict) else {}
+    inner: Config = first["config"] if isinstance(first.get("config"), dict) else {}
+    shape = inner.get("batch_input_shape")
     if shape and first.get("class_name") not in (*_ALREADY, *_RENAMED):
         entry: Config = {"batch_shape": shape, "name": f"{inner.get('name', 'layer')}_input"}
         if first.get("class_name") != "Embedding" and isinstance(inner.get("dtype"), str):
@@ -101,6 +136,10 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     if kind == "ThresholdedReLU":
         node["class_name"] = "ReLU"
         body["threshold"] = float(body.pop("theta", 1.0))
+    if kind == "Lambda":
+        _modernise_lambda(body)
+    if {key for key, value in body.items() if _says_hard(value)} - set(_SCALABLE.get(kind, ())):
+        raise _hard(layer)
     axis = body.get("axis")
     if isinstance(axis, list):  # Keras 3 would take the last axis for any longer list, and say nothing
         if len(axis) != 1:
@@ -108,6 +147,28 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
                 layer, f"Keras 3 does not read axis={axis} from files of Keras 2", "use one axis, or train with Keras 3"
             )
         body["axis"] = int(axis[0])
+
+
+def _modernise_lambda(body: Config) -> None:
+    for key in _LAMBDA_NOTES:
+        body.pop(key, None)
+    for key in ("function", "output_shape"):
+        code = body.get(key)
+        if isinstance(code, list) and len(code) == 3 and isinstance(code[0], str):
+            parts = dict(zip(("code", "defaults", "closure"), code, strict=True))
+            body[key] = {"class_name": "__lambda__", "config": parts}
+
+
+def _says_hard(value: Any) -> bool:
+    return "hard_sigmoid" in ((value.get("config"),) if isinstance(value, dict) else (value,))
+
+
+def _hard(layer: str) -> ModelRefusedError:
+    return ModelRefusedError(
+        layer,
+        "its hard_sigmoid is clip(0.2x + 0.5) in Keras 2 and clip(x/6 + 0.5) in Keras 3",
+        "use hard_sigmoid as the activation of Dense or the recurrent_activation of LSTM and GRU, or sigmoid",
+    )
 
 
 def _with_initial_state(call: Any) -> Any:
@@ -152,11 +213,7 @@ def set_right(model: Any) -> None:
             continue
         parts = _blocks(layer, hard)
         if parts is None:
-            raise ModelRefusedError(
-                layer.name,
-                "its hard_sigmoid is clip(0.2x + 0.5) in Keras 2 and clip(x/6 + 0.5) in Keras 3",
-                "use hard_sigmoid as the activation of Dense or the recurrent_activation of LSTM and GRU, or sigmoid",
-            )
+            raise _hard(layer.name)
         count, scaled = parts
         ratio = np.ones(count)
         ratio[scaled] = HARD_SIGMOID_RATIO
@@ -170,7 +227,7 @@ def _is_hard(activation: Any) -> bool:
 def _blocks(layer: Any, hard: list[str]) -> tuple[int, list[int]] | None:
     """Into how many blocks the last axis of the weights falls, and which of them go straight into a hard_sigmoid."""
     kind = type(layer)
-    if kind in (keras.layers.Dense, keras.layers.SimpleRNNCell):
+    if kind in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.SimpleRNNCell):
         return 1, [0]
     if kind is keras.layers.LSTMCell and hard == ["recurrent_activation"]:  # i, f, c, o; c goes into `activation`
         return 4, [0, 1, 3]

@@ -83,14 +83,15 @@ def _what_folder(path: Path) -> str:
 def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
     config_json, metadata_json, weights = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
     config = parse(f"model {path}", config_json)
-    old = keras2.is_keras_2(parse(f"model {path}", metadata_json).get("keras_version"))
+    metadata = parse(f"model {path}", metadata_json)
     with _explained(path):
-        build = _legacy(not allow_lambda) if old else _modern(not allow_lambda)
+        old = keras2.is_keras_2(metadata.get("keras_version"))
+        build = _modern(not allow_lambda)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            _judge(path, config, allow_lambda, old, build, file)
+            _judge(config, allow_lambda, old, build, file)
         model = build(config)
         if old:
-            _check_order(path, model, config)
+            _check_order(model, config, named=False)
         store = _SAVING.saving_lib.H5IOStore(io.BytesIO(weights), mode="r")
         failed: set[int] = set()
         messages: dict[Any, Any] = {}
@@ -120,13 +121,15 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
                 f"model {path}: holds weights only, without the layers; save the whole model with model.save('x.keras')"
             )
         config = parse(f"model {path}", raw)
-        old = keras2.is_keras_2(file.attrs.get("keras_version"))
         with _explained(path):
-            build = _legacy(not allow_lambda)
-            _judge(path, config, allow_lambda, old, build, file)
+            old = keras2.is_keras_2(file.attrs.get("keras_version"))
+            build = _modern(not allow_lambda) if old else _legacy(not allow_lambda)
+            _judge(config, allow_lambda, old, build, file)
             model = build(config)
             weights = file["model_weights"]
             _order_by_name(weights, model)
+            if old:
+                _check_order(model, config, named=True)
             _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(weights, model)
             if old:
                 keras2.set_right(model)
@@ -154,7 +157,7 @@ def _legacy(safe_mode: bool) -> Build:
     return build
 
 
-def _judge(path: Path, config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any) -> None:
+def _judge(config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any) -> None:
     """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
     without_training(config)
     if old:
@@ -163,29 +166,34 @@ def _judge(path: Path, config: Config, allow_lambda: bool, old: bool, build: Bui
     stored, declared = stored_numbers(weights), declared_numbers(config, build)
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
         raise WorkerError(
-            f"model {path}: its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
+            f"its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
         )
 
 
 def _order_by_name(weights: Any, model: Any) -> None:
     """Keras assigns weights to layers in order; Keras 2 may have had another order than Keras 3: go by the names."""
-    names = _LEGACY.legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names")
-    layers = [layer.name for layer in model.layers]
-    if set(layers) == set(names) and layers != names:
+    saved = list(_LEGACY.legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names"))
+    built = [layer.name for layer in model.layers]
+    wanted = [name for name in built if name in saved]
+    if wanted != [name for name in saved if name in built]:
         for key in [key for key in weights.attrs if key.startswith("layer_names")]:
             del weights.attrs[key]
-        _LEGACY.legacy_h5_format.save_attributes_to_hdf5_group(weights, "layer_names", [n.encode() for n in layers])
+        _LEGACY.legacy_h5_format.save_attributes_to_hdf5_group(weights, "layer_names", [n.encode() for n in wanted])
 
 
-def _check_order(path: Path, model: Any, config: Config) -> None:
-    """Weights of .keras files have no names, only the layers' order."""
-    given = [str(layer["config"].get("name")) for layer in config["config"]["layers"]]
-    built = [layer.name for layer in model.layers]
-    if [name for name in given if name in built] != built:
-        raise WorkerError(
-            f"model {path}: Keras {keras.__version__} has its layers in another order than Keras 2 had, and this format "
-            "has no names to go by; save the model as .h5 with tf-keras"
+def _check_order(model: Any, config: Config, named: bool) -> None:
+    """Weights of .keras files and of nested models have no names to go by, only the order of the layers."""
+    entries = [entry for entry in config["config"]["layers"] if isinstance(entry.get("config"), dict)]
+    built = {layer.name: layer for layer in model.layers}
+    if not named and [e["config"].get("name") for e in entries if e["config"].get("name") in built] != list(built):
+        raise ModelRefusedError(
+            model.name,
+            f"Keras {keras.__version__} has its layers in another order than Keras 2, and their weights have no names",
+            "save the model without nested models, as .h5, with tf-keras",
         )
+    for entry in entries:
+        if isinstance(entry["config"].get("layers"), list):
+            _check_order(built[entry["config"]["name"]], entry, False)
 
 
 @contextmanager
@@ -195,7 +203,9 @@ def _explained(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (ModelRefusedError, WorkerError):
+    except ModelRefusedError:
         raise
+    except WorkerError as error:
+        raise WorkerError(f"model {path}: {error}") from error
     except Exception as error:  # whatever a broken configuration makes Keras raise
         raise WorkerError(f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)})") from error

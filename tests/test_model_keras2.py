@@ -1,0 +1,181 @@
+"""Files of Keras 2: what streams is what Keras 2 itself answers. tf-keras writes them in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from worker import ModelRefusedError, StreamingModel
+from worker.errors import WorkerError
+from worker.model.backend import keras
+from worker.model.loading import load_model
+
+TOLERANCE = 1e-5
+L = keras.layers
+
+needs_keras_2 = pytest.mark.skipif(
+    importlib.util.find_spec("tf_keras") is None,
+    reason="needs tf-keras: pip install --no-deps -c constraints.txt tf-keras",
+)
+
+STREAMED = [
+    *("lstm", "embedding", "time_distributed", "branches", "last_step", "nested", "shared", "reset_after"),
+    *("reset_before", "stateful", "unrolled", "masked", "training", "normalized", "normalizations", "slopes", "cells"),
+    *("hard_lstm", "hard_gru", "hard_gru_reset_before", "hard_simple", "float64"),
+]
+# They can't be streamed, but they are read, and by the numbers of Keras 2.
+READ = ["activations", "encoder_and_decoder", "flattened", "bidirectional"]
+REFUSED = {
+    "bidirectional": ("bidirectional", "steps that have not arrived yet"),
+    "hard_cell_state": ("lstm", "hard_sigmoid"),
+    "hard_alone": ("activation", "hard_sigmoid"),
+    "two_axes": ("layer_normalization", "axis"),
+    "python": ("culprit", "not run"),
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keras2")
+    command = [sys.executable, "-m", "tests.keras2_files", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def answers(folder: Path, name: str) -> dict[str, Any]:
+    with np.load(folder / f"{name}.npz") as file:
+        return dict(file)
+
+
+@needs_keras_2
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("name", [*STREAMED, *READ])
+def test_keras_3_answers_as_keras_2_did(written: Path, name: str, suffix: str) -> None:
+    wanted = answers(written, name)
+    model, _ = load_model(written / f"{name}.{suffix}")
+    given = np.asarray(model(wanted["x"], training=False))
+    assert given.shape == wanted["whole"].shape
+    np.testing.assert_allclose(given, wanted["whole"], rtol=0, atol=TOLERANCE)
+
+
+@needs_keras_2
+@pytest.mark.parametrize("name", STREAMED)
+def test_what_streams_is_what_keras_2_answers(written: Path, name: str) -> None:
+    wanted = answers(written, name)
+    model = StreamingModel.load(written / f"{name}.h5")
+    x = wanted["x"] if wanted["x"].ndim == 3 else wanted["x"][..., np.newaxis]
+    streamed = np.swapaxes(model.scan(np.swapaxes(x, 0, 1), model.zero_states(len(x)))[0], 0, 1)
+    whole = wanted["whole"]
+    np.testing.assert_allclose(streamed if whole.ndim == 3 else streamed[:, -1], whole, rtol=0, atol=TOLERANCE)
+    if "prefixes" in wanted:
+        np.testing.assert_allclose(streamed, wanted["prefixes"], rtol=0, atol=TOLERANCE)
+
+
+@needs_keras_2
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_equal_is_refused_by_name(written: Path, name: str, suffix: str) -> None:
+    layer, why = REFUSED[name]
+    with pytest.raises(ModelRefusedError, match=why) as error:
+        StreamingModel.load(written / f"{name}.{suffix}")
+    assert error.value.layer.rstrip("_0123456789") == layer
+    assert "\n" not in str(error.value)
+
+
+@needs_keras_2
+def test_the_exported_model_needs_nothing_of_the_worker(written: Path, tmp_path: Path) -> None:
+    """A hard_sigmoid of Keras 2 is in the weights afterwards, so plain Keras reads it."""
+    model = StreamingModel.load(written / "hard_lstm.h5")
+    model.to_keras().save(tmp_path / "step.keras")
+    plain = keras.models.load_model(tmp_path / "step.keras")
+    x = answers(written, "hard_lstm")["x"][:, :1]
+    given = keras.tree.flatten(plain([x, *model.zero_states(len(x))]))[0]
+    wanted, _ = model.step(x[:, 0], model.zero_states(len(x)))
+    np.testing.assert_allclose(np.asarray(given).reshape(wanted.shape), wanted, rtol=0, atol=TOLERANCE)
+
+
+@needs_keras_2
+def test_a_saved_model_is_refused_with_advice_that_works(written: Path) -> None:
+    with pytest.raises(WorkerError) as error:
+        StreamingModel.load(written / "folder")
+    assert "\n" not in str(error.value)
+    assert "tf_keras.models.load_model(FOLDER, compile=False).save('model.h5')" in str(error.value)
+    wanted = answers(written, "lstm")  # from_folder.h5 was made exactly so
+    given = np.asarray(load_model(written / "from_folder.h5")[0](wanted["x"]))
+    np.testing.assert_allclose(given, wanted["whole"], rtol=0, atol=TOLERANCE)
+
+
+def test_an_exported_folder_has_no_layers_any_more(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((None, 3)), L.GRU(2)])
+    model.export(tmp_path / "folder", verbose=False)
+    with pytest.raises(WorkerError, match=r"no layers any more.*model\.save\('model\.keras'\)"):
+        StreamingModel.load(tmp_path / "folder")
+
+
+def rewritten(source: Path, target: Path, change: Any) -> Path:
+    """The .h5 file with ``change`` applied to its configuration and its attributes."""
+    target.write_bytes(source.read_bytes())
+    with h5py.File(target, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        change(config, file)
+        file.attrs["model_config"] = json.dumps(config)
+    return target
+
+
+def assert_same(path: Path, wanted: dict[str, Any]) -> None:
+    given = np.asarray(load_model(path)[0](wanted["x"], training=False))
+    np.testing.assert_allclose(given, wanted["whole"], rtol=0, atol=TOLERANCE)
+
+
+@needs_keras_2
+def test_a_sequential_of_the_first_keras_2_is_read(written: Path, tmp_path: Path) -> None:
+    """A plain list of layers without an input, initializers with a dtype, no reset_after: 2.0 to 2.2."""
+
+    def change(config: Any, file: Any) -> None:
+        layers = [layer for layer in config["config"]["layers"] if layer["class_name"] != "InputLayer"]
+        for layer in layers:
+            layer["config"].pop("reset_after", None)
+            layer["config"].pop("time_major", None)
+            old = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None, "dtype": "float32"}
+            layer["config"]["kernel_initializer"] = {"class_name": "VarianceScaling", "config": old}
+        config["config"] = layers
+        file.attrs["keras_version"] = b"2.0.8"
+
+    for name in ("reset_before", "hard_gru_reset_before"):
+        assert_same(rewritten(written / f"{name}.h5", tmp_path / "old.h5", change), answers(written, name))
+
+
+@needs_keras_2
+def test_the_class_model_is_a_functional_one(written: Path, tmp_path: Path) -> None:
+    def change(config: Any, file: Any) -> None:
+        config["class_name"] = "Model"
+        file.attrs["keras_version"] = "2.2.4-tf"
+
+    assert_same(rewritten(written / "branches.h5", tmp_path / "old.h5", change), answers(written, "branches"))
+
+
+@needs_keras_2
+def test_weights_go_to_layers_by_name_and_not_by_order(written: Path, tmp_path: Path) -> None:
+    def change(_: Any, file: Any) -> None:
+        names = list(file["model_weights"].attrs["layer_names"])
+        file["model_weights"].attrs["layer_names"] = names[::-1]
+
+    assert_same(rewritten(written / "branches.h5", tmp_path / "old.h5", change), answers(written, "branches"))
+
+
+@needs_keras_2
+def test_files_of_keras_1_are_refused(written: Path, tmp_path: Path) -> None:
+    def change(_: Any, file: Any) -> None:
+        file.attrs["keras_version"] = "1.2.2"
+
+    with pytest.raises(WorkerError, match="saved by Keras 1"):
+        load_model(rewritten(written / "lstm.h5", tmp_path / "old.h5", change))
