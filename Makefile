@@ -27,6 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "setting up $(VENV) with $$found (2 GB on disk, once) ..."; \
 	"$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps tf-keras
 	@$(BIN)/python -m worker.kafka.prepare || echo "going on without: a worker for a cluster of yours needs none of it" >&2
 	@touch $(READY)
 
@@ -46,7 +47,7 @@ test-fast: $(READY)
 
 lock: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --no-header --no-annotate \
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --extra keras2 --no-header --no-annotate \
 	  --no-emit-find-links --no-emit-index-url pyproject.toml -o constraints.txt
 
 clean:
