@@ -77,8 +77,8 @@ def _skipped(trained: TrainedFacts) -> Iterator[str]:
 def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
     if trained.half and config.model.parity_tolerance < HALF_PRECISION_TOLERANCE:
         yield (
-            f"{_layers(trained.half)} in half precision: its rounding may differ by about 2e-3 between batches of "
-            f"different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} (it is "
+            f"{_layers(trained.half)} computed in half precision: its rounding may differ by about 2e-3 between "
+            f"batches of different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} (it is "
             f"{config.model.parity_tolerance:g}), or a start may be refused"
         )
 
@@ -118,10 +118,12 @@ def _layers(names: tuple[str, ...]) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as people read them: 1.5 GiB."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    """Bytes as people read them, with three digits: 1.5 GiB."""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
         if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} TiB"
+            break
+        amount, unit = amount / 1024, larger
+    digits = 0 if amount >= 100 else 1 if amount >= 10 else 2
+    text = f"{amount:,.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if digits else text} {unit}"

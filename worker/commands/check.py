@@ -14,7 +14,7 @@ from worker.commands.printing import Lines, findings, page, table
 if TYPE_CHECKING:
     from worker.checking import Report
 
-VERDICTS = {True: "ok: this model streams", False: "not ok: this model can't be streamed as it is"}
+VERDICTS = {True: "ok: this model streams", False: "not ok: a worker with this configuration would refuse to start"}
 
 
 @click.command(options_metavar="-c FILE [--json]", short_help="Does my model stream, provably, and what does it cost?")
@@ -91,7 +91,7 @@ def _proof(report: Report) -> Lines:
     parity = report.parity
     if parity is None:
         return
-    verdict = "holds" if parity.max_abs_difference <= report.tolerance else "FAILED"
+    verdict = "holds" if parity.within(report.tolerance) else "FAILED"
     compared = f"{parity.sequences} random sequences of {parity.steps} steps, compared after every step"
     yield "proof", f"{verdict}: {compared} (model.parity_tolerance {report.tolerance:g})"
     rows = [
