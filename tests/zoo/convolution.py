@@ -51,6 +51,12 @@ def nested_convolutions() -> Any:
     return shaken(keras.Model(x, L.LSTM(2, name="conv")(part("two")(part("one")(x)))))
 
 
+def padded_by_operation() -> Any:
+    x = keras.Input((None, F))
+    y = L.Conv1D(4, 3, dilation_rate=2)(O.pad(x, [[0, 0], [4, 0], [0, 0]]))
+    return shaken(keras.Model(x, L.GRU(2)(O.pad(y, [[0, 0], [0, 0], [1, 0]]))))
+
+
 def all_poolings() -> Any:
     """The usual end of a network: mean and maximum side by side."""
     x = keras.Input((None, F))
@@ -117,6 +123,21 @@ ZOO: dict[str, Callable[[], Any]] = {
         L.MaxPooling1D(3, 1),
         L.GRU(2),
     ),
+    "padded by an operation": padded_by_operation,
+    "convolution in every step": lambda: shaken(
+        keras.Sequential(
+            [
+                keras.Input((None, 6, 2)),
+                L.TimeDistributed(L.Conv1D(3, 3, padding="same", strides=2)),
+                L.TimeDistributed(L.GlobalMaxPooling1D()),
+                L.LSTM(3),
+            ]
+        )
+    ),
+    "convolution after time": lambda: sequential(
+        L.LSTM(6), L.Reshape((3, 2)), L.Conv1D(4, 2), L.ZeroPadding1D(1), L.AveragePooling1D(2), L.GlobalMaxPooling1D()
+    ),
+    "convolution of masked steps": lambda: sequential(L.Masking(), _conv(4, 3), L.GRU(2)),
     "convolution of float64": lambda: sequential(
         *(_conv(4, 3, dtype="float64"), L.GlobalAveragePooling1D(dtype="float64"), L.Dense(2, dtype="float64"))
     ),
@@ -147,6 +168,11 @@ ZOO: dict[str, Callable[[], Any]] = {
         )
     ),
 }
+
+
+def _padded_with_ones() -> Any:
+    x = keras.Input((4, F))
+    return keras.Model(x, L.GRU(2)(L.Conv1D(4, 3)(O.pad(x, [[0, 0], [2, 0], [0, 0]], constant_values=1.0))))
 
 
 def _pad_and_stop() -> Any:
@@ -203,6 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "culprit",
         "last step",
     ),
+    "padded with ones": (_padded_with_ones, "pad", "else than zeros"),
     "padded too little": (
         _alone(lambda: L.ZeroPadding1D((1, 0)), lambda: L.Conv1D(2, 3, name="culprit")),
         "culprit",

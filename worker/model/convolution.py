@@ -16,6 +16,7 @@ from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, withou
 from worker.records import FloatArray
 
 L = keras.layers
+TIME_AXIS = 1
 
 
 @streams(L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, windows=True)
@@ -50,12 +51,30 @@ def padding(call: LayerCall, form: Form) -> Any:
     if time is not None:
         return run_as_it_is(call, form, time)
     check_axes(call)
-    left, right = call.layer.padding
+    return _padded(call, form, *call.layer.padding)
+
+
+@streams(OPS.Pad)
+def padding_operation(call: LayerCall, form: Form) -> Any:
+    """keras.ops.pad(x, [[0, 0], [n, 0], [0, 0]]) is ZeroPadding1D((n, 0)); along the features it pads each step."""
+    widths = [tuple(width) for width in call.layer.pad_width]
+    value = [*call.args[1:], *(value for name, value in call.kwargs.items() if name != "x")]
+    if len(widths) != len(call.tensors[0].shape) or any(widths[0]):
+        refuse(call, f"pad_width={call.layer.pad_width} pads the batch", "pad the time only: [[0, 0], [n, 0], [0, 0]]")
+    time = without_time(call, form)
+    if time is not None or not any(widths[TIME_AXIS]):
+        return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
+    if call.layer.mode != "constant" or any(one is not None and one != 0 for one in value) or any(map(any, widths[2:])):
+        refuse(call, "it puts something else than zeros before the first step", "pad the time only, with zeros")
+    return _padded(call, form, *widths[TIME_AXIS])
+
+
+def _padded(call: LayerCall, form: Form, left: int, right: int) -> Tensor:
     if right:
         refuse(
             call,
             f"it adds {right} steps after the last, and a stream has no last step",
-            f"set padding=({left + right}, 0), zeros before the first step only, and train again",
+            f"pad ({left + right}, 0), zeros before the first step only, and train again",
         )
     if not left:
         return run_as_it_is(call, form, Time.EACH_STEP)
@@ -100,7 +119,8 @@ def check_axes(call: LayerCall) -> None:
 
 def last_inputs(call: LayerCall, form: Form, steps: int) -> Tensor:
     """x (batch, 1, channels) → (batch, steps + 1, channels), x last; opens and answers the state ``inputs``."""
-    (x,), name, dtype = call.tensors, form.name(call), call.layer.compute_dtype
+    (x,), name = call.tensors, form.name(call)
+    dtype = getattr(call.layer, "compute_dtype", x.dtype)  # an operation computes in what it is given
     run = NamedOperations(form, name)
     before = form.state(name, "inputs", (steps, x.shape[-1]), dtype)
     window = run(OPS.Concatenate, [before, run.cast(x, dtype)], axis=1)

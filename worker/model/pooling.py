@@ -114,12 +114,8 @@ def _so_far(call: LayerCall, form: Form, running: Running, time: Time, mask: Ten
     name = form.name(call)
     run = NamedOperations(form, name)
     copy = form.copy(call)
-    given = dict(call.kwargs)
-    if mask is not None:  # it says which steps are joined, not what is pooled within one
-        given.pop("mask", None)
-        step = copy(run.without_mask(call.tensors[0]), **given)
-    else:
-        step = copy(*call.args, **given)
+    # A mask says which steps are joined, not what is pooled within one.
+    step = copy(*call.args, **call.kwargs) if mask is None else copy(run.without_mask(call.tensors[0]))
     copy_weights(call.layer, copy)
     units = int(np.prod(step.shape[1:]))
     accumulated = run.reshaped(run.cast(step, "float64" if step.dtype == "float64" else "float32"), (units,))
