@@ -215,8 +215,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "permute": (_trap(lambda: L.Permute((2, 1), name="culprit")), "culprit", "time"),
     "bidirectional": (_trap(lambda: L.Bidirectional(L.LSTM(2), name="culprit")), "culprit", "not arrived"),
     "go_backwards": (_trap(lambda: L.GRU(2, go_backwards=True, name="culprit")), "culprit", "go_backwards"),
-    "average": (_trap(lambda: L.AveragePooling1D(2, name="culprit")), "culprit", "pooling"),
-    "convolution": (_trap(lambda: L.Conv1D(2, 3, padding="same", name="culprit")), "culprit", "not arrived"),
     "lambda": (_trap(lambda: L.Lambda(lambda x: x, name="culprit")), "culprit", "code"),
     "unknown": (_trap(lambda: Unknown(name="culprit")), "culprit", "Unknown"),
     "normalised over time": (_trap(lambda: L.LayerNormalization(axis=1, name="culprit")), "culprit", "time"),
@@ -225,7 +223,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "softmax over time": (_trap(lambda: L.Softmax(axis=1, name="culprit")), "culprit", "time"),
     "group": (_trap(lambda: L.GroupNormalization(1, name="culprit")), "culprit", "window"),
     "slopes per step": (_trap(lambda: L.PReLU(name="culprit")), "culprit", "each step"),
-    "masking": (_trap(lambda: L.Masking(name="culprit")), "culprit", "not converted"),
     "upsampling": (_trap(lambda: L.UpSampling1D(2, name="culprit")), "culprit", "how many"),
     "repeat": (lambda: sequential(L.LSTM(3), L.RepeatVector(4, name="culprit"), L.LSTM(2)), "culprit", "time axis"),
     "wrapped rnn": (

@@ -1,51 +1,170 @@
-"""Rules of the recurrent layers: their states become inputs and outputs of the model."""
+"""Rules of the recurrent layers: their states become inputs and outputs of the model.
+
+A step that is masked leaves the states and the output as they were.
+"""
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 from worker.model.backend import keras
-from worker.model.graph import LayerCall, copy_layer, copy_weights
+from worker.model.cells import CellStates, one_step, states_of
+from worker.model.graph import LayerCall, Tensor, tensors_in
+from worker.model.masking import carrying, mask_of, where_counted
 from worker.model.rules import Form, Time, refuse, streams
 
-STATE_NAMES = ("h", "c")  # in Keras' order; GRU and SimpleRNN have the first only
+L = keras.layers
 
 
-@streams(keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a recurrent layer is called with. ``mask`` (batch, 1) is what it computes with, ``hands_on`` what Keras
+    attaches to its output: a layer that is given an initial state does not look at the mask its input carries.
+    """
+
+    x: Tensor
+    initial: list[Tensor]
+    mask: Tensor | None
+    hands_on: Tensor | None
+
+
+@streams(L.LSTM, L.GRU, L.SimpleRNN, L.RNN, L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D)
 def recurrent(call: LayerCall, form: Form) -> Any:
-    """x (batch, 1, features) and the states before → output of this step and the states after."""
-    _check(call, form)
-    layer, name = call.layer, form.name(call)
-    copy = copy_layer(layer, name, stateful=False, unroll=True, return_state=True)
+    """x (batch, 1, …) and the states before → output of this step and the states after."""
+    given = _given(call, form)
+    _check(call, given, form)
+    layer, name, states = call.layer, form.name(call), states_of(call)
     before = [
-        form.state(name, state, (size,), layer.compute_dtype)
-        for state, size in zip(STATE_NAMES, layer.state_size, strict=False)
+        form.state(name, state.name, state.shape, state.dtype, None if given.initial else state.initial)
+        for state in states.flat
     ]
-    output, *after = copy(call.tensors[0], initial_state=before)
-    copy_weights(layer, copy)
-    form.answer(after)
+    start, begun = _begin(call, given, form, name, before)
+    output, after = one_step(call, name, given.x, states.pack(start))
+    _check_states(call, before, after)
+    kept: list[Tensor] = []
+    if given.mask is not None:
+        output, kept = _as_it_was(call, given, form, name, states, start, output)
+        after = [where_counted(given.mask, new, old) for new, old in zip(after, start, strict=True)]
+    form.answer([*after, *begun, *kept])
+    if given.hands_on is not None and layer.return_sequences:
+        output = carrying(output, given.hands_on, name)
     form.last_recurrent = name
-    form.report(call, name, f"{'states' if len(before) > 1 else 'state'} as arguments")
+    form.report(call, name, _words(len(after), given))
     form.mark(output, Time.EACH_STEP if layer.return_sequences else Time.SO_FAR)
-    form.mark(after, Time.SO_FAR)
-    return (output, *after) if layer.return_state else output
+    if not layer.return_state:
+        return output
+    return (output, *form.mark([keras.ops.cast(state, layer.compute_dtype) for state in after], Time.SO_FAR))
 
 
-def _check(call: LayerCall, form: Form) -> None:
+def _given(call: LayerCall, form: Form) -> _Given:
+    values = inspect.signature(call.layer.call).bind(*call.args, **call.kwargs).arguments
+    x, initial, explicit = values["sequences"], values.get("initial_state"), values.get("mask")
+    tensors = tensors_in(initial)
+    if len(tensors) != len([value for value in keras.tree.flatten(initial) if value is not None]):
+        refuse(call, "its initial state is an array that is part of the graph", "make it an input of the model")
+    if explicit is not None and not isinstance(explicit, keras.KerasTensor):
+        refuse(call, "its mask is an array that is part of the graph", "make it an input of the model")
+    if values.get("training"):
+        refuse(
+            call,
+            "it is called with training=True, so its output may be drawn at random",
+            "build the model without that argument",
+        )
+    if explicit is not None and form.time(explicit) is not Time.EACH_STEP:
+        refuse(call, "its mask does not run over time", "give it a mask (batch, time)")
+    mask = explicit if explicit is not None or tensors else mask_of(x)
+    return _Given(x, tensors, _of_the_step(call, mask), explicit if explicit is not None else mask_of(x))
+
+
+def _of_the_step(call: LayerCall, mask: Tensor | None) -> Tensor | None:
+    if mask is None:
+        return None
+    if tuple(mask.shape[1:]) not in ((1,), (1, 1)):
+        refuse(call, f"its mask of shape {tuple(mask.shape)} is not one value per step", "mask whole steps")
+    mask = mask[:, :, 0] if len(mask.shape) == 3 else mask
+    return mask if mask.dtype == "bool" else keras.ops.cast(mask, "bool")
+
+
+def _check(call: LayerCall, given: _Given, form: Form) -> None:
     layer = call.layer
     if layer.go_backwards:
         refuse(call, "go_backwards=True begins at the end of the sequence", "train it with go_backwards=False")
-    if len(call.tensors) != 1:
-        refuse(
-            call,
-            "it takes an initial state or a mask from another layer of the model",
-            "let it begin at zero; states are set from outside, per stream",
-        )
-    if form.time(call.tensors[0]) is not Time.EACH_STEP:
+    if form.time(given.x) is not Time.EACH_STEP:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",
             "give the recurrent layer before it return_sequences=True and take out what reshapes its output",
         )
+    if any(form.time(tensor) is not Time.CONSTANT for tensor in given.initial):
+        refuse(
+            call,
+            "its initial state comes from another layer that runs over time, so it is known only once a sequence ended",
+            "serve it with task: seq2seq if that is an encoder, else let it begin at zero",
+        )
     if layer.stateful and layer.states is None:
         refuse(call, "it was never built", "call the model once before")
+
+
+def _begin(
+    call: LayerCall, given: _Given, form: Form, name: str, before: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The states to start this step from; what the state ``begun`` is after it, if there is one.
+
+    With an initial state given by the model, ``begun`` is zero before the first step and one from then on. States that
+    are set from outside count when ``begun`` is set to one with them.
+    """
+    if not given.initial:
+        return before, []
+    if len(given.initial) != len(before) or any(
+        tuple(one.shape[1:]) != tuple(two.shape[1:]) for one, two in zip(given.initial, before, strict=True)
+    ):
+        refuse(call, "its initial state has other shapes than its states", "give one tensor for each state")
+    begun = form.state(name, "begun", (1,), "float32")
+    start = [
+        where_counted(begun > 0.5, old, keras.ops.cast(first, old.dtype))
+        for old, first in zip(before, given.initial, strict=True)
+    ]
+    return start, [keras.ops.ones_like(begun)]
+
+
+def _as_it_was(
+    call: LayerCall, given: _Given, form: Form, name: str, states: CellStates, start: list[Tensor], output: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The output with the one before in masked steps; what the state ``output`` is after the step, if one is needed.
+
+    Before the first step that counts Keras gives zeros, whatever the initial state is.
+    """
+    layer, kept = call.layer, False
+    if layer.zero_output_for_mask:
+        previous = keras.ops.zeros_like(output)
+    elif states.echo is not None and not given.initial:
+        previous = keras.ops.cast(start[states.echo], output.dtype)
+    else:
+        kept = True
+        previous = form.state(name, "output", tuple(output.shape[2 if layer.return_sequences else 1 :]), output.dtype)
+    if len(previous.shape) < len(output.shape):
+        previous = keras.ops.expand_dims(previous, 1)
+    shown = where_counted(given.mask, output, previous)
+    if not kept:
+        return shown, []
+    return shown, [keras.ops.squeeze(shown, 1) if layer.return_sequences else shown]
+
+
+def _check_states(call: LayerCall, before: list[Tensor], after: list[Tensor]) -> None:
+    """Where a state changes its shape or dtype, most of Keras' own loops fail, too."""
+    kinds = [[(tuple(state.shape[1:]), state.dtype) for state in states] for states in (before, after)]
+    if kinds[0] != kinds[1]:
+        refuse(
+            call,
+            f"its cell takes states {kinds[0]} and returns {kinds[1]}",
+            "let the cell return states as it takes them, and give StackedRNNCells the dtype of its cells",
+        )
+
+
+def _words(count: int, given: _Given) -> str:
+    words = f"{'states' if count > 1 else 'state'} as arguments"
+    if given.mask is not None:
+        words += ", left as they were by masked steps" if count > 1 else ", left as it was by masked steps"
+    return words
