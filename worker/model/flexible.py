@@ -7,6 +7,7 @@ from typing import Any
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weights, walk
 from worker.model.inputs import InputPart
+from worker.model.opening import open_changes, opened
 from worker.model.rules import Time
 
 L = keras.layers
@@ -35,20 +36,22 @@ class _Copier:
         if isinstance(layer, L.RepeatVector) and self._reference is not None:
             return RepeatAlong()([*call.tensors, self._reference])
         if id(layer) not in self._copies:
-            self._copies[id(layer)] = self._copy(layer)
+            self._copies[id(layer)] = self._copy(call)
         copy = self._copies[id(layer)]
-        if isinstance(layer, L.TimeDistributed) and call.mask is None:
+        if type(copy) is not type(layer):
+            return copy(call.tensors[0])
+        if isinstance(layer, L.TimeDistributed):
             outputs = _folded(copy, call.tensors[0])
         else:
             outputs = copy(*call.args, **call.kwargs)
         copy_weights(layer, copy)
         return outputs
 
-    def _copy(self, layer: Layer) -> Layer:
+    def _copy(self, call: LayerCall) -> Layer:
+        layer = call.layer
         name = layer.name if layer.name not in self._names else f"{layer.name}.{len(self._names)}"
         self._names.add(name)
-        changes = {"stateful": False, "unroll": False} if isinstance(layer, L.RNN) else {}
-        return copy_layer(layer, name, **changes)
+        return opened(call, name) or copy_layer(layer, name, **open_changes(layer))
 
 
 def _folded(wrapper: Layer, tensor: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
 
     Raises ModelRefusedError where the layer can't be made from its configuration.
     """
-    config = {**layer.get_config(), "name": name, **changes}
+    config = {**layer.get_config(), **_vocabulary(layer), "name": name, **changes}
     try:
         return type(layer).from_config(config)
     except Exception as error:  # whatever a layer's own from_config may raise
@@ -130,6 +130,13 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
             f"it can't be made again from its configuration ({first_line(error)})",
             "register its custom classes and functions with keras.saving.register_keras_serializable",
         ) from error
+
+
+def _vocabulary(layer: Layer) -> dict[str, Any]:
+    """What a lookup layer has learned from data: neither a weight nor, as Keras has it, configuration."""
+    if not isinstance(layer, keras.layers.IntegerLookup):
+        return {}
+    return {"vocabulary": [int(word) for word in layer.get_vocabulary(include_special_tokens=False)]}
 
 
 def copy_weights(source: Layer, target: Layer) -> None:

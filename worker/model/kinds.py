@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from worker.model import per_step, recurrent, refused
+from worker.model import (
+    categories,
+    merging,
+    operations,
+    per_step,
+    recurrent,
+    refused,
+    shaping,
+    wrapped,
+)
 
-__all__ = ["per_step", "recurrent", "refused"]
+__all__ = [
+    "categories",
+    "merging",
+    "operations",
+    "per_step",
+    "recurrent",
+    "refused",
+    "shaping",
+    "wrapped",
+]

@@ -52,13 +52,11 @@ _refused(
 _refused([L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D, L.RNN], _NOT_YET, "use LSTM, GRU or SimpleRNN")
 _refused([L.Masking], _NOT_YET, "train without it: a stream has no padding that would have to be skipped")
 _refused([L.Lambda], "its Python code may do anything with time", "replace it by layers of Keras")
-_refused([L.RepeatVector], "it makes a time axis of its own", "stream the part of the model before it")
 _refused_over_time(
     [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, L.AveragePooling1D, L.MaxPooling1D],
     f"pooling over time {_NOT_YET}",
     _LAST,
 )
-_refused_over_time([L.Permute], "it moves the time axis away", "take it out, or do the same to the data before")
 _refused_over_time(
     [L.Cropping1D, L.ZeroPadding1D, L.UpSampling1D],
     "it changes how many steps there are",

@@ -116,8 +116,8 @@ def _unknown(call: LayerCall, form: Form) -> Any:
 def refuse_unknown(call: LayerCall) -> NoReturn:
     refuse(
         call,
-        f"no rule says how the kind '{call.kind}' runs on one step",
-        "replace it by a layer that works on each step alone, or register a rule for it with "
+        f"it is not known how the kind '{call.kind}' runs on one step",
+        "replace it by layers that work on each step alone; for a kind of your own, register a rule with "
         "worker.model.rules.streams",
     )
 
@@ -127,15 +127,18 @@ def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
     raise ModelRefusedError(call.place, why, instead)
 
 
-def run_as_it_is(call: LayerCall, form: Form, time: Time) -> Any:
-    """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``."""
+def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any:
+    """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``.
+
+    ``changes`` of its configuration take out what binds it to one number of steps.
+    """
     if call.kwargs.get("training"):
         refuse(
             call,
             "it is called with training=True, so its output is drawn at random",
             "build the model without that argument",
         )
-    copy = form.copy(call)
+    copy = form.copy(call, **changes)
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
     if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):

@@ -1,0 +1,82 @@
+"""Rules of the layers that join several tensors: each must belong to the same step, or be the same in all steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from worker.model.backend import keras
+from worker.model.graph import LayerCall
+from worker.model.per_step import axes_of
+from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+
+L = keras.layers
+
+_REPEAT = "repeat it for every step with RepeatVector(number of steps) before"
+
+
+@streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum)
+def merge(call: LayerCall, form: Form) -> Any:
+    """Keras puts missing axes behind the batch, so that a vector per stream meets every step."""
+    time = joint_time(call, form, ranks=False)
+    rank = max(len(tensor.shape) for tensor in call.tensors)
+    over_time = [tensor for tensor in call.tensors if form.time(tensor) is Time.EACH_STEP]
+    if any(len(tensor.shape) != rank for tensor in over_time):
+        refuse(call, "its inputs have different numbers of axes, so time would meet features", "give them the same")
+    refuse_misaligned(call, form, rank, spread=True)
+    return run_as_it_is(call, form, time)
+
+
+@streams(L.Concatenate)
+def concatenate(call: LayerCall, form: Form) -> Any:
+    time = joint_time(call, form)
+    rank = len(call.tensors[0].shape)
+    if time is Time.EACH_STEP:
+        if any(form.time(tensor) is not time for tensor in call.tensors):
+            refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
+        if axes_of(call.layer.axis, rank) & {0, 1}:
+            refuse(call, f"axis={call.layer.axis} joins along time", "join along the features: axis=-1")
+    return run_as_it_is(call, form, time)
+
+
+def joint_time(call: LayerCall, form: Form, ranks: bool = True) -> Time:
+    """What the tensors have to do with time together; refuses those that meet no step in common.
+
+    With ``ranks`` all of them must have as many axes, as where axes are counted from the last.
+    """
+    times = {form.time(tensor) for tensor in call.tensors}
+    if {Time.EACH_STEP, Time.SO_FAR} <= times:
+        refuse(
+            call,
+            "it joins a branch that runs over time with one that does not",
+            "give both branches the same return_sequences",
+        )
+    if ranks and len({len(tensor.shape) for tensor in call.tensors}) > 1:
+        if Time.CONSTANT in times and Time.EACH_STEP in times:
+            refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
+        refuse(call, "its inputs have different numbers of axes", "bring them to the same shape with Reshape")
+    return without_time(call, form) or Time.EACH_STEP
+
+
+def refuse_misaligned(call: LayerCall, form: Form, rank: int, spread: bool = False) -> None:
+    """Refuse numbers that stand for one step or one stream each: arrays, and constant tensors as long as the window.
+
+    With ``spread`` a tensor of fewer axes than ``rank`` is spread over the axes behind the batch, as in Keras' layers.
+    """
+    over_time = any(form.time(tensor) is Time.EACH_STEP for tensor in call.tensors)
+    for tensor in call.tensors:
+        short = len(tensor.shape) < rank
+        if over_time and form.time(tensor) is Time.CONSTANT and not (spread and short) and tensor.shape[1] != 1:
+            refuse(call, "it has a number of its own for each step of the window", _REPEAT)
+    for value in [*call.args, *call.kwargs.values()]:
+        if any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(value)):
+            continue
+        shape = tuple(getattr(value, "shape", None) or np.shape(value))
+        aligned = (1,) * (rank - len(shape)) + shape
+        if len(shape) > rank or any(size != 1 for size in aligned[: 2 if over_time else 1]):
+            refuse(
+                call,
+                f"it takes an array of shape {shape}, with numbers of its own for each step or stream",
+                "use one number, or one per feature",
+            )

@@ -1,0 +1,39 @@
+"""What binds a layer to one number of steps, taken out: so the proof can run the trained layers on every prefix.
+
+Only for calls whose rule has said that each step stays alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from worker.model.backend import keras
+from worker.model.categories import one_hot
+from worker.model.graph import Layer, LayerCall
+from worker.model.per_step import of_length
+
+L = keras.layers
+
+
+def open_changes(layer: Layer) -> dict[str, Any]:
+    """Changes of the configuration with which a copy of the layer takes any number of steps."""
+    if isinstance(layer, L.RNN):
+        return {"stateful": False, "unroll": False}
+    return of_length(layer, None) if isinstance(layer, L.EinsumDense) else {}
+
+
+def opened(call: LayerCall, name: str) -> Layer | None:
+    """Another layer that does the same to any number of steps; None where the layer itself does."""
+    layer = call.layer
+    shape: tuple[Any, ...] = call.tensors[0].shape if call.tensors else ()
+    if len(shape) < 2 or shape[1] is not None:
+        return None
+    if isinstance(layer, (L.Reshape, keras.src.ops.numpy.Reshape)):
+        target = list(layer.target_shape if isinstance(layer, L.Reshape) else layer.newshape[1:])[1:]
+        if -1 in target:
+            target[target.index(-1)] = math.prod(shape[2:]) // -math.prod(target)
+        return L.Reshape((-1, *target), name=name, dtype=call.tensors[0].dtype)
+    if isinstance(layer, L.CategoryEncoding) and len(shape) == 2:
+        return one_hot(layer, name)
+    return None

@@ -1,0 +1,187 @@
+"""Rules of what changes the shape of a step and leaves batch and time where they are, or takes time away."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+from worker.model.backend import keras
+from worker.model.graph import LayerCall
+from worker.model.operations import OPS, refuse_axes
+from worker.model.per_step import single_time
+from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+
+L = keras.layers
+
+
+@streams(L.Flatten)
+def flatten(call: LayerCall, form: Form) -> Any:
+    time = without_time(call, form)
+    if time is None:
+        refuse_joined_steps(call, form)
+    return run_as_it_is(call, form, time)
+
+
+@streams(L.Reshape)
+def reshape(call: LayerCall, form: Form) -> Any:
+    """Over time only where the first target axis is time again."""
+    time = without_time(call, form)
+    if time is not None:
+        return run_as_it_is(call, form, time)
+    step = step_shape(call, tuple(call.layer.target_shape))
+    if step is None:
+        refuse_joined_steps(call, form)
+    return _reshaped(call, form, (1, *step), Time.EACH_STEP)
+
+
+@streams(OPS.numpy.Reshape)
+def reshape_operation(call: LayerCall, form: Form) -> Any:
+    """As the layer, but its shape begins with the batch."""
+    batch, *target = call.layer.newshape
+    time = without_time(call, form)
+    trained = call.layer._inbound_nodes[0].input_tensors[0].shape
+    if batch not in (-1, trained[0]) or not target:
+        refuse(call, "it mixes the streams of a batch", "reshape every stream alone, with keras.layers.Reshape")
+    if time is None:
+        step = step_shape(call, tuple(target))
+        if step is None:
+            refuse_joined_steps(call, form)
+        return _reshaped(call, form, (1, *step), Time.EACH_STEP)
+    if batch == -1 and math.prod(target) != math.prod(call.tensors[0].shape[1:]):
+        refuse(call, "it mixes the streams of a batch", "reshape every stream alone, with keras.layers.Reshape")
+    return _reshaped(call, form, tuple(target), time)
+
+
+def step_shape(call: LayerCall, target: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of one step, when the first axis of the target (without batch) is time; else None."""
+    size = math.prod(call.tensors[0].shape[2:])
+    time, *step = target
+    if -1 in step:
+        lengths = {node.input_tensors[0].shape[1] for node in call.layer._inbound_nodes}
+        known = -math.prod(step)
+        if lengths != {time} or not known or size % known:
+            return None
+        step[step.index(-1)] = size // known
+    return tuple(step) if math.prod(step) == size else None
+
+
+def refuse_joined_steps(call: LayerCall, form: Form) -> NoReturn:
+    which = f" of '{form.last_recurrent}'" if form.last_recurrent else ""
+    refuse(
+        call,
+        f"{call.kind} joins all steps of the window, so there is no output before the window is full",
+        f"take it out, set return_sequences=False in the last recurrent layer{which} and train again",
+    )
+
+
+@streams(L.RepeatVector)
+def repeat_vector(call: LayerCall, form: Form) -> Any:
+    """One vector per stream, for every step of it."""
+    time = form.time(call.tensors[0])
+    if time is Time.SO_FAR:
+        refuse(
+            call,
+            "it makes a new time axis out of the result after the last step, as before a decoder",
+            "stream the part of the model before it, the encoder; for encoder and decoder see task: seq2seq",
+        )
+    if time is Time.EACH_STEP:
+        refuse(call, "it repeats the whole window", "feed the model (batch, time, features)")
+    return _reshaped(call, form, (1, call.tensors[0].shape[1]), Time.EACH_STEP)
+
+
+@streams(L.Permute)
+def permute(call: LayerCall, form: Form) -> Any:
+    time = without_time(call, form)
+    if time is None and call.layer.dims[0] != 1:
+        refuse(call, "it moves the time axis away", "take it out, or do the same to the data before")
+    return run_as_it_is(call, form, time or Time.EACH_STEP)
+
+
+@streams(OPS.numpy.Transpose, OPS.numpy.Swapaxes, OPS.numpy.Moveaxis)
+def transpose(call: LayerCall, form: Form) -> Any:
+    time = single_time(call, form, features=False)
+    order, kept = _order(call.layer, len(call.tensors[0].shape)), 2 if time is Time.EACH_STEP else 1
+    if order[:kept] != list(range(kept)):
+        refuse(call, "it moves the batch axis or the time axis away", "leave the axes 0 and 1 where they are")
+    return run_as_it_is(call, form, time)
+
+
+def _order(layer: Any, rank: int) -> list[int]:
+    """Which axis comes where."""
+    order = list(range(rank))
+    if isinstance(layer, OPS.numpy.Transpose):
+        return [axis % rank for axis in layer.axes] if layer.axes else order[::-1]
+    if isinstance(layer, OPS.numpy.Swapaxes):
+        one, two = layer.axis1 % rank, layer.axis2 % rank
+        order[one], order[two] = two, one
+        return order
+    source, destination = (
+        [axis % rank for axis in (given if isinstance(given, (list, tuple)) else [given])]
+        for given in (layer.source, layer.destination)
+    )
+    order = [axis for axis in order if axis not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(place, axis)
+    return order
+
+
+@streams(OPS.numpy.Squeeze)
+def squeeze(call: LayerCall, form: Form) -> Any:
+    time = single_time(call, form, features=False)
+    if call.layer.axis is None:
+        refuse(call, "without an axis it takes every axis of size 1 away, one step's too", "say which: axis=-1")
+    refuse_axes(call, time, call.layer.axis, len(call.tensors[0].shape))
+    return run_as_it_is(call, form, time)
+
+
+@streams(OPS.numpy.GetItem)
+def get_item(call: LayerCall, form: Form) -> Any:
+    """x[:, :, 2:] is part of every step; x[:, -1] is the output after this step, as without return_sequences."""
+    key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+    time = without_time(call, form)
+    batch, steps = _per_axis(key, len(call.tensors[0].shape))[:2]
+    if _everything(batch) and time is not None:
+        return run_as_it_is(call, form, time)
+    if _everything(batch) and _everything(steps):
+        return run_as_it_is(call, form, Time.EACH_STEP)
+    if _everything(batch) and steps in (-1, slice(-1, None)):
+        return run_as_it_is(call, form, Time.SO_FAR)
+    return refuse(
+        call,
+        f"it cuts {_words(key)} out of the sequence",
+        "leave batch and time whole, as in x[:, :, 2:], or take the last step, x[:, -1]",
+    )
+
+
+def _per_axis(key: Any, rank: int) -> list[Any]:
+    """One entry per axis of the input, then what is left over; new axes among the first two stay, as a stop."""
+    parts = list(key) if isinstance(key, (list, tuple)) else [key]
+    named = sum(part is not None and part is not Ellipsis for part in parts)
+    for place, part in enumerate(parts):
+        if part is Ellipsis:
+            parts[place : place + 1] = [slice(None)] * (rank - named)
+            break
+    return parts + [slice(None)] * (rank - named)
+
+
+def _everything(part: Any) -> bool:
+    return isinstance(part, slice) and part.start in (None, 0) and part.stop is None and part.step in (None, 1)
+
+
+def _words(key: Any) -> str:
+    """x[:, 0] rather than (slice(None, None, None), 0)."""
+
+    def word(part: Any) -> str:
+        if not isinstance(part, slice):
+            return "..." if part is Ellipsis else str(part)
+        ends = ["" if end is None else str(end) for end in (part.start, part.stop)]
+        return ":".join([*ends, *([] if part.step is None else [str(part.step)])])
+
+    parts = key if isinstance(key, (list, tuple)) else [key]
+    return f"x[{', '.join(word(part) for part in parts)}]"
+
+
+def _reshaped(call: LayerCall, form: Form, shape: tuple[int, ...], time: Time) -> Any:
+    layer = L.Reshape(shape, name=form.name(call), dtype=call.tensors[0].dtype)
+    form.report(call, form.name(call), "as it is")
+    return form.mark(layer(call.tensors[0]), time)

@@ -1,0 +1,52 @@
+"""Rules of the layers around other layers: what is inside must keep nothing from one step to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from worker.model.backend import keras
+from worker.model.graph import Layer, LayerCall, graph_of, is_model
+from worker.model.rules import Form, Time, has_rule, refuse, refuse_unknown, rule_for, run_as_it_is, streams
+
+L = keras.layers
+
+
+@streams(L.TimeDistributed)
+def time_distributed(call: LayerCall, form: Form) -> Any:
+    """What is inside sees every step alone, so any layer or model of Keras will do that keeps nothing for the next."""
+    if len(call.tensors) != 1 or form.time(call.tensors[0]) is not Time.EACH_STEP:
+        refuse(call, "the axis it runs along is not the time of the stream", "use the layer inside by itself")
+    for layer, path in _inside(call.layer.layer, (*call.path, call.layer.name)):
+        inner = replace(call, layer=layer, path=path)
+        if not type(layer).__module__.startswith("keras.") and not has_rule(type(layer)):
+            refuse_unknown(inner)
+        if getattr(layer, "stateful", False):
+            refuse(
+                inner,
+                "stateful=True inside TimeDistributed keeps a state from step to step that belongs to no stream",
+                "set stateful=False, so that it begins anew inside every step",
+            )
+        if call.mask is not None and layer._call_has_mask_arg and not isinstance(layer, L.BatchNormalization):
+            refuse(inner, "it takes the mask of the steps for one of its own", "take mask_zero or Masking out")
+    return run_as_it_is(call, form, Time.EACH_STEP)
+
+
+def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[str, ...]]]:
+    """Every layer in it with the models and wrappers around, those of nested models too. Refuses hidden ones."""
+    if is_model(layer):
+        inner = [part for part in graph_of(layer, path).operations if not isinstance(part, L.InputLayer)]
+    else:
+        yield layer, path
+        is_keras = type(layer).__module__.startswith("keras.")
+        inner = [part for part in layer._layers if is_keras] if isinstance(layer, keras.Layer) else []
+    for part in inner:
+        yield from _inside(part, (*path, layer.name))
+
+
+@streams(L.SpectralNormalization)
+def spectral_normalization(call: LayerCall, form: Form) -> Any:
+    """It changes the weights while training; afterwards it is the layer inside."""
+    inner = replace(call, layer=call.layer.layer, path=(*call.path, call.layer.name))
+    return rule_for(inner)(inner, form)
