@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from worker.model import (
     categories,
+    convolution,
+    masking,
     merging,
     operations,
     per_step,
+    pooling,
     recurrent,
     refused,
     shaping,
@@ -15,9 +18,12 @@ from worker.model import (
 
 __all__ = [
     "categories",
+    "convolution",
+    "masking",
     "merging",
     "operations",
     "per_step",
+    "pooling",
     "recurrent",
     "refused",
     "shaping",

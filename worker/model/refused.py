@@ -12,7 +12,6 @@ L = keras.layers
 
 _FUTURE = "it needs steps that have not arrived yet"
 _NOT_YET = "it is not converted yet"
-_LAST = "set return_sequences=False in the last recurrent layer and take this layer out"
 
 
 def _refused(kinds: list[type], why: str, instead: str) -> None:
@@ -44,21 +43,9 @@ _refused(
     f"{_FUTURE}, and all earlier ones at once",
     "replace it by a recurrent layer",
 )
-_refused(
-    [L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, L.Conv1DTranspose],
-    "padding 'same' and 'valid' need steps that have not arrived yet, and padding='causal' is not converted yet",
-    "take it out, or replace it by a recurrent layer",
-)
-_refused([L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D, L.RNN], _NOT_YET, "use LSTM, GRU or SimpleRNN")
-_refused([L.Masking], _NOT_YET, "train without it: a stream has no padding that would have to be skipped")
 _refused([L.Lambda], "its Python code may do anything with time", "replace it by layers of Keras")
 _refused_over_time(
-    [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, L.AveragePooling1D, L.MaxPooling1D],
-    f"pooling over time {_NOT_YET}",
-    _LAST,
-)
-_refused_over_time(
-    [L.Cropping1D, L.ZeroPadding1D, L.UpSampling1D],
+    [L.Cropping1D, L.UpSampling1D],
     "it changes how many steps there are",
     "take it out, and train on sequences as they arrive",
 )
