@@ -78,8 +78,8 @@ def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
     if trained.half and config.model.parity_tolerance < HALF_PRECISION_TOLERANCE:
         yield (
             f"{_layers(trained.half)} computed in half precision: its rounding may differ by about 2e-3 between "
-            f"batches of different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} (it is "
-            f"{config.model.parity_tolerance:g}), or a start may be refused"
+            f"batches of different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} "
+            f"(it is {config.model.parity_tolerance:g}), or a start may be refused"
         )
 
 
