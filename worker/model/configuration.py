@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
+from worker.model.graph import graph_of, is_model
 
 Config: TypeAlias = dict[str, Any]
 
 NESTING_LIMIT = 200  # lists and objects inside each other
-INPUT_LIMIT_NUMBERS = 100_000_000  # in one input of the declared shape
+TENSOR_LIMIT_NUMBERS = 2**24  # in one tensor between two layers, as far as its shape is fixed
 
 LAMBDA_REFUSED = "its Python code comes from the file and is not run"
 LAMBDA_INSTEAD = "use layers of Keras instead, or set model.allow_lambda: true if you trust this file as much as code"
@@ -87,8 +88,8 @@ def objects(node: Any, layer: str = "") -> Iterator[tuple[Config, str]]:
 def check(config: Config, allow_lambda: bool) -> None:
     """Raises ModelRefusedError, by the layer's name, for whatever is not of Keras or not registered by the caller."""
     for node, layer in objects(config):
-        kind = node["class_name"]
-        if kind in _CODE or (isinstance(kind, str) and kind.rsplit(">", 1)[-1] in _CODE):
+        kind = str(node["class_name"])
+        if kind.rsplit(">", 1)[-1] in _CODE:
             if not allow_lambda:
                 raise ModelRefusedError(layer, LAMBDA_REFUSED, LAMBDA_INSTEAD)
         elif kind in _OUTSIDE:
@@ -100,7 +101,6 @@ def check(config: Config, allow_lambda: bool) -> None:
                 "replace it by layers of Keras, or register the class with "
                 "keras.saving.register_keras_serializable before loading",
             )
-        _check_input(node, layer)
 
 
 def _is_known(node: Config, allow_lambda: bool) -> bool:
@@ -132,43 +132,52 @@ def _is_allowed(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, _KINDS)
 
 
-def _check_input(node: Config, layer: str) -> None:
-    body = node.get("config")
-    for key in ("batch_shape", "batch_input_shape", "shape", "input_shape"):
-        shape = body.get(key) if isinstance(body, dict) else None
-        sizes = [size for size in shape if isinstance(size, int)] if isinstance(shape, list) else []
-        if math.prod(sizes) > INPUT_LIMIT_NUMBERS:
-            raise ModelRefusedError(
-                layer,
-                f"its shape {shape} holds more than {INPUT_LIMIT_NUMBERS} numbers",
-                "train it with an open length: Input((None, features))",
-            )
-
-
 def without_training(config: Config) -> None:
     """Drop how the model was compiled, in place: its loss, metrics and optimizer may be anybody's code."""
     for node, _ in list(objects(config)):
         node.pop("compile_config", None)
 
 
+def without_unrolling(config: Config) -> None:
+    """Loops stay loops, in place: the result is the same, and the graph does not grow with a declared length."""
+    for node, _ in objects(config):
+        if isinstance(node.get("config"), dict) and node["config"].get("unroll") is True:
+            node["config"]["unroll"] = False
+
+
 def declared_numbers(config: Config, build: Any) -> int:
     """How many numbers the weights of this configuration would hold; none of them is allocated.
 
-    ``build`` makes a model of a configuration.
+    ``build`` makes a model of a configuration. Raises ModelRefusedError for tensors above TENSOR_LIMIT_NUMBERS.
     """
     plain = json.loads(json.dumps(config))
     for node, _ in objects(plain):
-        if isinstance(node.get("config"), dict):  # states are no weights; unrolling takes time for each step
-            node["config"].update({key: False for key in ("stateful", "unroll") if key in node["config"]})
+        if isinstance(node.get("config"), dict) and "stateful" in node["config"]:
+            node["config"]["stateful"] = False  # its states would be allocated here
     state = keras.src.backend.common.global_state
     waiting = state.get_global_attribute("uninitialized_variables", [])
     state.set_global_attribute("uninitialized_variables", [])
     try:
         with keras.StatelessScope(initialize_variables=False):
             model = build(plain)
+        _check_tensors(model)
         return sum(math.prod(variable.shape) for variable in model.variables)
     finally:
         state.set_global_attribute("uninitialized_variables", waiting)
+
+
+def _check_tensors(model: Any) -> None:
+    for layer in graph_of(model).operations:
+        if is_model(layer):
+            _check_tensors(layer)
+        tensors = [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
+        for shape in (tensor.shape for tensor in tensors):
+            if math.prod(size for size in shape if size is not None) > TENSOR_LIMIT_NUMBERS:
+                raise ModelRefusedError(
+                    layer.name,
+                    f"its output {shape} holds more than {TENSOR_LIMIT_NUMBERS} numbers",
+                    "train with an open length, Input((None, features)), and smaller layers",
+                )
 
 
 def stored_numbers(weights: Any) -> int:

@@ -20,7 +20,15 @@ from worker.errors import ModelRefusedError, WorkerError
 from worker.model import keras2
 from worker.model.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.backend import keras
-from worker.model.configuration import Config, check, declared_numbers, parse, stored_numbers, without_training
+from worker.model.configuration import (
+    Config,
+    check,
+    declared_numbers,
+    parse,
+    stored_numbers,
+    without_training,
+    without_unrolling,
+)
 from worker.model.graph import first_line
 
 MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
@@ -163,6 +171,7 @@ def _judge(config: Config, allow_lambda: bool, old: bool, build: Build, weights:
     if old:
         keras2.modernise(config)
     check(config, allow_lambda)
+    without_unrolling(config)
     stored, declared = stored_numbers(weights), declared_numbers(config, build)
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
         raise WorkerError(
