@@ -56,8 +56,11 @@ Visit: TypeAlias = Callable[[LayerCall], Any]
 
 
 def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
-    """The Functional graph of a model. Raises ModelRefusedError for a model without one."""
-    name = ".".join([*path, model.name]) if path else model.name
+    """The Functional graph of a model. Raises ModelRefusedError for a model without one.
+
+    ``path`` names a nested model with those around it, outermost first.
+    """
+    name = ".".join(path) or model.name
     if isinstance(model, keras.Sequential):
         if type(model).call is not keras.Sequential.call or type(model).__call__ is not keras.Sequential.__call__:
             raise _subclassed(name)

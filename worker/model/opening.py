@@ -10,8 +10,9 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.categories import one_hot
-from worker.model.graph import Layer, LayerCall
+from worker.model.graph import Layer, LayerCall, Tensor
 from worker.model.per_step import of_length
+from worker.model.shaping import key_of, per_axis
 
 L = keras.layers
 
@@ -36,4 +37,18 @@ def opened(call: LayerCall, name: str) -> Layer | None:
         return L.Reshape((-1, *target), name=name, dtype=call.tensors[0].dtype)
     if isinstance(layer, L.CategoryEncoding) and len(shape) == 2:
         return one_hot(layer, name)
+    if isinstance(layer, keras.src.ops.numpy.GetItem):
+        key = per_axis(key_of(call), len(shape))
+        return LastStep(key[2:], name=name) if key[1] == slice(-1, None) else None
     return None
+
+
+class LastStep(keras.layers.Layer):  # type: ignore[misc]
+    """x[:, -1:, …] with one step in its shape: Keras does not count it where the number of steps is open."""
+
+    def __init__(self, key: list[Any], name: str) -> None:
+        super().__init__(name=name)
+        self._key = (slice(None), slice(None), *key)
+
+    def call(self, x: Tensor) -> Tensor:
+        return keras.ops.expand_dims(x[:, -1], 1)[self._key]

@@ -11,7 +11,6 @@ from worker.model.rules import Form, refuse, run_as_it_is, streams, without_time
 L = keras.layers
 
 _FUTURE = "it needs steps that have not arrived yet"
-_NOT_YET = "it is not converted yet"
 
 
 def _refused(kinds: list[type], why: str, instead: str) -> None:
@@ -55,3 +54,26 @@ _refused_over_time(
     "use LayerNormalization(axis=-1), the features",
 )
 _refused_over_time([L.Dot], "it multiplies along an axis that may be time", "use Multiply")
+_refused_over_time(
+    [
+        *(L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping2D, L.Cropping3D, L.UpSampling2D, L.UpSampling3D),
+        *(L.Resizing, L.CenterCrop, L.AugMix, L.AutoContrast, L.Equalization, L.MixUp, L.CutMix, L.RandAugment),
+        *(L.RandomBrightness, L.RandomColorDegeneration, L.RandomColorJitter, L.RandomContrast, L.RandomCrop),
+        *(L.RandomElasticTransform, L.RandomErasing, L.RandomFlip, L.RandomGaussianBlur, L.RandomGrayscale),
+        *(L.RandomHue, L.RandomInvert, L.RandomPerspective, L.RandomPosterization, L.RandomRotation),
+        *(L.RandomSaturation, L.RandomSharpness, L.RandomShear, L.RandomTranslation, L.RandomZoom, L.Solarization),
+        *(L.ContrastLimitedAdaptiveHistogramEqualization, L.MaxNumBoundingBoxes),
+    ],
+    "it takes time for a side of a picture, or the steps for a batch of pictures",
+    "wrap it in TimeDistributed, so that it sees each picture alone, or do its work on the data before",
+)
+_refused_over_time(
+    [L.MelSpectrogram, L.STFTSpectrogram],
+    "it cuts the signal into windows of its own",
+    "wrap it in TimeDistributed, with one piece of the signal per step",
+)
+_refused(
+    [L.StringLookup, L.TextVectorization, L.HashedCrossing],
+    "it works on words or pairs of categories, and a stream brings numbers",
+    "take it out, and feed the ids that it would give",
+)

@@ -102,7 +102,7 @@ def transpose(call: LayerCall, form: Form) -> Any:
     time = single_time(call, form, features=False)
     order, kept = _order(call.layer, len(call.tensors[0].shape)), 2 if time is Time.EACH_STEP else 1
     if order[:kept] != list(range(kept)):
-        refuse(call, "it moves the batch axis or the time axis away", "leave the axes 0 and 1 where they are")
+        refuse(call, "it moves the batch axis or the time axis away", "leave axes 0 and 1 in place: (0, 1, 3, 2)")
     return run_as_it_is(call, form, time)
 
 
@@ -137,9 +137,9 @@ def squeeze(call: LayerCall, form: Form) -> Any:
 @streams(OPS.numpy.GetItem)
 def get_item(call: LayerCall, form: Form) -> Any:
     """x[:, :, 2:] is part of every step; x[:, -1] is the output after this step, as without return_sequences."""
-    key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+    key = key_of(call)
     time = without_time(call, form)
-    batch, steps = _per_axis(key, len(call.tensors[0].shape))[:2]
+    batch, steps = per_axis(key, len(call.tensors[0].shape))[:2]
     if _everything(batch) and time is not None:
         return run_as_it_is(call, form, time)
     if _everything(batch) and _everything(steps):
@@ -153,7 +153,12 @@ def get_item(call: LayerCall, form: Form) -> Any:
     )
 
 
-def _per_axis(key: Any, rank: int) -> list[Any]:
+def key_of(call: LayerCall) -> Any:
+    """What stands in the brackets."""
+    return call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+
+
+def per_axis(key: Any, rank: int) -> list[Any]:
     """One entry per axis of the input, then what is left over; new axes among the first two stay, as a stop."""
     parts = list(key) if isinstance(key, (list, tuple)) else [key]
     named = sum(part is not None and part is not Ellipsis for part in parts)

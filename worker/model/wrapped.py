@@ -36,7 +36,7 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
 def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[str, ...]]]:
     """Every layer in it with the models and wrappers around, those of nested models too. Refuses hidden ones."""
     if is_model(layer):
-        inner = [part for part in graph_of(layer, path).operations if not isinstance(part, L.InputLayer)]
+        inner = [part for part in graph_of(layer, (*path, layer.name)).operations if not isinstance(part, L.InputLayer)]
     else:
         yield layer, path
         is_keras = type(layer).__module__.startswith("keras.")
