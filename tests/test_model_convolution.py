@@ -87,8 +87,6 @@ def test_shared_and_nested_layers_have_a_state_for_each_call() -> None:
     assert [spec.layer for spec in StreamingModel(shared_convolution()).states][:2] == ["conv", "conv.2"]
     nested = StreamingModel(nested_convolutions())
     assert [spec.layer for spec in nested.states][:4] == ["conv", "second", "two.conv", "two.second"]
-    shared = StreamingModel(shared_convolution()).to_keras()
-    assert len([layer for layer in shared.layers if isinstance(layer, L.Conv1D)]) == 1
 
 
 def test_layers_may_have_the_names_of_operations() -> None:
@@ -102,10 +100,21 @@ def test_layers_may_have_the_names_of_operations() -> None:
 def test_groups_are_filled_up_so_that_nothing_is_compiled_for_each_batch() -> None:
     trained = sequential(L.Conv1D(6, 3, padding="causal", groups=3, use_bias=False), features=6)
     model = StreamingModel(trained)
-    (copy,) = (layer for layer in model.to_keras().layers if isinstance(layer, L.Conv1D))
-    assert copy.groups == 1
-    assert np.count_nonzero(copy.get_weights()[0]) == trained.get_weights()[0].size
+    (product,) = (layer for layer in model.to_keras().layers if layer.weights)
+    assert product.get_weights()[0].shape == (3 * 6, 6)
+    assert np.count_nonzero(product.get_weights()[0]) == trained.get_weights()[0].size
     assert model.parity(sequences=2, steps=6).max_abs_difference < 1e-5
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_convolution_ends_the_mask_as_in_keras(kernel: int) -> None:
+    """What follows it counts every step, also those masked before."""
+    trained = sequential(L.Masking(), L.Conv1D(4, kernel, padding="causal"), L.GlobalAveragePooling1D())
+    x = vectors(2, 6, F)
+    x[:, [1, 4]] = 0.0
+    ys, states = streamed(StreamingModel(trained), x)
+    np.testing.assert_allclose(ys[:, -1], trained.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_array_equal(states[-1], 6)
 
 
 def test_low_rank_additions_are_in_the_kernel() -> None:

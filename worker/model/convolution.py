@@ -155,23 +155,42 @@ def _refuse_padding(call: LayerCall, reach: int) -> NoReturn:
 
 
 def _outputs(call: LayerCall, form: Form, window: Tensor, time: Time, report: str) -> Tensor:
-    """The layer's copy on the window, without padding."""
-    layer = call.layer
-    if isinstance(layer, L.Conv1D):
-        # One group: TensorFlow compiles convolutions in groups anew for each batch size.
-        copy = form.copy(call, padding="valid", groups=1, **({"lora_rank": None} if layer.lora_enabled else {}))
-        outputs = copy(window)
-        copy.set_weights([_kernel_of_one_group(layer), *([layer.bias] if layer.use_bias else [])])
+    """The layer without padding on the window."""
+    if isinstance(call.layer, L.Conv1D) and time is Time.EACH_STEP:
+        outputs = _one_output(call, form, window)
     else:
         copy = form.copy(call, padding="valid")
         outputs = copy(window)
-        copy_weights(layer, copy)
+        copy_weights(call.layer, copy)
     form.report(call, form.name(call), report)
     return form.mark(outputs, time)
 
 
+def _one_output(call: LayerCall, form: Form, window: Tensor) -> Tensor:
+    """A convolution with a single output is a matrix product: (batch, 1, kernel · channels) → (batch, 1, filters).
+
+    TensorFlow runs it several times faster, and convolutions in groups it would compile anew for each batch size.
+    """
+    layer, run = call.layer, NamedOperations(form, form.name(call))
+    if call.mask is not None:
+        window = run.without_mask(window)  # convolutions hand no mask on, Dense does
+    if layer.dilation_rate[0] > 1 and layer.kernel_size[0] > 1:
+        window = run(OPS.GetItem, window, (slice(None), slice(None, None, layer.dilation_rate[0])))
+    kernel = _kernel_of_one_group(layer)
+    product = L.Dense(
+        layer.filters,
+        activation=layer.activation,
+        use_bias=layer.use_bias,
+        dtype=layer.dtype_policy,
+        name=form.name(call),
+    )
+    outputs = product(run.reshaped(window, (1, len(kernel))))
+    product.set_weights([kernel, *([layer.bias] if layer.use_bias else [])])
+    return outputs
+
+
 def _kernel_of_one_group(layer: Layer) -> FloatArray:
-    """(kernel, channels, filters) with zeros where a filter does not see a channel."""
+    """(kernel · channels, filters) with zeros where a filter does not see a channel."""
     kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel))
     size, channels, filters = kernel.shape
     whole = np.zeros((size, channels * layer.groups, filters), kernel.dtype)
@@ -179,4 +198,4 @@ def _kernel_of_one_group(layer: Layer) -> FloatArray:
         seen = slice(group * channels, (group + 1) * channels)
         own = slice(group * filters // layer.groups, (group + 1) * filters // layer.groups)
         whole[:, seen, own] = kernel[:, :, own]
-    return whole
+    return whole.reshape(-1, filters)

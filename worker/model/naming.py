@@ -29,8 +29,8 @@ class NamedOperations:
         return tensor if tensor.dtype == dtype else self(_CAST, tensor, dtype=dtype)
 
     def without_mask(self, tensor: Tensor) -> Tensor:
-        """The same numbers; operations, unlike layers, hand no mask on."""
-        return self(_CAST, tensor, dtype=tensor.dtype)
+        """The same numbers in a new tensor; a cast to its own type would be the old one, mask and all."""
+        return self(OPS.Reshape, tensor, newshape=(-1, *tensor.shape[1:]))
 
     def reshaped(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """(batch, …) → (batch, *shape)."""
