@@ -103,8 +103,9 @@ def last_answers(trained: Any, parts: Any, times: Any, vectors: Any) -> Any:
     for start in range(0, len(vectors), batch):
         rows = np.resize(vectors[start : start + batch], (batch, *vectors.shape[1:]))
         for layer in trained._flatten_layers():
-            if getattr(layer, "stateful", False) and getattr(layer, "states", None) is not None:
-                layer.reset_state()
+            # Keras' reset_state fails where states are nested, as those of cells are.
+            for state in keras.tree.flatten(getattr(layer, "states", None) or []):
+                state.assign(keras.ops.zeros_like(state))
         outputs = call_model(trained, split(parts, rows))
         last = [np.asarray(y)[:, -1] if time is Time.EACH_STEP else y for time, y in zip(times, outputs, strict=True)]
         answers.append(np.concatenate([np.reshape(y, (batch, -1)) for y in last], axis=1))

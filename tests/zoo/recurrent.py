@@ -110,6 +110,35 @@ class Dropping(keras.layers.LSTMCell):
 
 
 @registered
+class Residual(keras.layers.Layer):
+    """A cell around a cell: adds the input to its output."""
+
+    def __init__(self, cell: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.state_size = cell.state_size
+        self.output_size = cell.units
+
+    def build(self, input_shape: Any) -> None:
+        if not self.cell.built:  # a cell made from its configuration is built already
+            self.cell.build(input_shape)
+
+    def get_initial_state(self, batch_size: Any = None) -> Any:
+        return self.cell.get_initial_state(batch_size)
+
+    def call(self, inputs: Any, states: Any, training: Any = None) -> Any:
+        output, states = self.cell(inputs, states, training=training)
+        return output + inputs, states
+
+    def get_config(self) -> Any:
+        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config: Any) -> Residual:
+        return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+@registered
 class OwnLSTM(keras.layers.LSTM):
     """A subclass may compute anything."""
 
@@ -203,6 +232,18 @@ def _merged(merge: Callable[[], Any]) -> Callable[[Any], Any]:
     return make
 
 
+def _distributed(x: Any) -> Any:
+    x = L.Masking()(x)
+    a = L.TimeDistributed(L.Dense(3))(L.GRU(4, return_sequences=True)(x))
+    return L.LSTM(3)(L.Add()([a, x]))
+
+
+def _mask_of_frames() -> Any:
+    frames, mask = keras.Input((None, 5, 2), name="frames"), keras.Input((None,), dtype="bool", name="counts")
+    y = L.ConvLSTM1D(2, 2, return_sequences=True)(frames, mask=mask)
+    return shaken(keras.Model([frames, mask], L.Flatten()(L.ConvLSTM1D(3, 2)(y))))
+
+
 def _nested_masked(x: Any) -> Any:
     """The mask goes into a nested model and out of it."""
     inner = keras.Sequential([keras.Input((None, F)), L.Dense(4), L.GRU(4, return_sequences=True)], name="inner")
@@ -268,6 +309,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "custom cell with three states": lambda: sequential(L.RNN(Accumulator(3), return_sequences=True), L.Dense(2)),
     "cell that is no layer": lambda: sequential(L.RNN(Plain(F)), L.Dense(2)),
     "cell of a subclass": lambda: masked(L.RNN(Dropping(4), return_sequences=True), L.Dense(2)),
+    "cell around a cell": lambda: masked(
+        L.RNN(Residual(L.LSTMCell(F, dropout=0.3)), return_sequences=True), L.RNN([Residual(L.GRUCell(F)), Minimal(2)])
+    ),
     "cells in nested models": functional(_nested),
     "shared custom cell": functional(_shared),
     "stateful cells": lambda: sequential(
@@ -313,6 +357,8 @@ ZOO: dict[str, Callable[[], Any]] = {
     "masked, averaged": functional(_merged(L.Average)),
     "masked, greatest": functional(_merged(L.Maximum)),
     "masked, joined": functional(_merged(L.Concatenate)),
+    "masked, distributed and added": functional(_distributed),
+    "masked frames": _mask_of_frames,
     "masked nested models": functional(_nested_masked),
     "begun by a constant": begun(lambda: L.LSTM(4), 2),
     "begun by a constant, over time": begun(lambda: L.GRU(4, return_sequences=True), 1),
@@ -351,6 +397,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: sequential(L.RNN([L.GRUCell(3)], go_backwards=True, name="culprit")),
         "culprit",
         "go_backwards",
+    ),
+    "masked rows of frames": (  # the mask says which rows count, not which steps
+        lambda: _frames(L.Masking(), L.ConvLSTM1D(2, 2, name="culprit"), L.Flatten(), shape=(5, 2)),
+        "culprit",
+        "per step",
     ),
     "convolutional backwards": (
         lambda: _frames(L.ConvLSTM1D(2, 2, go_backwards=True, name="culprit"), L.Flatten(), shape=(5, 2)),

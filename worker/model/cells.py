@@ -10,7 +10,7 @@ import numpy as np
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weights, first_line
-from worker.model.rules import refuse
+from worker.model.rules import Form, refuse
 from worker.records import FloatArray
 
 L = keras.layers
@@ -104,12 +104,12 @@ def _echo(cell: Any, names: list[str]) -> int | None:
     return len(names) - len(_KNOWN_STATES[type(last)]) if type(last) in _KNOWN_STATES else None
 
 
-def one_step(call: LayerCall, name: str, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
+def one_step(call: LayerCall, form: Form, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
     """x (batch, 1, …), nested states → output as the layer returns it, states after, flat, as the cell returns them."""
     layer = call.layer
     if type(layer) is L.RNN and isinstance(layer.cell, keras.Layer):
-        return _by_cell(layer, name, x, states)
-    copy = copy_layer(layer, name, stateful=False, unroll=True, return_state=True)
+        return _by_cell(layer, form.name(call), x, states)
+    copy = form.copy(call, stateful=False, unroll=True, return_state=True)
     output, *after = copy(x, initial_state=states)
     copy_weights(layer, copy)
     return output, keras.tree.flatten(after)

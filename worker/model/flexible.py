@@ -67,6 +67,7 @@ class FoldedTime(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, layer: Layer) -> None:
         super().__init__(dtype=layer.dtype_policy)
         self.layer = layer
+        self.supports_masking = True  # as TimeDistributed does: merging layers look for it
 
     def call(self, x: Tensor) -> Tensor:
         batch, time = keras.ops.shape(x)[:2]

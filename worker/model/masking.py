@@ -27,14 +27,16 @@ def where_counted(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return keras.ops.where(mask, new, old)
 
 
-def carrying(tensor: Tensor, mask: Tensor, name: str) -> Tensor:
+def carrying(form: Form, tensor: Tensor, mask: Tensor, name: str) -> Tensor:
     """The same values (batch, 1, …) with the mask attached, in the graph and when it runs.
 
     Merging layers look for masks while they compute, and an operation such as ``where`` attaches none then. Of Keras'
     own layers this one takes a mask, hands it on and changes nothing.
     """
     inside = keras.layers.Identity(dtype=tensor.dtype)
-    return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=f"{name}.masked")(tensor, mask=mask)
+    return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=form.unique(f"{name}.masked", ()))(
+        tensor, mask=mask
+    )
 
 
 @streams(keras.layers.Masking)

@@ -41,7 +41,7 @@ def recurrent(call: LayerCall, form: Form) -> Any:
         for state in states.flat
     ]
     start, begun = _begin(call, given, form, name, before)
-    output, after = one_step(call, name, given.x, states.pack(start))
+    output, after = one_step(call, form, given.x, states.pack(start))
     _check_states(call, before, after)
     kept: list[Tensor] = []
     if given.mask is not None:
@@ -49,7 +49,7 @@ def recurrent(call: LayerCall, form: Form) -> Any:
         after = [where_counted(given.mask, new, old) for new, old in zip(after, start, strict=True)]
     form.answer([*after, *begun, *kept])
     if given.hands_on is not None and layer.return_sequences:
-        output = carrying(output, given.hands_on, name)
+        output = carrying(form, output, given.hands_on, name)
     form.last_recurrent = name
     form.report(call, name, _words(len(after), given))
     form.mark(output, Time.EACH_STEP if layer.return_sequences else Time.SO_FAR)
