@@ -88,13 +88,25 @@ def objects(node: Any, layer: str = "") -> Iterator[tuple[Config, str]]:
 def check(config: Config, allow_lambda: bool) -> None:
     """Raises ModelRefusedError, by the layer's name, for whatever is not of Keras or not registered by the caller."""
     for node, layer in objects(config):
-        kind = str(node["class_name"])
+        kind, body = str(node["class_name"]), node.get("config")
+        if isinstance(body, dict) and any(_is_lost_function(key, value) for key, value in body.items()):
+            raise ModelRefusedError(
+                layer,
+                "its activation was a function without a name, which Keras can't read from a file again",
+                "use an activation of Keras, or register yours with keras.saving.register_keras_serializable",
+            )
         if kind.rsplit(">", 1)[-1] in _CODE:
             if not allow_lambda:
                 raise ModelRefusedError(layer, LAMBDA_REFUSED, LAMBDA_INSTEAD)
+        elif kind == "function" and allow_lambda and not _is_function(node):
+            raise ModelRefusedError(
+                layer,
+                f"of its function '{node.get('config')}' the file holds the name only",
+                "register it with keras.saving.register_keras_serializable before loading",
+            )
         elif kind in _OUTSIDE:
             raise ModelRefusedError(layer, f"{kind} reads what is outside the model", "do it to the data before")
-        elif not _is_known(node, allow_lambda):
+        elif not _is_known(node):
             raise ModelRefusedError(
                 layer,
                 f"its class '{node.get('registered_name') or kind}' is not part of Keras",
@@ -103,15 +115,14 @@ def check(config: Config, allow_lambda: bool) -> None:
             )
 
 
-def _is_known(node: Config, allow_lambda: bool) -> bool:
+def _is_known(node: Config) -> bool:
     kind, module = node["class_name"], node.get("module")
     if not isinstance(kind, str) or not isinstance(module, str | None):
         return False
     if kind in _VALUES:
         return True
     if kind == "function":
-        name = str(node.get("config"))
-        return allow_lambda or _is_registered(name) or module in _FUNCTIONS
+        return _is_function(node)
     if _is_registered(node.get("registered_name") or kind):
         return True
     if module is None or module == "builtins":  # legacy .h5: the class alone
@@ -122,6 +133,20 @@ def _is_known(node: Config, allow_lambda: bool) -> bool:
     symbol = keras.src.api_export.get_symbol_from_name(f"{module}.{kind}")
     # What is not public, Keras looks up in the module by its name; it is not imported here for that.
     return _is_allowed(symbol or vars(sys.modules.get(module, keras)).get(kind))
+
+
+def _is_function(node: Config) -> bool:
+    name, module = node.get("config"), node.get("module")
+    if _is_registered(name) or _is_registered(node.get("registered_name")):
+        return True
+    if module not in _FUNCTIONS or not isinstance(name, str):
+        return False
+    places = ("activations", "ops", "losses", "metrics") if module == "builtins" else (module.split(".")[-1],)
+    return any(callable(getattr(getattr(keras, place), name, None)) for place in places)
+
+
+def _is_lost_function(key: str, value: Any) -> bool:
+    return key.endswith("activation") and isinstance(value, dict) and "class_name" not in value
 
 
 def _is_registered(name: Any) -> bool:

@@ -33,6 +33,7 @@ from worker.model.graph import first_line
 
 MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
 UNSTORED_LIMIT_NUMBERS = 1_000_000  # weights that a model may declare beyond those in its file: seeds, counters
+REASON_CHARS = 400  # of Keras' own words
 
 _FORMATS = "the worker reads .keras files and legacy .h5 files"
 _SAVING = keras.src.saving
@@ -217,4 +218,6 @@ def _explained(path: Path) -> Iterator[None]:
     except WorkerError as error:
         raise WorkerError(f"model {path}: {error}") from error
     except Exception as error:  # whatever a broken configuration makes Keras raise
-        raise WorkerError(f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)})") from error
+        raise WorkerError(
+            f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)[:REASON_CHARS]})"
+        ) from error

@@ -6,6 +6,7 @@ the prefixes, and the copy is held against the trained model itself once, at the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,13 +81,20 @@ def measure(
     return Parity(greatest, place, difference, batching, unbound, largest, sequences, steps)
 
 
-def check(parity: Parity, tolerance: float) -> Parity:
-    """Raises WorkerError when the difference is above the tolerance or not a number."""
+def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
+    """Raises WorkerError when the difference is above the tolerance or not a number.
+
+    ``code`` names the layers of Python code: what they do with time is the first thing to suspect.
+    """
     if not parity.within(tolerance):
+        suspects = ", ".join(f"'{layer}'" for layer in code)
+        advice = "raise model.parity_tolerance if that is acceptable, else report this model"
+        if suspects:
+            advice = f"the Python code of {suspects} (Lambda) may look at other steps; replace it by layers of Keras"
         raise WorkerError(
             f"parity: the streamed model differs from the trained one by {parity.max_abs_difference:.3g} "
             f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than the tolerance {tolerance:.3g}; "
-            "raise model.parity_tolerance if that is acceptable, else report this model"
+            + advice
         )
     return parity
 

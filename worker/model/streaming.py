@@ -162,7 +162,7 @@ class StreamingModel:
 
     def check_parity(self, tolerance: float, sequences: int = 8, steps: int | None = None) -> Parity:
         """``parity``, or WorkerError naming the difference when it is above the tolerance or not a number."""
-        return check(self.parity(sequences, steps or self.proof_steps), tolerance)
+        return check(self.parity(sequences, steps or self.proof_steps), tolerance, self.trained.code)
 
     @property
     def proof_steps(self) -> int:
