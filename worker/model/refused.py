@@ -60,10 +60,10 @@ _refused(
     f"{_FUTURE}: its second half reads the sequence from the end",
     "replace it by the recurrent layer inside and train again",
 )
-_refused(
+_refused_over_time(
     [L.Attention, L.AdditiveAttention, L.MultiHeadAttention, L.GroupQueryAttention],
-    f"{_FUTURE}, and all earlier ones at once",
-    "replace it by a recurrent layer",
+    "each step looks at all the others, those that have not arrived yet or an ever longer past",
+    "replace it by a recurrent layer and train again",
 )
 _refused_over_time(
     [L.Cropping1D, L.UpSampling1D],
@@ -72,10 +72,14 @@ _refused_over_time(
 )
 _refused_over_time(
     [L.GroupNormalization],
-    "it takes the mean over all steps of the window",
+    "its mean goes over all steps of the window",
     "use LayerNormalization(axis=-1), the features",
 )
-_refused_over_time([L.Dot], "it multiplies along an axis that may be time", "use Multiply")
+_refused_over_time(
+    [L.Dot],
+    "it multiplies each step by all the others",
+    "use Multiply, and Dense or keras.ops.sum(x, axis=-1) behind it",
+)
 _refused_over_time(
     [
         *(L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping2D, L.Cropping3D, L.UpSampling2D, L.UpSampling3D),

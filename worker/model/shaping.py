@@ -66,7 +66,7 @@ def step_shape(call: LayerCall, target: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def refuse_joined_steps(call: LayerCall, form: Form) -> NoReturn:
-    which = f" of '{form.last_recurrent}'" if form.last_recurrent else ""
+    which = f" ('{form.last_recurrent}')" if form.last_recurrent else ""
     refuse(
         call,
         f"{call.kind} joins all steps of the window, so there is no output before the window is full",
