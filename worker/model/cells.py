@@ -9,7 +9,7 @@ import numpy as np
 
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
-from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weights, first_line
+from worker.model.graph import LayerCall, Tensor, copy_layer, copy_weights, first_line
 from worker.model.rules import Form, refuse
 from worker.records import FloatArray
 
@@ -108,18 +108,22 @@ def one_step(call: LayerCall, form: Form, x: Tensor, states: Any) -> tuple[Tenso
     """x (batch, 1, …), nested states → output as the layer returns it, states after, flat, as the cell returns them."""
     layer = call.layer
     if type(layer) is L.RNN and isinstance(layer.cell, keras.Layer):
-        return _by_cell(layer, form.name(call), x, states)
+        return _by_cell(call, form.name(call), x, states)
     copy = form.copy(call, stateful=False, unroll=True, return_state=True)
     output, *after = copy(x, initial_state=states)
     copy_weights(layer, copy)
     return output, keras.tree.flatten(after)
 
 
-def _by_cell(layer: Layer, name: str, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
+def _by_cell(call: LayerCall, name: str, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
     """The cell itself: asked for its states, Keras' RNN tells other shapes than nested states have, and rounds them
     to its own dtype, which may be less exact than the cell's.
     """
-    cell = copy_layer(layer.cell, name)
+    layer = call.layer
+    try:
+        cell = copy_layer(layer.cell, name)
+    except ModelRefusedError as refusal:  # users know the layer by its name, hardly its cell
+        raise ModelRefusedError(call.place, refusal.why, refusal.instead) from refusal
     if not cell.built:
         cell.build((x.shape[0], *x.shape[2:]))  # as RNN does it
         cell.built = True
