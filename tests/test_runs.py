@@ -19,7 +19,7 @@ from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.model.backend import keras
 from worker.pipeline import Pipeline
-from worker.records import Events, Partition, Predictions, RecordBatch, Reset
+from worker.records import Events, Kind, Partition, Predictions, RecordBatch, Reset
 from worker.runs import SCAN_ROWS, stretches
 from worker.streams import StreamTable
 from worker.turns import numbered
@@ -39,22 +39,39 @@ steps = st.fixed_dictionaries(
     {"x": st.sampled_from([0.5, 1, 2, -1]), "s": st.sampled_from(["A", "A", "A", "A", 1, True])},
     optional={"first": st.sampled_from([False, False, True]), "last": st.sampled_from([False, False, True])},
 ).map(lambda value: (json.dumps(value).encode(), None))
-others = st.sampled_from(
-    [
-        (b'{"x": 666, "s": "A"}', None),
-        (b'{"x": [[1], [2], [3], [4], [5], [6]], "s": "A"}', None),
-        (None, None),
-        (b"{", None),
-        (b"", [("worker-command", b"reset")]),
-        (b'{"states": {"sum": {"h": [100]}}}', [("worker-command", b"set-state")]),
-    ]
-)
+OTHERS: list[Any] = [
+    (b'{"x": 666, "s": "A"}', None),
+    (b'{"x": [[1], [2], [3], [4], [5], [6]], "s": "A"}', None),
+    (None, None),
+    (b"{", None),
+    (b"", [("worker-command", b"reset")]),
+    (b'{"states": {"sum": {"h": [100]}}}', [("worker-command", b"set-state")]),
+]
+LATER_MS = [0, 1, 1, 1, 40, 90, -10]
 events = st.tuples(
     st.sampled_from([b"a", b"a", b"a", b"b", b"c"]),
-    st.one_of(*[steps] * 9, others),
-    st.sampled_from([0, 1, 1, 1, 40, 90, -10]),
+    st.one_of(*[steps] * 9, st.sampled_from(OTHERS)),
+    st.sampled_from(LATER_MS),
 )
 turns = st.lists(st.tuples(st.lists(events, max_size=40), st.booleans()), max_size=4)
+
+
+def long_turns(seed: int) -> list[Any]:
+    """Hypothesis alone keeps to short logs, in which streams have no past."""
+    rng = np.random.default_rng(seed)
+    often, streams = rng.choice([0, 0.02, 0.1], 5), rng.integers(1, 4)
+    script = []
+    for turn in range(4):
+        log: list[Any] = []
+        for _ in range(rng.integers(10, 60)):
+            first, last, other, later, switch = (rng.random(5) < often).tolist()
+            value = {"x": rng.choice([0.5, 1, 2, -1]), "s": "AB"[switch], "first": first, "last": last}
+            message = OTHERS[rng.integers(len(OTHERS))] if other else (json.dumps(value).encode(), None)
+            log.append((b"%d" % rng.integers(streams), message, LATER_MS[rng.integers(7)] if later else 1))
+        script.append((log, turn == 0 and bool(rng.integers(2))))
+    return script
+
+
 emissions = st.sampled_from([EmitRule(), EmitRule("sequence_end"), EmitRule("change", delta=1.0)])
 
 
@@ -99,7 +116,7 @@ def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    turns,
+    st.one_of(turns, st.integers(0, 1 << 30).map(long_turns)),
     rules,
     emissions,
     st.sampled_from([SCAN_ROWS, (2,), (3, 1)]),
@@ -164,6 +181,17 @@ def test_a_hot_stream_is_one_call_whatever_its_boundaries(length: int | None) ->
     assert worker.waves == 3000
     assert predictions.finals.sum() >= 273
     assert worker.resets[Reset.END] == 273
+
+
+def test_commands_come_between_scans() -> None:
+    model = Counted()
+    worker = engine(model, np.zeros(1, np.float32), BoundaryRules())
+    given = hot(1000)
+    given.kinds[[0, 100, 101, 600, 999]] = Kind.RESET
+    (predictions,) = worker.process([given])
+    assert model.calls == [(99, 1, 1), (498, 1, 1), (398, 1, 1)]
+    assert np.flatnonzero(predictions.resets).tolist() == [1, 102, 601]
+    assert worker.waves == 995
 
 
 def test_streams_that_run_out_of_events_are_not_carried_along() -> None:

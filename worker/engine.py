@@ -15,9 +15,9 @@ import numpy as np
 from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, pending_after, resets_before
 from worker.emission import EmitRule
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
-from worker.runs import SCAN_ROWS, Runs, Scanned, plan, scan, stretches
+from worker.runs import SCAN_ROWS, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
 from worker.streams import StreamTable, TableFullError
-from worker.turns import NO_ROW, Turn, numbered, waves
+from worker.turns import NO_ROW, Turn, finite_rows, numbered, waves
 
 
 class PackedModel(Protocol):
@@ -117,31 +117,45 @@ class Engine:
         order += start
         self.waves += int(np.count_nonzero(np.bincount(nth[turn.kinds[order] == Kind.STEP])))
         for events, numbers, many in stretches(order, nth, self.scan_rows):
-            left = self._scan(turn, events) if many else slice(None)
-            for wave in waves(events[left], numbers[left]):
-                self._wave(turn, wave)
+            if many:
+                self._hot(turn, Runs.of(events, turn.rows[events]))
+            else:
+                self._waves(turn, events, numbers)
 
-    def _scan(self, turn: Turn, events: IntArray) -> BoolArray:
-        """Step these events, ordered by row, in one call of the model over time; which of them are left to waves."""
-        table, rows = self.table, turn.rows[events]
-        left: BoolArray = np.isin(rows, rows[turn.kinds[events] != Kind.STEP])
-        if left.all():
-            return left
-        runs = Runs.of(events[~left], rows[~left])
-        rows = rows[~left][runs.begins]
+    def _waves(self, turn: Turn, events: IntArray, nth: IntArray) -> None:
+        for wave in waves(events, nth):
+            self._wave(turn, wave)
+
+    def _hot(self, turn: Turn, runs: Runs | None) -> None:
+        """Few streams with many events each: scans, and between them one wave for the commands."""
+        while runs is not None:
+            ahead = runs.until(turn.kinds[runs.events] != Kind.STEP)
+            head, runs = runs.part(ahead), runs.part(~ahead)
+            if head is not None and head.nth.max() + 1 >= SCAN_STEPS_MIN:
+                self._scan(turn, head)
+            elif head is not None:
+                self._waves(turn, head.events, head.nth)
+            if runs is not None:
+                self._wave(turn, np.sort(runs.events[runs.begins]))
+                runs = runs.part(runs.nth > 0)
+
+    def _scan(self, turn: Turn, runs: Runs) -> None:
+        """Step through these events in one call of the model over time."""
+        table, rows = self.table, turn.rows[runs.events[runs.begins]]
         planned = plan(self.rules, runs, self._before(rows), table.steps[rows], turn.incoming(runs.events))
         vectors = turn.vectors[runs.events]
         scanned = scan(self.model.scan_packed, runs, planned, vectors, table.states[rows], table.initial)
-        if scanned.finite.any():
+        whole = scanned.finite[runs.number]
+        if whole.any():
             self._finish(turn, rows[scanned.finite], scanned.part(scanned.finite))
-        # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
-        left[~left] = ~scanned.finite[runs.number]
-        return left
+        if not whole.all():
+            # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
+            self._waves(turn, runs.events[~whole], runs.nth[~whole])
 
     def _finish(self, turn: Turn, rows: IntArray, scanned: Scanned) -> None:
         table, runs, planned, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
         lasts, zeroed, probabilities = runs.lasts, planned.resets != Reset.NONE, scanned.probabilities
-        turn.origins[events] = runs.since(zeroed, table.origins[rows], _fresh(turn.replay[events]))
+        turn.origins[events] = runs.since(zeroed, table.origins[rows], turn.fresh_origins(events))
         table.origins[rows] = turn.origins[events[lasts]]
         self._scatter(rows, scanned.states, planned.steps[lasts], planned.pending[lasts], turn.incoming(events[lasts]))
         self._answer(turn, events, probabilities, planned.resets, planned.steps, planned.pending)
@@ -170,14 +184,14 @@ class Engine:
         probabilities, after = self.model.step_packed(turn.vectors[wave], packed)
         steps = np.where(zeroed, 0, table.steps[rows]) + 1
         pending = pending_after(self.rules, steps, incoming)
-        finite = _finite_rows(probabilities, after)
+        finite = finite_rows(probabilities, after)
         if finite is not None:
             # A state that is not finite would stay so for ever: the stream starts again from zero.
             after = np.where(finite[:, np.newaxis], after, table.initial)
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
         if zeroed.any():
-            table.origins[rows[zeroed]] = _fresh(turn.replay[wave[zeroed]])
+            table.origins[rows[zeroed]] = turn.fresh_origins(wave[zeroed])
         self._scatter(rows, after, steps, pending, incoming)
         self._answer(turn, wave, probabilities, resets, steps, pending)
         turn.origins[wave] = table.origins[rows]
@@ -233,16 +247,3 @@ class Engine:
         for row, index in last.items():
             if row != NO_ROW and turn.kinds[index] == Kind.TOMBSTONE:
                 self.table.forget(*turn.names[index], Reset.TOMBSTONE)
-
-
-def _fresh(replay: BoolArray) -> CodeArray:
-    """Where a state comes from that has just returned to zero."""
-    return np.where(replay, Origin.REBUILT, Origin.LIVE).astype(np.uint8)
-
-
-def _finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | None:
-    """None when everything is finite, which is nearly always; else which rows are."""
-    if np.isfinite(probabilities).all() and np.isfinite(states).all():
-        return None
-    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([probabilities, states], axis=1)), axis=1)
-    return finite

@@ -43,6 +43,15 @@ class Runs:
         begins, number = np.flatnonzero(first), np.cumsum(first) - 1
         return cls(events, begins, number, np.arange(len(events)) - begins[number])
 
+    def part(self, kept: BoolArray) -> Runs | None:
+        """Only these events, (events,): runs that begin later or end earlier, or are not there; None without any."""
+        return Runs.of(self.events[kept], self.number[kept]) if kept.any() else None
+
+    def until(self, marked: BoolArray) -> BoolArray:
+        """(events,) whether no event ``marked``, (events,), comes before each one in its run, nor is it one."""
+        count = np.cumsum(marked)
+        return count == (count - marked)[self.begins][self.number]
+
     @property
     def lasts(self) -> IntArray:
         """(runs,) where in ``events`` each run's last event is."""

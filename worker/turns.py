@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from worker.boundaries import Incoming
-from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Partition, Predictions, Refusal
+from worker.records import (
+    BoolArray,
+    CodeArray,
+    Events,
+    FloatArray,
+    IntArray,
+    Origin,
+    Partition,
+    Predictions,
+    Refusal,
+)
 from worker.streams import PartitionStreams
 
 NO_ROW = -1
@@ -94,6 +104,10 @@ class Turn:
             ends=None if self.ends is None else self.ends[wave],
         )
 
+    def fresh_origins(self, events: IntArray) -> CodeArray:
+        """Origin of the states that return to zero at these events."""
+        return np.where(self.replay[events], Origin.REBUILT, Origin.LIVE).astype(np.uint8)
+
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
         answers, start = [], 0
@@ -142,6 +156,14 @@ def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
         if len(part):
             # In the order of the log: the same events make the same batch, and so the same bits.
             yield np.sort(part)
+
+
+def finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | None:
+    """None when everything is finite, which is nearly always; else which rows are."""
+    if np.isfinite(probabilities).all() and np.isfinite(states).all():
+        return None
+    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([probabilities, states], axis=1)), axis=1)
+    return finite
 
 
 def _clocks(events: Events, streams: PartitionStreams) -> tuple[IntArray, IntArray]:
