@@ -203,6 +203,20 @@ def test_a_class_that_keras_does_not_know_is_named(tmp_path: Path, kind: str) ->
     assert error.value.layer == "culprit"
 
 
+def test_what_a_lookup_has_learned_is_read(tmp_path: Path) -> None:
+    lookup = L.IntegerLookup()
+    lookup.adapt(np.array([3, 7, 7, 9, 1]))
+    x = keras.Input((None,), dtype="int64")
+    trained = keras.Model(x, L.LSTM(4)(L.Embedding(9, 3)(lookup(x))))
+    for kind in ("keras", "h5"):
+        trained.save(tmp_path / f"m.{kind}")
+    ids = np.array([[1], [3], [7], [9], [1000]])
+    model = StreamingModel.load(tmp_path / "m.keras")
+    wanted = np.asarray(trained(ids))
+    np.testing.assert_allclose(model.step(ids, model.zero_states(5))[0], wanted, rtol=0, atol=1e-6)
+    assert "does not hold its vocabulary" in refusal(tmp_path / "m.h5")
+
+
 def as_keras_2(saved: Path, target: Path, **extra: Any) -> Path:
     """The file as Keras 2 wrote it: no InputLayer, the shape in the first layer, time_major everywhere."""
     target.write_bytes(saved.read_bytes())

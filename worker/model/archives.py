@@ -1,10 +1,11 @@
-"""Looks at a model file's container before Keras does: sizes, names and links. Nothing is unpacked to disk."""
+"""Looks at a model file's container before Keras does: sizes, names and links."""
 
 from __future__ import annotations
 
 import io
 import stat
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,8 +23,18 @@ _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5
 _NO_METADATA = b'{"keras_version": "3"}'
 
 
-def check_zip(path: Path, data: bytes, limit_bytes: int) -> tuple[bytes, bytes, bytes]:
-    """The configuration, the metadata and the weights of a `.keras` archive; nothing else of it is ever read.
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What is read of a `.keras` archive. ``vocabularies``: what lookup layers have learned, by the entry's name."""
+
+    config: bytes
+    metadata: bytes
+    weights: bytes
+    vocabularies: dict[str, bytes]
+
+
+def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
+    """The entries of a `.keras` archive that Keras reads by itself; nothing else of it is ever read.
 
     Raises WorkerError for whatever a model saved by Keras never has.
     """
@@ -43,16 +54,21 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> tuple[bytes, bytes, 
         raise WorkerError(f"model {path}: the archive has two entries of one name")
     if _CONFIG not in names or _WEIGHTS not in names:
         raise WorkerError(f"model {path}: an archive without {_CONFIG} and {_WEIGHTS} is not a Keras model")
-    texts = [name for name in (_CONFIG, _METADATA) if name in names]
-    if max(archive.getinfo(name).file_size for name in texts) > CONFIG_LIMIT_BYTES:
-        raise WorkerError(f"model {path}: its {_CONFIG} is larger than the limit of {CONFIG_LIMIT_BYTES} bytes")
+    vocabularies = [name for name in names if name.startswith("assets/") and name.endswith("/vocabulary.txt")]
+    for name in (_CONFIG, *([_METADATA] if _METADATA in names else []), *vocabularies):
+        if archive.getinfo(name).file_size > CONFIG_LIMIT_BYTES:
+            raise WorkerError(f"model {path}: its {name} is larger than the limit of {CONFIG_LIMIT_BYTES} bytes")
     try:
-        config, metadata = archive.read(_CONFIG), archive.read(_METADATA) if _METADATA in names else _NO_METADATA
-        weights = archive.read(_WEIGHTS)  # checks the CRC as well
+        found = Entries(
+            config=archive.read(_CONFIG),
+            metadata=archive.read(_METADATA) if _METADATA in names else _NO_METADATA,
+            weights=archive.read(_WEIGHTS),  # checks the CRC as well
+            vocabularies={name: archive.read(name) for name in vocabularies},
+        )
     except Exception as error:  # zipfile and the decompressors have no error type in common
         raise WorkerError(f"model {path}: the archive is damaged ({error})") from error
-    check_hdf5(path, weights, limit_bytes)
-    return config, metadata, weights
+    check_hdf5(path, found.weights, limit_bytes)
+    return found
 
 
 def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:

@@ -28,7 +28,7 @@ _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellips
 _CODE = {"Lambda", "__lambda__"}
 # They load other files, other frameworks' code, or text: none of it can be part of a recurrent model's step.
 _OUTSIDE = {
-    "StringLookup", "IntegerLookup", "TextVectorization", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
+    "StringLookup", "TextVectorization", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
 }  # fmt: skip
 _PLACES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies", "quantizers", "random")
 _KINDS = (
@@ -85,7 +85,7 @@ def objects(node: Any, layer: str = "") -> Iterator[tuple[Config, str]]:
             stack.extend((child, layer) for child in reversed(node))
 
 
-def check(config: Config, allow_lambda: bool) -> None:
+def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) -> None:
     """Raises ModelRefusedError, by the layer's name, for whatever is not of Keras or not registered by the caller."""
     for node, layer in objects(config):
         kind, body = str(node["class_name"]), node.get("config")
@@ -106,6 +106,12 @@ def check(config: Config, allow_lambda: bool) -> None:
             )
         elif kind in _OUTSIDE:
             raise ModelRefusedError(layer, f"{kind} reads what is outside the model", "do it to the data before")
+        elif kind == "IntegerLookup" and not _has_vocabulary(body, has_vocabularies):
+            raise ModelRefusedError(
+                layer,
+                "the file does not hold its vocabulary",
+                "save the model as .keras, or give it a list of integers",
+            )
         elif not _is_known(node):
             raise ModelRefusedError(
                 layer,
@@ -133,6 +139,12 @@ def _is_known(node: Config) -> bool:
     symbol = keras.src.api_export.get_symbol_from_name(f"{module}.{kind}")
     # What is not public, Keras looks up in the module by its name; it is not imported here for that.
     return _is_allowed(symbol or vars(sys.modules.get(module, keras)).get(kind))
+
+
+def _has_vocabulary(body: Any, has_vocabularies: bool) -> bool:
+    """A list in the configuration, or one in the archive; a path would be read by Keras, whatever it leads to."""
+    given = [body.get("vocabulary"), body.get("idf_weights")] if isinstance(body, dict) else [""]
+    return (has_vocabularies or given[0] is not None) and all(isinstance(value, list | None) for value in given)
 
 
 def _is_function(node: Config) -> bool:

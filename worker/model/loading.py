@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model import keras2
-from worker.model.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
+from worker.model.archives import HDF5_MAGIC, ZIP_MAGIC, Entries, check_hdf5, check_zip
 from worker.model.backend import keras
 from worker.model.configuration import (
     Config,
@@ -90,35 +91,44 @@ def _what_folder(path: Path) -> str:
 
 
 def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
-    config_json, metadata_json, weights = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
-    config = parse(f"model {path}", config_json)
-    metadata = parse(f"model {path}", metadata_json)
+    entries = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
+    config = parse(f"model {path}", entries.config)
+    metadata = parse(f"model {path}", entries.metadata)
     with _explained(path):
         old = keras2.is_keras_2(metadata.get("keras_version"))
         build = _modern(not allow_lambda)
-        with h5py.File(io.BytesIO(weights), "r") as file:
-            _judge(config, allow_lambda, old, build, file)
+        with h5py.File(io.BytesIO(entries.weights), "r") as file:
+            _judge(config, allow_lambda, old, build, file, has_vocabularies=bool(entries.vocabularies))
         model = build(config)
         if old:
             _check_order(model, config, named=False)
-        store = _SAVING.saving_lib.H5IOStore(io.BytesIO(weights), mode="r")
-        failed: set[int] = set()
-        messages: dict[Any, Any] = {}
-        # Only these weights are read: no assets, no pickles, whatever else the archive has.
-        _SAVING.saving_lib._load_state(
+        _load_state(model, entries)
+        if old:
+            keras2.set_right(model)
+        return model
+
+
+def _load_state(model: Any, entries: Entries) -> None:
+    """Weights and vocabularies: no other assets and no pickles, whatever else the archive has."""
+    saving = _SAVING.saving_lib
+    failed: set[int] = set()
+    messages: dict[Any, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:  # Keras takes vocabularies from files only
+        for name, content in entries.vocabularies.items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(content)
+        assets = str(Path(folder) / "assets")
+        saving._load_state(
             model,
-            weights_store=store,
-            assets_store=None,
+            weights_store=saving.H5IOStore(io.BytesIO(entries.weights), mode="r"),
+            assets_store=saving.DiskIOStore(assets, mode="r") if entries.vocabularies else None,
             inner_path="",
             visited_saveables=set(),
             failed_saveables=failed,
             error_msgs=messages,
         )
-        if failed:
-            _SAVING.saving_lib._raise_loading_failure(messages)
-        if old:
-            keras2.set_right(model)
-        return model
+    if failed:
+        saving._raise_loading_failure(messages)
 
 
 def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
@@ -166,12 +176,14 @@ def _legacy(safe_mode: bool) -> Build:
     return build
 
 
-def _judge(config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any) -> None:
+def _judge(
+    config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any, has_vocabularies: bool = False
+) -> None:
     """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
     without_training(config)
     if old:
         keras2.modernise(config)
-    check(config, allow_lambda)
+    check(config, allow_lambda, has_vocabularies)
     without_unrolling(config)
     stored, declared = stored_numbers(weights), declared_numbers(config, build)
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
