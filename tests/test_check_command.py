@@ -222,6 +222,16 @@ def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Pa
     assert ended.out.endswith("\nnot ok: a worker with this configuration would refuse to start\n")
 
 
+def test_all_layers_in_the_way_are_told(command: Callable[..., Ended], trained: Path) -> None:
+    both_ways = L.Bidirectional(L.GRU(4, return_sequences=True), name="both_ways")
+    sequential(both_ways, L.Flatten(name="all_steps"), L.Dense(2), length=7).save(trained / "two.keras")
+    file = written(trained, "two.keras")
+    report = json.loads(command("check", "-c", file, "--json").out)
+    assert [problem["layer"] for problem in report["problems"]] == ["both_ways", "all_steps"]
+    text = command("check", "-c", file).out
+    assert [line[:12].strip() for line in text.splitlines()[1:-1]] == ["refused", "instead"] * 2
+
+
 MODULE = """
 import keras
 

@@ -181,10 +181,10 @@ def test_configuration_that_does_not_fit_the_model(
     ("model", "layer", "told"),
     [
         ("nothing.keras", "", "no such file"),
-        ("a-folder", "", "this is a directory"),
+        ("a-folder", "", "this is a folder"),
         ("garbage.keras", "", "this is not a Keras model file"),
         ("bidirectional.keras", "both_ways", "steps that have not arrived yet"),
-        ("lambda.keras", "twice", "a Lambda holds Python code, which is never run"),
+        ("lambda.keras", "twice", "its Python code comes from the file and is not run"),
     ],
 )
 def test_models_that_can_not_be_streamed(

@@ -71,15 +71,16 @@ def _skipped(trained: TrainedFacts) -> Iterator[str]:
         else:
             what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are all {layer.value:g}"
             means = f"right for padding, but a device that measures {layer.value:g} everywhere is not heard"
-        yield f"{what}: the stream's state and output stay as they were; {means}"
+        yield f"{what}: the state behind it stays as it was; {means}"
 
 
 def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
-    if trained.half and config.model.parity_tolerance < HALF_PRECISION_TOLERANCE:
+    tolerance, enough = config.model.parity_tolerance, HALF_PRECISION_TOLERANCE
+    if trained.half and tolerance < enough:
         yield (
             f"{_layers(trained.half)} computed in half precision: its rounding may differ by about 2e-3 between "
-            f"batches of different sizes and between machines; set model.parity_tolerance: {HALF_PRECISION_TOLERANCE:g} "
-            f"(it is {config.model.parity_tolerance:g}), or a start may be refused"
+            f"batches of different sizes and between machines; set model.parity_tolerance: {enough:g} (it is "
+            f"{tolerance:g}), or a start may be refused"
         )
 
 

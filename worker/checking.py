@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
@@ -12,8 +13,10 @@ from worker.capacity import OVERHEAD_BYTES, StepTime, free_memory_bytes, step_ti
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.model.facts import TrainedFacts
+from worker.model.loading import load_model as read_model
 from worker.model.parity import Parity
 from worker.model.streaming import StreamingModel
+from worker.model.survey import refusals
 from worker.records import StateSpec
 
 if TYPE_CHECKING:
@@ -96,6 +99,8 @@ def examine(config: Config) -> Report:
         report.advice = advice(config, model.trained, _room(report))
     except ConfigError:
         raise
+    except ModelRefusedError as first:
+        report.problems += [problem_of(refusal) for refusal in _all_refusals(config, first)]
     except WorkerError as error:
         report.problems.append(problem_of(error))
     return report
@@ -107,6 +112,17 @@ def problem_of(error: WorkerError) -> dict[str, str]:
         return {"layer": error.layer, "why": error.why, "instead": error.instead}
     why, _, instead = str(error).partition("; ")
     return {"layer": "", "why": why, "instead": instead}
+
+
+def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefusedError]:
+    """Each layer that is in the way of a model which was refused, so that nobody trains it again for every one."""
+    assert isinstance(config.model.path, Path), "load_model has seen to it"
+    try:
+        trained, _ = read_model(config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda)
+    except WorkerError:
+        return [first]
+    found = refusals(trained)
+    return found if found and found[0].layer == first.layer else [first]
 
 
 def _describe(report: Report, model: StreamingModel) -> None:
