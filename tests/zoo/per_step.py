@@ -105,13 +105,6 @@ def last_steps() -> Any:
     return shaken(keras.Model(x, L.Dense(2)(L.Concatenate()(parts))))
 
 
-def looked_up() -> Any:
-    """The vocabulary was learned from data."""
-    lookup = L.IntegerLookup()
-    lookup.adapt(np.array([[0, 1, 1, 7]]))
-    return _steps((None,), lookup, L.Embedding(5, 3), L.LSTM(2), dtype="int32")
-
-
 ZOO: dict[str, Callable[[], Any]] = {
     "einsum": lambda: _before(L.EinsumDense("btf,fu->btu", (None, 4), bias_axes="u")),
     "einsum of known length": lambda: _before(L.EinsumDense("btf,fuv->btuv", (7, 4, 2)), L.Reshape((7, -1)), length=7),
@@ -125,7 +118,6 @@ ZOO: dict[str, Callable[[], Any]] = {
         (7, 2), L.CategoryEncoding(5, output_mode="one_hot"), L.Reshape((7, 10)), L.GRU(3), dtype="int32"
     ),
     "hashed ids": lambda: _steps((None,), L.Hashing(6), L.Embedding(6, 3), L.LSTM(2), dtype="int32"),
-    "ids looked up": looked_up,
     "pictures, each step alone": lambda: pictures(None),
     "pictures, each step alone, length 5": lambda: pictures(5),
     "windows as steps": sub_windows,
