@@ -285,6 +285,34 @@ def _begun_stack() -> Any:
     return shaken(keras.Model([x, known], L.Dense(1)(y)))
 
 
+def _mask_into_a_nested_model() -> Any:
+    inner = keras.Sequential([keras.Input((None, F)), L.GRU(3, return_sequences=True)], name="inner")
+    x, mask = keras.Input((None, F), name="x"), keras.Input((None,), dtype="bool", name="counts")
+    return shaken(keras.Model([x, mask], L.LSTM(2)(inner(x, mask=mask))))
+
+
+def _masks_in_other_forms() -> Any:
+    """By place, with an axis of its own, and as numbers."""
+    x, column = keras.Input((None, F), name="x"), keras.Input((None, 1), name="counts")
+    y = L.GRU(3, return_sequences=True)(x, None, column > 0)
+    return shaken(keras.Model([x, column], L.SimpleRNN(2)(y, mask=column)))
+
+
+def _two_embeddings() -> Any:
+    """A step counts when both ids do."""
+    one, two = keras.Input((None,), dtype="int32", name="one"), keras.Input((None,), dtype="int32", name="two")
+    both = [L.Embedding(5, 3, mask_zero=True)(one), L.Embedding(6, 2, mask_zero=True)(two)]
+    y = L.LSTM(4, return_sequences=True)(L.Concatenate()(both))
+    return shaken(keras.Model([one, two], L.Dense(2)(y)))
+
+
+def _begun_frames() -> Any:
+    frames, known = keras.Input((None, 5, 2), name="frames"), keras.Input((3,), name="known")
+    first = L.Reshape((4, 3))(L.Dense(12)(known))
+    y = L.ConvLSTM1D(3, 2)(frames, initial_state=[first, first])
+    return shaken(keras.Model([frames, known], L.Flatten()(y)))
+
+
 def _frames(*layers: Any, shape: tuple[int, ...]) -> Any:
     return shaken(keras.Sequential([keras.Input((None, *shape)), *layers]))
 
@@ -302,6 +330,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "stack of one cell": lambda: sequential(L.RNN([L.LSTMCell(4)])),
     "stack of known and custom cells": lambda: sequential(
         L.RNN([L.GRUCell(4), Accumulator(3), Minimal(2), L.LSTMCell(3)], return_sequences=True), L.Dense(2)
+    ),
+    "stack in a stack": lambda: sequential(
+        L.RNN([L.GRUCell(3), L.StackedRNNCells([L.LSTMCell(2), Minimal(4)])], return_sequences=True)
     ),
     "states of a stack": functional(_states_of_a_stack),
     "custom cell": lambda: sequential(L.RNN(Minimal(4), return_sequences=True), L.RNN(Minimal(3))),
@@ -352,6 +383,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "mask as an argument": functional(_mask_in_the_graph, None),
     "mask by any": functional(_mask_by_any),
     "mask as an input": _mask_as_input,
+    "mask into a nested model": _mask_into_a_nested_model,
+    "masks in other forms": _masks_in_other_forms,
+    "masks of two embeddings": _two_embeddings,
     "masked, added": functional(_merged(L.Add)),
     "masked, multiplied": functional(_merged(L.Multiply)),
     "masked, averaged": functional(_merged(L.Average)),
@@ -366,6 +400,7 @@ ZOO: dict[str, Callable[[], Any]] = {
     "begun and masked": begun(lambda: L.LSTM(4, return_sequences=True), 2, mask=True),
     "begun behind a mask": _begun_behind_a_mask,
     "begun stack": _begun_stack,
+    "begun frames": _begun_frames,
     "convolutional, one axis": lambda: _frames(
         L.ConvLSTM1D(3, 2, return_sequences=True), L.ConvLSTM1D(2, 2, padding="same"), L.Flatten(), shape=(5, 2)
     ),
@@ -385,7 +420,7 @@ ZOO: dict[str, Callable[[], Any]] = {
 }
 
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
-    "subclass of a layer": (lambda: sequential(OwnLSTM(3, name="culprit")), "culprit", "OwnLSTM"),
+    "subclass of a layer": (lambda: sequential(OwnLSTM(3, name="culprit")), "culprit", "subclass of LSTM"),
     "random initial state": (lambda: sequential(L.RNN(Drawing(3), name="culprit")), "culprit", "random"),
     "initial state by the batch": (lambda: sequential(L.RNN(Counting(3), name="culprit")), "culprit", "batch"),
     "stateful with learned state": (

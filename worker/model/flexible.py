@@ -43,7 +43,9 @@ class _Copier:
         if isinstance(layer, L.TimeDistributed):
             outputs = _folded(copy, call.tensors[0])
         else:
-            outputs = copy(*call.args, **call.kwargs)
+            # A mask given to the nested model around is attached to a tensor in the graph, but not when that runs.
+            takes_mask = getattr(layer, "_call_has_mask_arg", False) and call.mask is not None
+            outputs = copy(*call.args, **call.kwargs | ({"mask": call.mask} if takes_mask else {}))
         copy_weights(layer, copy)
         return outputs
 

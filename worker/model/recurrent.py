@@ -100,8 +100,8 @@ def _check(call: LayerCall, given: _Given, form: Form) -> None:
     if any(form.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(
             call,
-            "its initial state comes from another layer that runs over time, so it is known only once a sequence ended",
-            "serve it with task: seq2seq if that is an encoder, else let it begin at zero",
+            "its initial state comes from what runs over time, so it is known only once that sequence has ended",
+            "serve it with task: seq2seq if that is an encoder's state, else let it begin at zero",
         )
     if layer.stateful and layer.states is None:
         refuse(call, "it was never built", "call the model once before")

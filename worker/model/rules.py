@@ -114,9 +114,11 @@ def _unknown(call: LayerCall, form: Form) -> Any:
 
 
 def refuse_unknown(call: LayerCall) -> NoReturn:
+    known = next((kind.__name__ for kind in type(call.layer).__mro__[1:] if kind in _RULES), None)
+    kind = f"'{call.kind}', a subclass of {known} that may compute anything," if known else f"'{call.kind}'"
     refuse(
         call,
-        f"it is not known how the kind '{call.kind}' runs on one step",
+        f"it is not known how the kind {kind} runs on one step",
         "replace it by layers that work on each step alone; for a kind of your own, register a rule with "
         "worker.model.rules.streams",
     )
