@@ -53,6 +53,36 @@ def sub_windows() -> Any:
     return _steps((5, 4, 2), L.TimeDistributed(inner), L.LSTM(3), L.Dense(1))
 
 
+def sentences() -> Any:
+    """Each step is a sentence of six words, 0 where there is none."""
+    words = keras.Sequential([keras.Input((6,)), L.Embedding(9, 3, mask_zero=True), L.LSTM(4)])
+    return _steps((None, 6), L.TimeDistributed(words), L.LSTM(3), L.Dense(2))
+
+
+def fixed_batch() -> Any:
+    """Operations name the batch of 4 in their shapes."""
+    x = keras.Input(batch_shape=(4, 7, F))
+    y = ops.reshape(ops.reshape(L.Dense(6)(x), (4, 7, 2, 3)), (4, -1, 6))
+    return shaken(keras.Model(x, ops.reshape(L.LSTM(4)(y), (4, 2, 2))))
+
+
+def masked_branches() -> Any:
+    x = keras.Input((None,), dtype="int32")
+    one, two = L.Embedding(4, 3, mask_zero=True)(x), L.Embedding(4, 3, mask_zero=True)(x)
+    both = L.Concatenate()([L.Add()([one, two]), one * two])
+    return shaken(keras.Model(x, L.LSTM(3)(both)))
+
+
+def called_twice() -> Any:
+    """A nested model of operations, called with its own output."""
+    step = keras.Input((7, 4))
+    both = ops.reshape(ops.stack([step * 2, ops.tanh(step)], axis=-1), (-1, 7, 8))
+    turned = L.Permute((1, 3, 2))(L.Reshape((7, 4, 2))(both))
+    inner = keras.Model(step, L.Dense(4)(ops.max(ops.layer_normalization(turned), axis=2)), name="inner")
+    x = keras.Input((7, 4))
+    return shaken(keras.Model(x, L.GRU(2)(inner(inner(x)))))
+
+
 def functional_inside() -> Any:
     window = keras.Input((4, 2))
     both = L.Concatenate()([L.GlobalAveragePooling1D()(window), L.LSTM(3)(window), window[:, 0]])
@@ -121,6 +151,10 @@ ZOO: dict[str, Callable[[], Any]] = {
     "pictures, each step alone": lambda: pictures(None),
     "pictures, each step alone, length 5": lambda: pictures(5),
     "windows as steps": sub_windows,
+    "sentences of words": sentences,
+    "operations with a fixed batch": fixed_batch,
+    "branches with masks": masked_branches,
+    "nested operations called twice": called_twice,
     "functional model in each step": functional_inside,
     "a sequence in each step": lambda: _steps(
         (5, 4, 2), L.TimeDistributed(L.Bidirectional(L.LSTM(3))), L.TimeDistributed(L.Dense(3)), L.LSTM(3)

@@ -41,7 +41,7 @@ class _Copier:
         if type(copy) is not type(layer):
             return copy(call.tensors[0])
         if isinstance(layer, L.TimeDistributed):
-            outputs = _folded(copy, call.tensors[0])
+            outputs = _folded(copy, call)
         else:
             # A mask given to the nested model around is attached to a tensor in the graph, but not when that runs.
             takes_mask = getattr(layer, "_call_has_mask_arg", False) and call.mask is not None
@@ -56,11 +56,13 @@ class _Copier:
         return opened(call, name) or copy_layer(layer, name, **open_changes(layer))
 
 
-def _folded(wrapper: Layer, tensor: Tensor) -> Tensor:
+def _folded(wrapper: Layer, call: LayerCall) -> Tensor:
     """TimeDistributed with time as part of the batch: its own loop does not run in a graph of open length."""
+    tensor = call.tensors[0]
     wrapper.build(tensor.shape)
     wrapper.built = True
-    return FoldedTime(wrapper.layer)(tensor)
+    inside = call.mask is not None and len(call.mask.shape) > 2 and wrapper.layer._call_has_mask_arg
+    return FoldedTime(wrapper.layer)(tensor, **({"mask": call.mask} if inside else {}))
 
 
 class FoldedTime(keras.layers.Layer):  # type: ignore[misc]
@@ -71,13 +73,19 @@ class FoldedTime(keras.layers.Layer):  # type: ignore[misc]
         self.layer = layer
         self.supports_masking = True  # as TimeDistributed does: merging layers look for it
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         batch, time = keras.ops.shape(x)[:2]
-        y = self.layer(keras.ops.reshape(x, (-1, *x.shape[2:])), training=False)
+        # Only a mask with axes behind the time is one inside the steps.
+        masks = {} if mask is None or len(mask.shape) < 3 else {"mask": _fold(mask)}
+        y = self.layer(_fold(x), training=False, **masks)
         return keras.ops.reshape(y, (batch, time, *y.shape[1:]))
 
     def compute_output_shape(self, shape: Any) -> Any:
         return (*shape[:2], *self.layer.compute_output_shape((None, *shape[2:]))[1:])
+
+
+def _fold(x: Tensor) -> Tensor:
+    return keras.ops.reshape(x, (-1, *x.shape[2:]))
 
 
 class RepeatAlong(keras.layers.Layer):  # type: ignore[misc]

@@ -16,6 +16,8 @@ from worker.model.backend import keras
 Tensor: TypeAlias = Any  # a keras.KerasTensor
 Layer: TypeAlias = Any  # a keras.Operation, nearly always a keras.Layer
 
+LINE_CHARACTERS = 200  # Keras may put whole configurations into one line
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCall:
@@ -159,7 +161,8 @@ def copy_weights(source: Layer, target: Layer) -> None:
 
 def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…"
 
 
 def layers_of(model: Any, path: tuple[str, ...] = ()) -> Iterator[Layer]:

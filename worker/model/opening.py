@@ -29,7 +29,9 @@ def opened(call: LayerCall, name: str) -> Layer | None:
     layer = call.layer
     shape: tuple[Any, ...] = call.tensors[0].shape if call.tensors else ()
     if len(shape) < 2 or shape[1] is not None:
-        return None
+        # The operation's shape begins with the batch, which the trained model may have fixed.
+        fixed = isinstance(layer, keras.src.ops.numpy.Reshape)
+        return L.Reshape(layer.newshape[1:], name=name, dtype=call.tensors[0].dtype) if fixed else None
     if isinstance(layer, (L.Reshape, keras.src.ops.numpy.Reshape)):
         target = list(layer.target_shape if isinstance(layer, L.Reshape) else layer.newshape[1:])[1:]
         if -1 in target:

@@ -33,7 +33,7 @@ _ALONG_AXIS = {
     OPS.numpy: "All Amax Amin Argmax Argmin Argpartition Argsort ArraySplit Average Concatenate CountNonzero Cumprod "
     "Diff Flip Median Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd "
     "Nansum Nanvar Prod Ptp Repeat Roll Sort Split Std Take TakeAlongAxis Trapezoid Var",
-    OPS.nn: "Glu LogSoftmax Moments Normalize Softmax Sparsemax",
+    OPS.nn: "BatchNorm Glu LayerNorm LogSoftmax Moments Normalize RMSNorm Softmax Sparsemax",
     OPS.core: "Unstack",
     OPS.math: "Logsumexp TopK",
     OPS.linalg: "Norm",

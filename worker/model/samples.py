@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,11 @@ def split(parts: list[InputPart], vectors: FloatArray) -> list[NDArray[Any]]:
 def _near(graph: Any, tensor: Any) -> list[Layer]:
     """The layers that an input meets before anything recurrent."""
     if len(graph.inputs) > 1:
-        return consumers(graph, tensor)
-    found = []
-    for layer in layers_of(graph):
-        if isinstance(layer, L.RNN):
-            break
-        found.append(layer)
-    return found
+        found = consumers(graph, tensor)
+    else:
+        found = list(takewhile(lambda layer: not isinstance(layer, L.RNN), layers_of(graph)))
+    inside = [part for layer in found if isinstance(layer, L.TimeDistributed) for part in layer._flatten_layers()]
+    return found + inside
 
 
 def _values(rng: np.random.Generator, part: InputPart, layers: list[Layer], shape: tuple[int, ...]) -> FloatArray:

@@ -28,7 +28,8 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
                 "stateful=True inside TimeDistributed keeps a state from step to step that belongs to no stream",
                 "set stateful=False, so that it begins anew inside every step",
             )
-        if call.mask is not None and layer._call_has_mask_arg and not isinstance(layer, L.BatchNormalization):
+        masked = call.mask is not None and len(call.mask.shape) == 2 and layer._call_has_mask_arg
+        if masked and not isinstance(layer, L.BatchNormalization):
             refuse(inner, "it takes the mask of the steps for one of its own", "take mask_zero or Masking out")
     return run_as_it_is(call, form, Time.EACH_STEP)
 
