@@ -96,7 +96,8 @@ def training() -> Any:
 
 def activations() -> Any:
     names = ["linear", "relu", "elu", "selu", "softplus", "softsign", "swish", "gelu", "exponential", "mish"]
-    names += ["sigmoid", "tanh", "softmax", "hard_sigmoid"]
+    names += ["sigmoid", "tanh", "softmax", "hard_sigmoid", "leaky_relu", "relu6", "silu", "log_softmax"]
+    names = [name for name in names if hasattr(keras.activations, name)]
     return functional(lambda x: L.Concatenate()([L.Dense(3, activation=name)(x) for name in names]))
 
 
@@ -111,6 +112,32 @@ def stateful() -> Any:
 def cells() -> Any:
     stacked = [L.LSTMCell(4, recurrent_activation="hard_sigmoid"), L.GRUCell(3, reset_after=False)]
     return functional(lambda x: L.RNN(stacked, return_sequences=True)(x))
+
+
+def masked_words() -> Any:
+    layers = [L.Embedding(11, 5, mask_zero=True), L.LSTM(6, return_sequences=True), L.Dropout(0.1), L.Dense(4)]
+    return sequential(*layers, L.LayerNormalization(), L.GRU(3, return_sequences=True), L.LSTM(2))
+
+
+def masked_branches(x: Any) -> Any:
+    masked = L.Masking(0.0)(x)
+    a, b = L.LSTM(4, return_sequences=True)(masked), L.GRU(4, return_sequences=True)(masked)
+    joined = L.Concatenate()([L.Add()([a, b]), L.TimeDistributed(L.Dense(2))(a)])
+    return L.Dense(2)(L.LSTM(3)(L.BatchNormalization()(L.Activation("tanh")(joined))))
+
+
+def two_inputs() -> Any:
+    x, y = keras.Input((None, F), name="x"), keras.Input((None, 2), name="a")
+    return keras.Model([x, y], L.GRU(3)(L.Concatenate()([L.Dense(2)(y), L.LSTM(4, return_sequences=True)(x)])))
+
+
+def part_per_step() -> Any:
+    part = keras.Sequential([L.Dense(4, "tanh", input_shape=(F,)), L.BatchNormalization(), L.Dense(2)])
+    return sequential(L.TimeDistributed(part, **OPEN), L.GRU(3))
+
+
+def pictures() -> Any:
+    return sequential(L.ConvLSTM1D(2, 2, batch_input_shape=(None, None, 5, 2)), L.Flatten(), L.Dense(2))
 
 
 def hard_gru(reset_after: bool) -> Any:
@@ -132,6 +159,16 @@ MODELS: dict[str, Callable[[], Any]] = {
     "stateful": stateful,
     "unrolled": lambda: sequential(L.SimpleRNN(5, unroll=True, **FIXED), L.Dense(1)),
     "masked": lambda: sequential(L.Masking(0.0, **OPEN), L.LSTM(4, return_sequences=True), L.GRU(3)),
+    "masked_words": masked_words,
+    "masked_branches": lambda: functional(masked_branches),
+    "masked_mean": lambda: sequential(
+        L.Masking(0.0, **OPEN), L.GRU(3, return_sequences=True), L.GlobalAveragePooling1D()
+    ),
+    "masked_zeros": lambda: sequential(L.Masking(0.0, **OPEN), L.RNN(L.GRUCell(3), zero_output_for_mask=True)),
+    "causal": lambda: sequential(L.Conv1D(4, 3, padding="causal", dilation_rate=2, **OPEN), L.GRU(3), L.Dense(1)),
+    "part_per_step": part_per_step,
+    "two_inputs": two_inputs,
+    "pictures": pictures,
     "training": training,
     "normalized": normalized,
     "normalizations": normalizations,
@@ -147,6 +184,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "bidirectional": lambda: sequential(L.Bidirectional(L.LSTM(4), **FIXED), L.Dense(2)),
     "hard_cell_state": lambda: sequential(L.LSTM(4, activation="hard_sigmoid", **OPEN)),
     "hard_alone": lambda: sequential(L.GRU(4, **OPEN), L.Activation("hard_sigmoid")),
+    "operator": lambda: functional(lambda x: L.GRU(3)(x * 2.0)),
     "two_axes": lambda: sequential(L.GRU(4, return_sequences=True, **FIXED), L.LayerNormalization(axis=[1, 2])),
     "python": lambda: sequential(L.GRU(4, **OPEN), L.Lambda(lambda x: x * 2.0, name="culprit")),
 }
@@ -165,16 +203,20 @@ def shaken(model: Any) -> Any:
 
 def inputs(model: Any) -> Any:
     rng = np.random.default_rng(5)
+    if isinstance(model.input_shape, list):
+        return [rng.normal(size=(4, T, width)) for *_, width in model.input_shape]
     rows = model.input_shape[0] or 4
     if len(model.input_shape) == 2:
         return rng.integers(0, 11, (rows, T))
-    x = rng.normal(scale=1.5, size=(rows, T, F))
-    x[1, 2:4] = 0.0  # a masked step, where a model masks
+    x = rng.normal(scale=1.5, size=(rows, T, *model.input_shape[2:]))
+    x[1, 2:4] = x[2, 0] = x[3, -1] = 0.0  # masked steps, where a model masks
     return x
 
 
 def answers(model: Any, x: Any) -> dict[str, Any]:
     """What the model says to the whole, and where its length is open to every prefix: (rows, steps, units)."""
+    if isinstance(x, list):
+        return {"x": np.concatenate(x, axis=-1), "whole": model.predict_on_batch(x)}
     found = {"x": x, "whole": model.predict_on_batch(x)}
     if model.input_shape[1] is None and found["whole"].ndim == 2:
         found["prefixes"] = np.stack([np.array(model(x[:, : n + 1], training=False)) for n in range(T)], axis=1)

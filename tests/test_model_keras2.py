@@ -29,7 +29,8 @@ needs_keras_2 = pytest.mark.skipif(
 STREAMED = [
     *("lstm", "embedding", "time_distributed", "branches", "last_step", "nested", "shared", "reset_after"),
     *("reset_before", "stateful", "unrolled", "masked", "training", "normalized", "normalizations", "slopes", "cells"),
-    *("hard_lstm", "hard_gru", "hard_gru_reset_before", "hard_simple", "float64"),
+    *("masked_words", "masked_branches", "masked_mean", "masked_zeros", "causal", "part_per_step", "two_inputs"),
+    *("pictures", "hard_lstm", "hard_gru", "hard_gru_reset_before", "hard_simple", "float64"),
 ]
 # They can't be streamed, but they are read, and by the numbers of Keras 2.
 READ = ["activations", "encoder_and_decoder", "flattened", "bidirectional"]
@@ -38,6 +39,7 @@ REFUSED = {
     "hard_cell_state": ("lstm", "hard_sigmoid"),
     "hard_alone": ("activation", "hard_sigmoid"),
     "two_axes": ("layer_normalization", "axis"),
+    "operator": ("tf.math.multiply", "not part of Keras"),
     "python": ("culprit", "not run"),
 }
 
@@ -56,13 +58,21 @@ def answers(folder: Path, name: str) -> dict[str, Any]:
         return dict(file)
 
 
+def fed(model: Any, x: Any) -> Any:
+    """The vectors as the model's inputs take them."""
+    if len(model.inputs) == 1:
+        return x
+    return np.split(x, np.cumsum([tensor.shape[-1] for tensor in model.inputs])[:-1], axis=-1)
+
+
 @needs_keras_2
-@pytest.mark.parametrize("suffix", ["h5", "keras"])
-@pytest.mark.parametrize("name", [*STREAMED, *READ])
+@pytest.mark.parametrize(
+    ("name", "suffix"), [*((name, "h5") for name in READ), *((name, "keras") for name in (*STREAMED, *READ))]
+)
 def test_keras_3_answers_as_keras_2_did(written: Path, name: str, suffix: str) -> None:
     wanted = answers(written, name)
     model, _ = load_model(written / f"{name}.{suffix}")
-    given = np.asarray(model(wanted["x"], training=False))
+    given = np.asarray(model(fed(model, wanted["x"]), training=False))
     assert given.shape == wanted["whole"].shape
     np.testing.assert_allclose(given, wanted["whole"], rtol=0, atol=TOLERANCE)
 
@@ -72,12 +82,14 @@ def test_keras_3_answers_as_keras_2_did(written: Path, name: str, suffix: str) -
 def test_what_streams_is_what_keras_2_answers(written: Path, name: str) -> None:
     wanted = answers(written, name)
     model = StreamingModel.load(written / f"{name}.h5")
-    x = wanted["x"] if wanted["x"].ndim == 3 else wanted["x"][..., np.newaxis]
+    x = wanted["x"].reshape(*wanted["x"].shape[:2], -1)
     streamed = np.swapaxes(model.scan(np.swapaxes(x, 0, 1), model.zero_states(len(x)))[0], 0, 1)
     whole = wanted["whole"]
     np.testing.assert_allclose(streamed if whole.ndim == 3 else streamed[:, -1], whole, rtol=0, atol=TOLERANCE)
     if "prefixes" in wanted:
-        np.testing.assert_allclose(streamed, wanted["prefixes"], rtol=0, atol=TOLERANCE)
+        known = np.isfinite(wanted["prefixes"])  # a mean over no steps at all is not a number to Keras
+        assert known.mean() > 0.9
+        np.testing.assert_allclose(streamed[known], wanted["prefixes"][known], rtol=0, atol=TOLERANCE)
 
 
 @needs_keras_2
@@ -101,6 +113,15 @@ def test_the_exported_model_needs_nothing_of_the_worker(written: Path, tmp_path:
     given = keras.tree.flatten(plain([x, *model.zero_states(len(x))]))[0]
     wanted, _ = model.step(x[:, 0], model.zero_states(len(x)))
     np.testing.assert_allclose(np.asarray(given).reshape(wanted.shape), wanted, rtol=0, atol=TOLERANCE)
+
+
+@needs_keras_2
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_allowed_code_of_keras_2_is_run(written: Path, suffix: str) -> None:
+    wanted = answers(written, "python")
+    model = StreamingModel.load(written / f"python.{suffix}", allow_lambda=True)
+    streamed, _ = model.scan(np.swapaxes(wanted["x"], 0, 1), model.zero_states(4))
+    np.testing.assert_allclose(streamed[-1], wanted["whole"], rtol=0, atol=TOLERANCE)
 
 
 @needs_keras_2

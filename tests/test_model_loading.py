@@ -203,6 +203,18 @@ def test_a_class_that_keras_does_not_know_is_named(tmp_path: Path, kind: str) ->
     assert error.value.layer == "culprit"
 
 
+def test_names_in_a_file_do_not_meet_the_names_that_keras_makes_up(tmp_path: Path) -> None:
+    """Joining masks takes an operation of its own, and Keras alone calls it as the file may call a layer."""
+    x = keras.Input((None, F))
+    masked = L.Masking()(x)
+    parts = [L.GRU(2, return_sequences=True)(masked), L.LSTM(2, return_sequences=True)(masked)]
+    number = keras.backend.get_uid("concatenate") + 3
+    trained = keras.Model(x, L.GRU(2)(L.Concatenate(name=f"concatenate_{number}")(parts)))
+    trained.save(tmp_path / "m.keras")
+    for _ in range(8):  # as many names made up as one process may come to
+        assert StreamingModel.load(tmp_path / "m.keras").state_width == 8
+
+
 def test_what_a_lookup_has_learned_is_read(tmp_path: Path) -> None:
     lookup = L.IntegerLookup()
     lookup.adapt(np.array([3, 7, 7, 9, 1]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -180,6 +181,20 @@ def without_unrolling(config: Config) -> None:
     for node, _ in objects(config):
         if isinstance(node.get("config"), dict) and node["config"].get("unroll") is True:
             node["config"]["unroll"] = False
+
+
+def reserve_names(config: Config) -> None:
+    """Keras counts to name the operations that join masks, and may hit upon a name in the file: count on from there."""
+    counters = keras.src.backend.common.global_state.get_global_attribute(
+        "object_name_uids", defaultdict(int), set_to_default=True
+    )
+    for node, _ in objects(config):
+        name = str(node["config"].get("name")) if isinstance(node.get("config"), dict) else ""
+        prefix, _, number = name.rpartition("_")
+        if number.isdecimal() and len(number) < 10:
+            counters[prefix] = max(counters[prefix], int(number) + 1)
+        elif name:
+            counters[name] = max(counters[name], 1)
 
 
 def declared_numbers(config: Config, build: Any) -> int:

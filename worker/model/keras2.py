@@ -24,12 +24,13 @@ _RENAMED = {
 # Of training only (weights come from the file), of how Keras 2 computed the same, or of old ways to give shapes.
 _DROPPED = ("implementation", "input_length", "input_dtype", "batch_input_shape", "input_shape", "ragged", "fused")
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN")
+_CONV_LSTM = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", *_CONV_LSTM)
 _LAMBDA_NOTES = ("module", "function_type", "output_shape_type", "output_shape_module")
 # Where weights stand right before a hard_sigmoid, so that they can be scaled.
 _SCALABLE = {
     **dict.fromkeys(("Dense", "Conv1D", "SimpleRNN", "SimpleRNNCell"), ("activation",)),
-    **dict.fromkeys(("LSTM", "LSTMCell"), ("recurrent_activation",)),
+    **dict.fromkeys(("LSTM", "LSTMCell", *_CONV_LSTM), ("recurrent_activation",)),
     **dict.fromkeys(("GRU", "GRUCell"), ("activation", "recurrent_activation")),
 }
 _ALREADY = ("InputLayer", "Sequential", "Functional")
@@ -229,7 +230,8 @@ def _blocks(layer: Any, hard: list[str]) -> tuple[int, list[int]] | None:
     kind = type(layer)
     if kind in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.SimpleRNNCell):
         return 1, [0]
-    if kind is keras.layers.LSTMCell and hard == ["recurrent_activation"]:  # i, f, c, o; c goes into `activation`
+    lstm = (keras.layers.LSTMCell, keras.src.layers.rnn.conv_lstm.ConvLSTMCell)
+    if kind in lstm and hard == ["recurrent_activation"]:  # i, f, c, o; c goes into `activation`
         return 4, [0, 1, 3]
     if kind is keras.layers.GRUCell:  # z, r, h
         return 3, ([0, 1] if "recurrent_activation" in hard else []) + ([2] if "activation" in hard else [])

@@ -26,6 +26,7 @@ from worker.model.configuration import (
     check,
     declared_numbers,
     parse,
+    reserve_names,
     stored_numbers,
     without_training,
     without_unrolling,
@@ -185,6 +186,7 @@ def _judge(
         keras2.modernise(config)
     check(config, allow_lambda, has_vocabularies)
     without_unrolling(config)
+    reserve_names(config)
     stored, declared = stored_numbers(weights), declared_numbers(config, build)
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
         raise WorkerError(
