@@ -11,7 +11,7 @@ import pytest
 
 from tests.models import F, sequential, shaken
 from tests.zoo import ZOO
-from tests.zoo.recurrent import Accumulator, Dropping, Learned, Minimal
+from tests.zoo.cells import Accumulator, Dropping, Learned, Minimal
 from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import keras
 from worker.model.parity import measure
