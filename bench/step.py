@@ -3,9 +3,10 @@
     python bench/step.py                     both tables; about a minute
     python bench/step.py --rounds 9 --json figures.json
 
-Step: one call of StreamingModel.step_packed beside a tf.function of the same Keras cells written by hand (LSTMCell 32,
-LSTMCell 16, Dense; the same weights, states as tensors of their own, open batch), numpy in and numpy out for both.
-Hot stream: Engine.process of events of one stream in a row, in scans over time and by waves alone.
+Step: one call of StreamingModel.step_packed beside a tf.function of the same Keras cells written by hand: LSTMCell 32,
+LSTMCell 16, Dense, the same weights, states as tensors of their own, open batch; numpy in and numpy out for all. It is
+called as it is written ("bare"), and as a concrete function with tensors made by hand ("traced"), which is faster.
+Hot streams: Engine.process of one turn of events of one stream, or of 40 in turn, in scans over time and by waves.
 
 The contenders run in turns, round by round, so that what else the machine does falls on all. Quote the ratios.
 """
@@ -28,6 +29,7 @@ ROWS = (1, 256, 4096)
 STEP_CALLS = 100  # of each contender in each round
 END_EVERY_EVENTS = 11
 LENGTH_EVENTS = 7
+FEW_STREAMS = 40
 Contenders = dict[str, Callable[[], Any]]
 
 
@@ -84,11 +86,16 @@ def bare_step(model: Any) -> Any:
 
 
 def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
-    """Microseconds of one call by rows, both ways, after both are seen to say the same."""
+    """Microseconds of one call by rows, all ways, after they are seen to say the same."""
     from worker import StreamingModel
+    from worker.model.backend import tf
 
     streaming, bare = StreamingModel(model), bare_step(model)
-    print(f"{'rows':>6}{'bare, µs':>14}{'step_packed, µs':>18}{'step_packed / bare':>22}{'spread':>14}")
+    traced, tensor = bare.get_concrete_function(), tf.convert_to_tensor
+    print(
+        f"{'rows':>6}{'bare, µs':>12}{'traced, µs':>14}{'step_packed, µs':>18}"
+        f"{'/ bare':>10}{'/ traced':>10}{'spread':>26}"
+    )
     figures = {}
     for rows in ROWS:
         rng = np.random.default_rng(rows)
@@ -97,6 +104,7 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
         states = streaming.unpack(packed)
         contenders: Contenders = {
             "bare": lambda x=x, states=states: [answer.numpy() for answer in bare(x, *states)],
+            "traced": lambda x=x, states=states: [answer.numpy() for answer in traced(*map(tensor, (x, *states)))],
             "step_packed": lambda x=x, packed=packed: streaming.step_packed(x, packed),
         }
         by_hand, (y, after) = contenders["bare"](), contenders["step_packed"]()
@@ -105,10 +113,16 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
         times = {
             name: [t * 1e6 for t in seen] for name, seen in measure(contenders, rounds, STEP_CALLS, deadline).items()
         }
-        ratios = [ours / other for ours, other in zip(times["step_packed"], times["bare"], strict=True)]
+        ratios = {
+            other: [ours / theirs for ours, theirs in zip(times["step_packed"], times[other], strict=True)]
+            for other in ("bare", "traced")
+        }
         figures[rows] = {**times, "ratio": ratios}
-        bare_us, ours_us, ratio = map(statistics.median, (times["bare"], times["step_packed"], ratios))
-        print(f"{rows:>6}{bare_us:>14,.0f}{ours_us:>18,.0f}{ratio:>22.2f}{spread(ratios):>14}", flush=True)
+        row = "".join(
+            f"{statistics.median(times[name]):>{width},.0f}" for name, width in zip(times, (12, 14, 18), strict=True)
+        )
+        row += "".join(f"{statistics.median(each):>10.2f}" for each in ratios.values())
+        print(f"{rows:>6}{row}{', '.join(map(spread, ratios.values())):>26}", flush=True)
     return figures
 
 
@@ -120,26 +134,30 @@ def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[st
     streaming = StreamingModel(model)
     ends = np.arange(count) % END_EVERY_EVENTS == END_EVERY_EVENTS - 1
     cases = {
-        "no boundaries": (BoundaryRules(), None),
-        f"length {LENGTH_EVENTS}": (BoundaryRules(length=LENGTH_EVENTS), None),
-        f"end, every {END_EVERY_EVENTS}": (BoundaryRules(), ends),
+        "no boundaries": (BoundaryRules(), events(count)),
+        f"length {LENGTH_EVENTS}": (BoundaryRules(length=LENGTH_EVENTS), events(count)),
+        f"end, every {END_EVERY_EVENTS}": (BoundaryRules(), events(count, ends)),
+        f"{FEW_STREAMS} streams": (BoundaryRules(), events(count, streams=FEW_STREAMS)),
     }
     print(
-        f"\n{f'{count:,} events in a row':<26}{'waves, steps/s':>18}{'scan, steps/s':>18}"
-        f"{'scan / waves':>16}{'spread':>16}"
+        f"\n{f'{count:,} events in a turn':<26}{'waves, steps/s':>18}{'scan, steps/s':>18}"
+        f"{'best':>10}{'scan / waves':>16}{'spread':>16}"
     )
     figures = {}
-    for name, (rules, flags) in cases.items():
+    for name, (rules, turn) in cases.items():
         contenders = {
-            "waves": processing(streaming, rules, events(count, flags), scan_rows=()),
-            "scan": processing(streaming, rules, events(count, flags)),
+            "waves": processing(streaming, rules, turn, scan_rows=()),
+            "scan": processing(streaming, rules, turn),
         }
         times = measure(contenders, rounds, 1, deadline)
         speeds = {kind: [count / seconds for seconds in seen] for kind, seen in times.items()}
         ratios = [fast / slow for fast, slow in zip(speeds["scan"], speeds["waves"], strict=True)]
         figures[name] = {**speeds, "ratio": ratios}
         waves, scan, ratio = map(statistics.median, (speeds["waves"], speeds["scan"], ratios))
-        print(f"{name:<26}{waves:>18,.0f}{scan:>18,.0f}{ratio:>16.1f}{spread(ratios):>16}", flush=True)
+        print(
+            f"{name:<26}{waves:>18,.0f}{scan:>18,.0f}{max(speeds['scan']):>10,.0f}{ratio:>16.1f}{spread(ratios):>16}",
+            flush=True,
+        )
     return figures
 
 
@@ -149,13 +167,13 @@ def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callab
     from worker.engine import Engine
     from worker.streams import StreamTable
 
-    table = StreamTable(streaming.initial_row, capacity=10)
+    table = StreamTable(streaming.initial_row, capacity=FEW_STREAMS)
     table.open(given.batch.partition)
     engine = Engine(streaming, table, rules, EmitRule(), **options)
     return lambda: engine.process([given])
 
 
-def events(count: int, ends: Any) -> Any:
+def events(count: int, ends: Any = None, streams: int = 1) -> Any:
     from worker.records import Events, Partition, RecordBatch
 
     places = list(range(count))
@@ -164,7 +182,7 @@ def events(count: int, ends: Any) -> Any:
         records=np.arange(count),
         items=np.full(count, -1),
         kinds=np.zeros(count, np.uint8),
-        streams=["device"] * count,
+        streams=[f"device-{place % streams}" for place in places],
         vectors=np.random.default_rng(2).normal(size=(count, FEATURES)).astype(np.float32),
         times=np.arange(count),
         ends=ends,

@@ -20,7 +20,7 @@ from worker.engine import Engine
 from worker.model.backend import keras
 from worker.pipeline import Pipeline
 from worker.records import Events, Kind, Partition, Predictions, RecordBatch, Reset
-from worker.runs import SCAN_ROWS, stretches
+from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, stretches
 from worker.streams import StreamTable
 from worker.turns import numbered
 
@@ -181,6 +181,14 @@ def test_a_hot_stream_is_one_call_whatever_its_boundaries(length: int | None) ->
     assert worker.waves == 3000
     assert predictions.finals.sum() >= 273
     assert worker.resets[Reset.END] == 273
+
+
+def test_a_scan_is_bounded() -> None:
+    model = Counted()
+    worker = engine(model, np.zeros(1, np.float32), BoundaryRules())
+    (predictions,) = worker.process([hot(SCAN_STEPS_LIMIT + 10)])
+    assert model.calls == [(SCAN_STEPS_LIMIT, 1, 1), (1, 1), (9, 1, 1)]
+    assert predictions.steps.tolist() == list(range(1, SCAN_STEPS_LIMIT + 11))
 
 
 def test_commands_come_between_scans() -> None:

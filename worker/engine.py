@@ -15,7 +15,7 @@ import numpy as np
 from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, pending_after, resets_before
 from worker.emission import EmitRule
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
-from worker.runs import SCAN_ROWS, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
+from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
 from worker.streams import StreamTable, TableFullError
 from worker.turns import NO_ROW, Turn, finite_rows, numbered, waves
 
@@ -127,9 +127,9 @@ class Engine:
             self._wave(turn, wave)
 
     def _hot(self, turn: Turn, runs: Runs | None) -> None:
-        """Few streams with many events each: scans, and between them one wave for the commands."""
+        """Few streams with many events each: scans, and between them a wave for the commands."""
         while runs is not None:
-            ahead = runs.until(turn.kinds[runs.events] != Kind.STEP)
+            ahead = runs.until(turn.kinds[runs.events] != Kind.STEP) & (runs.nth < SCAN_STEPS_LIMIT)
             head, runs = runs.part(ahead), runs.part(~ahead)
             if head is not None and head.nth.max() + 1 >= SCAN_STEPS_MIN:
                 self._scan(turn, head)

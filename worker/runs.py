@@ -18,7 +18,8 @@ from worker.boundaries import Before, BoundaryRules, Incoming, pending_after, re
 from worker.records import BoolArray, CodeArray, FloatArray, IntArray, Reset
 
 SCAN_ROWS = (256, 64, 16)  # streams in one scan, at most; where a wave has no more than the next, another scan begins
-SCAN_STEPS_MIN = 3  # fewer calls of the model one after the other are as fast
+SCAN_STEPS_MIN = 3  # so few steps are as fast one by one
+SCAN_STEPS_LIMIT = 4096  # in one scan: its vectors are copied, and padded as the rows of a step are
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 ScanPacked: TypeAlias = Callable[
