@@ -22,6 +22,7 @@ from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model import archives
 from worker.model.backend import keras
+from worker.model.loading import load_model
 
 L = keras.layers
 
@@ -213,6 +214,24 @@ def test_names_in_a_file_do_not_meet_the_names_that_keras_makes_up(tmp_path: Pat
     trained.save(tmp_path / "m.keras")
     for _ in range(8):  # as many names made up as one process may come to
         assert StreamingModel.load(tmp_path / "m.keras").state_width == 8
+
+
+@keras.saving.register_keras_serializable("loading")
+class OwnVariable(L.Layer):  # type: ignore[misc]
+    """A variable made of an array, as callers' own layers may do."""
+
+    def build(self, shape: Any) -> None:
+        self.offset = keras.Variable(np.ones(shape[-1]), name="offset", trainable=False)
+
+    def call(self, x: Any) -> Any:
+        return x + self.offset
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_registered_layers_may_make_their_variables_as_they_like(tmp_path: Path, kind: str) -> None:
+    sequential(L.LSTM(3), OwnVariable()).save(tmp_path / f"m.{kind}")
+    model, _ = load_model(tmp_path / f"m.{kind}")
+    assert type(model.layers[-1]) is OwnVariable
 
 
 def test_what_a_lookup_has_learned_is_read(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def _is_known(node: Config) -> bool:
         return True
     if kind == "function":
         return _is_function(node)
-    if _is_registered(node.get("registered_name") or kind):
+    if is_registered(node.get("registered_name") or kind):
         return True
     if module is None or module == "builtins":  # legacy .h5: the class alone
         found = [getattr(getattr(keras, place), kind, None) for place in _PLACES]
@@ -150,7 +150,7 @@ def _has_vocabulary(body: Any, has_vocabularies: bool) -> bool:
 
 def _is_function(node: Config) -> bool:
     name, module = node.get("config"), node.get("module")
-    if _is_registered(name) or _is_registered(node.get("registered_name")):
+    if is_registered(name) or is_registered(node.get("registered_name")):
         return True
     if module not in _FUNCTIONS or not isinstance(name, str):
         return False
@@ -162,7 +162,7 @@ def _is_lost_function(key: str, value: Any) -> bool:
     return key.endswith("activation") and isinstance(value, dict) and "class_name" not in value
 
 
-def _is_registered(name: Any) -> bool:
+def is_registered(name: Any) -> bool:
     return isinstance(name, str) and keras.saving.get_registered_object(name) is not None
 
 

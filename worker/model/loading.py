@@ -25,6 +25,8 @@ from worker.model.configuration import (
     Config,
     check,
     declared_numbers,
+    is_registered,
+    objects,
     parse,
     reserve_names,
     stored_numbers,
@@ -187,7 +189,16 @@ def _judge(
     check(config, allow_lambda, has_vocabularies)
     without_unrolling(config)
     reserve_names(config)
-    stored, declared = stored_numbers(weights), declared_numbers(config, build)
+    stored = stored_numbers(weights)
+    try:
+        declared = declared_numbers(config, build)
+    except ModelRefusedError:
+        raise
+    except Exception:
+        # A class that the caller has registered may make its variables in a way that can't be counted beforehand.
+        if not any(is_registered(node.get("registered_name") or node["class_name"]) for node, _ in objects(config)):
+            raise
+        declared = 0
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
         raise WorkerError(
             f"its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
