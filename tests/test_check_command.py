@@ -18,8 +18,11 @@ import pytest
 from tests.commands import Ended, written
 from tests.models import L, door, keras, sequential
 from worker.advice import Advice, Room, advice, size
+from worker.assembly import foreseen
 from worker.capacity import free_memory_bytes, step_times
+from worker.checking import problem_of
 from worker.config import Config
+from worker.errors import ConfigError, WorkerError
 from worker.model.facts import SkippedSteps, TrainedFacts, facts_of
 from worker.model.graph import graph_of
 from worker.model.inputs import assignments
@@ -41,6 +44,7 @@ def configured(**sections: Any) -> Config:
 
 @pytest.mark.filterwarnings("ignore:Layer 'inside'")  # a Lambda drops the mask: nothing is run here
 def test_what_a_model_says_about_its_training() -> None:
+    assert facts(sequential(L.Masking([0, 1.5, -1]), L.GRU(2))).skipped[0].value == [0.0, 1.5, -1.0]
     assert facts(door(None)) == NOTHING
     assert facts(door()) == replace(NOTHING, window=7)
     found = facts(door(stateful=True))
@@ -90,11 +94,12 @@ def test_what_a_model_says_about_its_training() -> None:
             ],
         ),
         (
-            {"skipped": (SkippedSteps("padding", 0.0), SkippedSteps("words", None))},
+            {"skipped": (SkippedSteps("padding", 0.0), SkippedSteps("words", None), SkippedSteps("end", [0.0, -1.0]))},
             {"sequence": {"length": 7}},
             [
                 "warning: layer 'padding' (Masking) skips every event whose numbers are all 0:",
                 "warning: layer 'words' (Embedding with mask_zero=True) skips every event of id 0:",
+                "warning: layer 'end' (Masking) skips every event whose numbers are [0.0, -1.0]:",
             ],
         ),
         (
@@ -219,7 +224,26 @@ def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Pa
     assert (ended.status, ended.err) == (1, "")
     assert "proof       FAILED: " in ended.out
     assert "refused     streamed outputs differ by nan" in ended.out
+    text = command("check", "-c", written(trained, "spoilt.keras"), "--json").out
+    report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (report["ok"], report["parity"]["max_abs_difference"]) == (False, None)
     assert ended.out.endswith("\nnot ok: a worker with this configuration would refuse to start\n")
+
+
+def test_an_error_that_nobody_has_foreseen_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORKER_TRACEBACK", raising=False)
+    with pytest.raises(WorkerError) as told, foreseen("proven", configured()):
+        raise IndexError("list index out of range\nmore")
+    assert str(told.value).startswith(
+        "model m.keras: it can't be proven, by an error that the worker did not expect: "
+        "IndexError: list index out of range (test_check_command.py, line "
+    )
+    assert problem_of(told.value)["instead"] == "please report it, with the traceback that WORKER_TRACEBACK=1 shows"
+    with pytest.raises(ConfigError, match="as it is"), foreseen("proven", configured()):
+        raise ConfigError("as it is")
+    monkeypatch.setenv("WORKER_TRACEBACK", "1")
+    with pytest.raises(IndexError), foreseen("proven", configured()):
+        raise IndexError
 
 
 def test_all_layers_in_the_way_are_told(command: Callable[..., Ended], trained: Path) -> None:

@@ -69,8 +69,9 @@ def _skipped(trained: TrainedFacts) -> Iterator[str]:
             what = f"layer '{layer.layer}' (Embedding with mask_zero=True) skips every event of id 0"
             means = "right for padding, but if 0 is an item of yours, the model never hears it"
         else:
-            what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are all {layer.value:g}"
-            means = f"right for padding, but a device that measures {layer.value:g} everywhere is not heard"
+            numbers = f"all {layer.value:g}" if isinstance(layer.value, float) else f"{layer.value}"
+            what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are {numbers}"
+            means = "right for padding, but a device that measures just that is not heard"
         yield f"{what}: the state behind it stays as it was; {means}"
 
 

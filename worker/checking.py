@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs."""
-        parity = None if self.parity is None else {**asdict(self.parity), "tolerance": self.tolerance}
+        parity = None if self.parity is None else {**_finite(asdict(self.parity)), "tolerance": self.tolerance}
         return {
             "ok": self.ok,
             "model": self.model,
@@ -87,16 +88,21 @@ class Report:
         }
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null stands for it, and the problem says it in words."""
+    return {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in values.items()}
+
+
 def examine(config: Config) -> Report:
     """Load, convert, prove, measure. Raises ConfigError for what is not about the model."""
     client_settings(config)
     report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
     try:
         model = load_model(config)
-        _describe(report, model)
         with foreseen("proven", config):
+            _describe(report, model)
             _prove(report, model)
-        report.advice = advice(config, model.trained, _room(report))
+            report.advice = advice(config, model.trained, _room(report))
     except ConfigError:
         raise
     except ModelRefusedError as first:

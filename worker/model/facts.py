@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from worker.model.backend import keras
 from worker.model.graph import Layer, graph_of, is_model
 from worker.model.inputs import InputPart
@@ -18,11 +20,11 @@ HALF_PRECISION = ("float16", "bfloat16")
 class SkippedSteps:
     """A layer that hides some steps from the recurrent layers behind it.
 
-    ``value``: steps whose numbers are all this one, of a Masking layer; None: steps of id 0, of an Embedding.
+    ``value``: steps whose numbers are this one, or these, of a Masking layer; None: steps of id 0, of an Embedding.
     """
 
     layer: str
-    value: float | None
+    value: float | list[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _opened(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[str, Layer]]:
 def _skipped(layers: dict[str, Layer]) -> Iterator[SkippedSteps]:
     for name, layer in layers.items():
         if isinstance(layer, keras.layers.Masking):
-            yield SkippedSteps(name, float(layer.mask_value))
+            yield SkippedSteps(name, np.asarray(layer.mask_value, np.float64).tolist())
         elif isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
             yield SkippedSteps(name, None)
 
