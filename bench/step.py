@@ -31,6 +31,7 @@ END_EVERY_EVENTS = 11
 LENGTH_EVENTS = 7
 FEW_STREAMS = 40
 Contenders = dict[str, Callable[[], Any]]
+Seconds = dict[str, list[float]]
 
 
 def main() -> None:
@@ -110,9 +111,8 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
         by_hand, (y, after) = contenders["bare"](), contenders["step_packed"]()
         np.testing.assert_allclose(y, by_hand[0], atol=1e-5)
         np.testing.assert_allclose(after, np.concatenate(by_hand[1:], axis=1), atol=1e-5)
-        times = {
-            name: [t * 1e6 for t in seen] for name, seen in measure(contenders, rounds, STEP_CALLS, deadline).items()
-        }
+        seconds, _ = measure(contenders, rounds, STEP_CALLS, deadline)
+        times = {name: [each * 1e6 for each in seen] for name, seen in seconds.items()}
         ratios = {
             other: [ours / theirs for ours, theirs in zip(times["step_packed"], times[other], strict=True)]
             for other in ("bare", "traced")
@@ -141,7 +141,7 @@ def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[st
     }
     print(
         f"\n{f'{count:,} events in a turn':<26}{'waves, steps/s':>18}{'scan, steps/s':>18}"
-        f"{'best':>10}{'scan / waves':>16}{'spread':>16}"
+        f"{'best':>10}{'per CPU second':>18}{'scan / waves':>16}{'spread':>16}"
     )
     figures = {}
     for name, (rules, turn) in cases.items():
@@ -149,13 +149,14 @@ def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[st
             "waves": processing(streaming, rules, turn, scan_rows=()),
             "scan": processing(streaming, rules, turn),
         }
-        times = measure(contenders, rounds, 1, deadline)
+        times, busy = measure(contenders, rounds, 1, deadline)
         speeds = {kind: [count / seconds for seconds in seen] for kind, seen in times.items()}
         ratios = [fast / slow for fast, slow in zip(speeds["scan"], speeds["waves"], strict=True)]
-        figures[name] = {**speeds, "ratio": ratios}
+        cpu = count / statistics.median(busy["scan"])
+        figures[name] = {**speeds, "ratio": ratios, "scan per CPU second": cpu}
         waves, scan, ratio = map(statistics.median, (speeds["waves"], speeds["scan"], ratios))
         print(
-            f"{name:<26}{waves:>18,.0f}{scan:>18,.0f}{max(speeds['scan']):>10,.0f}{ratio:>16.1f}{spread(ratios):>16}",
+            f"{name:<26}{waves:>18,.0f}{scan:>18,.0f}{max(speeds['scan']):>10,.0f}{cpu:>18,.0f}{ratio:>16.1f}{spread(ratios):>16}",
             flush=True,
         )
     return figures
@@ -189,22 +190,26 @@ def events(count: int, ends: Any = None, streams: int = 1) -> Any:
     )
 
 
-def measure(contenders: Contenders, rounds: int, calls: int, deadline: float) -> dict[str, list[float]]:
-    """Seconds of one call (the median of ``calls``) in each round; one round at least, after one call unmeasured."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+def measure(contenders: Contenders, rounds: int, calls: int, deadline: float) -> tuple[Seconds, Seconds]:
+    """Seconds of one call (the median of ``calls``) in each round: by the clock, and of processor time.
+
+    One round at least, after one call unmeasured. Processor time is what a busy machine changes least.
+    """
+    times: tuple[Seconds, Seconds] = ({name: [] for name in contenders}, {name: [] for name in contenders})
     for call in contenders.values():
         call()
     for number in range(rounds):
         if number and time.monotonic() > deadline:
             break
-        seen: dict[str, list[float]] = {name: [] for name in contenders}
+        seen: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         for _ in range(calls):
             for name, call in contenders.items():
-                started = time.perf_counter()
+                started = time.perf_counter(), time.process_time()
                 call()
-                seen[name].append(time.perf_counter() - started)
+                seen[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
         for name, each in seen.items():
-            times[name].append(statistics.median(each))
+            for kind, values in zip(times, zip(*each, strict=True), strict=True):
+                kind[name].append(statistics.median(values))
     return times
 
 
