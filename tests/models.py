@@ -215,7 +215,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "permute": (_trap(lambda: L.Permute((2, 1), name="culprit")), "culprit", "time"),
     "bidirectional": (_trap(lambda: L.Bidirectional(L.LSTM(2), name="culprit")), "culprit", "not arrived"),
     "go_backwards": (_trap(lambda: L.GRU(2, go_backwards=True, name="culprit")), "culprit", "go_backwards"),
-    "lambda": (_trap(lambda: L.Lambda(lambda x: x, name="culprit")), "culprit", "code"),
     "unknown": (_trap(lambda: Unknown(name="culprit")), "culprit", "Unknown"),
     "normalised over time": (_trap(lambda: L.LayerNormalization(axis=1, name="culprit")), "culprit", "time"),
     "normalised over both": (_trap(lambda: L.LayerNormalization(axis=[1, 2], name="culprit")), "culprit", "time"),
@@ -230,7 +229,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "culprit",
         "not the time",
     ),
-    "unknown in a wrapper": (_trap(lambda: L.TimeDistributed(Unknown(name="culprit"))), "culprit", "Unknown"),
+    "unknown in a wrapper": (
+        _trap(lambda: L.TimeDistributed(Unknown(name="culprit"), name="each")),
+        "each.culprit",
+        "Unknown",
+    ),
     "nested flatten": (
         _trap(lambda: keras.Sequential([keras.Input((4, 3)), L.Flatten(name="culprit")], name="head")),
         "head.culprit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -259,6 +260,15 @@ def test_functions_that_mix_steps_or_streams_are_refused(name: str) -> None:
     with pytest.raises(ModelRefusedError) as refusal:
         StreamingModel(of_function(body))
     assert refusal.value.layer.startswith(function)
+
+
+def test_the_page_on_layers_lists_every_class() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "layers.md").read_text()
+    streaming, refused = page.split("## What is refused")
+    missing = {name for name in kinds() if f"`{name}`" not in page and not name.startswith("Random")}
+    assert not missing
+    assert not {name for name in STREAMED if f"`{name}" not in streaming}
+    assert not {name for name in STREAMED - {"Reshape", "Permute"} if f"| `{name}`" in refused}
 
 
 def test_a_vocabulary_learned_from_data_is_kept() -> None:

@@ -131,11 +131,6 @@ def _open_pictures() -> Any:
     return keras.Model(x, L.LSTM(3)(L.TimeDistributed(L.GlobalMaxPooling1D())(x)))
 
 
-def _joined_without_repeating() -> Any:
-    x, device = keras.Input((None, F)), keras.Input((F,))
-    return keras.Model([x, device], L.LSTM(3)(L.Add(name="culprit")([x, L.Reshape((1, F))(device)])))
-
-
 def _two_lengths() -> Any:
     source, target = keras.Input((9, F), name="source"), keras.Input((4, F), name="target")
     return keras.Model([source, target], L.Dense(1)(L.Add()([L.LSTM(3)(source), L.LSTM(3)(target)])))
@@ -149,7 +144,6 @@ def _flat() -> Any:
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "text input": (_text, "words", "string"),
     "pictures of open size": (_open_pictures, "culprit", "shape"),
-    "constant added to each step": (_joined_without_repeating, "culprit", "branch"),
     "two lengths": (_two_lengths, "target", "9"),
     "nothing over time": (_flat, "culprit", "keeps a state"),
 }

@@ -186,6 +186,7 @@ ZOO: dict[str, Callable[[], Any]] = {
     "last steps": last_steps,
     "merged with one column": _functional(lambda x: L.Multiply()([x, x[:, :, :1]])),
     "constant added": _with_constant(lambda x, c: L.Add()([x, c]), length=None),
+    "constant of one step added": _with_constant(lambda x, c: L.Add()([x, L.Reshape((1, 4))(c)]), length=None),
     "constant by operator": _with_constant(lambda x, c: x * ops.expand_dims(c, 1)),
     "constant repeated": _with_constant(lambda x, c: L.Concatenate()([x, L.RepeatVector(6)(c)])),
 }
