@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.model.backend import keras
-from worker.model.cells import CellStates, one_step, states_of
+from worker.model.cells import one_step, states_of
 from worker.model.graph import LayerCall, Tensor, tensors_in
 from worker.model.masking import carrying, mask_of, where_counted
 from worker.model.rules import Form, Time, refuse, streams
@@ -45,8 +45,8 @@ def recurrent(call: LayerCall, form: Form) -> Any:
     _check_states(call, before, after)
     kept: list[Tensor] = []
     if given.mask is not None:
-        output, kept = _as_it_was(call, given, form, name, states, start, output)
         after = [where_counted(given.mask, new, old) for new, old in zip(after, start, strict=True)]
+        output, kept = _as_it_was(call, given, form, name, output, None if states.echo is None else after[states.echo])
     form.answer([*after, *begun, *kept])
     if given.hands_on is not None and layer.return_sequences:
         output = carrying(form, output, given.hands_on, name)
@@ -130,26 +130,22 @@ def _begin(
 
 
 def _as_it_was(
-    call: LayerCall, given: _Given, form: Form, name: str, states: CellStates, start: list[Tensor], output: Tensor
+    call: LayerCall, given: _Given, form: Form, name: str, output: Tensor, echo: Tensor | None
 ) -> tuple[Tensor, list[Tensor]]:
     """The output with the one before in masked steps; what the state ``output`` is after the step, if one is needed.
 
-    Before the first step that counts Keras gives zeros, whatever the initial state is.
+    ``echo`` is the state after the step that is the output, too. Before the first step that counts Keras gives zeros,
+    whatever the initial state is, so with a given one the state is no echo of the output.
     """
-    layer, kept = call.layer, False
-    if layer.zero_output_for_mask:
-        previous = keras.ops.zeros_like(output)
-    elif states.echo is not None and not given.initial:
-        previous = keras.ops.cast(start[states.echo], output.dtype)
-    else:
-        kept = True
-        previous = form.state(name, "output", tuple(output.shape[2 if layer.return_sequences else 1 :]), output.dtype)
-    if len(previous.shape) < len(output.shape):
-        previous = keras.ops.expand_dims(previous, 1)
-    shown = where_counted(given.mask, output, previous)
-    if not kept:
-        return shown, []
-    return shown, [keras.ops.squeeze(shown, 1) if layer.return_sequences else shown]
+    over_time = call.layer.return_sequences
+    if call.layer.zero_output_for_mask:
+        return where_counted(given.mask, output, keras.ops.zeros_like(output)), []
+    if echo is not None and not given.initial:
+        echo = keras.ops.cast(echo, output.dtype)
+        return (keras.ops.expand_dims(echo, 1) if over_time else echo), []
+    previous = form.state(name, "output", tuple(output.shape[2 if over_time else 1 :]), output.dtype)
+    shown = where_counted(given.mask, output, keras.ops.expand_dims(previous, 1) if over_time else previous)
+    return shown, [keras.ops.squeeze(shown, 1) if over_time else shown]
 
 
 def _check_states(call: LayerCall, before: list[Tensor], after: list[Tensor]) -> None:
