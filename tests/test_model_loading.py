@@ -264,8 +264,15 @@ def as_keras_2(saved: Path, target: Path, **extra: Any) -> Path:
     return target
 
 
-def test_files_of_keras_2_are_read(saved: dict[str, Path], tmp_path: Path) -> None:
-    model = StreamingModel.load(as_keras_2(saved["h5"], tmp_path / "old.h5"))
+@pytest.mark.parametrize("version", ["2.12.0", "3.3.3", None])
+def test_files_of_keras_2_are_read(saved: dict[str, Path], tmp_path: Path, version: str | None) -> None:
+    """Also those that a tool has written anew, with another version or none."""
+    path = as_keras_2(saved["h5"], tmp_path / "old.h5")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["keras_version"]
+        if version:
+            file.attrs["keras_version"] = version
+    model = StreamingModel.load(path)
     x = np.random.default_rng(0).normal(size=(4, F))
     wanted, _ = StreamingModel(door()).step(x, model.zero_states(4))
     np.testing.assert_array_equal(model.step(x, model.zero_states(4))[0], wanted)

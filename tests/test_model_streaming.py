@@ -120,6 +120,26 @@ def test_a_wrong_shape_of_a_state_names_layer_wanted_and_given(wrong: tuple[int,
         assert (error.value.layer, error.value.wanted, error.value.given) == ("b", "h (5, 2)", f"{wrong}")
 
 
+def test_states_may_be_given_by_name() -> None:
+    model = two_layers()
+    x, states = vectors(5, F), [vectors(5, *spec.shape, seed=place) for place, spec in enumerate(two_layers().states)]
+    named = model.by_name(states)
+    assert {layer: list(parts) for layer, parts in named.items()} == {"a": ["h", "c"], "b": ["h"]}
+    np.testing.assert_array_equal(model.step(x, named)[0], model.step(x, states)[0])
+    for change, layer, given in [
+        (lambda n: n["a"].pop("c"), "a", "nothing"),
+        (lambda n: n["b"].update(c=0), "b", "c"),
+        (lambda n: n.pop("b"), "b", "nothing"),
+        (lambda n: n.update(other={"h": 0}), "other", "h"),
+        (lambda n: n["b"].update(h=np.zeros((5, 3))), "b", "(5, 3)"),
+    ]:
+        wrong = model.by_name(states)
+        change(wrong)
+        with pytest.raises(StateShapeError) as error:
+            model.step(x, wrong)
+        assert (error.value.layer, error.value.given) == (layer, given)
+
+
 def test_wrong_vectors_are_an_error() -> None:
     model = StreamingModel(door())
     for x in (vectors(5, F + 1), vectors(F), vectors(2, 5, F)):

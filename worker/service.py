@@ -68,12 +68,12 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
     if status is not None:
         status.set("model", "loading")
     model = load_model(config)
-    parity = model.check_parity(config.model.parity_tolerance)
+    found = model.check_parity(config.model.parity_tolerance).max_abs_difference
     model.warm_up(config.batch.max_events)
     log.info(
-        "model %s (%s): %d states, %d bytes a stream, at most %.2g from the trained model on every prefix",
+        "model %s (%s): %d states, %d bytes a stream, %s on every prefix",
         config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,
-        parity.max_abs_difference,
+        f"at most {found:.2g} from the trained model" if found else "bit for bit the trained model's answer",
     )  # fmt: skip
     if status is not None:
         status.set("model", None)

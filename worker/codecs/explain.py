@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,10 +27,22 @@ def explain(fields: InputFields, value: bytes, parse: Callable[[bytes], Any], fo
     except Exception as error:  # noqa: BLE001 - whatever the parser objects to is the answer
         if "out of range" in str(error):
             return "not_finite", "the value holds a number that is too large for any field"
+        if form == "json" and _says_nan(value):
+            return "not_finite", "the value holds NaN or Infinity, which JSON does not have; leave such events out"
         return f"not_{form}", f"the value is not {FORM_NAMES[form]}: {error}"
     if not isinstance(parsed, dict):
         return "not_an_object", f"the value is {_kind(parsed)}, not an object with fields"
     return _features(fields, parsed) or _others(fields, parsed) or ("bad_value", "the value can't be used")
+
+
+def _says_nan(value: bytes) -> bool:
+    """Whether this is JSON but for NaN and Infinity, which Python's json.dumps writes."""
+    found: list[str] = []
+    try:
+        json.loads(value, parse_constant=found.append)
+    except (ValueError, RecursionError):
+        return False
+    return bool(found)
 
 
 def _features(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | None:

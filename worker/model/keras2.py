@@ -37,11 +37,17 @@ _ALREADY = ("InputLayer", "Sequential", "Functional")
 
 
 def is_keras_2(version: Any) -> bool:
-    """Whether the ``keras_version`` of a file is of Keras 2. Raises WorkerError for what is still older."""
-    text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "1")
+    """Whether the ``keras_version`` of a file is of Keras 2; a file without one is. Raises WorkerError for Keras 1."""
+    text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "2")
     if text.split(".")[0] in ("0", "1"):
         raise WorkerError("saved by Keras 1; load it with Keras 2.2 or older where it was trained, and save it again")
     return text.split(".")[0] == "2"
+
+
+def is_written_so(config: Config) -> bool:
+    """Whether a configuration has keys that Keras 3 never writes, whatever version the file names: tools rewrite it."""
+    bodies = [node["config"] for node, _ in objects(config) if isinstance(node.get("config"), dict)]
+    return any("time_major" in body or "batch_input_shape" in body for body in bodies)
 
 
 def modernise(config: Config) -> None:

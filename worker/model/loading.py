@@ -98,10 +98,10 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
     config = parse(f"model {path}", entries.config)
     metadata = parse(f"model {path}", entries.metadata)
     with _explained(path):
-        old = keras2.is_keras_2(metadata.get("keras_version"))
+        old = keras2.is_keras_2(metadata.get("keras_version", keras.__version__))
         build = _modern(not allow_lambda)
         with h5py.File(io.BytesIO(entries.weights), "r") as file:
-            _judge(config, allow_lambda, old, build, file, has_vocabularies=bool(entries.vocabularies))
+            _judge(config, allow_lambda, old or keras2.is_written_so(config), build, file, has_vocabularies=bool(entries.vocabularies))
         model = build(config)
         if old:
             _check_order(model, config, named=False)
@@ -145,8 +145,9 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
         config = parse(f"model {path}", raw)
         with _explained(path):
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
-            build = _modern(not allow_lambda) if old else _legacy(not allow_lambda)
-            _judge(config, allow_lambda, old, build, file)
+            written_so = old or keras2.is_written_so(config)
+            build = _modern(not allow_lambda) if written_so else _legacy(not allow_lambda)
+            _judge(config, allow_lambda, written_so, build, file)
             model = build(config)
             weights = file["model_weights"]
             _order_by_name(weights, model)

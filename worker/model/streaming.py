@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from worker.model.parity import Parity, check, measure
 from worker.model.samples import draw
 from worker.model.step import PackedStep, Slices
 from worker.records import BoolArray, FloatArray, StateSpec
+
+# One array (batch, *shape) per entry of ``StreamingModel.states``, in order or as {layer: {name: array}}.
+States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
 
 PROOF_STEPS = 40
 PROOF_STEPS_LIMIT = 400
@@ -75,7 +78,7 @@ class StreamingModel:
         """States of streams that have seen nothing: one array (batch, *shape) per entry of ``states``."""
         return self.unpack(np.broadcast_to(self.initial_row, (batch, self.state_width)))
 
-    def step(self, x: ArrayLike, states: Sequence[ArrayLike]) -> tuple[FloatArray, list[FloatArray]]:
+    def step(self, x: ArrayLike, states: States) -> tuple[FloatArray, list[FloatArray]]:
         """x (batch, features), states before → y (batch, units), states after.
 
         Ids may also be (batch,). Raises StateShapeError naming layer, wanted and given; ValueError for x.
@@ -84,7 +87,7 @@ class StreamingModel:
         y, after = self._packed.step(vectors, self.pack(states, len(vectors)))
         return np.array(y), self.unpack(after)
 
-    def scan(self, xs: ArrayLike, states: Sequence[ArrayLike]) -> tuple[FloatArray, list[FloatArray]]:
+    def scan(self, xs: ArrayLike, states: States) -> tuple[FloatArray, list[FloatArray]]:
         """xs (time, batch, features), states before the first → ys (time, batch, units), states after the last."""
         vectors = self._vectors(xs, 3)
         ys, after = self._packed.scan(vectors, self.pack(states, vectors.shape[1]))
@@ -122,9 +125,12 @@ class StreamingModel:
         self._packed.scan(*one)
         self._packed.scan(*one, resets=np.zeros((1, 1), np.bool_), initial=self.initial_row)
 
-    def pack(self, states: Sequence[ArrayLike], batch: int) -> FloatArray:
-        """A list of arrays (batch, *shape) → packed rows (batch, state_width). Raises StateShapeError."""
-        given = list(states)
+    def pack(self, states: States, batch: int) -> FloatArray:
+        """Arrays (batch, *shape), in order or by layer and name → packed rows (batch, state_width).
+
+        Raises StateShapeError.
+        """
+        given = self._in_order(states) if isinstance(states, Mapping) else list(states)
         if len(given) != len(self.states):
             names = ", ".join(f"{spec.layer}.{spec.name}" for spec in self.states)
             place = self.states[min(len(given), len(self.states) - 1)].layer
@@ -145,6 +151,24 @@ class StreamingModel:
             dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype  # numpy has no bfloat16
             arrays.append(packed[:, part].astype(dtype).reshape(len(packed), *shape))
         return arrays
+
+    def by_name(self, states: Sequence[ArrayLike]) -> dict[str, dict[str, ArrayLike]]:
+        """A list of states as {layer: {name: array}}, the form of ``set-state`` records; ``step`` takes it, too."""
+        named: dict[str, dict[str, ArrayLike]] = {}
+        for spec, value in zip(self.states, states, strict=True):
+            named.setdefault(spec.layer, {})[spec.name] = value
+        return named
+
+    def _in_order(self, states: Mapping[str, Mapping[str, ArrayLike]]) -> list[ArrayLike]:
+        known = {(spec.layer, spec.name) for spec in self.states}
+        for layer, parts in states.items():
+            for name in parts:
+                if (layer, name) not in known:
+                    raise StateShapeError(layer, f"one of {', '.join(f'{a}.{b}' for a, b in sorted(known))}", name)
+        for spec in self.states:
+            if spec.name not in states.get(spec.layer, ()):
+                raise StateShapeError(spec.layer, f"{spec.name} (batch, {str(spec.shape)[1:]}", "nothing")
+        return [states[spec.layer][spec.name] for spec in self.states]
 
     def parity(self, sequences: int = 8, steps: int = 40, seed: int = 0) -> Parity:
         """Compare the streamed output after every step with the trained model on the same prefix; random sequences.
