@@ -101,7 +101,8 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
         old = keras2.is_keras_2(metadata.get("keras_version", keras.__version__))
         build = _modern(not allow_lambda)
         with h5py.File(io.BytesIO(entries.weights), "r") as file:
-            _judge(config, allow_lambda, old or keras2.is_written_so(config), build, file, has_vocabularies=bool(entries.vocabularies))
+            written_so = old or keras2.is_written_so(config)
+            _judge(config, allow_lambda, written_so, build, file, bool(entries.vocabularies))
         model = build(config)
         if old:
             _check_order(model, config, named=False)
