@@ -82,6 +82,11 @@ def test_states_are_listed_in_the_order_of_the_layers() -> None:
     assert model.layers[0].states == tuple(model.states[:2])
 
 
+def test_the_summary_says_what_became_of_each_layer() -> None:
+    lines = StreamingModel(sequential(keras.layers.LSTM(4, name="a"), keras.layers.Dense(1, name="end"))).summary()
+    assert lines.splitlines() == ["a    LSTM   states as arguments  h (4,), c (4,)", "end  Dense  as it is"]
+
+
 @pytest.mark.parametrize("make", [nested, shared])
 def test_names_stay_unique_in_nested_and_shared_layers(make: Any) -> None:
     model = StreamingModel(make())

@@ -32,7 +32,15 @@ class StreamingModel:
     """The streaming form of a trained Keras model.
 
     Raises ModelRefusedError, naming the layer, for a model that can't be streamed. The trained model is copied: it
-    stays as it is, and training it further changes nothing here.
+    stays as it is, and training it further changes nothing here. Several inputs stand side by side in a step's
+    vector, several outputs in its answer, in the trained model's order::
+
+        model = StreamingModel.load("door.keras")  # or StreamingModel(keras_model)
+        print(model.summary())  # each layer and how it runs on a step
+        states = model.zero_states(batch=20)  # [(20, 32), (20, 32), (20, 16), (20, 16)]
+        y, states = model.step(x, states)  # x (20, 3) → y (20, 1): after this step
+        ys, states = model.scan(xs, states)  # xs (time, 20, 3) → ys (time, 20, 1): after each
+        print(model.parity().max_abs_difference)
 
     ``states``        what there is to carry: layer, name, shape without the batch axis, dtype
     ``layers``        what became of each layer
@@ -41,7 +49,8 @@ class StreamingModel:
     ``state_width``   numbers per packed row: all states of one stream, side by side
     ``dtype``         of packed rows: float32, or float64 when the model has float64
     ``slices``        (layer, name) → (slice of the packed row, shape)
-    ``initial_row``   (state_width,) the packed row of a stream that has seen nothing
+    ``initial_row``   (state_width,) the packed row of a stream that has seen nothing: zeros, but for cells with an
+                      initial state of their own
     ``sha256``        of the model's file; None when it came from memory
     """
 
@@ -197,6 +206,17 @@ class StreamingModel:
     def to_keras(self) -> Any:
         """The explicit-state model [x (batch, 1, features), *states] → [y, *states]: an ordinary keras.Model."""
         return self._explicit.keras_model
+
+    def summary(self) -> str:
+        """One line per layer: its name, its kind, how it runs on a step, the states it has."""
+        rows = [
+            (each.layer, each.kind, each.form, ", ".join(f"{state.name} {state.shape}" for state in each.states))
+            for each in self.layers
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
 
     def _vectors(self, x: ArrayLike, rank: int) -> NDArray[Any]:
         array = np.asarray(x)
