@@ -48,9 +48,17 @@ def assignments(graph: Any) -> Iterator[list[InputPart]]:
             f"more than {AMBIGUOUS_INPUTS_LIMIT} of its inputs have one axis of a fixed size, which may be time or not",
             "give inputs over time the shape (None,) or (None, features)",
         )
+    refusals, fitting = [], []
     for times in product(*choices):
-        _check_lengths([tensor for tensor, time in zip(graph.inputs, times, strict=True) if time is Time.EACH_STEP])
-        yield _parts(graph.inputs, times)
+        try:
+            _check_lengths([tensor for tensor, time in zip(graph.inputs, times, strict=True) if time is Time.EACH_STEP])
+        except ModelRefusedError as refusal:
+            refusals.append(refusal)
+        else:
+            fitting.append(_parts(graph.inputs, times))
+    if not fitting:
+        raise refusals[0]
+    yield from fitting
 
 
 def _choices(graph: Any, tensor: Tensor) -> list[Time]:
