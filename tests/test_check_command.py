@@ -221,7 +221,7 @@ def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Pa
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(trained / "spoilt.keras")
     ended = command("check", "-c", written(trained, "spoilt.keras"))
-    assert (ended.status, ended.err) == (1, "")
+    assert (ended.status, ended.err.count("\n"), "spoilt.keras: streamed outputs" in ended.err) == (1, 1, True)
     assert "proof       FAILED: " in ended.out
     assert "refused     streamed outputs differ by nan" in ended.out
     text = command("check", "-c", written(trained, "spoilt.keras"), "--json").out

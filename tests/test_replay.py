@@ -116,7 +116,7 @@ def test_raw_bytes_come_and_go_as_base64() -> None:
 def test_nan_in_a_value_is_a_dead_letter_as_it_would_be_in_kafka() -> None:
     lines = [line(value={"x": 1}), b'{"key": "k", "value": {"x": NaN}}', b'{"key": "k", "value": {"x": -Infinity}}']
     answers = run([*lines, line(value={"x": 1})])
-    assert [answer["headers"].get("error") for answer in answers] == [None, "not_json", "not_json", None]
+    assert [answer["headers"].get("error") for answer in answers] == [None, "not_finite", "not_finite", None]
     assert answers[-1]["value"]["step"] == 2
 
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 import worker
-from worker.assembly import MODEL_ID_DIGITS, build_pipeline, client_settings, load_model
+from worker.assembly import MODEL_ID_DIGITS, build_pipeline, client_settings, foreseen, load_model
 from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
@@ -68,7 +68,8 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
     if status is not None:
         status.set("model", "loading")
     model = load_model(config)
-    found = model.check_parity(config.model.parity_tolerance).max_abs_difference
+    with foreseen("proven", config):
+        found = model.check_parity(config.model.parity_tolerance).max_abs_difference
     model.warm_up(config.batch.max_events)
     log.info(
         "model %s (%s): %d states, %d bytes a stream, %s on every prefix",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,17 @@ def check(config_file: Path, as_json: bool) -> None:
         report = examine(config)
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else _text(report))
     if not report.ok:
+        if not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the block above has just said it
+            click.echo(f"worker: {_in_a_line(report)}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _in_a_line(report: Report) -> str:
+    """The first problem: what, where, what to do."""
+    problem = report.problems[0]
+    place = f"layer '{problem['layer']}': " if problem["layer"] else ""
+    line = "; ".join(part for part in (f"{place}{problem['why']}", problem["instead"]) if part)
+    return line if line.startswith(f"model {report.model}: ") else f"model {report.model}: {line}"
 
 
 def _text(report: Report) -> str:

@@ -81,7 +81,7 @@ class Metrics:
             "reason",
             _reasons((Reset.IDLE, Reset.EVICTED)),
         )
-        self.waves = self._counter("waves", "Calls of the model, each one step of many streams.")
+        self.waves = self._counter("waves", "Steps of the model, each of one event of many streams.")
         self.replayed_records = self._counter("replayed_records", "Records replayed without emitting, after a restart.")
         self.batch_events = self._histogram("batch_events", "Events per turn of the loop.", BATCHES)
         self.streams_active = self._partition_gauge("streams_active", "Streams with a state.")
