@@ -1,6 +1,7 @@
 """Masks: which steps count. Where one does not, everything stays as it was; the mask goes on as Keras hands it on.
 
-Keras attaches a mask to a tensor. In a graph it is seen only where it was given explicitly: as operations on booleans.
+Keras attaches a mask to a tensor. The call of a layer that takes nothing but that tensor records the mask as an
+argument, so in a graph masks are seen as operations on booleans: NotEqual, Any, LogicalOr.
 """
 
 from __future__ import annotations
@@ -9,10 +10,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
-
-_OPS = keras.src.ops.numpy
-TIME_AXIS = 1
+from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
 
 
 def mask_of(tensor: Tensor) -> Tensor | None:
@@ -46,27 +44,3 @@ def masking(call: LayerCall, form: Form) -> Any:
     if time is Time.EACH_STEP and len(call.tensors[0].shape) < 3:
         refuse(call, "its input has no feature axis", "feed the model (batch, time, features)")
     return run_as_it_is(call, form, time)
-
-
-@streams(_OPS.NotEqual)
-def not_equal(call: LayerCall, form: Form) -> Any:
-    """Of each value alone: with a plain number, or with the same value of another tensor."""
-    operands = keras.tree.flatten((call.args, call.kwargs))
-    if any(getattr(value, "ndim", 0) > 0 for value in operands if not isinstance(value, keras.KerasTensor)):
-        refuse(call, "it takes an array that is part of the graph", "put its numbers into a layer of Keras")
-    time = without_time(call, form)
-    if time is None and len({(form.time(tensor), len(tensor.shape)) for tensor in call.tensors}) > 1:
-        refuse(call, "it joins what runs over time with what does not", "compare tensors of one kind")
-    return run_as_it_is(call, form, time or Time.EACH_STEP)
-
-
-@streams(_OPS.Any)
-def any_feature(call: LayerCall, form: Form) -> Any:
-    """Along the features of a step."""
-    time = without_time(call, form)
-    rank, axis = len(call.tensors[0].shape), call.layer.axis
-    axes = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
-    mixed = {0} if time is not None else {0, TIME_AXIS}
-    if mixed & {a % rank for a in axes}:
-        refuse(call, f"axis={axis} includes time, so a step depends on the whole sequence", "use axis=-1, the features")
-    return run_as_it_is(call, form, time or Time.EACH_STEP)

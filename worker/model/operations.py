@@ -22,16 +22,16 @@ _ELEMENTWISE = {
     "Deg2rad Divide DivideNoNan Equal Exp Exp2 Expm1 Floor FloorDivide Fmax Fmin Fmod FullLike Gcd Greater "
     "GreaterEqual Heaviside Hypot I0 Isclose Isfinite Isinf Isnan Isneginf Isposinf Isreal Lcm Ldexp LeftShift Less "
     "LessEqual Log Log10 Log1p Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor Maximum Minimum "
-    "Mod Multiply NanToNum Negative Nextafter OnesLike Power Rad2deg Reciprocal RightShift Round Sign Signbit Sin "
-    "Sinc Sinh Sqrt Square Subtract Tan Tanh TrueDivide Trunc Where ZerosLike",
+    "Mod Multiply NanToNum Negative Nextafter NotEqual OnesLike Power Rad2deg Reciprocal RightShift Round Sign Signbit "
+    "Sin Sinc Sinh Sqrt Square Subtract Tan Tanh TrueDivide Trunc Where ZerosLike",
     OPS.nn: "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu "
     "SoftShrink Softplus Softsign SparsePlus SparseSigmoid Squareplus TanhShrink Threshold",
     OPS.core: "Cast ConvertToTensor SaturateCast StopGradient",
     OPS.math: "Erf Erfc Erfinv Rsqrt",
 }
 _ALONG_AXIS = {
-    OPS.numpy: "All Amax Amin Argmax Argmin Argpartition Argsort ArraySplit Average Concatenate CountNonzero Cumprod "
-    "Diff Flip Median Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd "
+    OPS.numpy: "All Amax Amin Any Argmax Argmin Argpartition Argsort ArraySplit Average Concatenate CountNonzero "
+    "Cumprod Diff Flip Median Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd "
     "Nansum Nanvar Prod Ptp Repeat Roll Sort Split Std Take TakeAlongAxis Trapezoid Var",
     OPS.nn: "BatchNorm Glu LayerNorm LogSoftmax Moments Normalize RMSNorm Softmax Sparsemax",
     OPS.core: "Unstack",
