@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.models import F, L, keras, shaken
@@ -108,10 +109,21 @@ def model_of(begin: Block, middle: list[Block], end: Block) -> Any:
     return shaken(keras.Model(x, L.Dense(2)(end(y))))
 
 
+def keras_can_run(trained: Any) -> bool:
+    """Keras 3.15 fails on a mask for a stack of one cell with two states."""
+    try:
+        trained(np.ones((2, 5, F), "float32"))
+    except ValueError:
+        return False
+    return True
+
+
 @bounded
 @given(begins, st.lists(blocks, min_size=1, max_size=3), ends, st.integers(0, 100))
 def test_any_stack_of_known_layers_streams(begin: Block, middle: list[Block], end: Block, seed: int) -> None:
-    model = StreamingModel(model_of(begin, middle, end))
+    trained = model_of(begin, middle, end)
+    assume(keras_can_run(trained))
+    model = StreamingModel(trained)
     found = model.parity(sequences=3, steps=8, seed=seed)
     assert found.max_abs_difference <= TOLERANCE, (found, [report.kind for report in model.layers])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +57,9 @@ class StreamingModel:
 
     def __init__(self, keras_model: Any, *, sha256: str | None = None) -> None:
         self._original = keras_model
-        self._explicit: ExplicitModel = build(keras_model)
+        # Keras warns of masks that a layer drops: it did so in training, too, and the proof is what tells here.
+        with catch_warnings(action="ignore"):
+            self._explicit: ExplicitModel = build(keras_model)
         self._packed = PackedStep(self._explicit)
         self.sha256 = sha256
         self.states: list[StateSpec] = self._explicit.states
@@ -185,7 +188,8 @@ class StreamingModel:
         Raises WorkerError when the trained model can't be run on them.
         """
         try:
-            return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
+            with catch_warnings(action="ignore"):
+                return measure(self._original, self._explicit, self._packed, sequences, steps, seed)
         except (ValueError, TypeError, tf.errors.OpError) as error:  # Keras' and TensorFlow's own complaints
             raise WorkerError(f"parity: the trained model can't be run on a prefix ({first_line(error)})") from error
 
