@@ -96,6 +96,13 @@ def _integers_over_time() -> Any:
     return shaken(keras.Model([x, n], L.LSTM(3)(L.Concatenate()([x, L.Rescaling(0.1)(n)]))))
 
 
+def _mask_as_an_input() -> Any:
+    """Which steps count comes from outside."""
+    x, counts = keras.Input((None, F), name="readings"), keras.Input((None,), dtype="bool", name="counts")
+    y = L.GlobalAveragePooling1D()(L.GRU(4, return_sequences=True)(x, mask=counts), mask=counts)
+    return shaken(keras.Model([x, counts], L.Dense(2)(y)))
+
+
 def _double() -> Any:
     x, device = keras.Input((None, F), dtype="float64"), keras.Input((2,), dtype="float64")
     y = L.Concatenate(dtype="float64")([L.GRU(3, dtype="float64")(x), device])
@@ -117,6 +124,7 @@ ZOO: dict[str, Callable[[], Any]] = {
     "matrix out": _matrix_out,
     "nested inputs": _nested_inputs,
     "integers over time": _integers_over_time,
+    "a mask as an input": _mask_as_an_input,
     "double precision inputs": _double,
 }
 

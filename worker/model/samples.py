@@ -40,7 +40,7 @@ def draw(model: Any, parts: list[InputPart], sequences: int, steps: int, seed: i
         mask_value = _mask_value(part, layers)
         if mask_value is not None:
             values[masked] = mask_value
-            masked |= (values == mask_value).all(axis=tuple(range(2, values.ndim)))  # ids are drawn, 0 among them
+            masked |= (values == mask_value).reshape(sequences, steps, -1).all(axis=2)  # ids are drawn, 0 among them
             mask_seen = True
         values = values.reshape(sequences, steps, part.width)
         if part.time is Time.CONSTANT:
@@ -74,7 +74,8 @@ def _near(graph: Any, tensor: Any) -> list[Layer]:
 def _values(rng: np.random.Generator, part: InputPart, layers: list[Layer], shape: tuple[int, ...]) -> FloatArray:
     sizes = [layer.input_dim for layer in layers if isinstance(layer, L.Embedding)]
     if part.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(np.float64)
+        over_time = part.time is Time.EACH_STEP
+        return np.ones(shape) if over_time else rng.integers(0, 2, shape).astype(np.float64)
     if sizes or "int" in part.dtype:
         return rng.integers(0, min(sizes, default=2), shape).astype(np.float64)
     values: FloatArray = rng.normal(size=shape)
@@ -87,13 +88,13 @@ def _values(rng: np.random.Generator, part: InputPart, layers: list[Layer], shap
     return values
 
 
-def _mask_value(part: InputPart, layers: list[Layer]) -> float | None:
+def _mask_value(part: InputPart, layers: list[Layer]) -> FloatArray | None:
     """What an input has in steps that do not count."""
     if part.time is not Time.EACH_STEP:
         return None
     for layer in layers:
         if isinstance(layer, L.Masking):
-            return float(layer.mask_value)
+            return np.asarray(layer.mask_value, np.float64)
         if isinstance(layer, L.Embedding) and layer.mask_zero:
-            return 0.0
-    return None
+            return np.zeros(())
+    return np.zeros(()) if part.dtype == "bool" else None  # nearly always a mask itself
