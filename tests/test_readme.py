@@ -59,9 +59,11 @@ def test_the_shown_configuration_names_only_known_keys_and_the_file_it_is_copied
 
 def test_the_shown_python_runs(door: Path) -> None:
     (program,) = [block for block in blocks("python") if "StreamingModel" in block]
-    names: dict[str, Any] = {"x": np.zeros((20, 3), np.float32)}
+    names: dict[str, Any] = {"x": np.zeros((20, 3), np.float32), "xs": np.zeros((5, 20, 3), np.float32)}
     exec(program, names)
     assert names["y"].shape == (20, 1)
+    assert names["ys"].shape == (5, 20, 1)
+    assert len(names["explicit"].inputs) == 5
     assert [state.shape for state in names["states"]] == [(20, 32), (20, 32), (20, 16), (20, 16)]
 
 
