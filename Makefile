@@ -10,7 +10,7 @@ help:
 	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
 	@echo "make test       style, types and all tests"
-	@echo "make test-fast  the tests that need no broker"
+	@echo "make test-fast  the tests that need neither a broker nor many models"
 	@echo "make lint       style and types"
 	@echo "make lock       write constraints.txt anew from pyproject.toml"
 	@echo "make clean      remove .venv and what tools have left"
@@ -40,10 +40,10 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(READY)
-	@$(BIN)/python -m pytest -m "not broker"
+	@$(BIN)/python -m pytest -m "not broker and not zoo"
 
 lock: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -72,7 +72,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such."""
+    """Tests that ask for the broker are marked as such.
+
+    On several processes (pytest -n 2) they are one group, so that there is one broker and never two clusters at work;
+    the others go file by file, with what a file sets up once.
+    """
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
+        of_the_broker = item.get_closest_marker("broker") is not None
+        item.add_marker(pytest.mark.xdist_group("broker" if of_the_broker else item.path.stem))

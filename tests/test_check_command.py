@@ -28,6 +28,8 @@ from worker.model.graph import graph_of
 from worker.model.inputs import assignments
 from worker.model.streaming import StreamingModel
 
+pytestmark = pytest.mark.zoo
+
 TIMEOUT_S = 300
 NOTHING = TrainedFacts(window=None, batch=None, stateful=(), skipped=(), half=(), code=())
 ROOM = Room(capacity_bytes=500, free_bytes=1000, streams_that_fit=20)

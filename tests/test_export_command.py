@@ -18,6 +18,8 @@ from tests.commands import Ended, written
 from tests.models import L, characters, door, keras, residual, sequential
 from worker.model.streaming import StreamingModel
 
+pytestmark = pytest.mark.zoo
+
 TIMEOUT_S = 300
 ELSEWHERE = """
 import sys

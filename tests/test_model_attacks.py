@@ -23,6 +23,8 @@ from worker.errors import WorkerError
 from worker.model import configuration
 from worker.model.backend import keras, tf
 
+pytestmark = pytest.mark.zoo
+
 L = keras.layers
 Change = Callable[[dict[str, Any]], None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from tests.models import F, L, sequential, shaken
 from tests.zoo.convolution import ZOO, nested_convolutions, shared_convolution
 from worker import StreamingModel
 from worker.model.backend import keras
+
+pytestmark = pytest.mark.zoo
 
 LONG_STEPS = 100_000
 FLOAT32_EXACT_TO = 2**24
@@ -29,27 +30,6 @@ def streamed(model: StreamingModel, x: Any) -> tuple[Any, list[Any]]:
     """x (batch, time, features) → outputs (batch, time, units), states after the last step."""
     ys, states = model.scan(np.swapaxes(np.asarray(x), 0, 1), model.zero_states(len(x)))
     return np.swapaxes(ys, 0, 1), states
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_saved_loaded_and_exported_it_says_the_same(name: str, tmp_path: Path) -> None:
-    trained = ZOO[name]()
-    trained.save(tmp_path / "trained.keras")
-    model = StreamingModel.load(tmp_path / "trained.keras")
-    x = model.samples(sequences=3, steps=8)
-    first, states = streamed(StreamingModel(trained), x[:, :6])
-    again, _ = streamed(model, x[:, :6])
-    np.testing.assert_allclose(again, first, atol=1e-6)
-    model.to_keras().save(tmp_path / "step.keras")
-    exported = keras.models.load_model(tmp_path / "step.keras")
-    for step in (6, 7):
-        y, after = model.step(x[:, step], states)
-        vector = x[:, step].reshape(3, *exported.inputs[0].shape[1:]).astype(exported.inputs[0].dtype)
-        given = exported.predict([vector, *states], verbose=0)
-        np.testing.assert_allclose(given[0].reshape(y.shape), y, atol=1e-6)
-        for one, two in zip(given[1:], after, strict=True):
-            np.testing.assert_allclose(one, two, atol=1e-6)
-        states = after
 
 
 @pytest.mark.parametrize("name", ["temporal network", "gated network", "separable, padded before"])

@@ -18,6 +18,8 @@ from worker.errors import WorkerError
 from worker.model.backend import keras
 from worker.model.loading import load_model
 
+pytestmark = pytest.mark.zoo
+
 TOLERANCE = 1e-5
 L = keras.layers
 

@@ -15,6 +15,8 @@ from tests.zoo import per_step
 from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import keras
 
+pytestmark = pytest.mark.zoo
+
 L = keras.layers
 ops = keras.ops
 TOLERANCE = 1e-5

@@ -13,6 +13,8 @@ from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras
 
+pytestmark = pytest.mark.zoo
+
 L = keras.layers
 
 

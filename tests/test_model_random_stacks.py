@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.models import F, L, keras, shaken
 from worker import ModelRefusedError, StreamingModel
 
+pytestmark = pytest.mark.zoo
+
 TOLERANCE = 1e-5
 Block = Callable[[Any], Any]
 sizes = st.integers(1, 7)

@@ -16,6 +16,8 @@ from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import keras
 from worker.model.parity import measure
 
+pytestmark = pytest.mark.zoo
+
 L = keras.layers
 STEPS, BATCH = 7, 3
 KINDS: dict[str, Callable[..., Any]] = {

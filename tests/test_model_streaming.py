@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import models
 from tests.models import F, door, nested, sequential, shared
 from tests.zoo import REFUSED, ZOO
 from worker import ModelRefusedError, StateShapeError, StreamingModel
@@ -22,7 +23,7 @@ def vectors(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", models.ZOO)
 def test_each_streamed_output_is_the_models_output_for_the_prefix(name: str) -> None:
     model = StreamingModel(ZOO[name]())
     found = model.parity(sequences=3, steps=9)

@@ -10,6 +10,8 @@ from worker.errors import ModelRefusedError
 from worker.model.streaming import StreamingModel
 from worker.model.survey import refusals
 
+pytestmark = pytest.mark.zoo
+
 
 def test_all_layers_in_the_way_are_named() -> None:
     model = sequential(

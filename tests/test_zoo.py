@@ -20,6 +20,8 @@ from worker.model.rules import Time
 from worker.model.samples import draw, split
 from worker.replay import Writer, read_records, replay
 
+pytestmark = pytest.mark.zoo
+
 TOLERANCE = 1e-5  # float32; half precision is told apart below
 HALF_TOLERANCE = 1e-2
 STREAMS = 3
