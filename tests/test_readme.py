@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,16 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_rules_for_layers_of_ones_own_are_proven() -> None:
+    """The page on layers shows two; in a process of their own, because rules stay registered."""
+    program = "\n".join(blocks("python", "docs/layers.md")) + (
+        "\nL = keras.layers\n"
+        "layers = [Clip(), L.LSTM(4, return_sequences=True), Change(), L.GRU(3), L.Dense(1)]\n"
+        "from worker import StreamingModel\n"
+        "model = StreamingModel(keras.Sequential([keras.Input((None, 3)), *layers]))\n"
+        "print(model.check_parity(1e-5).steps, [f'{s.layer}/{s.name}' for s in model.states])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout == "40 ['lstm/h', 'lstm/c', 'change/last', 'gru/h']\n", done.stderr
