@@ -297,3 +297,10 @@ def assert_silent(path: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(1, 1)\n", "")
+
+
+def test_an_h5_file_that_keras_itself_cant_read_says_how_to_save_it(tmp_path: Path) -> None:
+    x = keras.Input((None, F))
+    keras.Model(x, L.LSTM(3)(L.Masking()(x))).save(tmp_path / "m.h5")
+    with pytest.raises(ModelRefusedError, match="of masks and operators, from .h5 files; save the model as .keras"):
+        StreamingModel.load(tmp_path / "m.h5")

@@ -11,6 +11,9 @@ from typing import Literal
 import msgspec
 
 CHATTY = ("kafka", "h5py", "absl", "tensorflow")  # libraries whose information is not ours to pass on
+# Warnings of kafka-python at nearly every healthy start: topics whose metadata come a moment later (the worker itself
+# looks whether its topics exist), and tasks of its own that take longer than 0.2 s on a busy machine.
+HARMLESS = ("kafka.coordinator.assignors", "kafka.net.selector")
 CLIENTS = ("kafka", "worker.kafka")  # the Kafka clients: kafka-python under its own name, confluent under ours
 REPEAT_INTERVAL_S = 60.0
 KINDS_LIMIT = 1_000
@@ -68,3 +71,5 @@ def configure_logs(form: Literal["text", "json"], level: str) -> None:
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in HARMLESS:
+        logging.getLogger(name).setLevel(max(logging.ERROR, root.level))

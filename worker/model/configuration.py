@@ -114,6 +114,9 @@ def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) ->
                 "save the model as .keras, or give it a list of integers",
             )
         elif not _is_known(node):
+            if "module" not in node and hasattr(keras.src.ops.numpy, str(kind)):
+                why = f"Keras can't read operations such as {kind}, of masks and operators, from .h5 files"
+                raise ModelRefusedError(layer, why, "save the model as .keras where it was built")
             raise ModelRefusedError(
                 layer,
                 f"its class '{node.get('registered_name') or kind}' is not part of Keras",
