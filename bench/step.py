@@ -1,4 +1,4 @@
-"""What the streaming form costs beside the bare cells, and what a hot stream costs.
+"""What the streaming form costs at start, beside the bare cells, and what a hot stream costs.
 
     python bench/step.py                     both tables; about a minute
     python bench/step.py --rounds 9 --json figures.json
@@ -45,6 +45,7 @@ def main() -> None:
     model = trained()
     figures = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     print(f"LSTM 32 → LSTM 16 → Dense, {FEATURES} features; cores: {figures['cores']}, load: {figures['load']:.1f}\n")
+    figures["start"] = start(given.rounds, deadline)
     figures["step"] = steps(model, given.rounds, deadline)
     figures["hot stream"] = hot_streams(model, given.events, given.rounds, deadline)
     if given.json:
@@ -64,6 +65,23 @@ def trained() -> Any:
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
+
+
+def start(rounds: int, deadline: float) -> list[float]:
+    """Seconds from a trained model of three recurrent layers to its proof, as a worker does it at start."""
+    from worker import StreamingModel
+    from worker.model.backend import keras
+
+    lstm, dense = keras.layers.LSTM, keras.layers.Dense
+    layers = [lstm(32, return_sequences=True), lstm(24, return_sequences=True), lstm(16), dense(1)]
+    trained = keras.Sequential([keras.Input((None, FEATURES)), *layers])
+    seconds = []
+    while len(seconds) < rounds and time.monotonic() < deadline:
+        begun = time.perf_counter()
+        StreamingModel(trained).check_parity(1e-4)
+        seconds.append(time.perf_counter() - begun)
+    print(f"conversion and proof, three recurrent layers: {statistics.median(seconds):.2f} s {spread(seconds)}\n")
+    return seconds
 
 
 def bare_step(model: Any) -> Any:
