@@ -318,6 +318,23 @@ def test_metadata_that_come_too_late_for_the_first_assignment_are_made_up_for(
     close_all([member])
 
 
+ROUNDS_OF_TWO = 4  # one joins, two join, one gives a partition up, the other takes it
+
+
+@pytest.mark.broker
+def test_the_answer_to_a_join_that_comes_between_two_polls_is_taken_in(bootstrap_servers: str) -> None:
+    """kafka-python throws it away and joins again, and the other member with it: here for ever, by turns."""
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic(2)
+    members = [Member(kit.source(f"group-{topic}"), f"group-{topic}", topic).join() for _ in range(2)]
+    for member in members:
+        member.poll_s = 0.001  # no answer comes within one
+    until(lambda: all(len(member.owned) == 1 for member in members), *members)
+    rounds = members[0].source._connection.consumer.group_metadata().generation_id
+    close_all(members)
+    assert rounds <= ROUNDS_OF_TWO
+
+
 def test_poll_does_not_wait_for_more_than_there_is(kit: Kit, enter: Callable[..., Member]) -> None:
     topic = kit.topic()
     member = enter(topic)

@@ -35,6 +35,16 @@ class _Unalarmed(logging.Filter):
 logging.getLogger("kafka.coordinator.consumer").addFilter(_Unalarmed())
 
 
+class _Unheard:
+    """The answer to a join, for a client that takes in only what was still open when it looked."""
+
+    is_done = False
+
+    def __init__(self, answer: Any) -> None:
+        self.add_callback = answer.add_callback  # called at once: there is an answer
+        self.add_errback = answer.add_errback
+
+
 class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
     """``changes``: noted and not yet told to the loop, oldest first."""
 
@@ -76,11 +86,17 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
         A join that only changed metadata asked for is forgotten when a poll's time ends before the answer: the client
         sees no more reason to join, never takes the answer in, and sends no more heartbeats. It has no public way to
-        say that there still is one.
+        say that there still is one. And an answer that has come between two polls it throws away to join once more, so
+        that every other member must, too: two busy members may go on like that for minutes.
         """
         coordinator = self._consumer._coordinator
-        if coordinator.rejoining and not coordinator.need_rejoin():
+        if not coordinator.rejoining:
+            return
+        if not coordinator.need_rejoin():
             coordinator.request_rejoin()
+        answer = coordinator._join_task
+        if answer is not None and answer.is_done:
+            coordinator._join_task = _Unheard(answer)
 
     def ignore_changes(self) -> None:
         """Note nothing from here on: the member leaves."""
