@@ -19,8 +19,8 @@ PURE = (
     "records", "errors", "engine", "runs", "streams", "boundaries", "emission", "turns", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
-    "model.loading",
-    "model.archives",
+    "model.files.loading",
+    "model.files.archives",
     "model.backend",
     "model.streaming",
 }  # of the pure part, these read model files

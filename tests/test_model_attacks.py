@@ -20,8 +20,8 @@ import pytest
 from tests.models import F, sequential
 from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
-from worker.model import configuration
 from worker.model.backend import keras, tf
+from worker.model.files import configuration
 
 pytestmark = pytest.mark.zoo
 

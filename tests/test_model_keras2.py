@@ -16,7 +16,7 @@ import pytest
 from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras
-from worker.model.loading import load_model
+from worker.model.files.loading import load_model
 
 pytestmark = pytest.mark.zoo
 

@@ -20,9 +20,9 @@ import pytest
 from tests.models import F, Unknown, door, sequential
 from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
-from worker.model import archives
 from worker.model.backend import keras
-from worker.model.loading import load_model
+from worker.model.files import archives
+from worker.model.files.loading import load_model
 
 L = keras.layers
 
@@ -114,12 +114,12 @@ def test_dangerous_archive_entries_are_refused(saved: dict[str, Path], tmp_path:
 def test_archives_that_unpack_to_too_much_are_refused(
     saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.model.loading.MODEL_FILE_LIMIT_BYTES", 200_000)
+    monkeypatch.setattr("worker.model.files.loading.MODEL_FILE_LIMIT_BYTES", 200_000)
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(300_000))
     assert "more than the limit" in refusal(path)
-    monkeypatch.setattr("worker.model.loading.MODEL_FILE_LIMIT_BYTES", 100)
+    monkeypatch.setattr("worker.model.files.loading.MODEL_FILE_LIMIT_BYTES", 100)
     assert "more than the limit" in refusal(saved["keras"])
 
 

@@ -14,7 +14,7 @@ from tests.zoo import ZOO
 from tests.zoo.cells import Accumulator, Dropping, Learned, Minimal
 from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import keras
-from worker.model.parity import measure
+from worker.model.proof.parity import measure
 
 pytestmark = pytest.mark.zoo
 

@@ -14,7 +14,7 @@ from tests.zoo import REFUSED, ZOO
 from worker import ModelRefusedError, StateShapeError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras
-from worker.model.parity import check, measure
+from worker.model.proof.parity import check, measure
 
 TOLERANCE = 1e-5
 

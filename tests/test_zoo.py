@@ -16,8 +16,8 @@ from worker.assembly import build_pipeline, load_model
 from worker.config import Config
 from worker.model.backend import keras
 from worker.model.graph import call_model, graph_of
+from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
-from worker.model.samples import draw, split
 from worker.replay import Writer, read_records, replay
 
 pytestmark = pytest.mark.zoo

@@ -14,8 +14,8 @@ from worker.capacity import OVERHEAD_BYTES, StepTime, free_memory_bytes, step_ti
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.model.facts import TrainedFacts
-from worker.model.loading import load_model as read_model
-from worker.model.parity import Parity
+from worker.model.files.loading import load_model as read_model
+from worker.model.proof.parity import Parity
 from worker.model.streaming import StreamingModel
 from worker.model.survey import refusals
 from worker.records import StateSpec

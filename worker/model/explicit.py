@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from worker.errors import ModelRefusedError
-from worker.model import kinds  # noqa: F401  (every rule registers itself)
+from worker.model import layers  # noqa: F401  (every rule registers itself)
 from worker.model.backend import keras
 from worker.model.building import Building, LayerReport
 from worker.model.graph import Tensor, graph_of, walk

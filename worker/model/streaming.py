@@ -15,10 +15,10 @@ from worker.model.backend import tf
 from worker.model.building import LayerReport
 from worker.model.explicit import ExplicitModel, build
 from worker.model.facts import TrainedFacts, facts_of
+from worker.model.files.loading import load_model
 from worker.model.graph import first_line
-from worker.model.loading import load_model
-from worker.model.parity import Parity, check, measure
-from worker.model.samples import draw
+from worker.model.proof.parity import Parity, check, measure
+from worker.model.proof.samples import draw
 from worker.model.step import PackedStep, Slices
 from worker.records import BoolArray, FloatArray, StateSpec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.per_step import single_time
+from worker.model.layers.per_step import single_time
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
 
 L = keras.layers

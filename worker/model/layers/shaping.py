@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.operations import OPS, refuse_axes
-from worker.model.per_step import single_time
+from worker.model.layers.operations import OPS, refuse_axes
+from worker.model.layers.per_step import single_time
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers

@@ -18,10 +18,10 @@ from typing import Any
 import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
-from worker.model import keras2
-from worker.model.archives import HDF5_MAGIC, ZIP_MAGIC, Entries, check_hdf5, check_zip
 from worker.model.backend import keras
-from worker.model.configuration import (
+from worker.model.files import keras2
+from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, Entries, check_hdf5, check_zip
+from worker.model.files.configuration import (
     Config,
     check,
     declared_numbers,

@@ -8,7 +8,7 @@ import numpy as np
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.per_step import axes_of
+from worker.model.layers.per_step import axes_of
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers

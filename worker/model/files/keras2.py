@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
-from worker.model.configuration import Config, objects
+from worker.model.files.configuration import Config, objects
 
 # hard_sigmoid is clip(x/5 + 1/2) in Keras 2 and clip(x/6 + 1/2) in Keras 3: the first of x is the second of 1.2·x.
 HARD_SIGMOID_RATIO = 1.2

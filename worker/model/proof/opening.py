@@ -9,10 +9,10 @@ import math
 from typing import Any
 
 from worker.model.backend import keras
-from worker.model.categories import one_hot
 from worker.model.graph import Layer, LayerCall, Tensor
-from worker.model.per_step import of_length
-from worker.model.shaping import key_of, per_axis
+from worker.model.layers.categories import one_hot
+from worker.model.layers.per_step import of_length
+from worker.model.layers.shaping import key_of, per_axis
 
 L = keras.layers
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.model.backend import keras
-from worker.model.cells import one_step, states_of
 from worker.model.graph import LayerCall, Tensor, tensors_in
-from worker.model.masking import carrying, mask_of, where_counted
+from worker.model.layers.cells import one_step, states_of
+from worker.model.layers.masking import carrying, mask_of, where_counted
 from worker.model.rules import Form, Time, refuse, streams
 
 L = keras.layers

@@ -9,8 +9,8 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.merging import joint_time, refuse_misaligned
-from worker.model.per_step import axes_of
+from worker.model.layers.merging import joint_time, refuse_misaligned
+from worker.model.layers.per_step import axes_of
 from worker.model.rules import Form, Rule, Time, refuse, run_as_it_is, streams
 
 OPS = keras.src.ops

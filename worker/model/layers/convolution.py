@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
-from worker.model.naming import OPS, NamedOperations
+from worker.model.layers.naming import OPS, NamedOperations
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
 from worker.records import FloatArray
 

@@ -15,10 +15,10 @@ import numpy as np
 from worker.errors import WorkerError
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
-from worker.model.flexible import flexible_copy
 from worker.model.graph import call_model, graph_of, layers_of
+from worker.model.proof.flexible import flexible_copy
+from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
-from worker.model.samples import draw, split
 from worker.model.step import PackedStep
 from worker.records import FloatArray
 

@@ -1,8 +1,8 @@
-"""All rules of the project: importing this module registers them."""
+"""A rule for each kind of layer: how it runs on one step. Importing this package registers them all."""
 
 from __future__ import annotations
 
-from worker.model import (
+from worker.model.layers import (
     categories,
     convolution,
     masking,

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from worker.model.backend import keras
-from worker.model.convolution import check_axes, shortened
 from worker.model.graph import LayerCall, Tensor, copy_weights
-from worker.model.naming import OPS, NamedOperations
+from worker.model.layers.convolution import check_axes, shortened
+from worker.model.layers.naming import OPS, NamedOperations
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers

@@ -1,0 +1,1 @@
+"""Reading model files: hash first, then what the file claims to be, then Keras."""

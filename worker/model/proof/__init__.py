@@ -1,0 +1,1 @@
+"""The proof that the streaming form says what the trained model says."""
