@@ -40,7 +40,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not broker and not zoo"

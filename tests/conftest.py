@@ -6,10 +6,11 @@ Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,6 +20,7 @@ from worker.kafka.embedded import EmbeddedKafka
 Answer = TypeVar("Answer")
 EVENTUALLY_TIMEOUT_S = 120.0
 POLL_S = 0.05
+USES_A_BROKER = re.compile(r"\bembedded_kafka\b|EmbeddedKafka|def .*bootstrap_servers|mark\.broker")
 
 # A shell gives its background jobs an ignored SIGINT, which the processes under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,15 +73,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such.
-
-    On several processes (pytest -n 2) they are one group, so that there is one broker and never two clusters at work;
-    the others go file by file, with what a file sets up once.
-    """
+    """Tests that ask for the broker are marked as such."""
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
-        of_the_broker = item.get_closest_marker("broker") is not None
-        item.add_marker(pytest.mark.xdist_group("broker" if of_the_broker else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """On several processes (pytest -n 2) whole files go to one of them, and all files that use a broker to the same.
+
+    So there is one broker, and what a file sets up is set up once.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "broker" if USES_A_BROKER.search((config.rootpath / file).read_text()) else file
+
+    return ByFile(config, log)

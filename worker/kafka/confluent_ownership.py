@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka import TopicPartition
 
 from worker.kafka.confluent_errors import translated
 from worker.kafka.contracts import React
@@ -43,11 +43,9 @@ class Ownership:
         try:
             starts = self._react(Assigned(places))
         except BaseException:
-            # librdkafka would assign them itself: hold them until react answers.
-            # Not at the committed offset: where there is none, the client's complaint would come after the answer.
-            held = [TopicPartition(name.topic, name.partition, OFFSET_END) for name in names]
-            consumer.incremental_assign(held)
-            consumer.pause(held)
+            # The client would assign them itself: it gets none until react answers. Held somewhere and paused, they
+            # would be read before the pause arrives, and what comes of that after the answer.
+            consumer.incremental_assign([])
             self._unanswered += places
             raise
         self.positions.update({place: starts[place] for place in places})
@@ -73,8 +71,6 @@ class Ownership:
         with translated("assignment"):
             self._consumer.incremental_unassign(self._consumer.assignment())
             self._consumer.incremental_assign(names)
-            # A pause outlives the assignment.
-            self._consumer.resume(names)
         self.doubtful = False
 
     def hand_back(self, kind: Callable[[tuple[Partition, ...]], Change]) -> None:
@@ -89,6 +85,7 @@ class Ownership:
         self, consumer: Any, names: list[TopicPartition], kind: Callable[[tuple[Partition, ...]], Change]
     ) -> None:
         gone = {_place(name) for name in names}
+        never_given = gone & set(self._unanswered)
         told = tuple(sorted(gone & set(self.positions)))
         self._unanswered = tuple(place for place in self._unanswered if place not in gone)
         for place in told:
@@ -97,7 +94,7 @@ class Ownership:
             if told and not self._leaving:
                 self._react(kind(told))
         finally:
-            consumer.incremental_unassign(names)
+            consumer.incremental_unassign([name for name in names if _place(name) not in never_given])
 
     def _named(self, places: tuple[Partition, ...]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.number, self.positions[place]) for place in places]
