@@ -95,7 +95,7 @@ class Model(Section):
     labels: Names | None = None
     """Names of the output units, in order."""
     parity_tolerance: Amount = 1.0e-4
-    """How far a streamed output may be from the original model's in the proof at start."""
+    """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
     imports: Modules = ()
     """Python modules to import before the file is opened: they register its custom classes and functions."""
     allow_lambda: Switch = False
