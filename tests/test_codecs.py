@@ -153,6 +153,21 @@ def test_msgpack_that_can_not_be_used(fields: InputFields, value: Any, error: st
     assert reason in found[1]
 
 
+@pytest.mark.parametrize("wrong", [7, -1, 2.5, 1e9])
+@pytest.mark.parametrize("chunk", [False, True])
+def test_ids_that_the_model_does_not_know_can_not_be_used(wrong: float, chunk: bool) -> None:
+    """In a batch with others; the second column is no id and may hold anything."""
+    fields = InputFields(2, "x", ids=((slice(0, 1), 7),))
+    good, bad = [6, -2.5], [wrong, 0]
+    values = [json.dumps({"x": [good, bad] if chunk else bad}).encode(), json.dumps({"x": good}).encode()]
+    events = open_decoder("json", fields, LAYOUT).decode(batch_of(values))
+    assert [(each.record, each.error) for each in events.refusals] == [(0, "unknown_id")]
+    assert (
+        f"{wrong:g} is not an id that the model knows: they are whole numbers from 0 to 6" in events.refusals[0].reason
+    )
+    assert (events.records.tolist(), events.vectors.tolist()) == ([1], [good])
+
+
 @pytest.mark.parametrize(
     ("value", "error", "reason"),
     [

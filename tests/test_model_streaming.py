@@ -153,6 +153,20 @@ def test_wrong_vectors_are_an_error() -> None:
             model.step(x, model.zero_states(5))
 
 
+def test_ids_that_no_embedding_knows_are_an_error() -> None:
+    """TensorFlow takes 3.7 for 3, and -1 for an id."""
+    model = StreamingModel(ZOO["words and numbers"]())
+    assert model.ids == ((slice(0, 1), 9),)
+    x = np.array([[8.0, -0.5, 2.5, 100.0]])
+    model.step(x, model.zero_states(1))
+    for wrong in (9, -1, 3.7):
+        x[0, 0] = wrong
+        with pytest.raises(ValueError, match="whole numbers from 0 to 8"):
+            model.step(x, model.zero_states(1))
+    for name, ids in [("characters", 11), ("a category that stays", 6), ("door", None)]:
+        assert [below for _, below in StreamingModel(ZOO[name]()).ids] == ([ids] if ids else [])
+
+
 def test_states_set_from_outside_are_used() -> None:
     """The same as Keras' own initial_state."""
     layer = keras.layers.LSTM(4, return_sequences=True)

@@ -112,3 +112,16 @@ def last_answers(trained: Any, parts: Any, times: Any, vectors: Any) -> Any:
         last = [np.asarray(y)[:, -1] if time is Time.EACH_STEP else y for time, y in zip(times, outputs, strict=True)]
         answers.append(np.concatenate([np.reshape(y, (batch, -1)) for y in last], axis=1))
     return np.concatenate(answers)[: len(vectors)]
+
+
+def test_an_id_that_the_model_does_not_know_harms_nobody(tmp_path: Path) -> None:
+    """TensorFlow would end the whole step with an error, again and again at each restart."""
+    ZOO["characters"]().save(tmp_path / "model.keras")
+    config = configuration(tmp_path)
+    lines = [json.dumps({"key": key, "value": {"x": [number]}}) for key, number in (("a", 3), ("b", 99), ("a", 4))]
+    written = io.BytesIO()
+    records = read_records(io.BytesIO("\n".join(lines).encode()), "in", "readings", "json")
+    writer = Writer(written, "probabilities", "readings.dead", "json")
+    assert replay(build_pipeline(config, load_model(config)), records, 7, writer) == (3, 2, 1)
+    (dead,) = [json.loads(line) for line in written.getvalue().splitlines() if b"readings.dead" in line]
+    assert dead["headers"]["error"] == "unknown_id"

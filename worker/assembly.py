@@ -131,6 +131,7 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
         id=sequence.id,
         start=sequence.start,
         end=sequence.end,
+        ids=model.ids,
     )
     idle_ms = state.idle.ms if state.idle else None
     rules = BoundaryRules(

@@ -74,7 +74,12 @@ class Decoder:
         with np.errstate(over="ignore"):
             vectors = np.asarray(parsed.vectors).astype(self._dtype)
         names = streams if streams is not None else parsed.streams or []
-        if not np.isfinite(vectors).all() or any(map(_unstorable, names)) or not _short(names):
+        if (
+            not np.isfinite(vectors).all()
+            or self._unknown_id(vectors) is not None
+            or any(map(_unstorable, names))
+            or not _short(names)
+        ):
             return None
         count = len(values)
         return Events(
@@ -89,6 +94,15 @@ class Decoder:
             starts=None if parsed.starts is None else np.array(parsed.starts, np.bool_),
             ends=None if parsed.ends is None else np.array(parsed.ends, np.bool_),
         )
+
+    def _unknown_id(self, vectors: FloatArray) -> str | None:
+        """What is wrong with the first id, of vectors (n, features), that the model does not know."""
+        for columns, below in self._fields.ids:
+            ids = vectors[:, columns]
+            wrong = ids[(ids < 0) | (ids >= below) | (ids != np.floor(ids))]
+            if len(wrong):
+                return f"{wrong[0]:g} is not an id that the model knows: they are whole numbers from 0 to {below - 1}"
+        return None
 
     def _mixed(self, batch: RecordBatch) -> Events:
         columns = _Columns()
@@ -153,8 +167,12 @@ class Decoder:
     ) -> None:
         vectors = parsed.vectors[0] if chunk else [parsed.vectors[0]]
         with np.errstate(over="ignore"):
-            if not np.isfinite(np.array(vectors, np.float64).astype(self._dtype)).all():
-                raise UnusableError("not_finite", "a number is NaN, infinite or too large for the model's numbers")
+            numbers = np.array(vectors, np.float64).astype(self._dtype)
+        if not np.isfinite(numbers).all():
+            raise UnusableError("not_finite", "a number is NaN, infinite or too large for the model's numbers")
+        unknown = self._unknown_id(numbers)
+        if unknown is not None:
+            raise UnusableError("unknown_id", unknown)
         count = len(vectors)
         columns.records.extend([record] * count)
         columns.items.extend(range(count) if chunk else [NO_ITEM])

@@ -22,7 +22,10 @@ Flag = bool | int | None
 
 @dataclass(frozen=True, slots=True)
 class InputFields:
-    """What to read: names as in the configuration, ``width`` numbers per vector."""
+    """What to read: names as in the configuration, ``width`` numbers per vector.
+
+    ``ids``: columns whose numbers must be whole, from 0 to below a limit.
+    """
 
     width: int
     features: tuple[str, ...] | str  # one field per number, or the one field that holds the vector
@@ -31,6 +34,7 @@ class InputFields:
     id: str | None = None
     start: str | None = None
     end: str | None = None
+    ids: tuple[tuple[slice, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,6 @@ from worker.model.inputs import InputPart, assignments
 from worker.model.rules import Time
 from worker.records import FloatArray, StateSpec
 
-FLOAT32_EXACT_TO = 2**24  # ids and categories come as numbers
-
 
 @dataclass(frozen=True, slots=True)
 class ExplicitModel:

@@ -14,6 +14,7 @@ from worker.model.backend import keras
 from worker.model.graph import Tensor, consumers
 from worker.model.rules import Time
 
+IDS_EXACT_TO = 2**24  # they travel as float32
 AMBIGUOUS_INPUTS_LIMIT = 6  # each doubles the number of ways to read the model
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8", "int16", "uint16", "int32", "int64")
@@ -21,13 +22,17 @@ _DTYPES = ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8",
 
 @dataclass(frozen=True, slots=True)
 class InputPart:
-    """One input: ``columns`` of a step's vector, reshaped to ``shape`` (without batch and time)."""
+    """One input: ``columns`` of a step's vector, reshaped to ``shape`` (without batch and time).
+
+    ``ids``: its numbers are whole, from 0 to below this; None for any numbers.
+    """
 
     name: str
     dtype: str
     time: Time
     shape: tuple[int, ...]
     columns: slice
+    ids: int | None = None
 
     @property
     def width(self) -> int:
@@ -55,7 +60,7 @@ def assignments(graph: Any) -> Iterator[list[InputPart]]:
         except ModelRefusedError as refusal:
             refusals.append(refusal)
         else:
-            fitting.append(_parts(graph.inputs, times))
+            fitting.append(_parts(graph, times))
     if not fitting:
         raise refusals[0]
     yield from fitting
@@ -95,11 +100,21 @@ def _check_lengths(over_time: list[Tensor]) -> None:
             )
 
 
-def _parts(tensors: list[Tensor], times: tuple[Time, ...]) -> list[InputPart]:
+def _ids(graph: Any, tensor: Tensor) -> int | None:
+    """TensorFlow ends with an error at an id that an Embedding does not know, and takes 3.7 for 3."""
+    layers = consumers(graph, tensor)
+    casts = [layer for layer in layers if isinstance(layer, keras.src.ops.core.Cast)]
+    layers += [after for cast in casts for after in consumers(graph, cast.output)]
+    layers = [layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer for layer in layers]
+    sizes = [layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)]
+    return min([*sizes, IDS_EXACT_TO]) if sizes else None
+
+
+def _parts(graph: Any, times: tuple[Time, ...]) -> list[InputPart]:
     parts, start = [], 0
-    for tensor, time in zip(tensors, times, strict=True):
+    for tensor, time in zip(graph.inputs, times, strict=True):
         shape = tuple(tensor.shape[2 if time is Time.EACH_STEP else 1 :])
         columns = slice(start, start + int(np.prod(shape, dtype=np.int64)))
-        parts.append(InputPart(tensor.name, tensor.dtype, time, shape, columns))
+        parts.append(InputPart(tensor.name, tensor.dtype, time, shape, columns, _ids(graph, tensor)))
         start = columns.stop
     return parts

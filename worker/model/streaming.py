@@ -46,6 +46,7 @@ class StreamingModel:
     ``states``        what there is to carry: layer, name, shape without the batch axis, dtype
     ``layers``        what became of each layer
     ``features``      width of one vector; 1 for a model of ids
+    ``ids``           parts of a vector that are ids: (columns, they are whole numbers from 0 to below this)
     ``units``         numbers per output
     ``state_width``   numbers per packed row: all states of one stream, side by side
     ``dtype``         of packed rows: float32, or float64 when the model has float64
@@ -65,6 +66,7 @@ class StreamingModel:
         self.states: list[StateSpec] = self._explicit.states
         self.layers: list[LayerReport] = self._explicit.layers
         self.features: int = self._explicit.features
+        self.ids = tuple((part.columns, part.ids) for part in self._explicit.inputs if part.ids is not None)
         self.units: int = self._explicit.units
         self.state_width: int = self._packed.state_width
         self.dtype = self._packed.dtype
@@ -230,4 +232,8 @@ class StreamingModel:
         if array.ndim != rank or array.shape[-1] != self.features:
             axes = ("time, batch" if rank == 3 else "batch") + f", {self.features}"
             raise ValueError(f"x: wanted ({axes}), given {array.shape}")
+        for columns, below in self.ids:
+            ids = array[..., columns]
+            if ((ids < 0) | (ids >= below) | (ids != np.floor(ids))).any():
+                raise ValueError(f"x: its ids must be whole numbers from 0 to {below - 1}")
         return array
