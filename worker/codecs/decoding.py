@@ -13,7 +13,7 @@ import numpy as np
 from worker.codecs.commands import StateLayout, command_of, parse_command
 from worker.codecs.fields import KEY, InputFields
 from worker.codecs.values import Float32, Parsed, Structured, UnusableError, ValueFormat
-from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal
+from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal, unknown_ids
 
 VALUE_BYTES_LIMIT = 1_048_576
 KEY_BYTES_LIMIT = 1_024
@@ -99,7 +99,7 @@ class Decoder:
         """What is wrong with the first id, of vectors (n, features), that the model does not know."""
         for columns, below in self._fields.ids:
             ids = vectors[:, columns]
-            wrong = ids[(ids < 0) | (ids >= below) | (ids != np.floor(ids))]
+            wrong = ids[unknown_ids(ids, below)]
             if len(wrong):
                 return f"{wrong[0]:g} is not an id that the model knows: they are whole numbers from 0 to {below - 1}"
         return None

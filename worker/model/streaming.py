@@ -20,7 +20,7 @@ from worker.model.graph import first_line
 from worker.model.proof.parity import Parity, check, measure
 from worker.model.proof.samples import draw
 from worker.model.step import PackedStep, Slices
-from worker.records import BoolArray, FloatArray, StateSpec
+from worker.records import BoolArray, FloatArray, StateSpec, unknown_ids
 
 # One array (batch, *shape) per entry of ``StreamingModel.states``, in order or as {layer: {name: array}}.
 States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
@@ -233,7 +233,6 @@ class StreamingModel:
             axes = ("time, batch" if rank == 3 else "batch") + f", {self.features}"
             raise ValueError(f"x: wanted ({axes}), given {array.shape}")
         for columns, below in self.ids:
-            ids = array[..., columns]
-            if ((ids < 0) | (ids >= below) | (ids != np.floor(ids))).any():
+            if unknown_ids(array[..., columns], below).any():
                 raise ValueError(f"x: its ids must be whole numbers from 0 to {below - 1}")
         return array
