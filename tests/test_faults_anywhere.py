@@ -45,7 +45,7 @@ MENU: list[Any] = [
 ]
 records = st.tuples(st.integers(0, 1), st.sampled_from(MENU), st.sampled_from([0, 1, 5, 40, 90, -10]))
 FAILURES = [
-    *[(operation, AWAY) for operation in ("poll", "commit", "committed", "log_range", "topic_id", "send")],
+    *[(operation, AWAY) for operation in ("poll", "commit", "committed", "log_range", "topic", "send")],
     ("commit", CommitRefusedError("the group has moved on")),
     ("flush", DeliveryFailedError("not acknowledged")),
 ]

@@ -547,7 +547,7 @@ def test_a_position_below_the_log_is_an_error(kit: Kit, enter: Callable[..., Mem
 def test_a_topic_has_an_id_of_its_own(kit: Kit) -> None:
     topics = [kit.topic(), kit.topic()]
     source = kit.source("ids")
-    ids = [source.topic_id(topic) for topic in (*topics, *topics)]
+    ids = [source.topic(topic, ANSWER_S).id for topic in (*topics, *topics)]
     assert ids[:2] == ids[2:]
     assert ids[0] != ids[1]
     source.close(CLOSE_S)
@@ -568,7 +568,7 @@ def test_both_clients_agree_on_partitions_and_topic_ids(bootstrap_servers: str) 
     places = {key: {record[0] for record in member.records if record[2] == key} for key in keys}
     assert {key: len(numbers) for key, numbers in places.items()} == dict.fromkeys(keys, 1)
     other = kits[0].source("ids")
-    assert other.topic_id(topic) == member.source.topic_id(topic)
+    assert other.topic(topic, ANSWER_S) == member.source.topic(topic, ANSWER_S)
     other.close(CLOSE_S)
     member.source.close(CLOSE_S)
 
@@ -588,7 +588,7 @@ def test_topics_are_created_once_and_counted(bootstrap_servers: str) -> None:
 def test_a_missing_topic_has_no_id(bootstrap_servers: str, client: Any) -> None:
     source = open_source(ClientSettings(bootstrap_servers, client))
     with pytest.raises(WorkerError, match="topic 'missing' does not exist"):
-        source.topic_id("missing")
+        source.topic("missing", ANSWER_S)
     source.close(CLOSE_S)
 
 

@@ -63,8 +63,7 @@ def test_a_checkpoint_is_published_only_at_a_committed_position(cluster: Cluster
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize(
     ("operation", "error"),
-    [(operation, AWAY) for operation in ("poll", "commit", "committed", "log_range", "topic_id")]
-    + [("commit", REFUSED)],
+    [(operation, AWAY) for operation in ("poll", "commit", "committed", "log_range", "topic")] + [("commit", REFUSED)],
 )
 @pytest.mark.parametrize("turns_before", [0, 1, 2])
 def test_after_a_failure_it_goes_on_with_nothing_lost_and_nothing_double(

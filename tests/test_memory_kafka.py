@@ -111,7 +111,7 @@ def test_every_partition_gets_its_turn_when_polls_are_small(broker: MemoryBroker
         ("commit", lambda source: source.commit({P0: 0}, 0.0)),
         ("committed", lambda source: source.committed([P0], 0.0)),
         ("log_range", lambda source: source.log_range([P0], 0.0)),
-        ("topic_id", lambda source: source.topic_id("in")),
+        ("topic", lambda source: source.topic("in", 1)),
     ],
 )
 def test_a_failure_meets_the_named_operation_and_then_is_gone(
@@ -170,9 +170,9 @@ def test_a_sink_that_was_refused_stays_so(broker: MemoryBroker) -> None:
 
 def test_a_recreated_topic_is_another_one(broker: MemoryBroker) -> None:
     broker.append("in", b"k", b"a", partition=0)
-    before = broker.topic_id("in")
+    before = broker.topic("in").id
     broker.create_topic("in", 1)
-    assert broker.topic_id("in") != before
+    assert broker.topic("in").id != before
     assert broker.records("in") == []
     assert broker.log_range(P0) == (0, 0)
 

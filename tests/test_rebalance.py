@@ -171,7 +171,7 @@ def test_a_rebalance_during_a_replay(cluster: Cluster) -> None:
 
 
 def test_an_assignment_fails_whole_and_is_made_again(cluster: Cluster) -> None:
-    for operation in ("committed", "log_range", "topic_id"):
+    for operation in ("committed", "log_range", "topic"):
         cluster.broker.fail(operation, AWAY)
     first, second = Member(cluster), Member(cluster)
     for _ in range(4):

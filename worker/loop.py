@@ -164,11 +164,12 @@ class Worker:
     def _take_over(self, partitions: tuple[Partition, ...]) -> StartOffsets:
         committed = self.source.committed(partitions, self.limits.kafka_call_s)
         ranges = self.source.log_range(partitions, self.limits.kafka_call_s)
-        topic_ids = {topic: self.source.topic_id(topic) for topic in {partition.topic for partition in partitions}}
+        names = {partition.topic for partition in partitions}
+        topics = {name: self.source.topic(name, self.limits.kafka_call_s) for name in names}
         starts = {}
         # From here on nothing asks the cluster: all of them are taken over, or (when it was away) none.
         for partition in partitions:
-            topic_id = topic_ids[partition.topic]
+            topic_id = topics[partition.topic].id
             start = self.recovery.start(partition, topic_id, committed[partition], ranges[partition])
             left_out = self.pipeline.open(partition, start.state)
             self.partitions.open(partition, topic_id, start.offset, start.live_from)

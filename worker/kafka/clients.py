@@ -13,9 +13,12 @@ from worker.kafka.options import refused_options
 from worker.kafka.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from worker.kafka.contracts import Sink, Source
+    from worker.kafka.contracts import Sink, Source, TransactionalSink
 
-__all__ = ["ClientSettings", "ensure_topics", "open_sink", "open_source", "partition_count", "refused_options"]
+__all__ = [
+    "ClientSettings", "ensure_topics", "open_sink", "open_source", "open_transactional_sink", "partition_count",
+    "refused_options",
+]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
 
@@ -42,6 +45,19 @@ def open_sink(settings: ClientSettings) -> Sink:
     from worker.kafka.kafka_python_sink import KafkaPythonSink
 
     return KafkaPythonSink(settings)
+
+
+def open_transactional_sink(settings: ClientSettings) -> TransactionalSink:
+    """Connect a sink that writes in transactions, under ``settings.transactional_id``. Raises as ``open_sink``."""
+    assert settings.transactional_id is not None, "a transactional sink needs an id"
+    if settings.client == "confluent":
+        _require_confluent()
+        from worker.kafka.confluent_transactions import ConfluentTransactions
+
+        return ConfluentTransactions(settings)
+    from worker.kafka.kafka_python_transactions import KafkaPythonTransactions
+
+    return KafkaPythonTransactions(settings)
 
 
 def ensure_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s: float = TOPIC_TIMEOUT_S) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka.confluent_admin import answers, find_topic_id, is_reachable
+from worker.kafka.confluent_admin import answers, find_topic, is_reachable
 from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
-from worker.kafka.contracts import React
+from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.settings import ClientSettings, instance_id_taken
 from worker.kafka.watchdog import StallWatch
 from worker.records import Lost, Partition, RecordBatch, Revoked
@@ -164,9 +164,9 @@ class ConfluentSource:
                 found[place] = self._consumer.get_watermark_offsets(name, timeout=left_s, cached=False)
         return found
 
-    def topic_id(self, topic: str) -> str:
-        """See Source. Raises WorkerError when the topic does not exist."""
-        return find_topic_id(self._settings, topic)
+    def topic(self, name: str, timeout_s: float) -> TopicFacts:
+        """See Source."""
+        return find_topic(self._settings, name, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """See Source."""

@@ -10,12 +10,11 @@ from confluent_kafka.admin import AdminClient
 
 from worker.errors import WorkerError
 from worker.kafka.confluent_errors import client_options, translate
+from worker.kafka.contracts import TopicFacts
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 
 log = logging.getLogger("worker.kafka")
-
-TOPIC_TIMEOUT_S = 30.0
 
 
 def is_reachable(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
@@ -32,11 +31,11 @@ def answers(client: Any, topic: str, timeout_s: float) -> bool:
     return True
 
 
-def find_topic_id(settings: ClientSettings, topic: str) -> str:
-    """The topic's id, spelt as Kafka's own tools do. Raises WorkerError when there is no such topic."""
+def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
+    """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
     admin = AdminClient(client_options(settings, None, {}), logger=log)
     try:
-        described = admin.describe_topics(TopicCollection([topic]), request_timeout=TOPIC_TIMEOUT_S)[topic].result()
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise WorkerError(f"topic '{topic}' does not exist") from error
@@ -44,4 +43,4 @@ def find_topic_id(settings: ClientSettings, topic: str) -> str:
     found = described.topic_id
     halves = (found.get_most_significant_bits(), found.get_least_significant_bits())
     digits = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
-    return spell_topic_id(digits)
+    return TopicFacts(spell_topic_id(digits), len(described.partitions))

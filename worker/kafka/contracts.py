@@ -11,11 +11,20 @@ the position the group goes on from. All three count records, markers and gaps a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from worker.records import Change, Headers, Partition, RecordBatch, StartOffsets
 
 React: TypeAlias = Callable[[Change], StartOffsets]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What the cluster says of a topic: ``id`` tells a recreated topic from the old one."""
+
+    id: str
+    partitions: int
 
 
 class Source(Protocol):
@@ -58,8 +67,24 @@ class Source(Protocol):
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
         """(start, end) of each log: offset of the oldest record kept, and of the next one to be written."""
 
-    def topic_id(self, topic: str) -> str:
-        """The id that the cluster gave this topic when it was created: it tells a recreated topic from the old one."""
+    def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """Offset of the first record that is as late as ``time_ms`` (since the epoch); the log's end if none is."""
+
+    def topic(self, name: str, timeout_s: float) -> TopicFacts:
+        """Id and number of partitions of a topic, as they are now. Raises WorkerError when it does not exist."""
+
+    def seek(self, starts: StartOffsets) -> None:
+        """Deliver these partitions from these offsets on, whatever was delivered before.
+
+        Not during ``react``. A partition that is no longer ours is passed over: the next ``poll`` says what became of it.
+        """
+
+    def member(self) -> object:
+        """In whose name a transaction commits offsets, for ``TransactionalSink.commit`` of the same client.
+
+        Ask again before each commit: it holds the group's generation, by which the coordinator knows a member that has
+        been replaced (KIP-447).
+        """
 
     def close(self, timeout_s: float) -> None:
         """Leave the group (calling ``react`` with what is revoked) and free everything. Safe to call twice."""
@@ -90,3 +115,36 @@ class Sink(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Flush what is left, as far as time allows, and free everything. Safe to call twice."""
+
+
+class TransactionalSink(Protocol):
+    """Writes messages and commits offsets together: all that one transaction holds appears, or nothing of it does.
+
+    A transaction begins with the first ``send`` after the last ``commit``, or with a ``commit`` of offsets alone. It
+    must end before the next ``poll``. Opening a sink ends what an earlier one with the same transactional id, of
+    whatever process, has left open, and takes from it the right to write: offsets asked for after that are final.
+
+    After any error of any call the sink refuses everything, and whether its last transaction counts is not known. Who
+    goes on closes it, opens a new one, and then asks what is committed. Errors: KafkaUnavailableError (no answer, or too
+    late), CommitRefusedError (the group has moved on, or another sink has taken the id), DeliveryFailedError (a message
+    was refused for good: writing it again will fail again).
+    """
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """See Sink.send."""
+
+    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+        """Commit everything sent, and these positions in the name of ``member`` (``Source.member()`` of now).
+
+        Returns once every message was acknowledged and the coordinator has said that the transaction is committed. Only
+        partitions that this member owns may be named: the cluster does not check it (KIP-1287).
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Abort what is open, as far as time allows, and free everything. Safe to call twice."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from kafka import errors
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka.contracts import React
-from worker.kafka.kafka_python_admin import find_topic_id
+from worker.kafka.contracts import React, TopicFacts
+from worker.kafka.kafka_python_admin import find_topic
 from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
@@ -25,7 +25,6 @@ from worker.records import Assigned, Lost, Partition, RecordBatch
 log = logging.getLogger("worker.kafka")
 
 REPLACED_CLOSE_TIMEOUT_S = 10.0
-TOPIC_TIMEOUT_S = 30.0
 
 
 class KafkaPythonSource:
@@ -92,9 +91,9 @@ class KafkaPythonSource:
         """See Source. The end is where committed data ends: an open transaction lies beyond it."""
         return self._connected().log_range(partitions, timeout_s)
 
-    def topic_id(self, topic: str) -> str:
-        """See Source. Raises WorkerError when the topic does not exist."""
-        return find_topic_id(self._settings, topic, TOPIC_TIMEOUT_S)
+    def topic(self, name: str, timeout_s: float) -> TopicFacts:
+        """See Source."""
+        return find_topic(self._settings, name, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """See Source."""

@@ -11,6 +11,7 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 
 from worker.errors import KafkaUnavailableError, WorkerError
+from worker.kafka.contracts import TopicFacts
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
@@ -39,13 +40,13 @@ def count_partitions(settings: ClientSettings, topic: str, timeout_s: float) -> 
         return _partitions(admin, topic)
 
 
-def find_topic_id(settings: ClientSettings, topic: str, timeout_s: float) -> str:
-    """The topic's id, spelt as Kafka's own tools do. Raises WorkerError when there is no such topic."""
+def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
+    """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
     with _admin(settings, timeout_s) as admin:
         described = _describe(admin, topic)
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
-    return spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes)
+    return TopicFacts(spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes), len(described["partitions"]))
 
 
 def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, OffsetOutOfRangeError
-from worker.kafka.contracts import React
+from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.memory_broker import MemoryBroker, StoredRecord
 from worker.records import Assigned, Headers, Lost, Partition, RecordBatch, Revoked, StartOffsets
 
@@ -85,10 +85,11 @@ class MemorySource:
         self._broker.meet_failure("log_range")
         return {partition: self._broker.log_range(partition) for partition in partitions}
 
-    def topic_id(self, topic: str) -> str:
+    def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
-        self._broker.meet_failure("topic_id")
-        return self._broker.topic_id(topic)
+        assert timeout_s >= 0
+        self._broker.meet_failure("topic")
+        return self._broker.topic(name)
 
     def close(self, timeout_s: float) -> None:
         """See Source."""

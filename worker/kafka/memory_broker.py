@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from worker.kafka.contracts import TopicFacts
 from worker.records import Headers, Partition
 
-OPERATIONS = frozenset({"poll", "commit", "committed", "log_range", "topic_id", "send", "flush"})
+OPERATIONS = frozenset({"poll", "commit", "committed", "log_range", "topic", "send", "flush"})
 
 
 class StoredRecord(NamedTuple):
@@ -187,9 +188,9 @@ class MemoryBroker:
             group.owners = {place: owner for place, owner in group.owners.items() if owner is not source}
             self._deal(group)
 
-    def topic_id(self, topic: str) -> str:
-        """The id of a topic; another one once the topic was created again."""
-        return self._topic_ids[topic]
+    def topic(self, name: str) -> TopicFacts:
+        """Id and partitions of a topic; another id once the topic was created again."""
+        return TopicFacts(self._topic_ids[name], self._count(name))
 
     def _deal(self, group: Group) -> None:
         group.targets = {}
@@ -200,8 +201,11 @@ class MemoryBroker:
             takers[partition.topic] = turn + 1
             group.targets[partition] = members[turn % len(members)] if members else None
 
+    def _count(self, topic: str) -> int:
+        return sum(place.topic == topic for place in self._logs)
+
     def _choose(self, topic: str, key: bytes | None) -> int:
-        count = sum(place.topic == topic for place in self._logs)
+        count = self._count(topic)
         assert count, f"topic '{topic}' does not exist"
         if key is None:
             self._keyless += 1

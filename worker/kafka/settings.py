@@ -25,6 +25,7 @@ class ClientSettings:
     security: Mapping[str, Any] = field(default_factory=dict)
     consumer: Mapping[str, Any] = field(default_factory=dict)
     producer: Mapping[str, Any] = field(default_factory=dict)
+    transactional_id: str | None = None  # for a TransactionalSink: one process at a time has it
 
 
 def instance_id_taken(settings: ClientSettings) -> WorkerError:
