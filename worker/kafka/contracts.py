@@ -76,7 +76,8 @@ class Source(Protocol):
     def seek(self, starts: StartOffsets) -> None:
         """Deliver these partitions from these offsets on, whatever was delivered before.
 
-        Not during ``react``. A partition that is no longer ours is passed over: the next ``poll`` says what became of it.
+        Not during ``react``. A partition that is no longer ours is passed over: the next ``poll`` says what became of
+        it.
         """
 
     def member(self) -> object:
@@ -125,9 +126,9 @@ class TransactionalSink(Protocol):
     whatever process, has left open, and takes from it the right to write: offsets asked for after that are final.
 
     After any error of any call the sink refuses everything, and whether its last transaction counts is not known. Who
-    goes on closes it, opens a new one, and then asks what is committed. Errors: KafkaUnavailableError (no answer, or too
-    late), CommitRefusedError (the group has moved on, or another sink has taken the id), DeliveryFailedError (a message
-    was refused for good: writing it again will fail again).
+    goes on closes it, opens a new one, and then asks what is committed. Errors: KafkaUnavailableError (no answer, or
+    too late), CommitRefusedError (the group has moved on, or another sink has taken the id), DeliveryFailedError (a
+    message was refused for good: writing it again will fail again).
     """
 
     def send(
