@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,11 +24,12 @@ from worker.checkpoints.disk import seal_file
 from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.store import STALE_TEMPORARY_S, CheckpointStore
 from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
-from worker.errors import CheckpointUnusableError, ModelChangedError, WorkerError
+from worker.errors import CheckpointUnusableError, InputChangedError, ModelChangedError, WorkerError
 from worker.records import Partition, PartitionState, Reset, StateSpec
 
 PARTITION = Partition("readings", 2)
-IDENTITY = CheckpointIdentity("ab" * 32, "topic-id-1", "group", "0.1.0")
+INPUT = '{"features": ["ax", "ay"], "format": "json", "stream": "key"}'
+IDENTITY = CheckpointIdentity("ab" * 32, "topic-id-1", "group", "0.1.0", 6, INPUT)
 SPECS = [StateSpec("outer/lstm 100%", "h", (3,)), StateSpec("outer/lstm 100%", "c", (3,)), StateSpec("..", "k", (2, 4))]
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DEADLINE_S = 120.0
@@ -130,7 +133,7 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         attributes = dict(file.attrs)
     attributes.pop("crc32")
     assert attributes == {
-        "format_version": 1,
+        "format_version": 2,
         "model_sha256": "ab" * 32,
         "topic": "readings",
         "topic_id": "topic-id-1",
@@ -140,6 +143,8 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         "created": "2026-01-02T03:04:05+00:00",
         "worker_version": "0.1.0",
         "clock": 17_000,
+        "partitions": 6,
+        "input": INPUT,
     }
     header = read_header(path)
     assert (header.identity, header.partition, header.next_offset) == (IDENTITY, PARTITION, 1234)
@@ -218,6 +223,63 @@ def test_another_model_is_told_apart_and_can_be_accepted(tmp_path: Path) -> None
     assert plain(accepted) == plain(SMALL)
 
 
+def test_states_fed_with_another_input_are_told_apart_and_can_be_accepted(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    now = replace(IDENTITY, input=INPUT.replace("ay", "a" * 300))
+    with pytest.raises(InputChangedError) as caught:
+        read_checkpoint(path, now, SPECS)
+    assert caught.value.input == INPUT
+    assert str(caught.value).startswith(f"{path}: its states were fed with another input ({INPUT}, now {{")
+    assert str(caught.value).endswith("aaa…)")
+    for known in (replace(IDENTITY, input=""), now.of_topic("topic-id-1", any_model=True)):
+        assert plain(read_checkpoint(path, known, SPECS)) == plain(SMALL)
+
+
+def test_the_number_of_partitions_is_given_and_not_judged(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL, IDENTITY.of_topic("topic-id-1", 4))
+    assert read_header(path).identity.partitions == 4
+    assert read_checkpoint(path, IDENTITY.of_topic("topic-id-1", 5), SPECS).keys == SMALL.keys
+
+
+def test_an_input_of_many_fields_fits(tmp_path: Path) -> None:
+    identity = replace(IDENTITY, input=str([f"feature {number}" for number in range(20_000)]))
+    assert read_header(written(tmp_path, SMALL, identity)).identity == identity
+
+
+def as_first_version(path: Path) -> None:
+    """What a file of format version 1 looks like: without these two attributes, and the checksum without them."""
+    with h5py.File(path, "r+") as file:
+        for name in ("partitions", "input", "crc32"):
+            del file.attrs[name]
+        file.attrs["format_version"] = np.int64(1)
+        values = {name: value if isinstance(value, str) else int(value) for name, value in file.attrs.items()}
+        listed: dict[str, Any] = {}
+        file.visititems(
+            lambda name, item: (
+                listed.update({name: [item.shape, item.dtype.str, int(item.attrs["crc32"])]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+        file.attrs["crc32"] = np.uint32(zlib.crc32(json.dumps([values, listed], sort_keys=True).encode()))
+    seal_file(path)
+
+
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    as_first_version(path)
+    assert read_header(path).identity == replace(IDENTITY, partitions=0, input="")
+    assert plain(read_checkpoint(path, IDENTITY, SPECS)) == plain(SMALL)
+    with pytest.raises(ModelChangedError):
+        read_checkpoint(path, replace(IDENTITY, model_sha256="cd" * 32), SPECS)
+    assert read_header(written(tmp_path)).identity == IDENTITY
+
+
+def test_states_of_another_input_at_the_same_position_replace_the_file(tmp_path: Path) -> None:
+    for identity in (IDENTITY, replace(IDENTITY, input="{}"), IDENTITY.of_topic("topic-id-1", 7)):
+        assert read_header(written(tmp_path, SMALL, identity)).identity == identity
+
+
 @pytest.mark.parametrize(
     ("specs", "why"),
     [
@@ -273,12 +335,24 @@ def deep_group(file: h5py.File, elsewhere: Path) -> None:
 
 
 def future(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = 2
+    file.attrs["format_version"] = 3
     compressed(file, elsewhere)
 
 
 def other_attribute(file: h5py.File, elsewhere: Path) -> None:
     file.attrs["clock"] = 5
+
+
+def another_input(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["input"] = "{}"
+
+
+def version_without_number(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["format_version"] = "2"
+
+
+def older_version(file: h5py.File, elsewhere: Path) -> None:
+    file.attrs["format_version"] = np.int64(1)
 
 
 def missing_attribute(file: h5py.File, elsewhere: Path) -> None:
@@ -310,9 +384,12 @@ def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
         (shape_bomb, "'steps' declares 8000000000000000 bytes that the file does not hold"),
         (compressed, "'steps' is not stored in one piece in this file"),
         (deep_group, "'states/a/b' should not be there"),
-        (future, "format_version 2 is not known (this version reads 1)"),
+        (future, "format_version 3 is not known (this version reads 1 and 2)"),
         (other_attribute, "its attributes are damaged (checksum)"),
         (missing_attribute, "attribute topic_id is missing"),
+        (another_input, "its attributes are damaged (checksum)"),
+        (version_without_number, "format_version 2 is not known"),
+        (older_version, "its attributes are damaged (checksum)"),
         (attribute_of_wrong_type, "attribute next_offset is of a wrong type"),
         (missing_dataset, "its attributes are damaged (checksum)"),
         (exchanged_datasets, "its attributes are damaged (checksum)"),

@@ -39,8 +39,16 @@ class CheckpointUnusableError(Exception):
     """This checkpoint file can't be used: skip it, name it in the log, take an older one."""
 
 
-class KafkaUnavailableError(Exception):
+class UnavailableError(Exception):
+    """Something outside does not answer now: nothing is known, nothing is lost; wait and try again."""
+
+
+class KafkaUnavailableError(UnavailableError):
     """The cluster does not answer now: wait and try again."""
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store of checkpoints does not answer now, which is not the same as having none: wait and try again."""
 
 
 class CommitRefusedError(Exception):
@@ -65,3 +73,11 @@ class ModelChangedError(CheckpointUnusableError):
     def __init__(self, message: str, model_sha256: str) -> None:
         super().__init__(message)
         self.model_sha256 = model_sha256
+
+
+class InputChangedError(CheckpointUnusableError):
+    """The checkpoint is sound, but its states were fed with another input. ``input`` says with which, as JSON."""
+
+    def __init__(self, message: str, input: str) -> None:
+        super().__init__(message)
+        self.input = input

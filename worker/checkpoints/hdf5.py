@@ -6,19 +6,15 @@ A file is believed only as a whole: seal, name, attributes, list of datasets and
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from worker.checkpoints.columns import (
-    CRC,
     Column,
     UnusableColumnError,
     inventory,
@@ -29,74 +25,41 @@ from worker.checkpoints.columns import (
 )
 from worker.checkpoints.disk import SEAL_BYTES, SafeFile, check_seal
 from worker.checkpoints.form import NUMBERS, check_form, state_path
-from worker.errors import CheckpointUnusableError, ModelChangedError
-from worker.records import Partition, PartitionState, Reset, StateSpec
+from worker.checkpoints.header import (
+    FORMAT_VERSION,
+    CheckpointHeader,
+    CheckpointIdentity,
+    attributes_of,
+    check_identity,
+    check_version,
+    header_of,
+    write_attributes,
+)
+from worker.errors import CheckpointUnusableError
+from worker.records import PartitionState, Reset, StateSpec
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "CheckpointHeader",
+    "CheckpointIdentity",
+    "read_checkpoint",
+    "read_header",
+    "write_checkpoint",
+]
+
 # Metadata with checksums of its own, which HDF5 1.10 and everything later reads.
 LIBRARY = ("v110", "v110")
-ATTRIBUTES: dict[str, type] = {
-    "format_version": int,
-    "model_sha256": str,
-    "topic": str,
-    "topic_id": str,
-    "partition": int,
-    "next_offset": int,
-    "group_id": str,
-    "created": str,
-    "worker_version": str,
-    "clock": int,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointIdentity:
-    """Whose states these are. ``topic_id`` is empty where it is not known; ``model_sha256`` where any will do."""
-
-    model_sha256: str
-    topic_id: str
-    group_id: str
-    worker_version: str
-
-    def of_topic(self, topic_id: str, *, any_model: bool = False) -> CheckpointIdentity:
-        """The same for this topic; ``any_model`` is for reading only."""
-        return replace(self, topic_id=topic_id, model_sha256="" if any_model else self.model_sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointHeader:
-    """The attributes of a checkpoint file; ``created`` is ISO 8601."""
-
-    identity: CheckpointIdentity
-    partition: Partition
-    next_offset: int
-    clock: int
-    created: str
 
 
 def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> None:
     """Writes a new file and waits until the disk has it. Raises OSError; the file is then incomplete."""
     columns = _columns(state)
-    values: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "model_sha256": identity.model_sha256,
-        "topic": state.partition.topic,
-        "topic_id": identity.topic_id,
-        "partition": state.partition.number,
-        "next_offset": state.next_offset,
-        "group_id": identity.group_id,
-        "created": created.isoformat(),
-        "worker_version": identity.worker_version,
-        "clock": state.clock,
-    }
     with SafeFile(file) as disk:
         with h5py.File(disk, "w", libver=LIBRARY, userblock_size=SEAL_BYTES) as opened:
             for name, column in columns.items():
                 write_column(opened, name, column)
             opened.require_group("states")
-            for key, value in values.items():
-                opened.attrs[key] = np.int64(value) if isinstance(value, int) else value
-            opened.attrs[CRC] = np.uint32(_seal(values, {name: opened[name] for name in columns}))
+            write_attributes(opened, attributes_of(state, identity, created))
         disk.settle()
 
 
@@ -132,12 +95,6 @@ def _sequence(value: object) -> bytes:
     return b"" if value is None else json.dumps(value).encode()
 
 
-def _seal(values: dict[str, Any], datasets: dict[str, h5py.Dataset]) -> int:
-    """CRC-32 over the attributes and over each dataset's name, shape, type and CRC-32."""
-    listed = {name: [d.shape, d.dtype.str, int(d.attrs[CRC])] for name, d in datasets.items()}
-    return zlib.crc32(json.dumps([values, listed], sort_keys=True).encode())
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Whatever reading a damaged file may raise becomes one sentence that names it."""
@@ -147,11 +104,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         check_seal(path)
         with h5py.File(path, "r", locking=False) as file:
             # Before anything else: what another version writes may look wrong to this one in any way.
-            version = file.attrs.get("format_version")
-            if version != FORMAT_VERSION:
-                raise UnusableColumnError(
-                    f"format_version {version} is not known (this version reads {FORMAT_VERSION})"
-                )
+            check_version(file)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise CheckpointUnusableError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from error
@@ -160,39 +113,20 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def read_header(path: Path) -> CheckpointHeader:
     """What the file says about itself, verified but for the data. Raises CheckpointUnusableError."""
     with _opened(path) as file:
-        return _header(file, inventory(file, path.stat().st_size))
-
-
-def _header(file: h5py.File, datasets: dict[str, h5py.Dataset]) -> CheckpointHeader:
-    values: dict[str, Any] = {}
-    for name, kind in ATTRIBUTES.items():
-        value = file.attrs.get(name)
-        if value is None:
-            raise UnusableColumnError(f"attribute {name} is missing")
-        if not isinstance(value, str if kind is str else np.integer):
-            raise UnusableColumnError(f"attribute {name} is of a wrong type")
-        values[name] = kind(value)
-    if _seal(values, datasets) != int(file.attrs[CRC]):
-        raise UnusableColumnError("its attributes are damaged (checksum)")
-    return CheckpointHeader(
-        CheckpointIdentity(*(values[name] for name in ("model_sha256", "topic_id", "group_id", "worker_version"))),
-        Partition(values["topic"], values["partition"]),
-        values["next_offset"],
-        values["clock"],
-        values["created"],
-    )
+        return header_of(file, inventory(file, path.stat().st_size))
 
 
 def read_checkpoint(path: Path, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
     """The partition's streams with states of exactly these specs.
 
-    Raises CheckpointUnusableError (its message is one line that begins with the file), and of that ModelChangedError
-    when the weights are others. An identity without ``model_sha256`` takes states of any weights with these shapes.
+    Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError
+    when the weights are others and InputChangedError when what they were fed with is. An identity without
+    ``model_sha256`` takes states of any weights with these shapes.
     """
     with _opened(path) as file:
         size_bytes = path.stat().st_size
         datasets = inventory(file, size_bytes)
-        header = _header(file, datasets)
+        header = header_of(file, datasets)
         _check_identity(path, header, identity)
         check_form(datasets, specs)
         columns = {name: read_column(name, dataset, size_bytes) for name, dataset in datasets.items()}
@@ -204,12 +138,7 @@ def _check_identity(path: Path, header: CheckpointHeader, wanted: CheckpointIden
     inside = (header.partition.topic, str(header.partition.number), f"{header.next_offset:020d}")
     if named != inside:
         raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, its name says {'/'.join(named)}")
-    found = header.identity
-    if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
-        raise UnusableColumnError(f"it is of a topic since deleted (id {found.topic_id}, now {wanted.topic_id})")
-    if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
-        models = f"{found.model_sha256[:12]}, now {wanted.model_sha256[:12]}"
-        raise ModelChangedError(f"{path}: it is of another model ({models})", found.model_sha256)
+    check_identity(path, header.identity, wanted)
 
 
 def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence[StateSpec]) -> PartitionState:

@@ -51,7 +51,7 @@ class CheckpointStore:
     def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Path:
         """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
 
-        One that is there already at this position, of the same topic and model, is left as it is.
+        One that is there already at this position, of the same topic, model and input, is left as it is.
         """
         path = self.path_for(state.partition, state.next_offset)
         if self._is_there(path, identity):
@@ -103,13 +103,18 @@ class CheckpointStore:
             found = read_header(path).identity
         except CheckpointUnusableError:
             return False
-        return (found.model_sha256, found.topic_id) == (identity.model_sha256, identity.topic_id)
+        return _states_of(found) == _states_of(identity)
 
     def _refused(self, what: str, error: OSError) -> WorkerError:
         return WorkerError(
             f"state.directory: {what} '{self.directory}': {error.strerror}; checkpoints need a folder that the worker "
             "may read and write"
         )
+
+
+def _states_of(identity: CheckpointIdentity) -> tuple[object, ...]:
+    """What decides, at one position, which states there are and who may use them."""
+    return (identity.model_sha256, identity.topic_id, identity.partitions, identity.input)
 
 
 def _make_folder(folder: Path) -> None:

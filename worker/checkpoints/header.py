@@ -1,0 +1,158 @@
+"""What a checkpoint says about itself: the attributes of the file, under one checksum with the list of its datasets.
+
+Each format version has its own list of attributes. A file is judged by the list of its version, so old files stay
+readable, and one of a later version is refused before anything else in it is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import h5py
+import numpy as np
+
+from worker.checkpoints.columns import CRC, UnusableColumnError
+from worker.errors import InputChangedError, ModelChangedError
+from worker.records import Partition, PartitionState
+
+FORMAT_VERSION = 2
+SHOWN_DIGITS = 12  # of a SHA-256, in messages
+SHOWN_INPUT_CHARACTERS = 160  # of what the states are fed with, in messages
+
+FIRST_ATTRIBUTES: Mapping[str, type] = {
+    "format_version": int,
+    "model_sha256": str,
+    "topic": str,
+    "topic_id": str,
+    "partition": int,
+    "next_offset": int,
+    "group_id": str,
+    "created": str,
+    "worker_version": str,
+    "clock": int,
+}
+ATTRIBUTES: Mapping[int, Mapping[str, type]] = {
+    1: FIRST_ATTRIBUTES,
+    2: {**FIRST_ATTRIBUTES, "partitions": int, "input": str},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointIdentity:
+    """Whose states these are, and what they were fed with.
+
+    ``topic_id`` is empty where it is not known; ``model_sha256`` where any will do. ``partitions`` is how many the
+    topic has (0 = not known), ``input`` a canonical JSON text of what makes vectors of records ("" = not known).
+    """
+
+    model_sha256: str
+    topic_id: str
+    group_id: str
+    worker_version: str
+    partitions: int = 0
+    input: str = ""
+
+    def of_topic(self, topic_id: str, partitions: int = 0, *, any_model: bool = False) -> CheckpointIdentity:
+        """The same for this topic; ``any_model``, which takes states fed with anything too, is for reading only."""
+        topic = replace(self, topic_id=topic_id, partitions=partitions)
+        return replace(topic, model_sha256="", input="") if any_model else topic
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointHeader:
+    """The attributes of a checkpoint file; ``created`` is ISO 8601."""
+
+    identity: CheckpointIdentity
+    partition: Partition
+    next_offset: int
+    clock: int
+    created: str
+
+
+def attributes_of(state: PartitionState, identity: CheckpointIdentity, created: datetime) -> dict[str, Any]:
+    """The attributes of a new file."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "model_sha256": identity.model_sha256,
+        "topic": state.partition.topic,
+        "topic_id": identity.topic_id,
+        "partition": state.partition.number,
+        "next_offset": state.next_offset,
+        "group_id": identity.group_id,
+        "created": created.isoformat(),
+        "worker_version": identity.worker_version,
+        "clock": state.clock,
+        "partitions": identity.partitions,
+        "input": identity.input,
+    }
+
+
+def write_attributes(file: h5py.File, values: Mapping[str, Any]) -> None:
+    """The attributes and their checksum; every dataset must be there already."""
+    for key, value in values.items():
+        file.attrs[key] = np.int64(value) if isinstance(value, int) else value
+    datasets: dict[str, h5py.Dataset] = {}
+    file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    file.attrs[CRC] = np.uint32(_seal(values, datasets))
+
+
+def check_version(file: h5py.File) -> int:
+    """The file's format version. Raises UnusableColumnError for one that this version can't read."""
+    version = file.attrs.get("format_version")
+    if not isinstance(version, np.integer) or int(version) not in ATTRIBUTES:
+        known = " and ".join(map(str, ATTRIBUTES))
+        raise UnusableColumnError(f"format_version {version} is not known (this version reads {known})")
+    return int(version)
+
+
+def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> CheckpointHeader:
+    """The attributes, verified. Raises UnusableColumnError."""
+    values: dict[str, Any] = {}
+    for name, kind in ATTRIBUTES[check_version(file)].items():
+        value = file.attrs.get(name)
+        if value is None:
+            raise UnusableColumnError(f"attribute {name} is missing")
+        if not isinstance(value, str if kind is str else np.integer):
+            raise UnusableColumnError(f"attribute {name} is of a wrong type")
+        values[name] = kind(value)
+    if _seal(values, datasets) != int(file.attrs[CRC]):
+        raise UnusableColumnError("its attributes are damaged (checksum)")
+    return CheckpointHeader(
+        CheckpointIdentity(
+            *(values[name] for name in ("model_sha256", "topic_id", "group_id", "worker_version")),
+            partitions=values.get("partitions", 0),
+            input=values.get("input", ""),
+        ),
+        Partition(values["topic"], values["partition"]),
+        values["next_offset"],
+        values["clock"],
+        values["created"],
+    )
+
+
+def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointIdentity) -> None:
+    """Raises UnusableColumnError, ModelChangedError, InputChangedError. The number of partitions is not judged here."""
+    if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
+        raise UnusableColumnError(f"it is of a topic since deleted (id {found.topic_id}, now {wanted.topic_id})")
+    if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
+        models = f"{found.model_sha256[:SHOWN_DIGITS]}, now {wanted.model_sha256[:SHOWN_DIGITS]}"
+        raise ModelChangedError(f"{name}: it is of another model ({models})", found.model_sha256)
+    if found.input and wanted.input and found.input != wanted.input:
+        inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"
+        raise InputChangedError(f"{name}: its states were fed with another input ({inputs})", found.input)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_INPUT_CHARACTERS else f"{line[: SHOWN_INPUT_CHARACTERS - 1]}…"
+
+
+def _seal(values: Mapping[str, Any], datasets: Mapping[str, h5py.Dataset]) -> int:
+    """CRC-32 over the attributes and over each dataset's name, shape, type and CRC-32."""
+    listed = {name: [d.shape, d.dtype.str, int(d.attrs[CRC])] for name, d in datasets.items()}
+    return zlib.crc32(json.dumps([values, listed], sort_keys=True).encode())
