@@ -5,6 +5,7 @@ Everything else is real: loop, pipeline, recovery, checkpoint files and their wr
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -15,8 +16,9 @@ from tests.sums import SPECS, sums_pipeline
 from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
+from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaUnavailableError
-from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
+from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource, MemoryTransactions
 from worker.limits import LoopLimits, Topics
 from worker.loop import Worker
 from worker.pipeline import Pipeline
@@ -45,6 +47,7 @@ class Cluster:
         self.broker = MemoryBroker({IN: partitions, OUT: 1, DEAD: 1})
         self.folder = folder
         self.now_s = 0.0
+        self.numbers = itertools.count()
         self.write(rows)
 
     def clock(self) -> float:
@@ -112,6 +115,22 @@ class Source(MemorySource):
             raise AWAY
 
 
+class Transactions(MemoryTransactions):
+    """Can lose the answer to a commit, as Source can."""
+
+    def __init__(self, cluster: Cluster, transactional_id: str) -> None:
+        super().__init__(cluster.broker, transactional_id)
+        self.cluster = cluster
+
+    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+        super().commit(offsets, member, timeout_s)
+        assert isinstance(member, Source)
+        if member.unanswered:
+            member.unanswered -= 1
+            with self._whole():
+                raise AWAY
+
+
 class PatientWriter(CheckpointWriter):
     """Waits for its thread after each snapshot, so that a test sees the same files in every run."""
 
@@ -132,25 +151,34 @@ class Member:
         model: str = MODEL,
         folder: Path | None = None,
         joined: bool = True,
+        exactly_once: bool = False,
         **limits: Any,
     ) -> None:
         self.cluster = cluster
-        self.source, self.sink = Source(cluster), MemorySink(cluster.broker)
+        self.source = Source(cluster)
         self.metrics, self.status = Metrics(), WorkerStatus(cluster.clock)
         store = CheckpointStore(folder or cluster.folder)
         self.writer = PatientWriter(store)
+        given = LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits})
+        self.sink = MemorySink(cluster.broker)
         self.worker = Worker(
             self.source,
-            self.sink,
+            self._delivery(exactly_once, given),
             pipeline or sums_pipeline(),
             Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), SPECS, policy or RecoveryPolicy()),
             self.writer,
             Reporter(self.metrics, self.status, cluster.clock, lambda: WALL_S),
             Topics((IN,), OUT, DEAD),
-            LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits}),
+            given,
         )
         if joined:
             self.worker.start(cluster.now_s)
+
+    def _delivery(self, exactly_once: bool, limits: LoopLimits) -> Delivery:
+        if not exactly_once:
+            return AtLeastOnce(self.source, self.sink, limits, self.cluster.clock)
+        name = f"writer-{next(self.cluster.numbers)}"
+        return ExactlyOnce(self.source, lambda: Transactions(self.cluster, name), limits)
 
     def turn(self, records: int = 4096, after_s: float = 0.0) -> int:
         """One turn of at most so many records; with ``after_s`` the commit or the checkpoint may be due."""

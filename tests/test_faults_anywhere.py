@@ -5,12 +5,14 @@ Both sides are data: a log over two partitions, and a script of turns, crashes, 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from worker.pipeline import Pipeline
 from worker.records import Partition
 
 RULES = BoundaryRules(by_id=True, length=4, gap_ms=30, idle_ms=60)
+SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))  # stories per delivery
 GAP = None  # stands for an offset without a record
 SETTLING_TURNS_LIMIT = 300
 
@@ -44,10 +47,14 @@ MENU: list[Any] = [
     GAP,
 ]
 records = st.tuples(st.integers(0, 1), st.sampled_from(MENU), st.sampled_from([0, 1, 5, 40, 90, -10]))
+DELIVERY_ERRORS = [AWAY, CommitRefusedError("the group has moved on"), DeliveryFailedError("not acknowledged")]
 FAILURES = [
     *[(operation, AWAY) for operation in ("poll", "commit", "committed", "log_range", "topic", "send")],
     ("commit", CommitRefusedError("the group has moved on")),
     ("flush", DeliveryFailedError("not acknowledged")),
+    ("send", DeliveryFailedError("too large")),
+    ("open", AWAY),
+    *[("commit_transaction", error) for error in DELIVERY_ERRORS],
 ]
 turns = st.tuples(
     st.just("turn"), st.integers(0, 1), st.integers(1, 6), st.sampled_from([0, 0, COMMIT_S, CHECKPOINT_S])
@@ -73,9 +80,9 @@ def pipeline() -> Pipeline:
 class Story:
     """A group of one or two members and what happens to them."""
 
-    def __init__(self, folder: Path, log: list[Any], first: int, shared: bool) -> None:
+    def __init__(self, folder: Path, log: list[Any], first: int, shared: bool, exactly_once: bool = False) -> None:
         self.cluster = Cluster(folder)
-        self.shared = shared
+        self.shared, self.exactly_once = shared, exactly_once
         self.log, self.time_ms = log, 0
         self.members: list[Member] = []
         self.write(0, first)
@@ -92,9 +99,13 @@ class Story:
         self.log = self.log[count:]
 
     def join(self, *_: int) -> None:
-        if len(self.members) < 2:
+        while len(self.members) < 2:
             own = self.cluster.folder if self.shared else self.cluster.folder / str(len(self.members))
-            self.members.append(Member(self.cluster, pipeline(), folder=own))
+            try:
+                self.members.append(Member(self.cluster, pipeline(), folder=own, exactly_once=self.exactly_once))
+            except KafkaUnavailableError:  # the process tries until the cluster answers
+                continue
+            return
 
     def turn(self, who: int, records: int, after_s: float) -> None:
         self.guarded(who, lambda member: member.turn(records, after_s), survivors=records)
@@ -205,16 +216,17 @@ def check_law(cluster: Cluster, folders: list[Path], wanted: tuple[dict[Identity
         assert below <= dead.keys()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
+@settings(max_examples=SEEDS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(records, max_size=40), scripts, st.integers(0, 40), st.booleans(), st.booleans())
 def test_nothing_that_happens_makes_a_difference(
-    log: list[Any], script: list[Any], first: int, shared: bool, rebuild: bool
+    exactly_once: bool, log: list[Any], script: list[Any], first: int, shared: bool, rebuild: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         undisturbed = Story(Path(name, "undisturbed"), log, len(log), shared=True)
         states = undisturbed.settle()
         wanted = said(undisturbed.cluster)
-        story = Story(Path(name, "story"), log, first, shared)
+        story = Story(Path(name, "story"), log, first, shared, exactly_once)
         folders = [story.cluster.folder, *(story.cluster.folder / str(number) for number in (0, 1))]
         for action, *arguments in script:
             getattr(story, action)(*arguments)
@@ -234,5 +246,5 @@ def test_nothing_that_happens_makes_a_difference(
         outputs, dead = said(story.cluster)
         assert by_stream(outputs) == by_stream(wanted[0])
         assert dead == wanted[1]
-        if not REPEATING.intersection(action for action, *_ in script):
+        if exactly_once or not REPEATING.intersection(action for action, *_ in script):
             assert (len(story.cluster.outputs()), len(story.cluster.dead())) == (len(outputs), len(dead))

@@ -16,7 +16,8 @@ FUNCTION_LINES = 40
 MODULE_LINES = 250
 
 PURE = (
-    "records", "errors", "engine", "runs", "streams", "boundaries", "emission", "turns", "pipeline", "model", "codecs",
+    "records", "errors", "engine", "runs", "streams", "spare", "boundaries", "emission", "turns", "pipeline", "model",
+    "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",
@@ -26,8 +27,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly", "checking", "advice",
-    "capacity", "exporting", "commands", "demo", "replay", "bench",
+    "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly",
+    "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench",
 )  # fmt: skip
 CLIENTS = {
     "kafka",

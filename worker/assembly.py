@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,17 @@ def client_settings(config: Config) -> ClientSettings:
         security=_plain(kafka.security),
         consumer=kafka.consumer,
         producer=kafka.producer,
+        transactional_id=_transactional_id(config) if config.delivery == "exactly_once" else None,
     )
+
+
+def _transactional_id(config: Config) -> str:
+    """With a name of its own a worker that starts again ends at once what its last life has left open.
+
+    Without, the id is new each time, and Kafka ends it after the transaction's time-out.
+    """
+    kafka = config.kafka
+    return f"{kafka.group_id}-{kafka.instance_id or secrets.token_hex(8)}"
 
 
 def _plain(security: Security) -> dict[str, Any]:

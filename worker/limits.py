@@ -17,8 +17,9 @@ class LoopLimits:
     lag_interval_s: float = 10.0
     flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
     kafka_call_s: float = 20.0  # commits and look-ups
-    commit_refused_s: float = 60.0  # refused this long without a rebalance: another process has our place
-    close_s: float = 20.0
+    commit_s: float = 140.0  # flush and commit together
+    commit_refused_s: float = 60.0  # refused this long: another process has our place, or an output can't be written
+    stop_s: float = 25.0  # to leave in order, all of it: less than the 30 s that Kubernetes gives a pod
 
 
 @dataclass(frozen=True, slots=True)

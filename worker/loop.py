@@ -9,18 +9,19 @@ Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from worker.checkpoints.writer import CheckpointWriter
+from worker.delivery import Delivery
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
-from worker.kafka.contracts import Sink, Source
+from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
-from worker.partitions import Partitions
 from worker.pipeline import Outcome, Pipeline
-from worker.records import Assigned, Change, Lost, Partition, RecordBatch, Revoked, StartOffsets
+from worker.records import Assigned, Change, Lost, RecordBatch, Revoked, StartOffsets
 from worker.recovery import Recovery
 from worker.reporter import Reporter
+from worker.states import States
 
 KAFKA_AWAY = -1
 UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
@@ -32,7 +33,7 @@ class Worker:
     def __init__(
         self,
         source: Source,
-        sink: Sink,
+        delivery: Delivery,
         pipeline: Pipeline,
         recovery: Recovery,
         writer: CheckpointWriter,
@@ -40,14 +41,15 @@ class Worker:
         topics: Topics,
         limits: LoopLimits,
     ) -> None:
-        self.source, self.sink, self.pipeline = source, sink, pipeline
-        self.recovery, self.writer, self.reporter = recovery, writer, reporter
+        self.source, self.delivery, self.pipeline, self.reporter = source, delivery, pipeline, reporter
         self.topics, self.limits = topics, limits
-        self.partitions = Partitions()
+        self.states = States(source, pipeline, recovery, writer, reporter, limits)
+        self.partitions = self.states.partitions
         self._commit_at = 0.0
         self._checkpoint_at = 0.0
         self._lag_at = 0.0
         self._joined = False
+        self._in_doubt = False  # states have seen records whose outputs may never appear
         self._refused_since: float | None = None
 
     def start(self, now: float) -> None:
@@ -61,6 +63,8 @@ class Worker:
         """The way of an event, for all that one poll brings; how many records it brought, or KAFKA_AWAY."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
+            if self._in_doubt:
+                self._begin_again()
             with timed(metrics.poll_duration):
                 batches = self._poll()
         except KafkaUnavailableError as error:
@@ -68,69 +72,72 @@ class Worker:
             self.reporter.kafka_away(now, error)
             return KAFKA_AWAY
         work = [part for batch in batches for part in self.partitions.parts(batch)]
-        outcomes = []
+        outcomes: list[Outcome] = []
+        sent = False
         if work:
             with timed(metrics.turn_duration):
                 outcomes = self.pipeline.turn(work)
             with timed(metrics.send_duration):
-                for outcome in outcomes:
-                    self._send(outcome)
+                sent = self._send(now, outcomes)
         for batch in batches:
             self.partitions.advance(batch.partition, batch.next_offset)
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
         if not self._joined and self.source.joined:
             self._joined = True
             self.reporter.owned(self.partitions)  # a member without partitions is ready, too, and nothing else says so
-        if now >= self._commit_at:
+        if now >= self._commit_at or (self.delivery.transactional and sent):
             self.commit(now)
         if now >= self._checkpoint_at:
             self.checkpoint(now)
         if now >= self._lag_at:
             self._look_at_lag(now)
-        self.reporter.checkpoints(self.writer.poll_results())
+        self.states.look_at_checkpoints()
         return sum(map(len, batches))
 
-    def commit(self, now: float) -> bool:
+    def commit(self, now: float, timeout_s: float | None = None) -> bool:
         """Steps 1 and 2 of the commit law, for all partitions; whether everything read is committed."""
         self._commit_at = now + self.limits.commit_interval_s
         offsets = self.partitions.uncommitted()
-        if not offsets:
-            return True
+        if self._in_doubt or not offsets:
+            return not self._in_doubt
+        failures = (CommitRefusedError, KafkaUnavailableError, *self.delivery.doubtful_after)
         try:
-            self.sink.flush(self.limits.flush_s)  # 1
-            self.source.commit(offsets, self.limits.kafka_call_s)  # 2
-        except (CommitRefusedError, KafkaUnavailableError) as error:
+            self.delivery.commit(offsets, self.limits.commit_s if timeout_s is None else timeout_s)
+        except failures as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
-            self.reporter.commit_failed(now, error)
-            self._give_up_if_refused(now, error)
+            self._failed(now, error)
             return False
         self._refused_since = None
         self.partitions.committed(offsets)
         self.reporter.committed(offsets)
         return True
 
-    def checkpoint(self, now: float) -> None:
+    def checkpoint(self, now: float, timeout_s: float | None = None) -> None:
         """Step 3 of the commit law, for all partitions that have moved since their last checkpoint."""
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
-        if self.commit(now):
-            self._snapshot(self.partitions.unsaved())
+        if self.commit(now, timeout_s):
+            self.states.save(self.partitions.unsaved())
 
     def close(self, now: float) -> None:
-        """Leave in order: outputs acknowledged, offsets committed, checkpoints written, group left."""
+        """Leave in order, in ``stop_s`` at most: outputs and offsets committed, group left, checkpoints written."""
+        deadline = self.reporter.now() + self.limits.stop_s
+
+        def left_s() -> float:
+            return max(0.0, deadline - self.reporter.now())
+
         try:
-            self.checkpoint(now)
+            self.checkpoint(now, self.limits.stop_s / 2)
         finally:
-            self.source.close(self.limits.close_s)  # reacts to what is revoked, so the writer is still needed
-            self.sink.close(self.limits.close_s)
-            self.writer.close(self.limits.close_s)
-            self.reporter.checkpoints(self.writer.poll_results())
+            self.source.close(left_s() / 2)  # reacts to what is revoked, so the others are still needed
+            self.delivery.close(left_s() / 2)
+            self.states.close(left_s())
 
     def react(self, change: Change) -> StartOffsets:
         """A change of ownership, during ``poll`` or ``close``."""
         self.reporter.rebalanced(change)
         starts: StartOffsets = {}
         if isinstance(change, Assigned):
-            starts = self._take_over(change.partitions)
+            starts = self.states.take_over(change.partitions)
             self._refused_since = None
         else:
             self._let_go(change)
@@ -138,12 +145,17 @@ class Worker:
         return starts
 
     def _let_go(self, change: Revoked | Lost) -> None:
-        if isinstance(change, Revoked):
-            self._hand_over(change.partitions)
-        for partition in change.partitions:
-            # What is left of a lost partition belongs to nobody: no commit, no checkpoint.
-            self.partitions.close(partition)
-            self.pipeline.engine.table.drop(partition)
+        # Commit and save what goes to another member; if the group does not wait, it repeats our last outputs.
+        if isinstance(change, Revoked) and self.commit(self.reporter.now()):
+            self.states.save([place for place in self.partitions.unsaved() if place in change.partitions])
+        self.states.drop(change.partitions)
+
+    def _begin_again(self) -> None:
+        """After a transaction that failed, or may have: states go back to what is committed. Raises as ``poll``."""
+        self.delivery.renew()
+        self.source.seek(self.states.reload())
+        self._in_doubt = False
+        self.reporter.began_again(self.partitions)
 
     def _poll(self) -> list[RecordBatch]:
         """What there is now; with ``batch_wait_s`` also what comes until then, if it is not enough."""
@@ -159,45 +171,37 @@ class Worker:
             # What was read of a partition that went meanwhile is read again by its next owner, be it this one.
             batches = [batch for batch in batches if batch.partition not in self.partitions.gone] + more
             missing -= sum(map(len, more))
-        return batches
+        return [] if self._in_doubt else batches  # a commit on the way may have failed: then they are read again
 
-    def _take_over(self, partitions: tuple[Partition, ...]) -> StartOffsets:
-        committed = self.source.committed(partitions, self.limits.kafka_call_s)
-        ranges = self.source.log_range(partitions, self.limits.kafka_call_s)
-        names = {partition.topic for partition in partitions}
-        topics = {name: self.source.topic(name, self.limits.kafka_call_s) for name in names}
-        starts = {}
-        # From here on nothing asks the cluster: all of them are taken over, or (when it was away) none.
-        for partition in partitions:
-            topic_id = topics[partition.topic].id
-            start = self.recovery.start(partition, topic_id, committed[partition], ranges[partition])
-            left_out = self.pipeline.open(partition, start.state)
-            self.partitions.open(partition, topic_id, start.offset, start.live_from)
-            self.reporter.restored(partition, start, left_out)
-            starts[partition] = start.offset
-        return starts
+    def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
+        """Hand over outputs and dead letters; whether there were any."""
+        sent = False
+        dead_letters = self.topics.dead_letters
+        try:
+            for outcome in outcomes:
+                for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
+                    if topic is not None and len(messages):
+                        sent = True
+                        self.delivery.send(topic, messages.keys, messages.values, messages.headers)
+                        self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
+        except self.delivery.doubtful_after as error:
+            self._failed(now, error)
+        return sent
 
-    def _hand_over(self, partitions: tuple[Partition, ...]) -> None:
-        """Commit and save what goes to another member; if the group does not wait, it repeats our last outputs."""
-        now = self.reporter.now()
-        if self.commit(now):
-            self._snapshot([partition for partition in self.partitions.unsaved() if partition in partitions])
-
-    def _snapshot(self, partitions: list[Partition]) -> None:
-        for partition in partitions:
-            position = self.partitions.position(partition)
-            state = self.pipeline.snapshot(partition, position)
-            self.writer.submit(state, self.recovery.identity(self.partitions.topic_id(partition)))
-            self.partitions.saved(partition, position)
-
-    def _send(self, outcome: Outcome) -> None:
-        if len(outcome.outputs):
-            self.sink.send(self.topics.output, outcome.outputs.keys, outcome.outputs.values)
-            self.reporter.metrics.outputs_produced.labels(self.topics.output).inc(len(outcome.outputs))
-        if len(outcome.dead) and self.topics.dead_letters is not None:
-            dead = outcome.dead
-            self.sink.send(self.topics.dead_letters, dead.keys, dead.values, dead.headers)
-            self.reporter.metrics.outputs_produced.labels(self.topics.dead_letters).inc(len(dead))
+    def _failed(self, now: float, error: Exception) -> None:
+        """A commit, or what was to be in it, has failed: try again, but not for ever."""
+        self._in_doubt = self.delivery.transactional
+        self.reporter.commit_failed(now, error)
+        if isinstance(error, KafkaUnavailableError):
+            return
+        refused = isinstance(error, CommitRefusedError)
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > self.limits.commit_refused_s:
+            raise WorkerError(
+                f"commits have been refused for {self.limits.commit_refused_s:.0f} s ({error})"
+                + "; is another process running with the same kafka.instance_id?" * refused
+            )
 
     def _look_at_lag(self, now: float) -> None:
         self._lag_at = now + self.limits.lag_interval_s
@@ -206,17 +210,6 @@ class Worker:
         with suppress(KafkaUnavailableError):  # then it stays as it was
             ranges = self.source.log_range(positions, self.limits.kafka_call_s)
             self.reporter.lags({place: ranges[place][1] - position for place, position in positions.items()})
-
-    def _give_up_if_refused(self, now: float, error: Exception) -> None:
-        if not isinstance(error, CommitRefusedError):
-            return
-        if self._refused_since is None:
-            self._refused_since = now
-        elif now - self._refused_since > self.limits.commit_refused_s:
-            raise WorkerError(
-                f"the group has refused this member's commits for {self.limits.commit_refused_s:.0f} s ({error}); "
-                "is another process running with the same kafka.instance_id?"
-            )
 
 
 def run(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from worker.records import Partition, RecordBatch
 
+NOTHING_SAVED = -1
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -75,6 +77,11 @@ class Partitions:
     def saved(self, partition: Partition, position: int) -> None:
         """A checkpoint of this position is on its way."""
         self._owned[partition].saved = position
+
+    def not_saved(self, partition: Partition) -> None:
+        """A checkpoint of this partition could not be written: its position is to be saved, moved or not."""
+        if partition in self._owned:
+            self._owned[partition].saved = NOTHING_SAVED
 
     def replaying(self) -> dict[Partition, int]:
         """Partitions that have not caught up with their last commit, and how many offsets are left."""

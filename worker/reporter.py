@@ -125,6 +125,12 @@ class Reporter:
         self.status.turned(now)
         self._say(now, "kafka", "%s; going on when it is back", error)
 
+    def began_again(self, partitions: Partitions) -> None:
+        """A transaction has failed, and states and positions are again what they were at the last commit."""
+        self.metrics.rollbacks.inc()
+        self._replaying.clear()
+        self.owned(partitions)
+
     def stopping(self) -> None:
         """The worker has been told to stop."""
         self.metrics.set_worker_state("stopping")

@@ -16,9 +16,10 @@ from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.config import Config
+from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_sink, open_source, partition_count
-from worker.kafka.contracts import Sink, Source
+from worker.kafka.clients import ClientSettings, open_sink, open_source, open_transactional_sink, partition_count
+from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
 from worker.logs import configure_logs
 from worker.loop import Worker, run
@@ -98,21 +99,22 @@ def build_worker(
     identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__)
     policy = RecoveryPolicy(config.state.recover, config.state.on_model_change)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
-    source, sink = _connect(settings)
+    limits = LoopLimits(
+        poll_records=config.batch.max_events,
+        batch_wait_s=config.batch.max_wait.seconds,
+        checkpoint_interval_s=config.state.checkpoint_interval.seconds,
+    )
+    source, delivery = _connect(settings, config.delivery, limits)
     _spare_the_garbage_collector()
     return Worker(
         source=source,
-        sink=sink,
+        delivery=delivery,
         pipeline=build_pipeline(config, model),
         recovery=Recovery(store, identity, model.states, policy),
         writer=CheckpointWriter(store, config.state.keep),
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
-        limits=LoopLimits(
-            poll_records=config.batch.max_events,
-            batch_wait_s=config.batch.max_wait.seconds,
-            checkpoint_interval_s=config.state.checkpoint_interval.seconds,
-        ),
+        limits=limits,
     )
 
 
@@ -123,10 +125,12 @@ def _spare_the_garbage_collector() -> None:
     gc.freeze()
 
 
-def _connect(settings: ClientSettings) -> tuple[Source, Sink]:
+def _connect(settings: ClientSettings, guarantee: str, limits: LoopLimits) -> tuple[Source, Delivery]:
     source = open_source(settings)
     try:
-        return source, open_sink(settings)
+        if guarantee == "exactly_once":
+            return source, ExactlyOnce(source, lambda: open_transactional_sink(settings), limits)
+        return source, AtLeastOnce(source, open_sink(settings), limits, time.monotonic)
     except BaseException:
         source.close(RETRY_FIRST_S)
         raise

@@ -29,8 +29,6 @@ def not_yet(config: Config) -> list[str]:
     lines = []
     if config.input.format == "avro":
         lines.append("input.format: avro is not available yet (use json, msgpack or float32)")
-    if config.delivery == "exactly_once":
-        lines.append("delivery: exactly_once is not available yet (use at_least_once)")
     if config.model.task != "score":
         lines.append(f"model.task: {config.model.task} is not available yet (use score)")
     if "://" in config.state.directory:

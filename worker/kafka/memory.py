@@ -1,4 +1,4 @@
-"""Source and Sink in memory, for tests; the broker behind them is in ``memory_broker``.
+"""The Source contract in memory, for tests. The broker is in ``memory_broker``, sinks are in ``memory_sinks``.
 
 Rule of this file: nothing happens by itself. No thread, no clock, no chance: what the broker was told to do is seen at
 the next call, so a run can be repeated step by step.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from worker.errors import CommitRefusedError, DeliveryFailedError, OffsetOutOfRangeError
+from worker.errors import OffsetOutOfRangeError
 from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.memory_broker import MemoryBroker, StoredRecord
-from worker.records import Assigned, Headers, Lost, Partition, RecordBatch, Revoked, StartOffsets
+from worker.kafka.memory_sinks import MemorySink, MemoryTransactions
+from worker.records import Assigned, Lost, Partition, RecordBatch, Revoked, StartOffsets
 
-__all__ = ["MemoryBroker", "MemorySink", "MemorySource", "StoredRecord"]
+__all__ = ["MemoryBroker", "MemorySink", "MemorySource", "MemoryTransactions", "StoredRecord"]
 
 
 class MemorySource:
@@ -66,12 +67,7 @@ class MemorySource:
         """See Source; committing a partition that another member owns is a programmer's mistake."""
         assert timeout_s >= 0
         self._broker.meet_failure("commit")
-        group = self._broker.group(self.group_id)
-        if self.crashed or self.lost or self not in group.members:
-            raise CommitRefusedError(f"group '{self.group_id}': this member is no longer part of it")
-        foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not self]
-        assert not foreign, f"commit for partitions of others: {foreign}"
-        group.committed.update(offsets)
+        self._broker.commit(self, offsets)
 
     def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
         """See Source."""
@@ -84,6 +80,20 @@ class MemorySource:
         assert timeout_s >= 0
         self._broker.meet_failure("log_range")
         return {partition: self._broker.log_range(partition) for partition in partitions}
+
+    def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """See Source."""
+        assert timeout_s >= 0
+        self._broker.meet_failure("offsets_at")
+        return {partition: self._broker.offset_at(partition, time_ms) for partition in partitions}
+
+    def seek(self, starts: StartOffsets) -> None:
+        """See Source."""
+        self._positions.update({place: offset for place, offset in starts.items() if place in self._positions})
+
+    def member(self) -> object:
+        """See Source."""
+        return self
 
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
@@ -150,66 +160,3 @@ class MemorySource:
         batch.values = [record.value for record in taken]
         batch.headers = [record.headers or None for record in taken]
         return batch
-
-
-class MemorySink:
-    """The Sink contract on a MemoryBroker: messages reach their logs at ``flush``, or some of them at ``crash``."""
-
-    def __init__(self, broker: MemoryBroker, max_message_bytes: int = 1_000_000) -> None:
-        self.pending: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self._broker = broker
-        self._max_message_bytes = max_message_bytes
-        self._failed: str | None = None
-        self._closed = False
-
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
-        """See Sink."""
-        assert not self._closed, "closed"
-        self._broker.meet_failure("send")
-        self._check()
-        for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
-            if len(key or b"") + len(value or b"") > self._max_message_bytes:
-                self._failed = f"a message for '{topic}' is larger than {self._max_message_bytes} bytes"
-            else:
-                self.pending.append((topic, key, value, header))
-
-    def flush(self, timeout_s: float) -> None:
-        """See Sink."""
-        assert timeout_s >= 0
-        self._broker.meet_failure("flush")
-        self.land(len(self.pending))
-        self._check()
-
-    def land(self, count: int) -> None:
-        """Let the first ``count`` messages reach their logs without an acknowledgement, as a slow cluster does."""
-        for topic, key, value, header in self.pending[:count]:
-            self._broker.append(topic, key, value, header or None)
-        del self.pending[:count]
-
-    def refuse(self, reason: str) -> None:
-        """From now on the sink has failed for good: what is pending is gone."""
-        self.pending.clear()
-        self._failed = reason
-
-    def crash(self, survivors: int = 0) -> None:
-        """The process is gone: only the first ``survivors`` unflushed messages have reached the logs."""
-        self.land(survivors)
-        self.pending.clear()
-        self._closed = True
-
-    def close(self, timeout_s: float) -> None:
-        """See Sink."""
-        assert timeout_s >= 0
-        if not self._closed:
-            self.land(len(self.pending))
-        self._closed = True
-
-    def _check(self) -> None:
-        if self._failed is not None:
-            raise DeliveryFailedError(self._failed)

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from worker.errors import CommitRefusedError
 from worker.kafka.contracts import TopicFacts
 from worker.records import Headers, Partition
 
-OPERATIONS = frozenset({"poll", "commit", "committed", "log_range", "topic", "send", "flush"})
+OPERATIONS = frozenset(
+    {"poll", "commit", "committed", "log_range", "offsets_at", "topic", "send", "flush", "open", "commit_transaction"}
+)
 
 
 class StoredRecord(NamedTuple):
@@ -62,6 +65,7 @@ class MemoryBroker:
         self._topic_ids: dict[str, str] = {}
         self._groups: dict[str, Group] = {}
         self._failures: dict[str, list[Exception]] = {}
+        self._writers: dict[str, object] = {}  # transactional id → who may write in its name
         self._keyless = 0
         for topic, partitions in (topics or {}).items():
             self.create_topic(topic, partitions)
@@ -109,6 +113,19 @@ class MemoryBroker:
         log = self._logs[partition]
         return log.start, log.end
 
+    def offset_at(self, partition: Partition, time_ms: int) -> int:
+        """The first offset that is as late as this, the log's end if none is."""
+        log = self._logs[partition]
+        return next((record.offset for record in log.records if record.timestamp >= time_ms), log.end)
+
+    def admit(self, transactional_id: str, writer: object) -> None:
+        """From now on only this one writes in the name of the id."""
+        self._writers[transactional_id] = writer
+
+    def may_write(self, transactional_id: str, writer: object) -> bool:
+        """Whether nobody else has been admitted since."""
+        return self._writers[transactional_id] is writer
+
     def add_gap(self, partition: Partition, count: int = 1) -> None:
         """Take ``count`` offsets without records, as transaction markers and aborted records do."""
         self._logs[partition].end += count
@@ -119,6 +136,18 @@ class MemoryBroker:
         log.start = start
         log.end = max(log.end, start)
         del log.records[: bisect_left(log.records, start, key=lambda record: record.offset)]
+
+    def commit(self, source: Member, offsets: Mapping[Partition, int]) -> None:
+        """Commit positions for a member; for partitions that another one owns it is a programmer's mistake.
+
+        Raises CommitRefusedError when the group goes on without it.
+        """
+        group = self.group(source.group_id)
+        if source.crashed or source.lost or source not in group.members:
+            raise CommitRefusedError(f"group '{source.group_id}': this member is no longer part of it")
+        foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not source]
+        assert not foreign, f"commit for partitions of others: {foreign}"
+        group.committed.update(offsets)
 
     def committed(self, group_id: str, partition: Partition) -> int | None:
         """The committed position of a group, None where there is none."""

@@ -124,6 +124,9 @@ class Metrics:
         self.rebalances = self._counter(
             "rebalances", "Changes of ownership by type.", "type", ("assigned", "revoked", "lost")
         )
+        self.rollbacks = self._counter(
+            "rollbacks", "Failed transactions after which states went back to the last commit."
+        )
         self.commits = self._counter("commits", "Offset commits by result.", "result", RESULTS)
         self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients made anew because they were stuck.")
         self.worker_state = self._gauge("worker_state", "1 for the state that the worker is in.", "state")

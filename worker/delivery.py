@@ -1,0 +1,106 @@
+"""How outputs and positions become final: acknowledged and then committed, or both at once in a transaction.
+
+These are steps 1 and 2 of the commit law. What they may rely on is in ``kafka.contracts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
+from worker.kafka.contracts import Sink, Source, TransactionalSink
+from worker.limits import LoopLimits
+from worker.records import Headers, Partition
+
+RENEWED_CLOSE_S = 5.0  # for a sink that is given up: nothing of what it still holds is wanted
+
+
+class Delivery(Protocol):
+    """``transactional``: each turn is committed with its outputs.
+
+    ``doubtful_after``: errors after which states have seen records whose outputs nobody may ever get. The loop then
+    calls ``renew`` and goes back to what is committed.
+    """
+
+    transactional: bool
+    doubtful_after: tuple[type[Exception], ...]
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """Hand over messages; see Sink and TransactionalSink."""
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """Everything sent is durable, and these positions are committed, when this returns."""
+
+    def renew(self) -> None:
+        """Nothing of what was sent and not committed will appear after this. Raises KafkaUnavailableError."""
+
+    def close(self, timeout_s: float) -> None:
+        """Free everything. Safe to call twice."""
+
+
+class AtLeastOnce:
+    """Outputs first, then the positions: after a crash in between outputs come twice, the same both times."""
+
+    transactional = False
+    doubtful_after: tuple[type[Exception], ...] = ()
+
+    def __init__(self, source: Source, sink: Sink, limits: LoopLimits, clock: Callable[[], float]) -> None:
+        self._source, self._sink, self._limits, self._clock = source, sink, limits, clock
+        self.send, self.close = sink.send, sink.close
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Delivery. Raises DeliveryFailedError, CommitRefusedError, KafkaUnavailableError (commit again)."""
+        deadline = self._clock() + timeout_s
+        self._sink.flush(min(self._limits.flush_s, timeout_s))
+        self._source.commit(offsets, min(self._limits.kafka_call_s, max(0.0, deadline - self._clock())))
+
+    def renew(self) -> None:
+        """See Delivery."""
+        raise AssertionError("what was sent without a transaction can't be taken back")
+
+
+class ExactlyOnce:
+    """Outputs and positions in one transaction. ``open_sink`` opens one that takes the right to write from the last."""
+
+    transactional = True
+    doubtful_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
+
+    def __init__(self, source: Source, open_sink: Callable[[], TransactionalSink], limits: LoopLimits) -> None:
+        self._source, self._open_sink, self._limits = source, open_sink, limits
+        self._sink: TransactionalSink | None = open_sink()
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """See Delivery."""
+        self._current().send(topic, keys, values, headers)
+
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        """See Delivery."""
+        self._current().commit(offsets, self._source.member(), min(self._limits.kafka_call_s, timeout_s))
+
+    def renew(self) -> None:
+        """See Delivery."""
+        self.close(RENEWED_CLOSE_S)
+        self._sink = self._open_sink()
+
+    def close(self, timeout_s: float) -> None:
+        """See Delivery."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close(timeout_s)
+
+    def _current(self) -> TransactionalSink:
+        assert self._sink is not None, "renew first"
+        return self._sink

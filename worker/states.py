@@ -1,0 +1,88 @@
+"""The states of the partitions that this member owns: loaded when they come, saved, dropped when they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from worker.checkpoints.writer import CheckpointWriter
+from worker.kafka.contracts import Source
+from worker.limits import LoopLimits
+from worker.partitions import Partitions
+from worker.pipeline import Pipeline
+from worker.records import Partition, StartOffsets
+from worker.recovery import Recovery
+from worker.reporter import Reporter
+
+
+class States:
+    """Between the log and the checkpoints. It follows the commit law's step 3: only committed positions are saved."""
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        recovery: Recovery,
+        writer: CheckpointWriter,
+        reporter: Reporter,
+        limits: LoopLimits,
+    ) -> None:
+        self.partitions = Partitions()
+        self._source, self._pipeline, self._recovery = source, pipeline, recovery
+        self._writer, self._reporter, self._limits = writer, reporter, limits
+        self._reloading: set[Partition] = set()  # dropped, and not loaded again yet
+
+    def take_over(self, places: Iterable[Partition]) -> StartOffsets:
+        """Load what these partitions have; where to read each from. Raises for all of them, or for none."""
+        places = list(places)
+        wait_s = self._limits.kafka_call_s
+        committed = self._source.committed(places, wait_s)
+        ranges = self._source.log_range(places, wait_s)
+        topics = {name: self._source.topic(name, wait_s) for name in {place.topic for place in places}}
+        starts: dict[Partition, int] = {}
+        try:
+            for place in places:
+                topic_id = topics[place.topic].id
+                start = self._recovery.start(place, topic_id, committed[place], ranges[place])
+                left_out = self._pipeline.open(place, start.state)
+                self.partitions.open(place, topic_id, start.offset, start.live_from)
+                self._reporter.restored(place, start, left_out)
+                starts[place] = start.offset
+        except BaseException:
+            self.drop(starts)
+            raise
+        return starts
+
+    def reload(self) -> StartOffsets:
+        """Put all partitions back to what is committed; where to read each from. When it raises, call it again."""
+        self._reloading.update(self.partitions.positions())
+        self.drop(self._reloading)
+        starts = self.take_over(sorted(self._reloading))
+        self._reloading.clear()
+        return starts
+
+    def drop(self, places: Iterable[Partition]) -> None:
+        """What is left of them belongs to nobody: no commit, no checkpoint."""
+        for place in list(places):
+            self.partitions.close(place)
+            self._pipeline.engine.table.drop(place)
+
+    def save(self, places: Sequence[Partition]) -> None:
+        """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
+        for place in places:
+            position = self.partitions.position(place)
+            state = self._pipeline.snapshot(place, position)
+            self._writer.submit(state, self._recovery.identity(self.partitions.topic_id(place)))
+            self.partitions.saved(place, position)
+
+    def look_at_checkpoints(self) -> None:
+        """What the background has written since the last look."""
+        results = self._writer.poll_results()
+        for result in results:
+            if not result.ok:
+                self.partitions.not_saved(result.partition)
+        self._reporter.checkpoints(results)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the checkpoints that are being written."""
+        self._writer.close(timeout_s)
+        self.look_at_checkpoints()
