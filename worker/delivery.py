@@ -17,14 +17,14 @@ RENEWED_CLOSE_S = 5.0  # for a sink that is given up: nothing of what it still h
 
 
 class Delivery(Protocol):
-    """``transactional``: each turn is committed with its outputs.
+    """``retried_after``: errors of a commit that do not end the worker.
 
-    ``doubtful_after``: errors after which states have seen records whose outputs nobody may ever get. The loop then
-    calls ``renew`` and goes back to what is committed.
+    ``transactional``: each turn is committed with its outputs. After an error states have seen records whose outputs
+    nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Else it commits again.
     """
 
     transactional: bool
-    doubtful_after: tuple[type[Exception], ...]
+    retried_after: tuple[type[Exception], ...]
 
     def send(
         self,
@@ -49,7 +49,7 @@ class AtLeastOnce:
     """Outputs first, then the positions: after a crash in between outputs come twice, the same both times."""
 
     transactional = False
-    doubtful_after: tuple[type[Exception], ...] = ()
+    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, KafkaUnavailableError)
 
     def __init__(self, source: Source, sink: Sink, limits: LoopLimits, clock: Callable[[], float]) -> None:
         self._source, self._sink, self._limits, self._clock = source, sink, limits, clock
@@ -70,7 +70,7 @@ class ExactlyOnce:
     """Outputs and positions in one transaction. ``open_sink`` opens one that takes the right to write from the last."""
 
     transactional = True
-    doubtful_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
+    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
 
     def __init__(self, source: Source, open_sink: Callable[[], TransactionalSink], limits: LoopLimits) -> None:
         self._source, self._open_sink, self._limits = source, open_sink, limits

@@ -100,10 +100,9 @@ class Worker:
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
-        failures = (CommitRefusedError, KafkaUnavailableError, *self.delivery.doubtful_after)
         try:
             self.delivery.commit(offsets, self.limits.commit_s if timeout_s is None else timeout_s)
-        except failures as error:
+        except self.delivery.retried_after as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
             self._failed(now, error)
             return False
@@ -184,7 +183,9 @@ class Worker:
                         sent = True
                         self.delivery.send(topic, messages.keys, messages.values, messages.headers)
                         self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
-        except self.delivery.doubtful_after as error:
+        except self.delivery.retried_after as error:
+            if not self.delivery.transactional:
+                raise
             self._failed(now, error)
         return sent
 
