@@ -38,13 +38,15 @@ class States:
         committed = self._source.committed(places, wait_s)
         ranges = self._source.log_range(places, wait_s)
         topics = {name: self._source.topic(name, wait_s) for name in {place.topic for place in places}}
+        since_ms = self._recovery.rebuild_since_ms(int(self._reporter.wall() * 1000))
+        rebuild_from = {} if since_ms is None else self._source.offsets_at(places, since_ms, wait_s)
         starts: dict[Partition, int] = {}
         try:
             for place in places:
-                topic_id = topics[place.topic].id
-                start = self._recovery.start(place, topic_id, committed[place], ranges[place])
+                topic = topics[place.topic]
+                start = self._recovery.start(place, topic, committed[place], ranges[place], rebuild_from.get(place))
                 left_out = self._pipeline.open(place, start.state)
-                self.partitions.open(place, topic_id, start.offset, start.live_from)
+                self.partitions.open(place, topic.id, start.offset, start.live_from)
                 self._reporter.restored(place, start, left_out)
                 starts[place] = start.offset
         except BaseException:
