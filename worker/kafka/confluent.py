@@ -14,15 +14,16 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from worker.errors import KafkaUnavailableError
+from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.confluent_admin import answers, find_topic, is_reachable
 from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
+from worker.kafka.confluent_offsets import committed_offsets, log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
 from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.settings import ClientSettings, instance_id_taken
 from worker.kafka.watchdog import StallWatch
-from worker.records import Lost, Partition, RecordBatch, Revoked
+from worker.records import Lost, Partition, RecordBatch, Revoked, StartOffsets
 
 log = logging.getLogger("worker.kafka")
 
@@ -108,14 +109,15 @@ class ConfluentSource:
         owned.realign()
         try:
             while True:
-                batches = to_batches(self._fetch(max_records, max(deadline - time.monotonic(), 0.0)), owned.positions)
+                left_s = max(deadline - time.monotonic(), 0.0)
+                batches = to_batches(self._fetch(owned, max_records, left_s), owned.positions)
                 if batches or time.monotonic() >= deadline:
                     break
         except BaseException as error:
             if self._fatal is not None:
                 raise self._explained(self._fatal) from error
             # Messages that the client had handed out are gone with the exception: read them again.
-            owned.doubtful = True
+            owned.doubt()
             raise
         self._look(batches, owned)
         return batches
@@ -144,29 +146,32 @@ class ConfluentSource:
 
     def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
         """See Source. Waits for open transactions that commit offsets of these partitions."""
-        names = [TopicPartition(place.topic, place.number) for place in partitions]
-        found: dict[Partition, int | None] = {}
-        with translated("committed offsets"):
-            for answer in self._consumer.committed(names, timeout=timeout_s):
-                if answer.error is not None:
-                    raise KafkaException(answer.error)
-                found[Partition(answer.topic, answer.partition)] = answer.offset if answer.offset >= 0 else None
-        return found
+        return committed_offsets(self._consumer, partitions, timeout_s)
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
         """See Source."""
-        deadline = time.monotonic() + timeout_s
-        found = {}
-        for place in partitions:
-            with translated(f"ends of {place}", place):
-                left_s = max(deadline - time.monotonic(), 0.001)
-                name = TopicPartition(place.topic, place.number)
-                found[place] = self._consumer.get_watermark_offsets(name, timeout=left_s, cached=False)
-        return found
+        return log_ranges(self._consumer, partitions, timeout_s)
+
+    def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """See Source."""
+        return offsets_by_time(self._consumer, partitions, time_ms, timeout_s)
 
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
         return find_topic(self._settings, name, timeout_s)
+
+    def seek(self, starts: StartOffsets) -> None:
+        """See Source."""
+        assert self._ownership is not None, "subscribe first"
+        self._ownership.seek(starts)
+
+    def member(self) -> object:
+        """See Source. Raises CommitRefusedError when the group has put us out: a commit in no name is never refused."""
+        before = self._consumer.memberid()
+        found: object = self._consumer.consumer_group_metadata()
+        if not before or self._consumer.memberid() != before:
+            raise CommitRefusedError(f"group '{self._settings.group_id}': this member is no longer part of it")
+        return found
 
     def close(self, timeout_s: float) -> None:
         """See Source."""
@@ -210,13 +215,18 @@ class ConfluentSource:
             return is_reachable(self._settings, self._topics[0], QUESTION_TIMEOUT_S)
         return any(ends[place][1] > position for place, position in owned.positions.items())
 
-    def _fetch(self, max_records: int, timeout_s: float) -> list[Any]:
+    def _fetch(self, owned: Ownership, max_records: int, timeout_s: float) -> list[Any]:
         with translated("poll"):
             # consume(n, timeout) waits until it has n messages; poll waits for one.
             first = self._consumer.poll(timeout_s)
             messages = [] if first is None else [first]
             if messages and max_records > 1:
+                owned.begun.clear()
                 messages += self._consumer.consume(max_records - 1, 0)
+                if owned.begun:
+                    # A partition went and came back: its messages may be of before, and tell nothing of the position.
+                    owned.doubt(owned.begun)
+                    messages = [each for each in messages if not owned.has_begun(each)]
         return messages
 
     def _explained(self, error: KafkaError) -> Exception:

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from worker.errors import (
     CommitRefusedError,
     ConfigError,
+    DeliveryFailedError,
     KafkaUnavailableError,
     OffsetOutOfRangeError,
     WorkerError,
@@ -39,10 +40,25 @@ _NOT_ALLOWED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
+}
+# Another producer has our transactional id. Also said when the cluster ended a transaction that took too long.
+_FENCED_PRODUCER = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_NEVER_ACCEPTED = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 _TRY_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
@@ -110,3 +126,21 @@ def translate(error: KafkaError, what: str, place: Partition | None = None) -> E
     if code in _TRY_AGAIN or error.retriable():
         return KafkaUnavailableError(said)
     return None
+
+
+def translate_in_transaction(error: KafkaError, what: str) -> Exception:
+    """Our error for an error of a transactional producer: one that a new producer may mend is KafkaUnavailableError."""
+    code = error.code()
+    said = f"{what}: {error.name()}: {error.str()}"
+    if code in _FENCED_PRODUCER:
+        return CommitRefusedError(said)
+    if code in _NEVER_ACCEPTED:
+        return DeliveryFailedError(said)
+    if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+        return ConfigError(f"{said}; lower transaction.timeout.ms in kafka.producer to what the cluster allows")
+    if code == KafkaError._STATE:
+        bug: Exception = KafkaException(error)
+        return bug
+    if code == KafkaError._FATAL:
+        return KafkaUnavailableError(said)
+    return translate(error, what) or KafkaUnavailableError(said)

@@ -12,7 +12,10 @@ from worker.records import Partition, RecordBatch
 
 
 def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
-    """Sort messages into columns and move the positions; an end-of-partition event tells what no record does."""
+    """Sort messages into columns and move the positions; an end-of-partition event tells what no record does.
+
+    An event tells the truth only if everything fetched before it is among these or earlier messages: see Ownership.
+    """
     groups: dict[tuple[str, int], list[Any]] = {}
     ends: dict[Partition, int] = {}
     for message in messages:
@@ -27,11 +30,17 @@ def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list
     for name, group in groups.items():
         place = Partition(*name)
         if place in positions:  # else revoked while its last messages were on their way
-            next_offset = max(group[-1].offset() + 1, ends.pop(place, 0))
-            batches.append(_columns(place, next_offset, group))
+            fresh = _not_below(positions[place], group)
+            if fresh:
+                batches.append(_columns(place, max(fresh[-1].offset() + 1, ends.pop(place, 0)), fresh))
     batches += [RecordBatch(place, end) for place, end in ends.items() if end > positions.get(place, end)]
     positions.update({batch.partition: batch.next_offset for batch in batches})
     return batches
+
+
+def _not_below(position: int, group: list[Any]) -> list[Any]:
+    """Without what was delivered before: the client may repeat itself when a rebalance interrupts a fetch."""
+    return group if group[0].offset() >= position else [each for each in group if each.offset() >= position]
 
 
 def _raise(error: KafkaError, message: Any, positions: Mapping[Partition, int]) -> None:

@@ -1,0 +1,118 @@
+"""Messages on their way to the cluster: what both sinks of confluent-kafka share.
+
+Rule of this file: no callback per message. librdkafka counts what is unacknowledged, and one shared callback hears of
+the messages that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from worker.errors import DeliveryFailedError, KafkaUnavailableError
+from worker.kafka.confluent_errors import client_options, translated
+from worker.kafka.settings import ClientSettings
+from worker.records import Headers
+
+log = logging.getLogger("worker.kafka")
+
+FULL_BUFFER_TIMEOUT_S = 60.0
+FULL_BUFFER_WAIT_S = 0.1
+
+
+class Outbox:
+    """A producer that takes messages in order until the first failure, and nothing after it.
+
+    ``options`` are added to those that every producer of ours has; ``explain`` makes our error of the client's, for a
+    message that was not delivered. Raises KafkaUnavailableError when the cluster can't be reached in
+    ``connect_timeout_s``, WorkerError when it refuses us.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        options: Mapping[str, Any],
+        connect_timeout_s: float,
+        explain: Callable[[KafkaError], Exception],
+    ) -> None:
+        own = {
+            "enable.idempotence": True,
+            "acks": "all",
+            # As Java and kafka-python do it; librdkafka's own default puts keys into other partitions.
+            "partitioner": "murmur2_random",
+            "delivery.report.only.error": True,
+            "on_delivery": self._on_failure,
+            "error_cb": self._on_error,
+            "allow.auto.create.topics": False,
+            **options,
+        }
+        self.failure: Exception | None = None
+        self._explain = explain
+        with translated(f"kafka at {settings.bootstrap_servers}"):
+            self.producer: Any = Producer(client_options(settings, "producer", own), logger=log)
+            self.producer.list_topics(timeout=connect_timeout_s)
+
+    def put(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None,
+    ) -> None:
+        """Hand over a batch; blocks while the buffer is full. Raises as Sink.send."""
+        self.producer.poll(0)
+        self.check()
+        put = self.producer.produce
+        done = 0
+        while done < len(keys):
+            try:
+                if headers is None:
+                    for key, value in zip(keys[done:], values[done:], strict=True):
+                        put(topic, value, key)
+                        done += 1
+                else:
+                    for key, value, some in zip(keys[done:], values[done:], headers[done:], strict=True):
+                        put(topic, value, key, headers=list(some))
+                        done += 1
+            except BufferError:
+                self._wait_for_room()
+            except KafkaException as error:
+                self.failure = self._explain(error.args[0])
+                raise self.failure from error
+
+    def check(self) -> None:
+        """Raise the first failure there was."""
+        if self.failure is not None:
+            raise self.failure
+
+    def discard(self) -> None:
+        """Give up what is not acknowledged.
+
+        Or librdkafka would go on trying, and the interpreter wait for it, when the object is freed.
+        """
+        self.producer.purge(in_queue=True, in_flight=True)
+        self.producer.flush(0)
+
+    def _wait_for_room(self) -> None:
+        waited_s = 0.0
+        before = len(self.producer)
+        while len(self.producer) >= before:
+            self.producer.poll(FULL_BUFFER_WAIT_S)
+            self.check()
+            waited_s += FULL_BUFFER_WAIT_S
+            if waited_s > FULL_BUFFER_TIMEOUT_S:
+                # The rest of the batch was never handed over: nothing later may say that all is well.
+                self.failure = DeliveryFailedError("a batch was handed over in part")
+                raise KafkaUnavailableError(f"no acknowledgement within {FULL_BUFFER_TIMEOUT_S:g} s")
+
+    def _on_failure(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and self.failure is None:
+            self.failure = self._explain(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() and self.failure is None:
+            self.failure = self._explain(error)
+        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())

@@ -1,0 +1,115 @@
+"""The TransactionalSink contract on confluent-kafka: messages and offsets in one transaction per turn of the loop.
+
+Rule of this file: after the first error nothing is tried again with the same producer. What its last transaction came
+to is not known here, and the cluster's answer to the next producer of the same id settles it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from worker.kafka.confluent_errors import translate_in_transaction
+from worker.kafka.confluent_outbox import Outbox
+from worker.kafka.settings import ClientSettings
+from worker.records import Headers, Partition
+
+CONNECT_TIMEOUT_S = 30.0
+TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
+RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until that one's markers are written
+RETRY_BACKOFF_MAX_MS = 100
+METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
+LEAST_WAIT_S = 0.001
+
+
+class ConfluentTransactions:
+    """Writes messages and offsets in transactions, as ``settings.transactional_id``. After any error open a new one.
+
+    Raises KafkaUnavailableError when the cluster does not answer in ``connect_timeout_s``, CommitRefusedError when
+    another process takes the id at the same time, WorkerError when the cluster refuses us.
+    """
+
+    def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        assert settings.transactional_id is not None, "a transactional sink needs an id"
+        deadline = time.monotonic() + connect_timeout_s
+        self._closed = False
+        self._begun = False
+        own = {
+            "transactional.id": settings.transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "linger.ms": 0,
+            "retry.backoff.ms": RETRY_BACKOFF_MS,
+            "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
+            "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
+        }
+        self._outbox = Outbox(settings, own, connect_timeout_s, _undelivered)
+        with self._or_dead(f"opening transactional id '{settings.transactional_id}'"):
+            self._outbox.producer.init_transactions(_left(deadline))
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """See TransactionalSink."""
+        assert not self._closed, "closed"
+        self._begin()
+        self._outbox.put(topic, keys, values, headers)
+
+    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+        """See TransactionalSink."""
+        assert not self._closed, "closed"
+        deadline = time.monotonic() + timeout_s
+        self._begin()
+        producer = self._outbox.producer
+        with self._or_dead("transaction"):
+            if offsets:
+                named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
+                producer.send_offsets_to_transaction(named, member, _left(deadline))
+            producer.commit_transaction(_left(deadline))
+        # A message may have failed without the transaction's knowing of it.
+        self._outbox.check()
+        self._begun = False
+
+    def close(self, timeout_s: float) -> None:
+        """See TransactionalSink."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._begun:
+            try:
+                self._outbox.producer.abort_transaction(max(timeout_s, LEAST_WAIT_S))
+            except KafkaException:
+                # The next sink of this id aborts it, or the cluster when the transaction's time is over.
+                self._outbox.discard()
+
+    def _begin(self) -> None:
+        self._outbox.check()
+        if not self._begun:
+            with self._or_dead("transaction"):
+                self._outbox.producer.begin_transaction()
+            self._begun = True
+
+    @contextmanager
+    def _or_dead(self, what: str) -> Iterator[None]:
+        """Raise the client's error as ours, or what a message had failed for before; either is kept for all calls."""
+        outbox = self._outbox
+        try:
+            yield
+        except KafkaException as error:
+            if outbox.failure is None:
+                outbox.failure = translate_in_transaction(error.args[0], what)
+            raise outbox.failure from error
+
+
+def _undelivered(error: KafkaError) -> Exception:
+    return translate_in_transaction(error, "a message was not delivered")
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), LEAST_WAIT_S)
