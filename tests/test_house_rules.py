@@ -16,8 +16,8 @@ FUNCTION_LINES = 40
 MODULE_LINES = 250
 
 PURE = (
-    "records", "errors", "engine", "runs", "streams", "spare", "boundaries", "emission", "turns", "pipeline", "model",
-    "codecs",
+    "records", "errors", "engine", "runs", "streams", "rows", "spare", "boundaries", "emission", "turns", "pipeline",
+    "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",
@@ -27,7 +27,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "partitions", "assembly",
+    "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "starts", "repartition",
+    "partitions", "assembly",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench",
 )  # fmt: skip
 CLIENTS = {

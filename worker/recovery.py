@@ -1,121 +1,196 @@
 """Where a partition goes on after a restart: the committed offset, the newest usable checkpoint below it, and policy.
 
 Let C1 be the committed offset and C0 the position of a checkpoint. The states at C0 and the records C0..C1 give the
-states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer.
+states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer. What
+policy decides does not follow from the log: it is written to the store at once, so that it is decided once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint
-from worker.checkpoints.store import CheckpointStore
-from worker.errors import CheckpointUnusableError, ModelChangedError, WorkerError
+import numpy as np
+
+from worker.checkpoints.contracts import Place, Store
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
+from worker.checkpoints.writer import utc_now
+from worker.config.inputs import input_changes
+from worker.errors import (
+    CheckpointUnusableError,
+    InputChangedError,
+    ModelChangedError,
+    StoreUnavailableError,
+)
+from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState, StateSpec
+from worker.repartition import PartitionCounts, newest_header, of_this_topic
+from worker.starts import LogFacts, RecoveryPolicy, Start, after_change, without_checkpoint
+
+__all__ = ["Recovery", "RecoveryPolicy", "Start"]
 
 log = logging.getLogger("worker.recovery")
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryPolicy:
-    """What to do without a usable checkpoint, and with one of another model."""
-
-    recover: Literal["rebuild", "reset", "fail"] = "rebuild"
-    on_model_change: Literal["fail", "reset", "keep"] = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Read from ``offset``; below ``live_from`` replay without emitting. ``state`` None: all streams at zero."""
-
-    offset: int
-    live_from: int
-    state: PartitionState | None
-    source: str  # where the states came from, for the log
-
-
 class Recovery:
-    """Finds the start of a partition."""
+    """Finds the start of a partition. ``now`` is the wall clock, for the attribute ``created`` and nothing else."""
 
     def __init__(
         self,
-        store: CheckpointStore,
+        store: Store,
         identity: CheckpointIdentity,
         specs: Sequence[StateSpec],
         policy: RecoveryPolicy,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._identity = identity
         self._specs = specs
         self._policy = policy
-
-    def start(self, partition: Partition, topic_id: str, committed: int | None, log_range: tuple[int, int]) -> Start:
-        """Raises WorkerError where the policy says ``fail``."""
-        begin, end = log_range
-        if committed is not None and committed > end:
-            # The log is shorter than what was read: another topic of the same name, or records lost by the cluster.
-            log.warning(
-                "%s: committed offset %d lies beyond the log's end %d; going on at its end", partition, committed, end
-            )
-        if committed is not None and committed < begin:
-            log.warning(
-                "%s: offsets %d to %d were deleted from the log before they were read", partition, committed, begin
-            )
-        live_from = begin if committed is None else min(max(committed, begin), end)
-        # A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log.
-        at_most = end if committed is None else min(committed, end)
-        start = self._from_checkpoint(partition, topic_id, begin, at_most, live_from)
-        if start is not None:
-            return start
-        # What a log that begins later held before is in no state: only a first start may take it for nothing.
-        if live_from == begin and (committed is None or begin == 0 or self._policy.recover != "fail"):
-            return Start(begin, begin, None, "the beginning of the log")
-        return self._without_checkpoint(partition, begin, live_from)
-
-    def _from_checkpoint(
-        self, partition: Partition, topic_id: str, begin: int, at_most: int, live_from: int
-    ) -> Start | None:
-        for path in self._store.candidates(partition, at_most):
-            try:
-                state = self._read(path, topic_id)
-            except ModelChangedError as error:
-                if self._policy.on_model_change == "fail":
-                    raise WorkerError(
-                        f"{error}; set state.on_model_change to reset (start at zero) or keep (same shapes), "
-                        "or state.directory to another folder"
-                    ) from None
-                log.warning("%s; all streams of %s start at zero", error, partition)
-                return Start(live_from, live_from, None, "zero (state.on_model_change: reset)")
-            except CheckpointUnusableError as error:
-                log.warning("checkpoint skipped: %s", error)
-                continue
-            if state.next_offset < begin:
-                log.warning("checkpoint skipped: %s is older than the log, which begins at %d", path, begin)
-                return None
-            # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
-            live = max(live_from, state.next_offset)
-            return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
-        return None
-
-    def _read(self, path: Path, topic_id: str) -> PartitionState:
-        keep = self._policy.on_model_change == "keep"
-        return read_checkpoint(path, self._identity.of_topic(topic_id, any_model=keep), self._specs)
+        self._now = now
+        self._counts = PartitionCounts(store, policy.on_partitions_change)
 
     def identity(self, topic_id: str) -> CheckpointIdentity:
         """Whose states new checkpoints of this topic hold."""
-        return self._identity.of_topic(topic_id)
+        return self._identity.of_topic(topic_id, self._counts.accepted(topic_id))
 
-    def _without_checkpoint(self, partition: Partition, begin: int, live_from: int) -> Start:
-        policy = self._policy.recover
-        if policy == "fail":
-            raise WorkerError(
-                f"{partition}: no usable checkpoint for committed offset {live_from}; set state.recover to rebuild "
-                "(replay the log) or reset (start at zero)"
+    def rebuild_since_ms(self, now_ms: int) -> int | None:
+        """The time for ``Source.offsets_at`` whose answer ``start`` wants; None: it wants none."""
+        bounded = self._policy.recover == "rebuild" and self._policy.rebuild_from_ms is not None
+        return max(0, now_ms - (self._policy.rebuild_from_ms or 0)) if bounded else None
+
+    def start(
+        self,
+        partition: Partition,
+        topic: TopicFacts,
+        committed: int | None,
+        log_range: tuple[int, int],
+        rebuild_from: int | None = None,
+    ) -> Start:
+        """``rebuild_from``: the offset at ``rebuild_since_ms``, None where that is None.
+
+        Raises WorkerError where the policy says ``fail``, StoreUnavailableError when nobody knows what the store has.
+        """
+        begin, end = log_range
+        grown = self._counts.accept(partition, topic)
+        committed = self._checked(partition, topic.id, committed, begin, end)
+        facts = LogFacts(partition, topic.id, committed, begin, end, max(begin, rebuild_from or 0))
+        found = self._from_checkpoint(facts)
+        start, decided = found or without_checkpoint(self._policy, facts)
+        if decided or grown:
+            self._write_down(facts, start)
+        return start
+
+    def _checked(self, partition: Partition, topic_id: str, committed: int | None, begin: int, end: int) -> int | None:
+        """The committed offset, if it is one of this log."""
+        if committed is not None and committed < begin:
+            log.warning(
+                "%s: offsets %d to %d were deleted from the log before they were read; going on at %d",
+                partition, committed, begin, begin,
+            )  # fmt: skip
+        if committed is None or committed <= end:
+            return committed
+        if self._of_a_deleted_topic(partition, topic_id):
+            log.warning(
+                "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
+                "reading all of it", partition, committed, end,
+            )  # fmt: skip
+            return None
+        log.warning(
+            "%s: committed offset %d lies beyond the log's end %d: the cluster has lost records; going on at its end",
+            partition, committed, end,
+        )  # fmt: skip
+        return committed
+
+    def _of_a_deleted_topic(self, partition: Partition, topic_id: str) -> bool:
+        """Whether all that was saved here is of another topic of this name: what was committed is, too."""
+        return (
+            newest_header(self._store, partition, "") is not None
+            and newest_header(self._store, partition, topic_id) is None
+        )
+
+    def _from_checkpoint(self, facts: LogFacts) -> tuple[Start, bool] | None:
+        """The start, and whether policy had a say; None where no checkpoint does."""
+        changed: CheckpointUnusableError | None = None
+        for path in self._store.candidates(facts.partition, facts.believable):
+            try:
+                header = self._store.header(path)
+                self._check_group(path, header, facts)
+                state = self._read(path, facts.topic_id)
+            except (ModelChangedError, InputChangedError) as error:
+                # An older one of this model is as right as any: a model that comes back goes on where it was.
+                changed = changed or self._told(path, error)
+                continue
+            except CheckpointUnusableError as error:
+                log.warning("checkpoint skipped: %s", error)
+                continue
+            if state.next_offset < facts.begin:
+                log.warning("checkpoint skipped: %s is older than the log, which begins at %d", path, facts.begin)
+                break
+            if changed is not None:
+                log.warning("checkpoint skipped: %s; taking the one at %d", changed, state.next_offset)
+            # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
+            live = max(facts.live_from, state.next_offset)
+            start = Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
+            return start, self._kept(path, header)
+        return None if changed is None else after_change(self._policy, facts, changed)
+
+    def _read(self, path: Place, topic_id: str) -> PartitionState:
+        keep = self._policy.on_model_change == "keep"
+        return self._store.read(path, self._identity.of_topic(topic_id, any_model=keep), self._specs)
+
+    def _check_group(self, path: Place, header: CheckpointHeader, facts: LogFacts) -> None:
+        """States are the same for every group; how far outputs went is not, and without C1 only the file says it."""
+        theirs, ours = header.identity.group_id, self._identity.group_id
+        if facts.committed is None and theirs != ours and of_this_topic(header, facts.topic_id):
+            raise CheckpointUnusableError(
+                f"{path}: it is of group '{theirs}', and group '{ours}' has no committed offset to go on from"
             )
-        if policy == "reset":
-            return Start(live_from, live_from, None, "zero (state.recover: reset)")
-        return Start(begin, live_from, None, f"the log from {begin} (state.recover: rebuild)")
+
+    def _told(self, path: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
+        """The same error; of a changed input only the keys that differ."""
+        if not isinstance(error, InputChangedError):
+            return error
+        changes = input_changes(error.input, self._identity.input)
+        return InputChangedError(f"{path}: its states were fed with another input ({changes})", error.input)
+
+    def _kept(self, path: Place, header: CheckpointHeader) -> bool:
+        """Whether the policy ``keep`` let this one pass; says so."""
+        found, ours = header.identity, self._identity
+        if found.model_sha256 != ours.model_sha256:
+            models = f"{found.model_sha256[:12]}, now {ours.model_sha256[:12]}"
+            log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", path, models)
+        changes = input_changes(found.input, ours.input) if found.input and ours.input else ""
+        if changes:
+            log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", path, changes)
+        return found.model_sha256 != ours.model_sha256 or bool(changes)
+
+    def _write_down(self, facts: LogFacts, start: Start) -> None:
+        """Before the first commit moves on: a crash, however early, then finds what was decided here."""
+        state = start.state or _nothing(facts.partition, start.offset, self._specs)
+        try:
+            self._store.publish(state, self.identity(facts.topic_id), created=self._now())
+        except (OSError, StoreUnavailableError) as error:
+            log.warning(
+                "%s: the start at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
+                facts.partition, start.offset, error,
+            )  # fmt: skip
+
+
+def _nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:
+    """A partition whose streams are all at zero: none is known."""
+    numbers = np.zeros(0, np.int64)
+    return PartitionState(
+        partition=partition,
+        next_offset=offset,
+        clock=-1,
+        keys=[],
+        steps=numbers,
+        times=numbers,
+        clocks=numbers,
+        pending=numbers.astype(np.uint8),
+        sequences=[],
+        states={(spec.layer, spec.name): np.zeros((0, *spec.shape), spec.dtype) for spec in specs},
+        touched=numbers,
+    )

@@ -1,0 +1,69 @@
+"""What of the configuration decides what a stream's states have seen: part of a checkpoint's identity, as JSON text.
+
+States fed with columns in another order are as wrong as states of other weights, and look as right. Sequence rules are
+no part of it: they say when a state returns to zero, not what a number in it means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from worker.config.sections import Config
+from worker.config.values import Vocabulary
+
+DIGEST_DIGITS = 12  # of a vocabulary's SHA-256: the attributes of a checkpoint are small
+NOTHING = "null"
+
+
+def input_description(config: Config) -> str:
+    """The keys that say how numbers and streams come out of records: one JSON object of text, sorted, on one line.
+
+    Part of it: the format (records between a checkpoint and the last commit are read once more, and in another format
+    all of them would be refused in silence), the field that names the stream, the features in their order (float32 has
+    no names for them), the field with the time (a stream's last time and its partition's clock are states, too), and
+    for tasks that read text its vocabulary: a list by its SHA-256, a file by its path, because nothing is read here.
+    """
+    given, model = config.input, config.model
+    values: dict[str, Any] = {
+        "input.format": given.format,
+        "input.stream": given.stream,
+        "input.features": None if given.format == "float32" else given.features,
+        "input.time": given.time,
+    }
+    if model.task != "score":
+        values["model.vocabulary"] = _vocabulary(model.vocabulary)
+        values["model.source_vocabulary"] = _vocabulary(model.source_vocabulary)
+    return _json(values)
+
+
+def input_changes(was: str, now: str) -> str:
+    """Two descriptions, the keys that differ: ``input.stream was "key", is "device"``; "" when none does."""
+    before, after = _object(was), _object(now)
+    return "; ".join(
+        f"{key} was {_json(before[key]) if key in before else NOTHING}, "
+        f"is {_json(after[key]) if key in after else NOTHING}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A description as an object; one of a later version may be anything."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return value if isinstance(value, dict) else {"input": value}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _vocabulary(value: Vocabulary | None) -> str | None:
+    if value is None or isinstance(value, Path):
+        return None if value is None else value.as_posix()
+    return f"sha256:{hashlib.sha256(_json(value).encode()).hexdigest()[:DIGEST_DIGITS]}"

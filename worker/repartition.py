@@ -1,0 +1,87 @@
+"""Partitions added to a topic: the hash of a key then names another partition than the one that has its states.
+
+No replay mends that, for a partition's states follow from its own log alone. So it is seen (each checkpoint says how
+many partitions the topic had), named once, and refused or accepted by policy. What was accepted is in new checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from worker.checkpoints.contracts import Store
+from worker.checkpoints.header import CheckpointHeader
+from worker.errors import CheckpointUnusableError, WorkerError
+from worker.kafka.contracts import TopicFacts
+from worker.records import Partition
+
+log = logging.getLogger("worker.recovery")
+
+
+class PartitionCounts:
+    """How many partitions each topic had when its states were saved, against how many it has."""
+
+    def __init__(self, store: Store, policy: Literal["fail", "reset"]) -> None:
+        self._store = store
+        self._policy = policy
+        self._accepted: dict[str, int] = {}  # topic id → partitions, as this member goes on with
+
+    def accepted(self, topic_id: str) -> int:
+        """What new checkpoints of this topic say; 0 before ``accept``."""
+        return self._accepted.get(topic_id, 0)
+
+    def accept(self, partition: Partition, topic: TopicFacts) -> bool:
+        """Whether partitions were added since this one's states were saved, which the policy let pass.
+
+        A partition without a checkpoint goes by what this member has open, or by the checkpoints of the others. Raises
+        WorkerError where the policy says ``fail``, StoreUnavailableError.
+        """
+        known = self._accepted.get(topic.id)
+        was = self._saved(partition, topic.id) or known or self._saved_elsewhere(partition, topic)
+        # Kafka never takes partitions away from a topic: who sees fewer has old news.
+        now = max(topic.partitions, known or 0, was)
+        if was in (0, now):
+            self._accepted[topic.id] = now
+            return False
+        change = f"{partition.topic}: the topic has {now} partitions and had {was} when its checkpoints were written"
+        if self._policy == "fail":
+            raise WorkerError(
+                f"{change}, so events of a stream may now come to another partition than the one with its state, and "
+                "no replay brings its history there; set state.on_partitions_change to reset (streams that moved start "
+                "at zero, all others keep their states) until every worker has started once with it, or read a new "
+                "topic and set state.directory to another folder"
+            )
+        if known != now:
+            log.warning(
+                "%s; streams that moved to another partition start at zero there, all others keep their states "
+                "(state.on_partitions_change: reset)", change,
+            )  # fmt: skip
+        self._accepted[topic.id] = now
+        return True
+
+    def _saved(self, partition: Partition, topic_id: str) -> int:
+        """As the newest checkpoint of this partition that can be read says; 0 where none does."""
+        header = newest_header(self._store, partition, topic_id)
+        return 0 if header is None else header.identity.partitions
+
+    def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
+        others = (Partition(partition.topic, number) for number in range(topic.partitions))
+        # The greatest: what was accepted for one partition was accepted for the topic.
+        return max((self._saved(other, topic.id) for other in others if other != partition), default=0)
+
+
+def newest_header(store: Store, partition: Partition, topic_id: str) -> CheckpointHeader | None:
+    """Of the newest checkpoint, at any offset, that can be read and is of this topic; damaged ones are passed over."""
+    for path in store.candidates(partition, None):
+        try:
+            header = store.header(path)
+        except CheckpointUnusableError:
+            continue
+        if of_this_topic(header, topic_id):
+            return header
+    return None
+
+
+def of_this_topic(header: CheckpointHeader, topic_id: str) -> bool:
+    """Whether it is of the topic with this id, as far as both ids are known."""
+    return header.identity.topic_id in ("", topic_id) or not topic_id

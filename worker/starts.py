@@ -1,0 +1,92 @@
+"""Where to begin without a usable checkpoint: nothing in the log says it, so policy does.
+
+Each answer says beside the start whether it is a decision: whether a later recovery, still without a checkpoint, would
+come to another one. Decisions are saved at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.errors import CheckpointUnusableError, WorkerError
+from worker.records import Partition, PartitionState
+
+log = logging.getLogger("worker.recovery")
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPolicy:
+    """What to do without a usable checkpoint, with one of another model or input, and with partitions added."""
+
+    recover: Literal["rebuild", "reset", "fail"] = "rebuild"
+    on_model_change: Literal["fail", "reset", "keep"] = "fail"
+    on_partitions_change: Literal["fail", "reset"] = "fail"
+    rebuild_from_ms: int | None = None  # how far back ``rebuild`` goes; None: to the log's start
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Read from ``offset``; below ``live_from`` replay without emitting. ``state`` None: all streams at zero."""
+
+    offset: int
+    live_from: int
+    state: PartitionState | None
+    source: str  # where the states came from, for the log
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What the cluster says of a partition: C1 (None: nothing) and the log's range; ``rebuild`` goes back to there."""
+
+    partition: Partition
+    topic_id: str
+    committed: int | None
+    begin: int
+    end: int
+    rebuild_from: int
+
+    @property
+    def live_from(self) -> int:
+        return self.begin if self.committed is None else min(max(self.committed, self.begin), self.end)
+
+    @property
+    def believable(self) -> int:
+        """A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log."""
+        return self.end if self.committed is None else min(self.committed, self.end)
+
+
+def after_change(policy: RecoveryPolicy, facts: LogFacts, changed: CheckpointUnusableError) -> tuple[Start, bool]:
+    """The newest checkpoint is of another model or input, and none of ours is left. Raises WorkerError for ``fail``."""
+    if policy.on_model_change == "fail":
+        raise WorkerError(
+            f"{changed}; set state.on_model_change to reset (start at zero) or keep (same shapes), "
+            "or state.directory to another folder"
+        )
+    log.warning("%s; all streams of %s start at zero", changed, facts.partition)
+    return Start(facts.live_from, facts.live_from, None, "zero (state.on_model_change: reset)"), True
+
+
+def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, bool]:
+    """No checkpoint is there, or all are unusable. Raises WorkerError for ``fail``, but not at a first start."""
+    recover, begin, live_from = policy.recover, facts.begin, facts.live_from
+    bounded = policy.rebuild_from_ms is not None
+    # What a log that begins later held before is in no state: only a first start may take it for nothing.
+    if live_from == begin and (facts.committed is None or begin == 0 or recover != "fail"):
+        return Start(begin, begin, None, "the beginning of the log"), recover != "rebuild" or bounded
+    if recover == "fail":
+        raise WorkerError(
+            f"{facts.partition}: no usable checkpoint for committed offset {live_from}; set state.recover to "
+            "rebuild (replay the log) or reset (start at zero)"
+        )
+    if recover == "reset":
+        log.warning("%s: no usable checkpoint; all streams start at zero at %d", facts.partition, live_from)
+        return Start(live_from, live_from, None, "zero (state.recover: reset)"), True
+    first = min(facts.rebuild_from, live_from)
+    if first > begin:
+        log.warning(
+            "%s: no usable checkpoint; states are rebuilt from offset %d on, and those of streams that began "
+            "before it may differ from what they were (state.rebuild_from)", facts.partition, first,
+        )  # fmt: skip
+    return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)"), bounded
