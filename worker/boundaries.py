@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from worker.records import BoolArray, CodeArray, IntArray, Reset
 
 
-class _Unknown:
-    """The sequence id of a stream whose sequence is not known: equal to every id."""
+class _Unknown(dict[str, Any]):
+    """The sequence id of a stream whose sequence is not known: it differs from no id.
+
+    In JSON, and so in checkpoints, it is an empty object, which no id can be.
+    """
 
     def __repr__(self) -> str:
         return "UNKNOWN_ID"

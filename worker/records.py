@@ -170,12 +170,12 @@ class PartitionState:
     partition: Partition
     next_offset: int
     clock: int  # greatest event time seen in the partition, ms since the epoch; -1 = none yet
-    keys: list[str]
+    keys: Sequence[str]  # a list, or an array of objects
     steps: IntArray  # (streams,) events since zero
     times: IntArray  # (streams,) event time of the last event, ms
     clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
-    sequences: list[Any]  # (streams,) last value of sequence.id: any JSON scalar
+    sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar; an empty dict = not known
     states: dict[tuple[str, str], FloatArray]  # (layer, name) → (streams, *shape)
     touched: IntArray  # (streams,) order of the streams' last events: the smallest is the longest idle
     emitted: FloatArray | None = None  # (streams, units) last output sent, NaN = none; only for emit: change

@@ -1,25 +1,25 @@
 """The table of streams: (partition, stream) → one row of packed arrays.
 
-Rows are allocated once for ``max_streams``; the operating system commits their memory only where they are touched.
 A row belongs to exactly one stream; a forgotten stream gives it back. Why a stream was forgotten is remembered, for a
 bounded number of streams, so that its next event can say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.boundaries import UNKNOWN_ID
 from worker.records import FloatArray, IntArray, Origin, Partition, PartitionState, Reset
+from worker.rows import NO_TIME_MS, PackedRows
 
 FORGOTTEN_STREAMS_LIMIT = 100_000  # streams per partition of which the reason for forgetting is kept
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when the table is full
-NO_TIME_MS = -1
-NOT_KNOWN: dict[str, Any] = {}  # a sequence id that is not known, as PartitionState has it: no JSON scalar
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
 
@@ -33,41 +33,24 @@ class PartitionStreams:
     """The streams of one partition: their rows, and the partition's clock."""
 
     rows: dict[str, int] = field(default_factory=dict)
+    members: array[int] = field(default_factory=lambda: array("q"))  # the same rows, as numpy takes them, in any order
+    names: NDArray[np.object_] | None = None  # of the members, as the last snapshot found them; None = changed since
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
     clock: int = NO_TIME_MS
     swept_at: int = NO_TIME_MS
 
 
-class StreamTable:
-    """Packed columns for at most ``capacity`` streams.
-
-    ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last emitted output.
-    """
+class StreamTable(PackedRows):
+    """Whose the rows are, for at most ``capacity`` streams; the columns are those of PackedRows."""
 
     def __init__(self, initial: FloatArray, capacity: int, emitted_units: int = 0, idle_ms: int | None = None) -> None:
-        assert capacity >= 1, capacity
-        self.initial = initial
-        self.capacity = capacity
+        super().__init__(initial, capacity, emitted_units)
         self.idle_ms = idle_ms
-        self.states = np.zeros((capacity, len(initial)), initial.dtype)
-        self.steps = np.zeros(capacity, np.int64)
-        self.times = np.zeros(capacity, np.int64)
-        self.clocks = np.zeros(capacity, np.int64)
-        self.touched = np.zeros(capacity, np.int64)
-        self.pending = np.zeros(capacity, np.uint8)
-        self.origins = np.zeros(capacity, np.uint8)
-        self.sequences = np.empty(capacity, np.object_)
-        self.emitted = np.zeros((capacity, emitted_units), np.float64) if emitted_units else None
         self.partitions: dict[Partition, PartitionStreams] = {}
         self.evicted = 0  # streams forgotten because the table was full, since the start
         self.idle = 0  # streams forgotten because they were idle, since the start
         self._events = 0
-        self._free: list[int] = []
-        self._unused = 0
         self._candidates: Iterator[tuple[int, Partition, str]] = iter(())
-
-    def __len__(self) -> int:
-        return self._unused - len(self._free)
 
     def row(self, partition: Partition, stream: str, clock: int, in_use: Callable[[int], bool]) -> int:
         """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
@@ -84,6 +67,10 @@ class StreamTable:
         row = self._allocate(partition, clock, in_use)
         self._clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
+        self._names[row] = stream
+        self._places[row] = len(streams.members)
+        streams.members.append(row)
+        streams.names = None
         return row
 
     def touch(self, rows: IntArray) -> None:
@@ -98,8 +85,12 @@ class StreamTable:
         streams.forgotten[stream] = int(self.pending[row]) or reason
         if len(streams.forgotten) > FORGOTTEN_STREAMS_LIMIT:
             del streams.forgotten[next(iter(streams.forgotten))]
-        self.sequences[row] = None
-        self._free.append(row)
+        place, last = int(self._places[row]), streams.members.pop()
+        if last != row:
+            streams.members[place] = last
+            self._places[last] = place
+        streams.names = None
+        self._give_back([row])
 
     def sweep(self, partition: Partition) -> int:
         """Forget the streams that are idle by the partition's clock; how many.
@@ -111,22 +102,18 @@ class StreamTable:
         if self.idle_ms is None or streams.clock - streams.swept_at < self.idle_ms // 4:
             return 0
         streams.swept_at = streams.clock
-        rows = np.fromiter(streams.rows.values(), np.int64, len(streams.rows))
-        idle = np.flatnonzero(streams.clock - self.clocks[rows] > self.idle_ms)
-        if len(idle):
-            names = list(streams.rows)
-            for index in idle.tolist():
-                self.forget(partition, names[index], Reset.IDLE)
-            self.idle += len(idle)
+        rows = np.array(streams.members, np.int64)
+        idle = rows[streams.clock - self.clocks[rows] > self.idle_ms]
+        for name in self._names[idle].tolist():
+            self.forget(partition, name, Reset.IDLE)
+        self.idle += len(idle)
         return len(idle)
 
     def drop(self, partition: Partition) -> None:
         """Forget a partition whole, without a trace."""
         streams = self.partitions.pop(partition, None)
         if streams is not None:
-            rows = list(streams.rows.values())
-            self.sequences[rows] = None
-            self._free.extend(rows)
+            self._give_back(streams.members.tolist())
             self._candidates = iter(())
 
     def open(self, partition: Partition) -> None:
@@ -135,23 +122,31 @@ class StreamTable:
         self.partitions[partition] = PartitionStreams()
 
     def snapshot(self, partition: Partition, next_offset: int, slices: Slices) -> PartitionState:
-        """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed."""
+        """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed.
+
+        What the table does afterwards never shows in it. Keys and sequences are copied as references and left to
+        whoever reads them: here the loop waits.
+        """
         streams = self.partitions[partition]
-        rows = np.fromiter(streams.rows.values(), np.int64, len(streams.rows))
-        packed = self.states[rows]
+        rows = np.array(streams.members, np.int64)
+        if streams.names is None:
+            streams.names = self._names[rows]
+            streams.names.flags.writeable = False
+        copy = self._copied(rows)
+        packed = copy["states"]
         return PartitionState(
             partition=partition,
             next_offset=next_offset,
             clock=streams.clock,
-            keys=list(streams.rows),
-            steps=self.steps[rows],
-            times=self.times[rows],
-            clocks=self.clocks[rows],
-            pending=self.pending[rows],
-            sequences=[NOT_KNOWN if value is UNKNOWN_ID else value for value in self.sequences[rows].tolist()],
-            states={name: packed[:, part].reshape(-1, *shape) for name, (part, shape) in slices.items()},
-            touched=self.touched[rows],
-            emitted=None if self.emitted is None else self.emitted[rows],
+            keys=cast(Sequence[str], streams.names),
+            steps=copy["steps"],
+            times=copy["times"],
+            clocks=copy["clocks"],
+            pending=copy["pending"],
+            sequences=cast(Sequence[Any], self.sequences[rows]),
+            states={name: packed[:, part].reshape(len(rows), *shape) for name, (part, shape) in slices.items()},
+            touched=copy["touched"],
+            emitted=None if self.emitted is None else copy["emitted"],
             forgotten=dict(streams.forgotten),
         )
 
@@ -165,42 +160,27 @@ class StreamTable:
         left_out, order = order[: max(0, len(order) - room)], order[max(0, len(order) - room) :]
         for index in left_out.tolist():
             streams.forgotten[state.keys[index]] = int(state.pending[index]) or Reset.EVICTED
+        names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
         rows = np.fromiter((self._take() for _ in range(len(order))), np.int64, len(order))
-        streams.rows = {state.keys[index]: row for index, row in zip(order.tolist(), rows.tolist(), strict=True)}
+        streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
+        streams.members = array("q", rows.tobytes())
+        self._names[rows], self._places[rows] = names, np.arange(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
         for name, (part, _) in slices.items():
             self.states[rows, part] = state.states[name][order].reshape(len(order), part.stop - part.start)
-        for row, index in zip(rows.tolist(), order.tolist(), strict=True):
-            value = state.sequences[index]
-            self.sequences[row] = UNKNOWN_ID if value == NOT_KNOWN else value
+        known = [UNKNOWN_ID if value == UNKNOWN_ID else value for value in state.sequences]
+        self.sequences[rows] = np.fromiter(known, np.object_, len(known))[order]
         self.origins[rows] = Origin.RESTORED
         if self.emitted is not None:
             self.emitted[rows] = np.nan if state.emitted is None else state.emitted[order]
         self.touch(rows)
         return len(left_out)
 
-    def _clear(self, row: int, reason: int) -> None:
-        self.states[row] = self.initial
-        self.steps[row] = 0
-        self.times[row] = NO_TIME_MS
-        self.clocks[row] = NO_TIME_MS
-        self.pending[row] = reason
-        self.origins[row] = Origin.LIVE
-        self.sequences[row] = UNKNOWN_ID
-        if self.emitted is not None:
-            self.emitted[row] = np.nan
-
     def _allocate(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> int:
-        if not self._free and self._unused == self.capacity:
+        if self._full():
             self._evict(asking, clock, in_use)
         return self._take()
-
-    def _take(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._unused += 1
-        return self._unused - 1
 
     def _evict(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> None:
         while True:
@@ -224,10 +204,9 @@ class StreamTable:
         """The streams with the oldest last events, oldest first: exact, and cheap per stream evicted."""
         listed: list[tuple[int, Partition, str]] = []
         for partition, streams in self.partitions.items():
-            rows = np.fromiter(streams.rows.values(), np.int64, len(streams.rows))
-            touched = self.touched[rows]
+            rows = np.array(streams.members, np.int64)
             count = min(EVICTION_CANDIDATES, len(rows))
-            oldest = np.argpartition(touched, count - 1)[:count].tolist() if count else []
-            names = list(streams.rows)
-            listed.extend((int(touched[index]), partition, names[index]) for index in oldest)
+            oldest = rows[np.argpartition(self.touched[rows], count - 1)[:count]] if count else rows
+            touched, names = self.touched[oldest].tolist(), self._names[oldest].tolist()
+            listed.extend((when, partition, name) for when, name in zip(touched, names, strict=True))
         return iter(sorted(listed)[:EVICTION_CANDIDATES])

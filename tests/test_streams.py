@@ -1,0 +1,195 @@
+"""Snapshots of the table of streams: what the table does later never shows in one that anybody still holds."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.member import meaning
+from worker.boundaries import UNKNOWN_ID
+from worker.records import Partition, PartitionState, Reset
+from worker.spare import READY_BYTES, SpareRows
+from worker.streams import StreamTable
+
+PARTITIONS = [Partition("in", number) for number in range(3)]
+SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}
+INITIAL = np.arange(8, dtype=np.float32)
+CAPACITY = 40
+IDLE_MS = 50
+ACTS = 400
+
+
+class Streams:
+    """A table, and beside it what each stream should hold."""
+
+    def __init__(self, seed: int, units: int) -> None:
+        self.random = random.Random(seed)
+        self.table = StreamTable(INITIAL, CAPACITY, units, IDLE_MS)
+        self.units = units
+        self.wanted: dict[Partition, dict[str, Any]] = {}
+        self.now = 0
+        self.held: list[tuple[PartitionState, PartitionState]] = []  # (as given, as it was then)
+        for partition in PARTITIONS:
+            self.table.open(partition)
+
+    def event(self) -> None:
+        """One stream, new or known, has an event; the table may have to forget another."""
+        partition, name = self.random.choice(PARTITIONS), f"stream-{self.random.randrange(60)}"
+        self.now += self.random.choice((0, 1, 9))
+        self.table.partitions[partition].clock = self.now
+        row = self.table.row(partition, name, self.now, lambda row: False)
+        table, value = self.table, self.random.random()
+        table.states[row], table.steps[row], table.pending[row] = value, table.steps[row] + 1, Reset.NONE
+        table.times[row] = table.clocks[row] = self.now
+        table.sequences[row] = self.random.choice((UNKNOWN_ID, None, "s", 1, 2.5, True))
+        if table.emitted is not None:
+            table.emitted[row] = value
+        table.touch(np.array([row]))
+
+    def forget(self) -> None:
+        partition = self.random.choice(PARTITIONS)
+        if names := list(self.table.partitions[partition].rows):
+            self.table.forget(partition, self.random.choice(names), Reset.TOMBSTONE)
+
+    def sweep(self) -> None:
+        self.table.sweep(self.random.choice(PARTITIONS))
+
+    def snapshot(self) -> None:
+        state = self.table.snapshot(self.random.choice(PARTITIONS), self.now, SLICES)
+        self.held.append((state, copy.deepcopy(state)))
+
+    def release(self) -> None:
+        if self.held:
+            self.held.pop(self.random.randrange(len(self.held)))
+
+    def load(self) -> None:
+        """A partition leaves and comes back as it was."""
+        partition = self.random.choice(PARTITIONS)
+        state = self.table.snapshot(partition, self.now, SLICES)
+        before = meaning(state, IDLE_MS)
+        self.table.drop(partition)
+        self.table.load(state, SLICES)
+        assert meaning(self.table.snapshot(partition, self.now, SLICES), IDLE_MS) == before
+
+
+def columns(state: PartitionState) -> dict[str, Any]:
+    """Comparable by ==, to the bit."""
+    flat = {name: getattr(state, name) for name in state.__slots__}
+    flat |= {f"states {name}": values for name, values in flat.pop("states").items()}
+    flat["keys"], flat["sequences"] = list(state.keys), [(type(value), value) for value in state.sequences]
+    return {
+        name: (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+        for name, value in flat.items()
+    }
+
+
+@pytest.mark.parametrize("units", [0, 3], ids=["plain", "emitted"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
+    streams = Streams(seed, units)
+    acts = (
+        [streams.event] * 30 + [streams.forget, streams.sweep, streams.load] + [streams.snapshot, streams.release] * 3
+    )
+    for _ in range(ACTS):
+        streams.random.choice(acts)()
+        for given, then in streams.held:
+            assert columns(given) == columns(then)
+    assert streams.table.evicted + streams.table.idle > 0
+
+
+def test_a_snapshot_holds_what_the_table_holds() -> None:
+    table = StreamTable(INITIAL, 10, 1)
+    one, other, _ = PARTITIONS
+    table.open(one)
+    table.open(other)
+    for number, partition in enumerate((one, other, one, other, one)):
+        row = table.row(partition, f"s{number}", 0, lambda row: False)
+        table.states[row] = np.arange(8) * number
+        table.steps[row], table.times[row], table.clocks[row] = number, 10 + number, 20 + number
+        table.pending[row], table.emitted[row], table.sequences[row] = number, number / 8, f"q{number}"  # type: ignore[index]
+        table.touch(np.array([row]))
+    table.forget(one, "s0", Reset.COMMAND)
+    table.partitions[one].clock = 24
+    state = table.snapshot(one, 77, SLICES)
+    order = sorted(range(2), key=lambda index: state.keys[index])
+    assert [state.keys[index] for index in order] == ["s2", "s4"]
+    assert [state.sequences[index] for index in order] == ["q2", "q4"]
+    numbers = (state.steps, state.times, state.clocks, state.pending, state.touched)
+    assert [column[order].tolist() for column in numbers] == [[2, 4], [12, 14], [22, 24], [2, 4], [2, 4]]
+    assert state.states["lstm", "h"][order].tolist() == [[0, 2], [0, 4]]
+    assert state.states["conv", "window"][order].tolist() == [
+        [[4, 6], [8, 10], [12, 14]],
+        [[8, 12], [16, 20], [24, 28]],
+    ]
+    assert state.emitted is not None
+    assert state.emitted[order].tolist() == [[0.25], [0.5]]
+    assert (state.partition, state.next_offset, state.clock) == (one, 77, 24)
+    assert state.forgotten == {"s0": Reset.COMMAND}
+
+
+def test_a_snapshot_has_the_streams_of_now() -> None:
+    table, partition = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table.open(partition)
+    seen = []
+    for act in ("a", "b", "", "-a", "c", "-c", "a"):
+        if act.startswith("-"):
+            table.forget(partition, act[1:], Reset.TOMBSTONE)
+        elif act:
+            table.row(partition, act, 0, lambda row: False)
+        seen.append("".join(sorted(table.snapshot(partition, 0, SLICES).keys)))
+    assert seen == ["a", "ab", "ab", "b", "bc", "b", "ab"]
+
+
+# Memory set aside
+
+ROW = np.dtype([("number", np.int64), ("values", np.float32, (100,))], align=True)
+READY_ROWS = READY_BYTES // ROW.itemsize
+
+
+def test_memory_is_reused_once_nobody_sees_it() -> None:
+    spare = SpareRows(1000, ROW)
+    spare.ready(1)
+    first = spare.take(600)
+    address = first.ctypes.data
+    del first
+    assert spare.take(1000).ctypes.data == address
+
+
+def test_memory_is_kept_by_any_view_of_a_view() -> None:
+    spare = SpareRows(1000, ROW)
+    spare.ready(1)
+    whole = spare.take(1000)
+    whole["values"], address = 7, whole.ctypes.data
+    view = whole["values"][:, 10:16].reshape(1000, 3, 2)[500:]
+    del whole
+    spare.take(1000)["values"] = 8
+    assert (view == 7).all()
+    del view
+    assert spare.take(1000).ctypes.data == address
+
+
+def test_parts_in_use_are_left_alone_and_gaps_are_filled() -> None:
+    spare = SpareRows(100, ROW)
+    spare.ready(100)
+    parts = [spare.take(30) for _ in range(3)]
+    begin = parts[0].ctypes.data
+    assert [part.ctypes.data - begin for part in parts] == [0, 30 * ROW.itemsize, 60 * ROW.itemsize]
+    del parts[1]
+    assert spare.take(31).ctypes.data - begin not in range(100 * ROW.itemsize)  # fits nowhere: memory of its own
+    assert spare.take(30).ctypes.data - begin == 30 * ROW.itemsize
+
+
+def test_only_what_was_asked_for_is_touched() -> None:
+    spare = SpareRows(10 * READY_ROWS, ROW)
+    held = [spare.take(5)]
+    spare.ready(1)
+    held += [spare.take(READY_ROWS), spare.take(2)]
+    assert [np.shares_memory(part, spare._memory) for part in held] == [False, True, False]
+
+
+def test_a_copy_of_no_rows_is_empty() -> None:
+    assert len(SpareRows(1, ROW).take(0)) == 0

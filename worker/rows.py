@@ -1,0 +1,86 @@
+"""The packed rows of a table, one for each stream, and which of them are free.
+
+Rows are allocated once for ``max_streams``; the operating system commits their memory only where they are touched.
+All numbers of a row lie side by side, so that a checkpoint copies them at once, as fast as memory allows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from worker.boundaries import UNKNOWN_ID
+from worker.records import CodeArray, FloatArray, IntArray, Origin
+from worker.spare import Records, SpareRows
+
+NO_TIME_MS = -1
+
+
+def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
+    """The numbers of one stream, side by side."""
+    numbers = [(name, np.int64) for name in ("steps", "times", "clocks", "touched", "place")]
+    codes = [(name, np.uint8) for name in ("pending", "origins")]
+    arrays = [("emitted", np.float64, (emitted_units,)), ("states", initial.dtype, initial.shape)]
+    return np.dtype([*numbers, *codes, *arrays], align=True)
+
+
+class PackedRows:
+    """Columns of ``capacity`` rows, each an array that is indexed by row.
+
+    ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last emitted output.
+    """
+
+    def __init__(self, initial: FloatArray, capacity: int, emitted_units: int = 0) -> None:
+        assert capacity >= 1, capacity
+        self.initial = initial
+        self.capacity = capacity
+        self._records = np.zeros(capacity, _record(initial, emitted_units))
+        self._spare = SpareRows(capacity, self._records.dtype)
+        self.states: FloatArray = self._records["states"]  # (capacity, width)
+        self.steps: IntArray = self._records["steps"]
+        self.times: IntArray = self._records["times"]
+        self.clocks: IntArray = self._records["clocks"]
+        self.touched: IntArray = self._records["touched"]
+        self.pending: CodeArray = self._records["pending"]
+        self.origins: CodeArray = self._records["origins"]
+        self.emitted: FloatArray | None = self._records["emitted"] if emitted_units else None
+        self.sequences = np.empty(capacity, np.object_)
+        self._names = np.empty(capacity, np.object_)
+        self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
+        self._free: list[int] = []
+        self._unused = 0
+
+    def __len__(self) -> int:
+        return self._unused - len(self._free)
+
+    def _full(self) -> bool:
+        return not self._free and self._unused == self.capacity
+
+    def _take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._unused += 1
+        self._spare.ready(self._unused)
+        return self._unused - 1
+
+    def _give_back(self, rows: list[int]) -> None:
+        self.sequences[rows] = self._names[rows] = None
+        self._free.extend(rows)
+
+    def _clear(self, row: int, reason: int) -> None:
+        self.states[row] = self.initial
+        self.steps[row] = 0
+        self.times[row] = NO_TIME_MS
+        self.clocks[row] = NO_TIME_MS
+        self.pending[row] = reason
+        self.origins[row] = Origin.LIVE
+        self.sequences[row] = UNKNOWN_ID
+        if self.emitted is not None:
+            self.emitted[row] = np.nan
+
+    def _copied(self, rows: IntArray) -> Records:
+        """(rows,) their numbers, in memory that nobody else sees."""
+        copy = self._spare.take(len(rows))
+        # With the default mode numpy would copy twice. No row is out of range.
+        return np.take(self._records, rows, out=copy, mode="clip")
