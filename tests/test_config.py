@@ -12,6 +12,7 @@ import yaml
 
 from worker.config import Config, Duration, json_schema, key_paths, load_config
 from worker.config.checks import contradictions
+from worker.config.inputs import input_changes, input_description
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -126,6 +127,12 @@ def test_not_durations(text: object) -> None:
         ({"batch__max_events": 0}, "batch.max_events: should be at least 1, not 0"),
         ({"batch__max_events": "4096"}, "batch.max_events: should be a whole number"),
         ({"state__keep": 0}, "state.keep: should be at least 1, not 0"),
+        ({"state__rebuild_from": "0d"}, "state.rebuild_from: should be longer than 0"),
+        (
+            {"state__rebuild_from": "7d", "state__recover": "reset"},
+            "state.rebuild_from: is for state.recover rebuild, but it is reset",
+        ),
+        ({"state__on_partitions_change": "keep"}, "state.on_partitions_change: 'keep' is not one of 'fail' or 'reset'"),
         ({"state__kep": 2}, "state.kep: unknown key (did you mean state.keep?)"),
         ({"gap": "3s"}, "gap: unknown key (did you mean sequence.gap?)"),
         ({"log__zzz": 1}, "log.zzz: unknown key (known here: format, level)"),
@@ -342,3 +349,58 @@ def test_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
         config.batch.max_events = 1  # type: ignore[misc]
+
+
+def test_how_far_back_a_rebuild_goes_may_be_in_days(tmp_path: Path) -> None:
+    state = load(tmp_path, with_keys(state__rebuild_from="7d")).state
+    assert (state.rebuild_from, state.recover) == (Duration(7 * 24 * 3_600_000), "rebuild")
+
+
+INPUT = {
+    "input.features": ["ax", "ay", "az"],
+    "input.format": "json",
+    "input.stream": "key",
+    "input.time": "timestamp",
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "change"),
+    [
+        ({}, {}),
+        ({"input__features": ["ay", "ax", "az"]}, {"input.features": ["ay", "ax", "az"]}),
+        ({"input__features": "x"}, {"input.features": "x"}),
+        ({"input__format": "msgpack"}, {"input.format": "msgpack"}),
+        ({"input__stream": "device.id"}, {"input.stream": "device.id"}),
+        ({"input__time": "at"}, {"input.time": "at"}),
+        ({"input__format": "float32"}, {"input.format": "float32", "input.features": None}),
+        # What names it, where it is, and when sequences begin: the numbers mean the same.
+        ({"input__topic": "others", "kafka__group_id": "g", "output__topic": "o", "output__format": "msgpack"}, {}),
+        ({"sequence__gap": "1m", "sequence__id": "s", "state__idle": "1h", "model__labels": ["a", "b"]}, {}),
+    ],
+)
+def test_what_states_are_fed_with(tmp_path: Path, keys: dict[str, Any], change: dict[str, Any]) -> None:
+    assert json.loads(input_description(load(tmp_path, with_keys(**keys)))) == {**INPUT, **change}
+
+
+def test_a_vocabulary_is_part_of_what_states_are_fed_with() -> None:
+    def described(vocabulary: Any) -> dict[str, Any]:
+        tree = with_keys(model__task="generate", model__vocabulary=vocabulary)
+        found: dict[str, Any] = json.loads(input_description(Config.model_validate(tree)))
+        return found
+
+    ab = described(["a", "b"])
+    assert ab == described(["a", "b"])
+    assert ab != described(["b", "a"])
+    assert described("words.txt")["model.vocabulary"] == "words.txt"
+
+
+def test_a_change_of_the_input_is_told_by_key() -> None:
+    was = json.dumps({"input.stream": "key", "input.features": ["ax", "ay"], "input.time": "at"})
+    now = json.dumps({"input.time": "at", "input.features": ["ay", "ax"], "model.vocabulary": "a.txt"})
+    assert input_changes(was, now) == (
+        'input.features was ["ax","ay"], is ["ay","ax"]; input.stream was "key", is null; '
+        'model.vocabulary was null, is "a.txt"'
+    )
+    assert input_changes(was, was) == ""
+    assert input_changes("{", was).startswith('input was "{", is null; input.features was null')

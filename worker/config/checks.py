@@ -38,7 +38,7 @@ def not_yet(config: Config) -> list[str]:
 
 def contradictions(config: Config) -> list[str]:
     """Every pair of keys that can't both be meant."""
-    checks = (_topics, _value_fields, _emit, _sequence, _task_keys, _login, _encryption)
+    checks = (_topics, _value_fields, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
     return [line for check in checks for line in check(config)]
 
 
@@ -88,6 +88,12 @@ def _sequence(config: Config) -> Iterator[str]:
         yield f"sequence.gap: {sequence.gap} never comes, state.idle forgets the stream after {idle}"
     if config.model.task == "seq2seq" and sequence.end is None and sequence.length is None:
         yield "sequence.end: task seq2seq needs sequence.end or sequence.length to know when a source ends"
+
+
+def _recovery(config: Config) -> Iterator[str]:
+    state = config.state
+    if state.rebuild_from is not None and state.recover != "rebuild":
+        yield f"state.rebuild_from: is for state.recover rebuild, but it is {state.recover}"
 
 
 def _task_keys(config: Config) -> Iterator[str]:

@@ -152,8 +152,12 @@ class State(Section):
     """Checkpoints kept per partition."""
     recover: Literal["rebuild", "reset", "fail"] = "rebuild"
     """Without a usable checkpoint: rebuild (replay the log without emitting), reset (start at zero) or fail."""
+    rebuild_from: PositiveDuration | None = None
+    """With recover rebuild: replay records of this age at most; null: from the log's start."""
     on_model_change: Literal["fail", "reset", "keep"] = "fail"
-    """Checkpoint of other weights: fail, reset (start at zero) or keep (only where the shapes are the same)."""
+    """Checkpoint of other weights or inputs: fail, reset (start at zero) or keep (only where shapes are the same)."""
+    on_partitions_change: Literal["fail", "reset"] = "fail"
+    """Partitions added to the topic: fail, or reset (streams whose key moves start at zero in their new partition)."""
     idle: PositiveDuration | None = Duration.parse("24h")
     """A stream without events for this much event time is forgotten; null: never."""
     max_streams: Count = 1_000_000
