@@ -84,7 +84,7 @@ class Source(Protocol):
         """In whose name a transaction commits offsets, for ``TransactionalSink.commit`` of the same client.
 
         Ask again before each commit: it holds the group's generation, by which the coordinator knows a member that has
-        been replaced (KIP-447).
+        been replaced (KIP-447). Raises CommitRefusedError when the member already knows that the group has removed it.
         """
 
     def close(self, timeout_s: float) -> None:

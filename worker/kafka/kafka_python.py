@@ -20,7 +20,7 @@ from worker.kafka.kafka_python_errors import translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.settings import ClientSettings, instance_id_taken
 from worker.kafka.watchdog import StallWatch
-from worker.records import Assigned, Lost, Partition, RecordBatch
+from worker.records import Assigned, Lost, Partition, RecordBatch, StartOffsets
 
 log = logging.getLogger("worker.kafka")
 
@@ -91,6 +91,19 @@ class KafkaPythonSource:
         """See Source. The end is where committed data ends: an open transaction lies beyond it."""
         return self._connected().log_range(partitions, timeout_s)
 
+    def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """See Source."""
+        return self._connected().offsets_at(partitions, time_ms, timeout_s)
+
+    def seek(self, starts: StartOffsets) -> None:
+        """See Source."""
+        if self._connection is not None:
+            self._connection.seek(starts)
+
+    def member(self) -> object:
+        """See Source. Raises KafkaUnavailableError too, while there is no connection."""
+        return self._connected().ownership.member()
+
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
         return find_topic(self._settings, name, timeout_s)
@@ -116,6 +129,7 @@ class KafkaPythonSource:
 
     def _settle(self, connection: Connection, react: React) -> None:
         """Tell the loop what the client's thread has noted, oldest first; start what was assigned."""
+        connection.ownership.note_return(connection.positions)
         changes = connection.ownership.changes
         while changes:
             change = changes[0]

@@ -75,10 +75,21 @@ class Connection:
             self.positions.pop(place, None)
             self._places.pop(_named(place), None)
 
+    def seek(self, starts: Mapping[Partition, int]) -> None:
+        """Go back or forth. What the client has fetched ahead it drops itself: its place is not the next one."""
+        ours = self.consumer.assignment()
+        for place, offset in starts.items():
+            # Not those that the loop has yet to start, nor those of which it has yet to hear that they are gone.
+            if place in self.positions and _named(place) in ours:
+                self.consumer.seek(_named(place), offset)
+                self.positions[place] = offset
+
     def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """One poll of the client. Raises the client's own errors."""
         self.ownership.resume_join()
         fetched = self.consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
+        if self.ownership.note_return(self.positions):
+            return []  # all of it is Lost
         batches = []
         for name, place in self._places.items():
             # Not the last record's offset + 1: markers and gaps move the position too, also without any record.
@@ -110,6 +121,8 @@ class Connection:
                 if not joining or not left_s or self.ownership.changes:
                     raise
             self._complete_join(left_s)
+            if self.ownership.note_return(self.positions):
+                raise CommitRefusedError(f"group '{self._settings.group_id}' had removed this member")
 
     def _complete_join(self, timeout_s: float) -> None:
         """Poll without taking records: they stay in the client's buffer while their partitions are paused."""
@@ -144,6 +157,18 @@ class Connection:
             left_ms = max(deadline - time.monotonic(), 0.0) * 1000
             ends = self.consumer.end_offsets(list(names.values()), timeout_ms=left_ms)
         return {place: (starts[name], ends[name]) for place, name in names.items()}
+
+    def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """See Source."""
+        names = {place: _named(place) for place in partitions}
+        deadline = time.monotonic() + timeout_s
+        with translated("offsets by time"):
+            asked = {name: max(time_ms, 0) for name in names.values()}
+            found = self.consumer.offsets_for_times(asked, timeout_ms=timeout_s * 1000)
+            late = [name for name in names.values() if found[name] is None]
+            left_ms = max(deadline - time.monotonic(), 0.0) * 1000
+            ends = self.consumer.end_offsets(late, timeout_ms=left_ms) if late else {}
+        return {place: ends[name] if name in ends else found[name].offset for place, name in names.items()}
 
     def looks_stuck(self) -> bool:
         """One look of the watchdog: data beyond a position that does not move, or a session without heartbeats.

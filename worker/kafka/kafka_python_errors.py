@@ -35,6 +35,17 @@ _REFUSED_COMMIT = (
 _LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
 _NOT_ALLOWED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
 _DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
+_FENCED = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
+_REFUSED_MESSAGE = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.InvalidRecordError,
+    errors.InvalidTimestampError,
+    errors.InvalidTopicError,
+    errors.UnsupportedCompressionTypeError,
+    errors.UnsupportedForMessageFormatError,
+    errors.PolicyViolationError,
+)
 
 
 def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,8 +59,10 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
     }
 
 
-def open_client(kind: Callable[..., Opened], options: Mapping[str, Any]) -> Opened:
-    """Build a consumer, producer or admin client.
+def open_client(
+    kind: Callable[..., Opened], options: Mapping[str, Any], network: Callable[..., Any] = KafkaNetClient
+) -> Opened:
+    """Build a consumer, producer or admin client. ``network`` makes what it sends its requests with.
 
     When the bootstrap fails the constructor raises and leaves its I/O thread running, out of reach; so the network
     client is made by a factory that remembers it.
@@ -57,7 +70,7 @@ def open_client(kind: Callable[..., Opened], options: Mapping[str, Any]) -> Open
     made: list[Any] = []
 
     def remember(**config: Any) -> Any:
-        made.append(KafkaNetClient(**config))
+        made.append(network(**config))
         return made[-1]
 
     try:
@@ -101,9 +114,37 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
     return known
 
 
+def translate_in_transaction(error: BaseException, said: str) -> Exception:
+    """Our error for whatever ended a transaction.
+
+    What can't be told apart is KafkaUnavailableError: the client gives most of its transactional errors as text, and a
+    new producer that goes on from what is committed is right after any of them.
+    """
+    if isinstance(error, (*_FENCED, *_REFUSED_COMMIT)):
+        return CommitRefusedError(said)
+    if isinstance(error, _REFUSED_MESSAGE):
+        return DeliveryFailedError(said)
+    if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
+        return WorkerError(
+            f"{said}; delivery: exactly_once needs the right to write under this transactional id: "
+            "check kafka.security and the rights of this user"
+        )
+    if isinstance(error, (*_NOT_ALLOWED, errors.KafkaConfigurationError)):
+        return translate(error, said)
+    if isinstance(error, errors.UnsupportedVersionError):
+        return WorkerError(f"{said}; these brokers have no transactions: use delivery: at_least_once")
+    if errors.InvalidTransactionTimeoutError.__name__ in said:  # the client passes this one on as text only
+        return ConfigError(
+            f"{said}; lower kafka.producer.transaction_timeout_ms, or raise the brokers' transaction.max.timeout.ms"
+        )
+    return KafkaUnavailableError(said)
+
+
 def delivery_failed(error: BaseException) -> DeliveryFailedError:
-    """The error of a message that was refused for good."""
-    return DeliveryFailedError(f"a message was not delivered: {type(error).__name__}: {error}")
+    """The error of a message that was refused for good; its cause is the client's."""
+    failed = DeliveryFailedError(f"a message was not delivered: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed
 
 
 def _partition_of(error: errors.KafkaError) -> object:

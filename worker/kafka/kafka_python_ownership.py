@@ -6,6 +6,10 @@ then wants to rejoin, and the same ``poll`` call would do so at its next round: 
 loop has committed. An exception raised by a callback ends that ``poll`` call, with assignment, generation and wish to
 rejoin in place. So the callbacks note the change and raise; ``react`` runs between two polls, when the member is stable
 and may commit, and the rejoin that frees the revoked partitions comes with the next ``poll``.
+
+And when the group has removed the member while a join was under way, the client joins anew and tells nobody: what the
+new assignment holds again it goes on with, although another member may have had it in between, and what it does not
+hold it calls revoked. So it is noted when the client gives up its place, and all of this is Lost.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.structs import MemberState
 
+from worker.errors import CommitRefusedError
 from worker.records import Assigned, Change, Lost, Partition, Revoked
 
 
@@ -52,18 +57,23 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.changes: deque[Change] = deque()
         self._consumer = consumer
         self._leaving = False
+        self._removed = False  # the client has given up its place since the group last said what is ours
+        give_up = consumer._coordinator.reset_generation
+
+        def note_and_give_up(*args: Any, **options: Any) -> None:
+            self._removed = True
+            give_up(*args, **options)
+
+        consumer._coordinator.reset_generation = note_and_give_up
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """On the client's thread: hold the new partitions until the loop has said where to start."""
-        for name in assigned:
-            # Any position will do: without one the client would ask for the committed offset, and raise if none is.
-            self._consumer.seek(name, 0)
-            self._consumer.pause(name)
+        self._hold(assigned)
         self._note(Assigned, assigned)
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """On the client's thread."""
-        self._note(Revoked, revoked)
+        self._note(Lost if self._removed else Revoked, revoked)
 
     def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
         """On the client's thread. Not the same as revoked: another member may already own these partitions."""
@@ -71,7 +81,27 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def farewell(self, owned: tuple[Partition, ...]) -> Change:
         """What becomes of ``owned`` when the member leaves now."""
-        return Revoked(owned) if self.is_member() else Lost(owned)
+        return Revoked(owned) if self.is_member() and not self._removed else Lost(owned)
+
+    def member(self) -> Any:
+        """The client's word for who we are, generation and all. Raises CommitRefusedError when we no longer are it."""
+        known = self._consumer.group_metadata()
+        # In this order: the client's thread may give up our place, and get another one, at any moment.
+        if self._removed or known.generation_id < 1:
+            raise CommitRefusedError(f"group '{known.group_id}' has removed this member")
+        return known
+
+    def note_return(self, owned: Iterable[Partition]) -> bool:
+        """Whether partitions that the client has kept must start anew: the group had removed us, and we are back."""
+        if not self._removed or not self.is_settled():
+            return False
+        self._removed = False
+        told = {place for change in self.changes for place in change.partitions}
+        kept = tuple(place for place in owned if place not in told)
+        if kept:
+            self._hold([TopicPartition(place.topic, place.number) for place in kept])
+            self.changes.extend((Lost(kept), Assigned(kept)))
+        return bool(kept)
 
     def is_member(self) -> bool:
         """Whether the group has taken this member in."""
@@ -108,6 +138,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
             return 0.0
         metrics = self._consumer.metrics()["consumer-coordinator-metrics"]
         return max(float(metrics["last-heartbeat-seconds-ago"]), 0.0)
+
+    def _hold(self, names: Iterable[TopicPartition]) -> None:
+        for name in names:
+            # Any position will do: without one the client would ask for the committed offset, and raise if none is.
+            self._consumer.seek(name, 0)
+            self._consumer.pause(name)
 
     def _note(self, kind: Callable[[tuple[Partition, ...]], Change], names: Iterable[TopicPartition]) -> None:
         places = tuple(sorted(Partition(name.topic, name.partition) for name in names))

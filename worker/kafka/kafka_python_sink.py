@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import crc32c  # noqa: F401  without it the client computes sums in pure Python, 13 MB/s, and says nothing
 from kafka import KafkaProducer, errors
+from kafka.net.compat import KafkaNetClient
 
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.kafka_python_errors import client_options, delivery_failed, open_client, translate
@@ -25,25 +27,35 @@ log = logging.getLogger("worker.kafka")
 UNACKNOWLEDGED_MESSAGES = 50_000
 LINGER_MS = 5
 BATCH_BYTES = 128 * 1024
+FLUSH_LOOK_S = 0.2
+ENDED_JOIN_S = 1.0  # for the thread of a producer that was told to drop everything
 
 
 class KafkaPythonSink:
     """Writes messages. Once a message has failed the sink refuses everything: open a new one.
 
+    ``client`` is the producer; ``options`` are added to its own, and ``network`` makes what it sends with.
     kafka-python can't write a null key with a null value, nor a null header value: these become empty bytes.
     Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
     """
 
-    def __init__(self, settings: ClientSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        monotonic: Callable[[], float] = time.monotonic,
+        options: Mapping[str, Any] | None = None,
+        network: Callable[..., Any] = KafkaNetClient,
+    ) -> None:
         own = {
             "enable_idempotence": True,
             "acks": "all",
             "linger_ms": LINGER_MS,
             "batch_size": BATCH_BYTES,
             "allow_auto_create_topics": False,
+            **(options or {}),
         }
-        self._producer: Any = open_client(KafkaProducer, client_options(settings, "producer", own))
-        self._block_s = self._producer.config["max_block_ms"] / 1000
+        self.client: Any = open_client(KafkaProducer, client_options(settings, "producer", own), network)
+        self._block_s = self.client.config["max_block_ms"] / 1000
         self._monotonic = monotonic
         self._waiting: deque[Any] = deque()  # futures, oldest first
         self._failure: DeliveryFailedError | None = None
@@ -59,7 +71,7 @@ class KafkaPythonSink:
         """See Sink."""
         assert not self._closed, "closed"
         self._make_room()
-        put, wait = self._producer.send, self._waiting.append
+        put, wait = self.client.send, self._waiting.append
         try:
             if headers is None:
                 for key, value in zip(keys, values, strict=True):
@@ -77,22 +89,26 @@ class KafkaPythonSink:
 
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
-        try:
-            self._producer.flush(timeout=timeout_s)
-        except errors.KafkaTimeoutError as error:
+        deadline = self._monotonic() + timeout_s
+        while True:
+            left_s = deadline - self._monotonic()
+            # The client's own limit holds for each batch anew, and it takes a batch that was split for a failed one.
+            with suppress(errors.KafkaTimeoutError, errors.UnknownError):
+                self.client.flush(timeout=min(max(left_s, 0.0), FLUSH_LOOK_S))
             self._forget_acknowledged()
-            raise DeliveryFailedError(
-                f"{len(self._waiting)} messages are not acknowledged after {timeout_s:g} s"
-            ) from error
-        self._forget_acknowledged()
-        if self._waiting:
-            raise DeliveryFailedError(f"{len(self._waiting)} messages are not acknowledged")
+            if not self._waiting:
+                return
+            if left_s <= 0:
+                late = errors.KafkaTimeoutError(f"{timeout_s:g} s")
+                raise DeliveryFailedError(
+                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:g} s"
+                ) from late
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""
         if not self._closed:
             self._closed = True
-            self._producer.close(timeout=timeout_s)
+            end_producer(self.client, timeout_s)
 
     def _forget_acknowledged(self) -> None:
         waiting = self._waiting
@@ -117,3 +133,19 @@ class KafkaPythonSink:
             self._failure = delivery_failed(error)
             raise self._failure from error
         self._forget_acknowledged()
+
+
+def end_producer(client: Any, timeout_s: float) -> None:
+    """Close a producer: wait for what it still holds, as far as time allows, then drop it.
+
+    With anything left unsent its own ``close`` raises and leaves its thread writing for as long as the process lives.
+    """
+    with suppress(errors.KafkaError):
+        client.close(timeout=timeout_s)
+        return
+    log.warning("kafka: messages without an acknowledgement are given up")
+    client._sender.force_close()
+    client._sender.join(ENDED_JOIN_S)
+    with suppress(errors.KafkaError):
+        client.close(timeout=0)
+    client._closed = True  # or it would try again when the collector finds it

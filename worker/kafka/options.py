@@ -46,6 +46,15 @@ _CONTROLLED: Mapping[tuple[str, str], set[str]] = {
     },
 }  # fmt: skip
 
+# What kafka-python's producer gets for `delivery: exactly_once`, and users may set in `kafka.producer`.
+KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
+    "transaction_timeout_ms": 10_000,  # the next owner of a partition waits for a dead one's transaction this long
+    "request_timeout_ms": 8_000,
+    "delivery_timeout_ms": 30_000,
+    "linger_ms": 0,
+    "retry_backoff_ms": 5,  # how long the next transaction waits while the markers of the last one are written
+}
+
 _SECURITY: Mapping[str, Mapping[str, str]] = {
     "kafka-python": {
         "protocol": "security_protocol", "mechanism": "sasl_mechanism", "username": "sasl_plain_username",
@@ -71,6 +80,29 @@ def refused_options(
     # The protocol is always set, by default to PLAINTEXT: only `kafka.security` can say otherwise.
     controlled.add(_SECURITY[client]["protocol"])
     return [name for name in options if name in controlled]
+
+
+def contradicting_options(client: Client, delivery: str, options: Mapping[str, Any]) -> list[str]:
+    """Why these ``kafka.producer`` options can't go with ``delivery``, a sentence each, with the way out."""
+    if delivery != "exactly_once" or client != "kafka-python":
+        return []
+    limits = {**KAFKA_PYTHON_TRANSACTIONS, **options}
+    transaction, request, delivered = (
+        limits[name] for name in ("transaction_timeout_ms", "request_timeout_ms", "delivery_timeout_ms")
+    )
+    said = []
+    if request >= transaction:
+        said.append(
+            f"kafka.producer: request_timeout_ms ({request}) must be below transaction_timeout_ms ({transaction}), or "
+            "a request without an answer outlives its transaction: lower the first or raise the second"
+        )
+    if delivered <= transaction:
+        said.append(
+            f"kafka.producer: delivery_timeout_ms ({delivered}) must be above transaction_timeout_ms ({transaction}), "
+            "or kafka-python gives outputs up while their transaction can still be committed: raise the first or "
+            "lower the second"
+        )
+    return said
 
 
 def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, Any]:
