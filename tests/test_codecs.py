@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import KEY_BYTES_LIMIT, VALUE_BYTES_LIMIT, open_decoder
-from worker.codecs.encoding import Encoder, dead_letters
+from worker.codecs.encoding import DEAD_LETTER_BYTES_LIMIT, Encoder, dead_letters
 from worker.codecs.fields import InputFields
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
 from worker.records import Events, Kind, Origin, Partition, Predictions, RecordBatch, Reset
@@ -499,3 +499,18 @@ def test_dead_letters_are_the_records_with_the_reason_in_headers() -> None:
          *where, ("offset", b"102")],
         [("error", b"field_missing"), ("reason", b"field 'b' (input.features) is missing"), *where, ("offset", b"103")],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["key", "value", "header"])
+def test_a_record_that_no_broker_would_take_whole_is_named_by_a_dead_letter(part: str) -> None:
+    large = b"\xff" * DEAD_LETTER_BYTES_LIMIT
+    batch = batch_of(
+        [large if part == "value" else b"\xff"],
+        keys=[large if part == "key" else b"k"],
+        headers=[[("trace", large if part == "header" else b"7")]],
+    )
+    dead = dead_letters(batch, open_decoder("json", A_B, LAYOUT).decode(batch).refusals)
+    assert (dead.keys, dead.values) == ([None], [b""])
+    told = dict((dead.headers or [])[0])
+    assert list(told) == ["error", "reason", "topic", "partition", "offset"]
+    assert b"bytes are left out here: a dead letter holds at most 900000" in (told["reason"] or b"")

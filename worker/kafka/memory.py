@@ -107,7 +107,8 @@ class MemorySource:
         if self._closed or self.crashed:
             return
         if self._react is not None:
-            self._broker.rebalance(self, revoked=tuple(self._positions))
+            targets = self._broker.group(self.group_id).targets  # an expelled member has nothing left to give back
+            self._broker.rebalance(self, revoked=[place for place in self._positions if targets.get(place) is self])
             self._give_up(self._react)
             self._broker.leave(self)
         self._closed = True
