@@ -513,4 +513,4 @@ def test_a_record_that_no_broker_would_take_whole_is_named_by_a_dead_letter(part
     assert (dead.keys, dead.values) == ([None], [b""])
     told = dict((dead.headers or [])[0])
     assert list(told) == ["error", "reason", "topic", "partition", "offset"]
-    assert b"bytes are left out here: a dead letter holds at most 900000" in (told["reason"] or b"")
+    assert b"bytes are left out: a dead letter holds at most 900000" in (told["reason"] or b"")
