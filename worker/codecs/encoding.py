@@ -125,16 +125,16 @@ def dead_letters(batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
     Of a record beyond DEAD_LETTER_BYTES_LIMIT only the headers that say why go: no broker would take it whole, and what
     can't be written would be read again for ever. The record itself is where the headers say.
     """
-    keys, values, headers = [], [], []
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    headers: list[Headers] = []
     for refusal in refusals:
         key, value = batch.keys[refusal.record], batch.values[refusal.record]
         own, reason = batch.headers[refusal.record] or (), refusal.reason
         size_bytes = sum(map(_length, (key, value))) + sum(len(name) + _length(text) for name, text in own)
         if size_bytes > DEAD_LETTER_BYTES_LIMIT:
             key, value, own = None, b"", ()
-            reason += (
-                f"; its {size_bytes} bytes are left out here: a dead letter holds at most {DEAD_LETTER_BYTES_LIMIT}"
-            )
+            reason += f"; its {size_bytes} bytes are left out: a dead letter holds at most {DEAD_LETTER_BYTES_LIMIT}"
         keys.append(key)
         values.append(value)
         headers.append(
