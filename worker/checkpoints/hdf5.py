@@ -96,7 +96,7 @@ def _sequence(value: object) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: Path, shown: str) -> Iterator[h5py.File]:
     """Whatever reading a damaged file may raise becomes one sentence that names it."""
     try:
         if not path.is_file():
@@ -107,38 +107,44 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             check_version(file)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise CheckpointUnusableError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointUnusableError(f"{shown or path}: {said}") from error
 
 
-def read_header(path: Path) -> CheckpointHeader:
-    """What the file says about itself, verified but for the data. Raises CheckpointUnusableError."""
-    with _opened(path) as file:
+def read_header(path: Path, *, shown: str = "") -> CheckpointHeader:
+    """What the file says about itself, verified but for the data. Raises CheckpointUnusableError.
+
+    ``shown`` names the file in messages, when it is a copy of another.
+    """
+    with _opened(path, shown) as file:
         return header_of(file, inventory(file, path.stat().st_size))
 
 
-def read_checkpoint(path: Path, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+def read_checkpoint(
+    path: Path, identity: CheckpointIdentity, specs: Sequence[StateSpec], *, shown: str = ""
+) -> PartitionState:
     """The partition's streams with states of exactly these specs.
 
     Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError
     when the weights are others and InputChangedError when what they were fed with is. An identity without
-    ``model_sha256`` takes states of any weights with these shapes.
+    ``model_sha256`` takes states of any weights with these shapes. ``shown``: see ``read_header``.
     """
-    with _opened(path) as file:
+    with _opened(path, shown) as file:
         size_bytes = path.stat().st_size
         datasets = inventory(file, size_bytes)
         header = header_of(file, datasets)
-        _check_identity(path, header, identity)
+        _check_name(path, header)
+        check_identity(shown or path, header.identity, identity)
         check_form(datasets, specs)
         columns = {name: read_column(name, dataset, size_bytes) for name, dataset in datasets.items()}
         return _state(header, columns, specs)
 
 
-def _check_identity(path: Path, header: CheckpointHeader, wanted: CheckpointIdentity) -> None:
+def _check_name(path: Path, header: CheckpointHeader) -> None:
     named = (path.parent.parent.name, path.parent.name, path.stem)
     inside = (header.partition.topic, str(header.partition.number), f"{header.next_offset:020d}")
     if named != inside:
         raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, its name says {'/'.join(named)}")
-    check_identity(path, header.identity, wanted)
 
 
 def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence[StateSpec]) -> PartitionState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -124,9 +124,7 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
         raise UnusableColumnError("its attributes are damaged (checksum)")
     return CheckpointHeader(
         CheckpointIdentity(
-            *(values[name] for name in ("model_sha256", "topic_id", "group_id", "worker_version")),
-            partitions=values.get("partitions", 0),
-            input=values.get("input", ""),
+            **{each.name: values[each.name] for each in fields(CheckpointIdentity) if each.name in values}
         ),
         Partition(values["topic"], values["partition"]),
         values["next_offset"],
@@ -145,6 +143,16 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
     if found.input and wanted.input and found.input != wanted.input:
         inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"
         raise InputChangedError(f"{name}: its states were fed with another input ({inputs})", found.input)
+
+
+def same_states(one: CheckpointIdentity, other: CheckpointIdentity) -> bool:
+    """Whether checkpoints of these, at one position, hold the same states for the same readers."""
+    return (one.model_sha256, one.topic_id, one.partitions, one.input) == (
+        other.model_sha256,
+        other.topic_id,
+        other.partitions,
+        other.input,
+    )
 
 
 def _shortened(text: str) -> str:

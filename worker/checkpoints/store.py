@@ -7,20 +7,19 @@ clocks. Nobody needs a lock: any file at the same position holds the same states
 from __future__ import annotations
 
 import os
-import re
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from worker.checkpoints.hdf5 import CheckpointIdentity, read_header, write_checkpoint
+from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
+from worker.checkpoints.names import TEMPORARY, folder_of, name_of, offsets_in
 from worker.errors import CheckpointUnusableError, WorkerError
-from worker.records import Partition, PartitionState
+from worker.records import Partition, PartitionState, StateSpec
 
 STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead
-TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
-NAME = re.compile(r"([0-9]{20})\.h5")
-TEMPORARY = ".tmp"
 
 
 class CheckpointStore:
@@ -31,8 +30,7 @@ class CheckpointStore:
 
     def path_for(self, partition: Partition, offset: int) -> Path:
         """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
-        assert 0 <= offset < 10**20, offset
-        return self._folder(partition) / f"{offset:020d}.h5"
+        return self._folder(partition) / name_of(offset)
 
     def candidates(self, partition: Partition, at_most: int | None) -> list[Path]:
         """Files at or below this offset (None: all), newest first. They may turn out to be unusable.
@@ -40,13 +38,24 @@ class CheckpointStore:
         Raises WorkerError when the folder can't be listed: not knowing is not the same as having none.
         """
         try:
-            found = [name for entry in self._folder(partition).iterdir() if (name := NAME.fullmatch(entry.name))]
+            names = [entry.name for entry in self._folder(partition).iterdir()]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._refused("can't list", error) from error
-        offsets = sorted((int(name[1]) for name in found if at_most is None or int(name[1]) <= at_most), reverse=True)
-        return [self.path_for(partition, offset) for offset in offsets]
+        return [self.path_for(partition, offset) for offset in offsets_in(names, at_most)]
+
+    def header(self, place: object) -> CheckpointHeader:
+        """See ``contracts.Store``."""
+        return read_header(Path(str(place)))
+
+    def read(self, place: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+        """See ``contracts.Store``."""
+        return read_checkpoint(Path(str(place)), identity, specs)
+
+    def size_bytes(self, place: object) -> int:
+        """See ``contracts.Store``."""
+        return Path(str(place)).stat().st_size
 
     def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Path:
         """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
@@ -93,28 +102,19 @@ class CheckpointStore:
             raise self._refused("can't write to", error) from error
 
     def _folder(self, partition: Partition) -> Path:
-        if not TOPIC.fullmatch(partition.topic):
-            raise WorkerError(f"'{partition.topic}' is not a topic name")
-        assert partition.number >= 0, partition
-        return self.directory / partition.topic / str(partition.number)
+        return self.directory / folder_of(partition)
 
     def _is_there(self, path: Path, identity: CheckpointIdentity) -> bool:
         try:
-            found = read_header(path).identity
+            return same_states(read_header(path).identity, identity)
         except CheckpointUnusableError:
             return False
-        return _states_of(found) == _states_of(identity)
 
     def _refused(self, what: str, error: OSError) -> WorkerError:
         return WorkerError(
             f"state.directory: {what} '{self.directory}': {error.strerror}; checkpoints need a folder that the worker "
             "may read and write"
         )
-
-
-def _states_of(identity: CheckpointIdentity) -> tuple[object, ...]:
-    """What decides, at one position, which states there are and who may use them."""
-    return (identity.model_sha256, identity.topic_id, identity.partitions, identity.input)
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from worker.checkpoints.hdf5 import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.contracts import Store
+from worker.checkpoints.header import CheckpointIdentity
 from worker.records import Partition, PartitionState
 
 DEFAULT_KEEP = 3  # generations per partition
@@ -25,7 +25,11 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointResult:
-    """What became of a snapshot. ``error`` says why it failed or, with ``ok``, why old files could not be deleted."""
+    """What became of a snapshot. ``error`` says why it failed or, with ``ok``, why old files could not be deleted.
+
+    One that failed must be taken again: a partition without new records has no other chance. ``topic_id`` tells whether
+    it is still the same topic's. ``waited_s`` is how long it waited for others before ``duration_s`` began.
+    """
 
     partition: Partition
     next_offset: int
@@ -33,6 +37,15 @@ class CheckpointResult:
     error: str | None
     duration_s: float
     size_bytes: int
+    waited_s: float = 0.0
+    topic_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    state: PartitionState
+    identity: CheckpointIdentity
+    since_s: float  # when the oldest snapshot that it stands for was taken
 
 
 class CheckpointWriter:
@@ -43,16 +56,16 @@ class CheckpointWriter:
 
     def __init__(
         self,
-        store: CheckpointStore,
+        store: Store,
         keep: int = DEFAULT_KEEP,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._keep, self._now, self._clock = store, keep, now, clock
-        self._waiting: dict[Partition, tuple[PartitionState, CheckpointIdentity]] = {}
+        self._waiting: dict[Partition, _Snapshot] = {}
         self._results: deque[CheckpointResult] = deque()
         self._changed = threading.Condition()
-        self._busy = False
+        self._writing_since_s: float | None = None
         self._closed = False
         # A daemon: a process that must end at once leaves a temporary file, which nobody reads.
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
@@ -62,8 +75,24 @@ class CheckpointWriter:
         """Returns at once."""
         with self._changed:
             assert not self._closed, "submit after close"
-            self._waiting[state.partition] = (state, identity)
+            replaced = self._waiting.get(state.partition)
+            since_s = self._clock() if replaced is None else replaced.since_s
+            self._waiting[state.partition] = _Snapshot(state, identity, since_s)
             self._changed.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many snapshots wait, beside the one that is being written: at most one of each partition."""
+        return len(self._waiting)
+
+    def delay_s(self) -> float:
+        """How long the oldest snapshot has waited and been written by now, 0 when there is none: what grows when the
+        store is slow or hangs."""
+        with self._changed:
+            since = [snapshot.since_s for snapshot in self._waiting.values()]
+            if self._writing_since_s is not None:
+                since.append(self._writing_since_s)
+            return max(0.0, self._clock() - min(since)) if since else 0.0
 
     def poll_results(self) -> list[CheckpointResult]:
         """What has ended since the last call, oldest first."""
@@ -77,7 +106,7 @@ class CheckpointWriter:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
+            return self._changed.wait_for(lambda: not self._waiting and self._writing_since_s is None, timeout_s)
 
     def _run(self) -> None:
         while True:
@@ -86,23 +115,31 @@ class CheckpointWriter:
                 if not self._waiting:
                     return
                 partition = next(iter(self._waiting))
-                state, identity = self._waiting.pop(partition)
-                self._busy = True
-            result = self._write(state, identity)
-            del state  # or the arrays would stay until the next snapshot comes
+                snapshot = self._waiting.pop(partition)
+                self._writing_since_s = snapshot.since_s
+            result = self._write(snapshot)
+            del snapshot  # or the arrays would stay until the next one comes
             with self._changed:
                 self._results.append(result)
-                self._busy = False
+                self._writing_since_s = None
                 self._changed.notify_all()
 
-    def _write(self, state: PartitionState, identity: CheckpointIdentity) -> CheckpointResult:
-        started, size_bytes, ok, reason = self._clock(), 0, False, None
+    def _write(self, snapshot: _Snapshot) -> CheckpointResult:
+        state, started, size_bytes, ok, reason = snapshot.state, self._clock(), 0, False, None
         try:
             created = self._now()
-            path = self._store.publish(state, identity, created=created)
-            size_bytes, ok = path.stat().st_size, True
+            place = self._store.publish(state, snapshot.identity, created=created)
+            size_bytes, ok = self._store.size_bytes(place), True
             self._store.prune(state.partition, self._keep, newest=state.next_offset, now_s=created.timestamp())
         except Exception as error:  # noqa: BLE001 (a thread that dies silently would mean no checkpoints ever again)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        duration_s = self._clock() - started
-        return CheckpointResult(state.partition, state.next_offset, ok, reason, duration_s, size_bytes)
+        return CheckpointResult(
+            partition=state.partition,
+            next_offset=state.next_offset,
+            ok=ok,
+            error=reason,
+            duration_s=self._clock() - started,
+            size_bytes=size_bytes,
+            waited_s=started - snapshot.since_s,
+            topic_id=snapshot.identity.topic_id,
+        )

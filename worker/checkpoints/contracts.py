@@ -1,0 +1,64 @@
+"""Store: all that the loop and the writer know of where checkpoints are. Folder and URL pass one suite of tests.
+
+A name, once it is listed, is a complete file's and stays it. A store that does not answer is never one without
+checkpoints: StoreUnavailableError says so, and whoever asked asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
+from worker.records import Partition, PartitionState, StateSpec
+
+
+class Place(Protocol):
+    """Where one checkpoint is: a path, or an object's place. ``str`` of it names it in messages."""
+
+    @property
+    def stem(self) -> str:
+        """The next offset, 20 digits."""
+
+
+class Store(Protocol):
+    """Checkpoints of all partitions, in a place of their own or shared with other workers.
+
+    ``candidates``, ``header`` and ``read`` are called on the loop's thread, ``publish``, ``size_bytes`` and ``prune``
+    on the writer's.
+    """
+
+    def candidates(self, partition: Partition, at_most: int | None) -> Sequence[Place]:
+        """Checkpoints at or below this offset (None: all), newest first. They may turn out to be unusable.
+
+        Raises StoreUnavailableError, WorkerError: not knowing is not the same as having none.
+        """
+
+    def header(self, place: Place) -> CheckpointHeader:
+        """What it says about itself. Raises CheckpointUnusableError, StoreUnavailableError."""
+
+    def read(self, place: Place, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+        """Its streams, with states of exactly these specs.
+
+        Raises CheckpointUnusableError (of that ModelChangedError and InputChangedError), StoreUnavailableError.
+        """
+
+    def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Place:
+        """Give the checkpoint its name once it is complete and durable.
+
+        One that is there already, of the same topic, model and input, is left as it is. Raises OSError,
+        StoreUnavailableError, WorkerError.
+        """
+
+    def size_bytes(self, place: Place) -> int:
+        """How large a published checkpoint is. Raises OSError."""
+
+    def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
+        """Delete all but the ``keep`` newest generations at or below ``newest``. ``now_s`` is since the epoch.
+
+        Raises OSError, StoreUnavailableError, WorkerError.
+        """
+
+    def check_writable(self) -> None:
+        """Raises WorkerError when checkpoints can't be written, listed and deleted here."""

@@ -1,0 +1,90 @@
+"""A URL as a file system of fsspec, with time-outs and without caches. fsspec is imported only when a URL is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+from worker.errors import WorkerError
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20  # between two pieces of an answer
+ATTEMPTS = 3  # per request
+S3_PROTOCOLS = ("s3", "s3a")
+
+
+class Filesystem(Protocol):
+    """What is used of fsspec's file systems. Any call may raise anything that the store's client does."""
+
+    def ls(self, path: str, detail: bool) -> list[dict[str, Any]]:
+        """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. FileNotFoundError for none."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an object, folder or bucket."""
+
+    def cat_file(self, path: str) -> bytes:
+        """A whole object."""
+
+    def get_file(self, rpath: str, lpath: str) -> None:
+        """A whole object into a file."""
+
+    def pipe_file(self, path: str, value: bytes) -> None:
+        """One object in one piece."""
+
+    def put_file(self, lpath: str, rpath: str) -> None:
+        """One object from a file, in as many parts as it takes."""
+
+    def rm_file(self, path: str) -> None:
+        """Delete one object."""
+
+
+def open_filesystem(url: str) -> tuple[Filesystem, str]:
+    """The file system, and the URL's path in it without a slash at the end. Connects to nothing.
+
+    Raises WorkerError in one line for a URL that is not known and for a package that is missing.
+    """
+    try:
+        fsspec = import_module("fsspec")
+    except ModuleNotFoundError as error:
+        raise WorkerError(
+            f"state.directory: URLs need the package fsspec; pip install {_requirement(url, 'fsspec')}"
+        ) from error
+    protocol = url.partition("://")[0]
+    try:
+        files = fsspec.filesystem(protocol, **_options(protocol, fsspec))
+        return files, str(files._strip_protocol(url)).rstrip("/")
+    except ImportError as error:
+        known = import_module("fsspec.registry").known_implementations.get(protocol, {"class": "fsspec"})
+        package = known["class"].partition(".")[0]
+        raise WorkerError(
+            f"state.directory: {protocol}:// needs a package that is not installed ({_line(error)}); "
+            f"pip install {_requirement(url, package)}"
+        ) from error
+    except ValueError as error:
+        raise WorkerError(
+            f"state.directory: {protocol}:// can't be used ({_line(error)}); use a folder or a URL such as "
+            "s3://bucket/prefix"
+        ) from error
+
+
+def _options(protocol: str, fsspec: ModuleType) -> dict[str, Any]:
+    # Another worker's files come and go: nothing that was listed before says anything about now.
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if protocol in S3_PROTOCOLS:
+        own = {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+        }
+        # What the user has set for fsspec goes before ours, which would hide it.
+        options["config_kwargs"] = own | fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    return options
+
+
+def _requirement(url: str, package: str) -> str:
+    return "'rnn-stream-worker[s3]'" if url.startswith(tuple(f"{each}://" for each in S3_PROTOCOLS)) else package
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
