@@ -170,7 +170,6 @@ def test_not_durations(text: object) -> None:
         ({"input__features": None}, "input.features: is required for task score"),
         ({"input__format": "float32", "sequence__id": "run"}, "sequence.id: there is no field 'run' in a value of"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
-        ({"delivery": "exactly_once"}, "delivery: exactly_once is not available yet (use at_least_once)"),
         (
             {"model__task": "generate", "model__vocabulary": ["a"]},
             "model.task: generate is not available yet (use score)",

@@ -87,7 +87,7 @@ CASES: dict[str, Case] = {
     "log begins above C1": ([lambda c: (commit(c, 4), c.broker.truncate(P0, 5))], REBUILD, 0, then(5, 1, "live", 4)),
     "log ends below C1": ([lambda c: commit(c, 9)], FAIL, 0, then(6, 7, "restored")),
     "log ends below C0": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
-    "another topic of that name": ([recreate], REBUILD, 5, then(5, 6, "rebuilt")),
+    "another topic of that name": ([recreate], REBUILD, 0, then(0, 1, "live", 8)),
 }
 
 
@@ -150,21 +150,47 @@ def test_another_model(cluster: Cluster, recover: Any) -> None:
     with pytest.raises(WorkerError, match=r"of another model.*set state.on_model_change to reset"):
         failing.drain()
     failing.crash()
-    kept = Member(cluster, policy=RecoveryPolicy(recover, "keep"), model=OTHER_MODEL)
-    kept.drain()
-    cluster.write(ONE_STREAM)
-    kept.drain()
-    assert cluster.sums() == then(6, 7, "restored", 1)
-    kept.crash()
     reset = Member(cluster, policy=RecoveryPolicy(recover, "reset"), model=OTHER_MODEL)
     cluster.write(ONE_STREAM)
     reset.drain()
-    reset.close()
+    reset.crash()  # before its first checkpoint in turn: what was built since is not reset again
+    cluster.write(ONE_STREAM)
+    again = Member(cluster, policy=RecoveryPolicy(recover, "reset"), model=OTHER_MODEL)
+    again.drain()
+    again.close()
     cluster.write(ONE_STREAM)
     # All streams begin at zero, whatever ``recover`` says of missing checkpoints; and what is saved is of this model.
+    last = Member(cluster, policy=RecoveryPolicy(recover, "fail"), model=OTHER_MODEL)
+    last.drain()
+    assert cluster.sums() == [
+        *then(6, 1, "live", 1),
+        *then(7, 2, "rebuilt", 1),
+        *then(8, 3, "restored", 1),
+    ]
+
+
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+def test_states_of_another_model_are_kept_and_are_of_this_one_then(cluster: Cluster, recover: Any) -> None:
+    kept = Member(cluster, policy=RecoveryPolicy(recover, "keep"), model=OTHER_MODEL)
+    kept.drain()
+    kept.crash()
+    cluster.write(ONE_STREAM)
     again = Member(cluster, policy=RecoveryPolicy(recover, "fail"), model=OTHER_MODEL)
     again.drain()
-    assert cluster.sums()[1:] == [*then(7, 1, "live", 1), *then(8, 2, "restored", 1)]
+    assert cluster.sums() == then(6, 7, "restored", 1)
+
+
+def test_a_model_that_comes_back_goes_on_with_its_own_states(cluster: Cluster) -> None:
+    other = Member(cluster, policy=RecoveryPolicy("fail", "reset"), model=OTHER_MODEL)
+    cluster.write(ONE_STREAM * 2)
+    other.drain()
+    other.close()
+    assert cluster.checkpoints() == [4, 6, 8]
+    cluster.write(ONE_STREAM)
+    back = Member(cluster, policy=FAIL, model=MODEL)
+    back.drain()
+    assert cluster.sums() == [*then(6, 1, "live", 2), *then(8, 9, "restored", 1)]
+    assert back.value("replayed_records_total") == 4
 
 
 @pytest.mark.parametrize("checkpoint", [0, 2, 4])
@@ -203,7 +229,7 @@ def test_an_empty_partition(tmp_path: Path) -> None:
     member = Member(cluster, policy=FAIL)
     member.drain()
     member.close()
-    assert (cluster.committed(P0), cluster.checkpoints(P0), cluster.committed(P1)) == (None, [], 1)
+    assert (cluster.committed(P0), cluster.checkpoints(P0), cluster.committed(P1)) == (None, [0], 1)
     cluster.write(ONE_STREAM)
     Member(cluster, policy=FAIL).drain()
     assert cluster.sums() == [(1, 0, 1, 1.0, "live"), (0, 0, 1, 1.0, "live")]

@@ -91,7 +91,7 @@ class Recovery:
             )  # fmt: skip
         if committed is None or committed <= end:
             return committed
-        if self._of_a_deleted_topic(partition, topic_id):
+        if self._of_a_deleted_topic(partition, topic_id, begin):
             log.warning(
                 "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
                 "reading all of it", partition, committed, end,
@@ -103,12 +103,15 @@ class Recovery:
         )  # fmt: skip
         return committed
 
-    def _of_a_deleted_topic(self, partition: Partition, topic_id: str) -> bool:
-        """Whether all that was saved here is of another topic of this name: what was committed is, too."""
-        return (
-            newest_header(self._store, partition, "") is not None
-            and newest_header(self._store, partition, topic_id) is None
-        )
+    def _of_a_deleted_topic(self, partition: Partition, topic_id: str, begin: int) -> bool:
+        """Whether what was saved here is of another topic of this name: what was committed is, too, then.
+
+        A checkpoint of this topic at its log's start only says that another start found the same.
+        """
+        newest, ours = (newest_header(self._store, partition, wanted) for wanted in ("", topic_id))
+        if newest is None or of_this_topic(newest, topic_id):
+            return False
+        return ours is None or ours.next_offset <= begin
 
     def _from_checkpoint(self, facts: LogFacts) -> tuple[Start, bool] | None:
         """The start, and whether policy had a say; None where no checkpoint does."""

@@ -1,0 +1,443 @@
+"""What policy makes of a partition at its start: files and offsets in; the start, the log lines and the files out.
+
+Each line of the log is one sentence: where, what was found, what happens now.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from tests.sums import SPECS
+from worker.checkpoints.header import CheckpointIdentity
+from worker.checkpoints.store import CheckpointStore
+from worker.errors import StoreUnavailableError, WorkerError
+from worker.kafka.contracts import TopicFacts
+from worker.records import Partition, PartitionState
+from worker.recovery import Recovery, RecoveryPolicy, Start
+
+P0, P1, P2, P3 = (Partition("in", number) for number in range(4))
+OURS, THEIRS = "a" * 64, "b" * 64
+GROUP, OTHER_GROUP = "group", "other"
+NOW_ID, OLD_ID = "id-now", "id-old"
+TWO, FOUR = TopicFacts(NOW_ID, 2), TopicFacts(NOW_ID, 4)
+INPUT, OTHER_INPUT = json.dumps({"input.stream": "key"}), json.dumps({"input.stream": "device"})
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+IDENTITY = CheckpointIdentity(OURS, NOW_ID, GROUP, "0", 2, INPUT)
+REBUILD, RESET, FAIL = (RecoveryPolicy(recover) for recover in ("rebuild", "reset", "fail"))
+ALL = (REBUILD, RESET, FAIL)
+BOUNDED = RecoveryPolicy("rebuild", rebuild_from_ms=1000)
+
+
+@dataclass(frozen=True)
+class File:
+    """A checkpoint with one stream, of which ``steps`` says that it is this file's."""
+
+    at: int
+    identity: CheckpointIdentity = IDENTITY
+    partition: Partition = P0
+    damaged: bool = False
+
+
+def of(at: int, partition: Partition = P0, **identity: Any) -> File:
+    return File(at, replace(IDENTITY, **identity), partition)
+
+
+def damaged(at: int) -> File:
+    return File(at, damaged=True)
+
+
+def state_of(file: File) -> PartitionState:
+    ones = np.full(1, file.at, np.int64)
+    return PartitionState(
+        file.partition, file.at, 0, ["a"], ones, ones, ones, np.zeros(1, np.uint8), [None],
+        {("sum", "h"): np.full((1, 1), file.at, np.float32)}, ones,
+    )  # fmt: skip
+
+
+def store_of(folder: Path, files: Sequence[File]) -> CheckpointStore:
+    store = CheckpointStore(folder)
+    for file in files:
+        path = store.publish(state_of(file), file.identity, created=CREATED)
+        if file.damaged:
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+    return store
+
+
+def recovery_of(store: Any, policy: RecoveryPolicy, **identity: Any) -> Recovery:
+    return Recovery(store, replace(IDENTITY, topic_id="", partitions=0, **identity), SPECS, policy, lambda: CREATED)
+
+
+def saved(store: CheckpointStore, partition: Partition = P0) -> list[tuple[int, int, int, str]]:
+    """(position, streams, partitions, first letter of the model) of each sound file of ours, oldest first."""
+    found = []
+    for path in reversed(store.candidates(partition, None)):
+        header = store.header(path)
+        wanted = replace(header.identity, model_sha256="", input="")
+        streams = len(store.read(path, wanted, SPECS).keys)
+        found.append((header.next_offset, streams, header.identity.partitions, header.identity.model_sha256[0]))
+    return found
+
+
+def shown(start: Start) -> tuple[int, int, int | None]:
+    """(offset, live from, position of the file whose states these are; None = all streams at zero)."""
+    steps = [] if start.state is None else start.state.steps.tolist()
+    return start.offset, start.live_from, steps[0] if steps else None
+
+
+def lines(caplog: pytest.LogCaptureFixture, folder: Path) -> list[str]:
+    found = [record.getMessage().replace(str(folder), "F") for record in caplog.records]
+    caplog.clear()
+    assert all("\n" not in line for line in found)
+    return found
+
+
+def name(at: int, number: int = 0) -> str:
+    return f"F/in/{number}/{at:020d}.h5"
+
+
+Log = tuple[int | None, int, int]  # committed, begin and end of the log
+Case = tuple[list[File], tuple[RecoveryPolicy, ...], Log, tuple[int, int, int | None], list[str]]
+
+DAMAGED = r"checkpoint skipped: {}: .*"
+LOST = "in/0: committed offset 12 lies beyond the log's end 10: the cluster has lost records; going on at its end"
+DELETED = "in/0: offsets 3 to 5 were deleted from the log before they were read; going on at 5"
+RECREATED = "in/0: committed offset 12 is of a deleted topic of the same name, this one ends at 10; reading all of it"
+OF_DELETED = r"checkpoint skipped: {}: it is of a topic since deleted \(id id-old, now id-now\)"
+OF_GROUP = r"checkpoint skipped: {}: it is of group 'other', and group 'group' has no committed offset to go on from"
+AT_ZERO = "in/0: no usable checkpoint; all streams start at zero at {}"
+OLDER = "checkpoint skipped: {} is older than the log, which begins at {}"
+
+# Files; policies; (C1, begin, end); (read from, live from, whose states); log lines, as patterns.
+CASES: dict[str, Case] = {
+    "C0 = C1": ([of(4), of(6)], ALL, (6, 0, 10), (6, 6, 6), []),
+    "C0 < C1": ([of(4)], ALL, (6, 0, 10), (4, 6, 4), []),
+    "C0 > C1": ([of(4), of(8)], ALL, (6, 0, 10), (4, 6, 4), []),
+    "C0 > C1, no older one, rebuild": ([of(8)], (REBUILD,), (6, 0, 10), (0, 6, None), []),
+    "C0 > C1, no older one, reset": ([of(8)], (RESET,), (6, 0, 10), (6, 6, None), [AT_ZERO.format(6)]),
+    "no file, rebuild": ([], (REBUILD,), (6, 0, 10), (0, 6, None), []),
+    "no file, reset": ([], (RESET,), (6, 0, 10), (6, 6, None), [AT_ZERO.format(6)]),
+    "nothing at all": ([], ALL, (None, 0, 10), (0, 0, None), []),
+    "nothing at all, log begins later": ([], ALL, (None, 5, 10), (5, 5, None), []),
+    "empty partition": ([], ALL, (None, 0, 0), (0, 0, None), []),
+    "empty partition, committed": ([], ALL, (0, 0, 0), (0, 0, None), []),
+    "offsets deleted": ([of(4), of(6)], ALL, (None, 0, 10), (6, 6, 6), []),
+    "offset set back to 0": ([of(4), of(6)], ALL, (0, 0, 10), (0, 0, None), []),
+    "offset set back": ([of(4), of(6)], ALL, (5, 0, 10), (4, 5, 4), []),
+    "offset set forward": ([of(4), of(6)], ALL, (9, 0, 10), (6, 9, 6), []),
+    "newest damaged": ([of(4), damaged(6)], ALL, (6, 0, 10), (4, 6, 4), [DAMAGED.format(name(6))]),
+    "all damaged, rebuild": ([damaged(6)], (REBUILD,), (6, 0, 10), (0, 6, None), [DAMAGED.format(name(6))]),
+    "all damaged, reset": (
+        [damaged(6)], (RESET,), (6, 0, 10), (6, 6, None), [DAMAGED.format(name(6)), AT_ZERO.format(6)],
+    ),
+    "log begins at C0": ([of(4)], ALL, (6, 4, 10), (4, 6, 4), []),
+    "log begins above C0, rebuild": ([of(4)], (REBUILD,), (6, 5, 10), (5, 6, None), [OLDER.format(name(4), 5)]),
+    "log begins above C0, reset": (
+        [of(4)], (RESET,), (6, 5, 10), (6, 6, None), [OLDER.format(name(4), 5), AT_ZERO.format(6)],
+    ),
+    "log begins above C1": (
+        [of(3)], (REBUILD, RESET), (3, 5, 10), (5, 5, None), [DELETED, OLDER.format(name(3), 5)],
+    ),
+    "log begins at C1": ([of(6)], ALL, (6, 6, 10), (6, 6, 6), []),
+    "log ends below C1": ([of(6)], ALL, (12, 0, 10), (6, 10, 6), [LOST]),
+    "log ends below C0": ([of(6), of(12)], ALL, (12, 0, 10), (6, 10, 6), [LOST]),
+    "topic recreated": (
+        [of(4, topic_id=OLD_ID), of(12, topic_id=OLD_ID)], ALL, (12, 0, 10), (0, 0, None),
+        [RECREATED, OF_DELETED.format(name(4))],
+    ),
+    "topic recreated, offset gone": (
+        [of(4, topic_id=OLD_ID)], ALL, (None, 0, 10), (0, 0, None), [OF_DELETED.format(name(4))],
+    ),
+    "topic recreated, files of both": (
+        [of(4), of(6, topic_id=OLD_ID)], ALL, (6, 0, 10), (4, 6, 4), [OF_DELETED.format(name(6))],
+    ),
+    "files of another group": ([of(4, group_id=OTHER_GROUP)], ALL, (6, 0, 10), (4, 6, 4), []),
+    "files of another group, nothing committed": (
+        [of(4, group_id=OTHER_GROUP)], ALL, (None, 0, 10), (0, 0, None), [OF_GROUP.format(name(4))],
+    ),
+    "files of two groups, nothing committed": (
+        [of(4), of(6, group_id=OTHER_GROUP)], ALL, (None, 0, 10), (4, 4, 4), [OF_GROUP.format(name(6))],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "policy"), [(case, policy) for case in CASES for policy in CASES[case][1]])
+def test_starts(tmp_path: Path, case: str, policy: RecoveryPolicy, caplog: pytest.LogCaptureFixture) -> None:
+    files, _, (committed, begin, end), wanted, said = CASES[case]
+    caplog.set_level(logging.INFO)
+    store = store_of(tmp_path, files)
+    start = recovery_of(store, policy).start(P0, TWO, committed, (begin, end))
+    assert shown(start) == wanted
+    found = lines(caplog, tmp_path)
+    assert len(found) == len(said), found
+    assert [line for line, pattern in zip(found, said, strict=True) if not re.fullmatch(pattern, line)] == []
+    # Whoever starts again before anything was read and committed comes to the same.
+    assert shown(recovery_of(store, policy).start(P0, TWO, committed, (begin, end))) == wanted
+
+
+REFUSALS: dict[str, tuple[list[File], Log]] = {
+    "no file": ([], (6, 0, 10)),
+    "all damaged": ([damaged(4), damaged(6)], (6, 0, 10)),
+    "C0 > C1, no older one": ([of(8)], (6, 0, 10)),
+    "log begins above C0": ([of(4)], (6, 5, 10)),
+    "log begins above C1": ([of(3)], (3, 5, 10)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_fail_never_begins_without_the_states(tmp_path: Path, case: str) -> None:
+    files, (committed, begin, end) = REFUSALS[case]
+    with pytest.raises(WorkerError) as refused:
+        recovery_of(store_of(tmp_path, files), FAIL).start(P0, TWO, committed, (begin, end))
+    assert str(refused.value) == (
+        f"in/0: no usable checkpoint for committed offset {max(begin, committed or 0)}; set state.recover to rebuild "
+        "(replay the log) or reset (start at zero)"
+    )
+
+
+# What is in the files after the start: a decision is there, so that it is not made again; what the log says is not.
+DECISIONS: dict[str, tuple[list[File], RecoveryPolicy, Log, list[tuple[int, int, int, str]]]] = {
+    "checkpoint": ([of(4)], FAIL, (6, 0, 10), [(4, 1, 2, "a")]),
+    "first start, rebuild": ([], REBUILD, (None, 0, 10), []),
+    "first start, reset": ([], RESET, (None, 0, 10), [(0, 0, 2, "a")]),
+    "first start, fail": ([], FAIL, (None, 0, 10), [(0, 0, 2, "a")]),
+    "reset": ([], RESET, (6, 0, 10), [(6, 0, 2, "a")]),
+    "rebuilt from the log's start": ([], REBUILD, (6, 0, 10), []),
+    "rebuilt from a bounded past": ([], BOUNDED, (6, 0, 10), [(3, 0, 2, "a")]),
+    "other model, reset": (
+        [of(4, model_sha256=THEIRS), of(6, model_sha256=THEIRS)], RecoveryPolicy("fail", "reset"), (6, 0, 10),
+        [(4, 1, 2, "b"), (6, 0, 2, "a")],
+    ),
+    "other model, keep": (
+        [of(4, model_sha256=THEIRS)], RecoveryPolicy("fail", "keep"), (6, 0, 10), [(4, 1, 2, "a")],
+    ),
+    "other input, reset": ([of(6, input=OTHER_INPUT)], RecoveryPolicy("fail", "reset"), (6, 0, 10), [(6, 0, 2, "a")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DECISIONS)
+def test_what_policy_decides_is_saved_before_anything_is_read(tmp_path: Path, case: str) -> None:
+    files, policy, (committed, begin, end), wanted = DECISIONS[case]
+    store = store_of(tmp_path, files)
+    start = recovery_of(store, policy).start(P0, TWO, committed, (begin, end), rebuild_from=3)
+    assert saved(store) == wanted
+    # The next start takes it from there, whatever was committed since and whatever policies say by then.
+    if wanted and wanted[-1][0] == start.offset:
+        later = recovery_of(store, FAIL).start(P0, TWO, end, (begin, end))
+        assert (later.offset, later.live_from, later.source) == (start.offset, end, f"checkpoint at {start.offset}")
+
+
+class FullStore(CheckpointStore):
+    def publish(self, *values: Any, **named: Any) -> Path:
+        raise OSError(28, "No space left on device")
+
+
+class AwayStore(CheckpointStore):
+    def candidates(self, *values: Any) -> list[Path]:
+        raise StoreUnavailableError("the store does not answer")
+
+
+def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path, caplog: Any) -> None:
+    start = recovery_of(FullStore(tmp_path), RESET).start(P0, TWO, 6, (0, 10))
+    assert shown(start) == (6, 6, None)
+    assert lines(caplog, tmp_path) == [
+        "in/0: no usable checkpoint; all streams start at zero at 6",
+        "in/0: the start at 6 can't be saved ([Errno 28] No space left on device); a crash before the next checkpoint "
+        "decides it anew",
+    ]
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_a_store_that_does_not_answer_is_not_one_without_checkpoints(tmp_path: Path, policy: RecoveryPolicy) -> None:
+    with pytest.raises(StoreUnavailableError, match="the store does not answer"):
+        recovery_of(AwayStore(tmp_path), policy).start(P0, TWO, 6, (0, 10))
+
+
+@pytest.mark.parametrize(
+    ("since", "log", "offset"),
+    [
+        (4, (6, 0, 10), 4),
+        (0, (6, 0, 10), 0),  # the log is younger than that
+        (9, (6, 0, 10), 6),  # nothing that is so late was answered: never beyond C1
+        (10, (10, 0, 10), 10),
+        (2, (6, 3, 10), 3),  # deleted meanwhile
+    ],
+)
+def test_a_rebuild_from_a_bounded_past(tmp_path: Path, since: int, log: Any, offset: int, caplog: Any) -> None:
+    committed, begin, end = log
+    recovery = recovery_of(CheckpointStore(tmp_path), BOUNDED)
+    start = recovery.start(P0, TWO, committed, (begin, end), since)
+    assert shown(start) == (offset, committed, None)
+    warned = (
+        f"in/0: no usable checkpoint; states are rebuilt from offset {offset} on, and those of streams that began "
+        "before it may differ from what they were (state.rebuild_from)"
+    )
+    assert lines(caplog, tmp_path) == ([warned] if offset > begin else [])
+    # The past moves on with the clock; what it was is saved, so that a crash does not begin later again.
+    again = recovery_of(CheckpointStore(tmp_path), BOUNDED).start(P0, TWO, committed, (begin, end), end)
+    assert (again.offset, again.live_from) == (offset, committed)
+
+
+def test_when_the_bounded_past_is_asked_for(tmp_path: Path) -> None:
+    asked = {
+        policy: recovery_of(CheckpointStore(tmp_path), policy).rebuild_since_ms(5000)
+        for policy in (
+            REBUILD,
+            RESET,
+            BOUNDED,
+            replace(BOUNDED, recover="reset"),
+            replace(BOUNDED, rebuild_from_ms=9000),
+        )
+    }
+    assert list(asked.values()) == [None, None, 4000, None, 0]
+
+
+CHANGES = {
+    "model": (of(6, model_sha256=THEIRS), r"it is of another model \(bbbbbbbbbbbb, now aaaaaaaaaaaa\)"),
+    "input": (
+        of(6, input=OTHER_INPUT),
+        r'its states were fed with another input \(input.stream was "device", is "key"\)',
+    ),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+@pytest.mark.parametrize("on_change", ["fail", "reset", "keep"])
+def test_another_model_or_input(
+    tmp_path: Path, changed: str, recover: Any, on_change: Literal["fail", "reset", "keep"], caplog: Any
+) -> None:
+    file, why = CHANGES[changed]
+    store = store_of(tmp_path, [file])
+    recovery = recovery_of(store, RecoveryPolicy(recover, on_change))
+    if on_change == "fail":
+        with pytest.raises(WorkerError) as refused:
+            recovery.start(P0, TWO, 6, (0, 10))
+        said = [str(refused.value).replace(str(tmp_path), "F")]
+        what_now = (
+            r"; set state.on_model_change to reset \(start at zero\) or keep \(same shapes\), or state.directory .*"
+        )
+        pattern = f"{name(6)}: {why}{what_now}"
+    else:
+        assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6 if on_change == "keep" else None)
+        said = lines(caplog, tmp_path)
+        kept = why.replace("it is", "states").replace("its states were fed", "states fed")
+        pattern = {
+            "keep": rf"{name(6)}: {kept} are kept \(state.on_model_change: keep\)",
+            "reset": f"{name(6)}: {why}; all streams of in/0 start at zero",
+        }[on_change]
+    assert len(said) == 1
+    assert re.fullmatch(pattern, said[0]), said
+
+
+@pytest.mark.parametrize("on_change", ["fail", "reset"])
+def test_an_older_file_of_this_model_is_as_right_as_any(tmp_path: Path, on_change: Any, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(4), of(6, model_sha256=THEIRS), of(7, input=OTHER_INPUT)])
+    start = recovery_of(store, RecoveryPolicy("fail", on_change)).start(P0, TWO, 8, (0, 10))
+    assert shown(start) == (4, 8, 4)
+    (line,) = lines(caplog, tmp_path)
+    assert line.startswith(f"checkpoint skipped: {name(7)}: its states were fed with another input (")
+    assert line.endswith("); taking the one at 4")
+
+
+def test_what_is_not_known_of_old_files_is_not_judged(tmp_path: Path, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(6, input="", partitions=0, topic_id="")])
+    assert shown(recovery_of(store, FAIL).start(P0, FOUR, 6, (0, 10))) == (6, 6, 6)
+    assert lines(caplog, tmp_path) == []
+
+
+GROWN = "in: the topic has 4 partitions and had 2 when its checkpoints were written"
+ACCEPTED = (
+    f"{GROWN}; streams that moved to another partition start at zero there, all others keep their states "
+    "(state.on_partitions_change: reset)"
+)
+REFUSED = (
+    f"{GROWN}, so events of a stream may now come to another partition than the one with its state, and no replay "
+    "brings its history there; set state.on_partitions_change to reset (streams that moved start at zero, all others "
+    "keep their states) until every worker has started once with it, or read a new topic and set state.directory to "
+    "another folder"
+)
+
+
+def grown(recover: str, policy: Literal["fail", "reset"]) -> RecoveryPolicy:
+    return RecoveryPolicy(recover, on_partitions_change=policy)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+@pytest.mark.parametrize("asked", [P0, P3], ids=["old partition", "new partition"])
+def test_partitions_added_are_refused(tmp_path: Path, recover: str, asked: Partition) -> None:
+    store = store_of(tmp_path, [of(4), of(6, P1)])
+    for _ in range(2):  # a restart says it again
+        with pytest.raises(WorkerError) as refused:
+            recovery_of(store, grown(recover, "fail")).start(asked, FOUR, 6 if asked == P0 else None, (0, 10))
+        assert str(refused.value) == REFUSED
+    assert (saved(store), saved(store, P3)) == ([(4, 1, 2, "a")], [])
+
+
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+def test_partitions_added_are_accepted_once(tmp_path: Path, recover: str, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(4), of(6, P1)])
+    recovery = recovery_of(store, grown(recover, "reset"))
+    committed = {P0: 6, P1: 6, P2: None, P3: None}
+    starts = [shown(recovery.start(place, FOUR, at, (0, 10))) for place, at in committed.items()]
+    assert starts == [(4, 6, 4), (6, 6, 6), (0, 0, None), (0, 0, None)]
+    assert lines(caplog, tmp_path) == [ACCEPTED]
+    # All of them say so now, at the same positions: whoever forgets to set the policy back loses its guard for the
+    # next time only, and whoever sets it back is not stopped by what was accepted.
+    assert [saved(store, place) for place in committed][:2] == [[(4, 1, 4, "a")], [(6, 1, 4, "a")]]
+    guarded = recovery_of(store, grown(recover, "fail"))
+    assert [shown(guarded.start(place, FOUR, at, (0, 10)))[:2] for place, at in committed.items()] == [
+        (4, 6), (6, 6), (0, 0), (0, 0),
+    ]  # fmt: skip
+    assert lines(caplog, tmp_path) == []
+    with pytest.raises(WorkerError, match="in: the topic has 8 partitions and had 4 when"):
+        recovery_of(store, grown(recover, "fail")).start(P1, TopicFacts(NOW_ID, 8), 6, (0, 10))
+
+
+@pytest.mark.parametrize("policy", ["fail", "reset"])
+def test_partitions_added_while_the_worker_runs(tmp_path: Path, policy: Any, caplog: Any) -> None:
+    """Nothing is saved yet: what tells is what this member has open."""
+    recovery = recovery_of(CheckpointStore(tmp_path), grown("rebuild", policy))
+    recovery.start(P0, TWO, 6, (0, 10))
+    assert recovery.identity(NOW_ID).partitions == 2
+    if policy == "fail":
+        with pytest.raises(WorkerError) as refused:
+            recovery.start(P2, FOUR, None, (0, 0))
+        assert str(refused.value) == REFUSED
+        assert recovery.identity(NOW_ID).partitions == 2
+    else:
+        assert shown(recovery.start(P2, FOUR, None, (0, 0))) == (0, 0, None)
+        assert lines(caplog, tmp_path) == [ACCEPTED]
+        assert recovery.identity(NOW_ID).partitions == 4
+
+
+def test_partitions_of_another_topic_of_that_name_are_no_change(tmp_path: Path, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(4, topic_id=OLD_ID), of(6, P1, topic_id=OLD_ID)])
+    recovery = recovery_of(store, grown("rebuild", "fail"))
+    assert shown(recovery.start(P3, FOUR, None, (0, 10))) == (0, 0, None)
+    assert shown(recovery.start(P0, FOUR, None, (0, 10))) == (0, 0, None)
+    assert lines(caplog, tmp_path) == [OF_DELETED.format(name(4)).replace("\\", "")]
+
+
+def test_old_news_of_fewer_partitions_is_no_change(tmp_path: Path, caplog: Any) -> None:
+    """A broker that lags behind may say so; Kafka never takes partitions away."""
+    recovery = recovery_of(store_of(tmp_path, [of(6, partitions=4)]), grown("fail", "fail"))
+    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert (recovery.identity(NOW_ID).partitions, lines(caplog, tmp_path)) == (4, [])
+
+
+def test_a_damaged_file_tells_nothing_of_partitions(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [of(4), damaged(6)])
+    with pytest.raises(WorkerError, match="has 4 partitions and had 2"):
+        recovery_of(store, grown("rebuild", "fail")).start(P0, FOUR, 6, (0, 10))
