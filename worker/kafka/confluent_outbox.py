@@ -7,7 +7,8 @@ the messages that failed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -63,8 +64,7 @@ class Outbox:
         headers: Sequence[Headers] | None,
     ) -> None:
         """Hand over a batch; blocks while the buffer is full. Raises as Sink.send."""
-        self.producer.poll(0)
-        self.check()
+        self._serve(0)
         put = self.producer.produce
         done = 0
         while done < len(keys):
@@ -88,20 +88,39 @@ class Outbox:
         if self.failure is not None:
             raise self.failure
 
+    def flush(self, timeout_s: float) -> int:
+        """Wait until all is acknowledged; how many messages are not. Raises the first failure there was."""
+        with self._heard():
+            left: int = self.producer.flush(timeout_s)
+        return left
+
     def discard(self) -> None:
         """Give up what is not acknowledged.
 
         Or librdkafka would go on trying, and the interpreter wait for it, when the object is freed.
         """
         self.producer.purge(in_queue=True, in_flight=True)
-        self.producer.flush(0)
+        with suppress(KafkaException):
+            self.producer.flush(0)
+
+    def _serve(self, timeout_s: float) -> None:
+        with self._heard():
+            self.producer.poll(timeout_s)
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """The client calls back meanwhile; a fatal error it may also raise, as often as it is asked."""
+        try:
+            yield
+        except KafkaException as error:
+            self.failure = self.failure or self._explain(error.args[0])
+        self.check()
 
     def _wait_for_room(self) -> None:
         waited_s = 0.0
         before = len(self.producer)
         while len(self.producer) >= before:
-            self.producer.poll(FULL_BUFFER_WAIT_S)
-            self.check()
+            self._serve(FULL_BUFFER_WAIT_S)
             waited_s += FULL_BUFFER_WAIT_S
             if waited_s > FULL_BUFFER_TIMEOUT_S:
                 # The rest of the batch was never handed over: nothing later may say that all is well.

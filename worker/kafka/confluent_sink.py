@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from confluent_kafka import KafkaError
 
@@ -39,9 +40,7 @@ class ConfluentSink:
 
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
-        left = self._outbox.producer.flush(timeout_s)
-        self._outbox.check()
-        if left:
+        if left := self._outbox.flush(timeout_s):
             raise DeliveryFailedError(f"{left} messages are not acknowledged after {timeout_s:g} s")
 
     def close(self, timeout_s: float) -> None:
@@ -49,8 +48,9 @@ class ConfluentSink:
         if self._closed:
             return
         self._closed = True
-        if self._outbox.producer.flush(timeout_s):
-            self._outbox.discard()
+        with suppress(DeliveryFailedError):  # whoever wants to know flushes first
+            if self._outbox.flush(timeout_s):
+                self._outbox.discard()
 
 
 def _failed(error: KafkaError) -> DeliveryFailedError:
