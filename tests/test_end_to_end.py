@@ -20,7 +20,6 @@ from tests.sequences import Log, configuration, make_log, save_model
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
-KILLS = 10
 LIFE = 500  # outputs that a life writes before it may be killed
 PIECE, PIECE_S = 50, 0.02  # events sent at once, and the pause after them
 
@@ -36,16 +35,20 @@ def place(tmp_path: Path, bootstrap_servers: str, topic: Callable[..., str]) -> 
     dead.close()
 
 
-def configured(folder: Path, servers: str, client: str, topics: tuple[str, str, str]) -> Log:
+def configured(folder: Path, servers: str, client: str, delivery: str, topics: tuple[str, str, str]) -> Log:
     """Write the configuration; the log to play."""
-    (folder / "worker.yaml").write_text(yaml.safe_dump(configuration(folder, servers, client, topics)))
+    settings = configuration(folder, servers, client, topics, delivery=delivery)
+    (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
     return make_log(EVENTS, STREAMS)
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
-def test_every_output_is_the_model_on_the_prefix(place: tuple[Any, ...], bootstrap_servers: str, client: str) -> None:
+def test_every_output_is_the_model_on_the_prefix(
+    place: tuple[Any, ...], bootstrap_servers: str, client: str, delivery: str
+) -> None:
     folder, topics, outputs, dead, every = place
-    log = configured(folder, bootstrap_servers, client, topics)
+    log = configured(folder, bootstrap_servers, client, delivery, topics)
     with worker(folder, "worker") as process:
         send(bootstrap_servers, topics[0], log, 0, EVENTS)
         eventually(lambda: outputs.count() >= EVENTS or process.poll() is not None, WAIT_S)
@@ -83,17 +86,23 @@ class Load(threading.Thread):
         self.join()
 
 
+@pytest.mark.parametrize(("delivery", "kills"), [("at_least_once", 10), ("exactly_once", 6)])
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
-def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, client: str) -> None:
-    """Nothing lost, repeats only with the same identity and the same probabilities, the same states at the end."""
+def test_kill_9_under_load(
+    place: tuple[Any, ...], bootstrap_servers: str, client: str, delivery: str, kills: int
+) -> None:
+    """Nothing lost, the same states at the end; repeats only with the same identity and the same probabilities.
+
+    In transactions there are none.
+    """
     folder, topics, outputs, _, every = place
-    log = configured(folder, bootstrap_servers, client, topics)
+    log = configured(folder, bootstrap_servers, client, delivery, topics)
     load = Load(bootstrap_servers, topics[0], log)
     load.start()
     try:
-        for life in range(KILLS):
+        for life in range(kills):
             before = outputs.count(), checkpoints(folder)
-            load.allowed = (life + 1) * EVENTS // (KILLS + 1)
+            load.allowed = (life + 1) * EVENTS // (kills + 1)
             with worker(folder, f"life-{life}") as process:
 
                 def enough(before: Any = before, life: int = life, process: Any = process) -> bool:
@@ -113,6 +122,7 @@ def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, clien
         load.finish()
     outputs.count()
     once = identities(outputs.values())
+    assert delivery == "at_least_once" or len(once) == outputs.count()
     source = Reader(bootstrap_servers, topics[0])
     eventually(lambda: source.count() == EVENTS)
     source.close()
