@@ -21,10 +21,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.test_checkpoints import CREATED, DEADLINE_S, IDENTITY, PARTITION, SMALL, SPECS, make_state, outcome, plain
-from worker.checkpoints import objects
+from worker.checkpoints import remote
+from worker.checkpoints.bounded import MAX_HANGING_CALLS
 from worker.checkpoints.contracts import Store
-from worker.checkpoints.objects import ObjectStore, StoreLimits
+from worker.checkpoints.objects import ObjectStore
 from worker.checkpoints.opening import open_store
+from worker.checkpoints.remote import StoreLimits
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import (
@@ -36,7 +38,7 @@ from worker.errors import (
 )
 from worker.records import Partition, PartitionState
 
-SHORT = StoreLimits(list_s=1.0, download_s=1.0, upload_s=1.0, delete_s=1.0)  # for stores that never answer
+SHORT = StoreLimits(call_s=1.0, transfer_s=1.0)  # for stores that never answer
 NAME = "readings/2/00000000000000001234.h5"
 
 
@@ -144,7 +146,8 @@ def test_what_is_published_is_listed_and_read(stored: Stored) -> None:
     assert stored.names() == [NAME]
     assert store.size_bytes(published) == len(stored.get(NAME))
     (place,) = stored.open().candidates(PARTITION, None)
-    assert (place, str(place), place.stem) == (published, f"{stored.url}/{NAME}", "00000000000000001234")
+    assert str(published) == str(place)
+    assert (str(place), place.stem) == (f"{stored.url}/{NAME}", "00000000000000001234")
     header = store.header(place)
     assert (header.identity, header.partition, header.next_offset, header.created) == (
         IDENTITY,
@@ -318,7 +321,7 @@ def test_large_files_go_and_come_in_parts(
 ) -> None:
     s3_account(s3_server)
     stored = s3()
-    monkeypatch.setattr(objects, "ONE_REQUEST_BYTES", 1000)
+    monkeypatch.setattr(remote, "ONE_REQUEST_BYTES", 1000)
     for way in (stored, memory()):
         store = way.open()
         store.publish(SMALL, IDENTITY, created=CREATED)
@@ -346,7 +349,7 @@ def test_a_bucket_that_is_gone_is_not_one_without_checkpoints(
     store = open_store("s3://never-made/state")
     with pytest.raises(StoreUnavailableError, match=r"there is no bucket 'never-made'|bucket does not exist"):
         store.candidates(PARTITION, None)
-    with pytest.raises(WorkerError, match=r"^state.directory: can't write to s3://never-made/state: FileNotFoundError"):
+    with pytest.raises(WorkerError, match=r"^state.directory: can't write s3://never-made/state/.*: FileNotFoundError"):
         store.check_writable()
 
 
@@ -375,6 +378,31 @@ def test_nothing_is_left_on_this_machine(
     with pytest.raises(ModelChangedError):
         store.read(older, replace(IDENTITY, model_sha256="0"), SPECS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_fetched_is_not_fetched_again(gate: Gate) -> None:
+    stored = s3()
+    store = ObjectStore(stored.url, SHORT)
+    publish(store, 1, 1234)
+    newest, older = store.candidates(PARTITION, None)
+    headers = [store.header(older), store.header(newest)]
+    gate.turn("hang up")
+    assert [store.header(older), store.header(newest)] == headers
+    assert store.read(newest, IDENTITY, SPECS).next_offset == 1234
+    gate.turn("through")
+    stored.put(NAME, b"replaced since")
+    store = ObjectStore(stored.url)
+    with pytest.raises(CheckpointUnusableError, match="not a checkpoint"):
+        store.header(store.candidates(PARTITION, None)[0])
+
+
+def test_what_was_replaced_is_fetched_again(stored: Stored) -> None:
+    store = stored.open()
+    for identity in (IDENTITY, replace(IDENTITY, partitions=7), replace(IDENTITY, partitions=8)):
+        store.publish(SMALL, identity, created=CREATED)
+        (place,) = store.candidates(PARTITION, None)
+        assert store.header(place).identity == identity
+        assert store.header(place).identity == identity
 
 
 def test_urls_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -495,7 +523,7 @@ def gate(s3_server: str, s3_account: Callable[[str], None]) -> Iterator[Gate]:
 @pytest.mark.parametrize("way", ["silence", "500", "hang up"])
 def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> None:
     url = s3().url
-    store = ObjectStore(url, SHORT if way == "silence" else None)
+    store = ObjectStore(url, None if way == "500" else SHORT)
     publish(store, 1, 2)
     (place, _) = store.candidates(PARTITION, None)
     gate.turn(way)
@@ -509,7 +537,7 @@ def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> Non
     for doing, attempt in attempts:
         with pytest.raises(StoreUnavailableError, match=f"^can't {doing} {re.escape(url)}/[^\n]*$"):
             attempt()
-    with pytest.raises(WorkerError, match=f"^state.directory: can't write to {re.escape(url)}: [^\n]*$"):
+    with pytest.raises(WorkerError, match=f"^state.directory: can't write {re.escape(url)}/[^\n]*$"):
         store.check_writable()
     gate.turn("through")
     store = ObjectStore(url)
@@ -518,16 +546,16 @@ def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> Non
 
 
 def test_calls_that_hang_are_bounded_in_number(gate: Gate) -> None:
-    store = ObjectStore(s3().url, replace(SHORT, list_s=0.01))
+    store = ObjectStore(s3().url, replace(SHORT, call_s=0.01))
     gate.turn("silence")
     said = []
-    for _ in range(objects.BoundedCalls()._max_hanging + 1):
+    for _ in range(MAX_HANGING_CALLS + 1):
         with pytest.raises(StoreUnavailableError) as caught:
             store.candidates(PARTITION, None)
         said.append(str(caught.value).partition("TimeoutError: ")[2])
     assert said[0] == "no answer within 0.01 s"
-    assert said[-1] == "8 earlier calls have not been answered yet"
-    assert sum(thread.name == "store" for thread in threading.enumerate()) <= 2 * 8
+    assert said[-1] == f"{MAX_HANGING_CALLS} earlier calls have not been answered yet"
+    assert sum(thread.name == "store" for thread in threading.enumerate()) <= 2 * MAX_HANGING_CALLS
 
 
 def test_a_failing_store_delays_checkpoints_and_nothing_else(gate: Gate) -> None:

@@ -1,0 +1,138 @@
+"""Files below a URL: listed, fetched, put and deleted, each call with a deadline.
+
+Only what the store says is believed: silence, refusals and nonsense are StoreUnavailableError, never "there is none".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from worker.checkpoints.bounded import BoundedCalls
+from worker.checkpoints.filesystem import Filesystem, open_filesystem
+from worker.errors import StoreUnavailableError
+
+Answer = TypeVar("Answer")
+
+ONE_REQUEST_BYTES = 64 << 20  # larger files go in parts, which appear together
+SECRET = re.compile(r"(?<=://)[^/@]*@")  # user and password in a URL
+VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How long one call may take before the store counts as away."""
+
+    call_s: float = 30.0  # to list, to delete; the loop waits for a list when a partition comes
+    transfer_s: float = 60.0  # to fetch or put a file, beside what its size takes; the loop waits for a fetch, too
+    slowest_bytes_per_s: int = 4 << 20
+
+    def for_bytes(self, size: int) -> float:
+        """Seconds that a file of this size may take."""
+        return self.transfer_s + size / self.slowest_bytes_per_s
+
+
+class Listed(NamedTuple):
+    """What a store lists of one file. ``version`` is another one for other bytes; "" where the store tells nothing."""
+
+    size_bytes: int
+    version: str
+
+
+class Remote:
+    """The files below one URL, by their paths from there. Safe to use from several threads."""
+
+    def __init__(self, url: str, limits: StoreLimits) -> None:
+        """Connects to nothing yet. Raises WorkerError for a URL that can't be used or a package that is missing."""
+        self.url = SECRET.sub("", url.rstrip("/"))
+        self._limits = limits
+        self._files: Filesystem
+        self._files, self._root = open_filesystem(url)
+        self._calls = BoundedCalls()
+
+    def list(self, folder: str) -> dict[str, Listed]:
+        """Names of the files that are directly in this folder ("": the URL itself). Raises StoreUnavailableError."""
+        path = f"{self._root}/{folder}".rstrip("/")
+
+        def ask() -> list[dict[str, Any]]:
+            try:
+                return self._files.ls(path, detail=True)
+            except FileNotFoundError:
+                self._check_bucket()
+                return []
+
+        listed = {}
+        for each in self._ask("list", folder, self._limits.call_s, ask):
+            parent, _, name = each["name"].rpartition("/")
+            if each["type"] == "file" and parent.strip("/") == path.strip("/"):
+                version = " ".join(str(each[key]) for key in VERSION_KEYS if each.get(key))
+                listed[name] = Listed(int(each["size"] or 0), version)
+        return listed
+
+    def fetch(self, name: str, listed: Listed, file: Path) -> bool:
+        """Into a new file; whether there is one of this name. Raises StoreUnavailableError, also when less came."""
+
+        def ask() -> int | None:
+            try:
+                if listed.size_bytes > ONE_REQUEST_BYTES:
+                    self._files.get_file(f"{self._root}/{name}", str(file))
+                else:
+                    file.write_bytes(self._files.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                self._check_bucket()
+                return None
+            return file.stat().st_size
+
+        given = self._ask("read", name, self._limits.for_bytes(listed.size_bytes), ask)
+        if given is not None and given < listed.size_bytes:
+            raise StoreUnavailableError(f"can't read {self.url}/{name}: {given} bytes of {listed.size_bytes} came")
+        return given is not None
+
+    def put(self, file: Path, name: str) -> None:
+        """The whole file, which appears when the store has it all. Raises StoreUnavailableError, OSError."""
+        size_bytes = file.stat().st_size
+
+        def ask() -> None:
+            if size_bytes > ONE_REQUEST_BYTES:
+                self._files.put_file(str(file), f"{self._root}/{name}")
+            else:
+                self._files.pipe_file(f"{self._root}/{name}", file.read_bytes())
+
+        self._ask("write", name, self._limits.for_bytes(size_bytes), ask)
+
+    def delete(self, name: str) -> None:
+        """That it is gone already is fine. Raises StoreUnavailableError."""
+
+        def ask() -> None:
+            try:
+                self._files.rm_file(f"{self._root}/{name}")
+            except FileNotFoundError:
+                self._check_bucket()
+
+        self._ask("delete", name, self._limits.call_s, ask)
+
+    def try_out(self, name: str) -> None:
+        """Write, list and delete a small file. Raises StoreUnavailableError."""
+        put = partial(self._files.pipe_file, f"{self._root}/{name}", b"probe")
+        self._ask("write", name, self._limits.call_s, put)
+        self.list("")
+        self.delete(name)
+
+    def _check_bucket(self) -> None:
+        """A bucket that is not there, unlike a folder that is not there, says nothing. Raises FileNotFoundError."""
+        bucket = self._root.partition("/")[0]
+        if bucket and not self._files.exists(bucket):
+            raise FileNotFoundError(f"there is no bucket '{bucket}'")
+
+    def _ask(self, doing: str, name: str, timeout_s: float, call: Callable[[], Answer]) -> Answer:
+        """Raises StoreUnavailableError, whatever the store's client raises for what the store does or does not do."""
+        try:
+            return self._calls.run(call, timeout_s)
+        except Exception as error:
+            said = " ".join(SECRET.sub("", str(error)).split())
+            what = f"{self.url}/{name}".rstrip("/")
+            raise StoreUnavailableError(f"can't {doing} {what}: {type(error).__name__}: {said}") from error
