@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from worker.checkpoints.writer import CheckpointWriter
 from worker.delivery import Delivery
-from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.errors import CommitRefusedError, KafkaUnavailableError, UnavailableError, WorkerError
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
 from worker.pipeline import Outcome, Pipeline
@@ -67,7 +67,7 @@ class Worker:
                 self._begin_again()
             with timed(metrics.poll_duration):
                 batches = self._poll()
-        except KafkaUnavailableError as error:
+        except UnavailableError as error:
             # Only here is nothing lost by going on: no record has been taken yet.
             self.reporter.kafka_away(now, error)
             return KAFKA_AWAY
@@ -165,7 +165,7 @@ class Worker:
             self.partitions.gone.clear()
             try:
                 more = self.source.poll(missing, left_s)
-            except KafkaUnavailableError:
+            except UnavailableError:
                 more, missing = [], 0  # what is there is not lost for what is not
             # What was read of a partition that went meanwhile is read again by its next owner, be it this one.
             batches = [batch for batch in batches if batch.partition not in self.partitions.gone] + more

@@ -13,11 +13,13 @@ from typing import TypeVar
 import worker
 from worker.assembly import MODEL_ID_DIGITS, build_pipeline, client_settings, foreseen, load_model
 from worker.checkpoints.hdf5 import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
 from worker.config import Config
+from worker.config.inputs import input_description
+from worker.config.sections import State
 from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from worker.errors import KafkaUnavailableError
+from worker.errors import KafkaUnavailableError, UnavailableError
 from worker.kafka.clients import ClientSettings, open_sink, open_source, open_transactional_sink, partition_count
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
@@ -43,7 +45,7 @@ def serve(config: Config, stop: threading.Event) -> None:
     configure_logs(config.log.format, config.log.level)
     # What can be refused at once is not refused after the seconds that a model takes.
     client_settings(config)
-    CheckpointStore(config.state.directory).check_writable()
+    open_store(config.state.directory).check_writable()
     metrics, status = Metrics(), WorkerStatus(time.monotonic)
     server = ProbeServer(config.http.host, config.http.port, metrics, status)
     address = f"http://{config.http.host}:{server.port}"
@@ -91,13 +93,14 @@ def build_worker(
     """All parts put together, connected and not yet in the group. Raises KafkaUnavailableError, WorkerError."""
     settings = client_settings(config)
     model = model or prove_model(config)
-    store = CheckpointStore(config.state.directory)
+    store = open_store(config.state.directory)
     store.check_writable()
     missing = [topic for topic in config.input.topics if partition_count(settings, topic, FIRST_CONTACT_S) is None]
     if missing:
         raise KafkaUnavailableError(f"input topic '{missing[0]}' does not exist (input.topic)")
-    identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__)
-    policy = RecoveryPolicy(config.state.recover, config.state.on_model_change)
+    identity = CheckpointIdentity(
+        model.sha256 or "", "", config.kafka.group_id, worker.__version__, input=input_description(config)
+    )
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     limits = LoopLimits(
         poll_records=config.batch.max_events,
@@ -110,12 +113,17 @@ def build_worker(
         source=source,
         delivery=delivery,
         pipeline=build_pipeline(config, model),
-        recovery=Recovery(store, identity, model.states, policy),
+        recovery=Recovery(store, identity, model.states, _policy(config.state)),
         writer=CheckpointWriter(store, config.state.keep),
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,
     )
+
+
+def _policy(state: State) -> RecoveryPolicy:
+    past_ms = state.rebuild_from.ms if state.rebuild_from else None
+    return RecoveryPolicy(state.recover, state.on_model_change, state.on_partitions_change, past_ms)
 
 
 def _spare_the_garbage_collector() -> None:
@@ -143,7 +151,7 @@ def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, st
         status.turned(time.monotonic())
         try:
             return attempt()
-        except KafkaUnavailableError as error:
+        except UnavailableError as error:
             status.set(name, str(error))
             log.warning("%s; trying again in %.1f s", error, wait_s)
         stop.wait(wait_s)
