@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast lint lock clean
+.PHONY: help setup demo test test-fast faults lint lock clean
 
 help:
 	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
 	@echo "make test       style, types and all tests"
 	@echo "make test-fast  the tests that need neither a broker nor many models"
+	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
+	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; writes its report into docs/reliability.md"
 	@echo "make lint       style and types"
 	@echo "make lock       write constraints.txt anew from pyproject.toml"
 	@echo "make clean      remove .venv and what tools have left"
@@ -44,6 +46,10 @@ test: lint
 
 test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not broker and not zoo"
+
+faults: $(READY)
+	@$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1) --client $(or $(CLIENT),both) \
+	  --delivery $(or $(DELIVERY),both) --report docs/reliability.md
 
 lock: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,232 @@
+"""A leg: topics, load and workers of their own, some rounds of one fault each, and the check at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.faults import judge
+from tests.faults.load import Load
+from tests.faults.members import Members
+from tests.faults.plan import LegPlan
+from tests.faults.pool import Pool
+from tests.faults.reference import LABELS, Reference, cut
+from tests.faults.topics import Row, TopicReader, committed, ends, everything
+from tests.sequences import configuration, make_log
+from worker.kafka.embedded import EmbeddedKafka
+
+PARTITIONS = 4
+STREAMS = 40
+EVENTS_PER_S = 300.0
+EVENTS_PER_ROUND = 12_000  # what the log has: a round may take 40 s on average before the load runs dry
+SESSION_S = 6.0
+WELL_TIMEOUT_S = 180.0
+FINISH_TIMEOUT_S = 120.0
+PUMP_S = 0.05
+SESSION_OPTION = {"kafka-python": "session_timeout_ms", "confluent": "session.timeout.ms"}
+
+
+class StuckError(Exception):
+    """Outputs do not flow again, even with new workers: the leg can't go on."""
+
+
+class Mark(NamedTuple):
+    """A round, and which event was the next one when its fault began."""
+
+    round: int
+    fault: str
+    event: int
+
+
+@dataclass(slots=True)
+class Stage:
+    """What all legs share."""
+
+    folder: Path
+    broker: EmbeddedKafka
+    pool: Pool
+    model: Path
+    every: Any  # answers the prefixes of sequences, see tests.sequences
+
+
+@dataclass(slots=True)
+class RoundResult:
+    """``well_s``: from the beginning of the fault until everything sent so far is answered."""
+
+    fault: str
+    well_s: float
+
+
+@dataclass(slots=True)
+class LegResult:
+    """What a leg has come to."""
+
+    plan: LegPlan
+    rounds: list[RoundResult] = field(default_factory=list)
+    verdict: judge.Verdict = field(default_factory=judge.Verdict)
+    restarts: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
+    said: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+
+class Leg:
+    """Make one, ``start`` it, go through ``round`` after ``round``, ``finish`` it; ``abandon`` whatever happens."""
+
+    def __init__(self, stage: Stage, plan: LegPlan, name: str) -> None:
+        self.stage, self.plan, self.broker = stage, plan, stage.broker
+        self.folder = stage.folder / name
+        self.folder.mkdir()
+        self.topics = (f"readings-{name}", f"probabilities-{name}", f"dead-{name}")
+        self.result = LegResult(plan)
+        self.rows: list[Row] = []
+        self._marks = [Mark(plan.first_round, "start", 0)]
+        self._answered: dict[int, int] = {}  # partition → offset after the last one answered
+        self._goal: tuple[int, dict[int, int]] | None = None
+        for topic, partitions in zip(self.topics, (PARTITIONS, PARTITIONS, 1), strict=True):
+            self.broker.create_topic(topic, partitions)
+        self.servers = self.broker.bootstrap_servers
+        self.log = make_log((plan.rounds + 1) * EVENTS_PER_ROUND, STREAMS, zlib.crc32(plan.seed.encode()))
+        self.load = Load(self.servers, self.topics[0], PARTITIONS, self.log, EVENTS_PER_S)
+        self.members = Members(stage.pool, self._configure, self._report)
+        self._answers = TopicReader(self.servers, self.topics[1], PARTITIONS)
+        self._first_process = len(stage.pool.started) - 1
+
+    def topic_folders(self) -> list[Path]:
+        """Where the checkpoints of the input topic are: one folder, or one per worker."""
+        return [folder / self.topics[0] for folder in sorted(self.folder.glob("state*"))]
+
+    def start(self) -> None:
+        for _ in range(self.plan.members):
+            self.members.add()
+        self.load.start()
+        self._until_well()
+
+    def round(self, number: int, name: str, action: Callable[[Leg, random.Random], None]) -> RoundResult:
+        """One fault at a random moment, until everything sent so far is answered. Raises StuckError."""
+        draw = random.Random(f"{self.plan.seed} round {number}")
+        self.pump(draw.uniform(0.0, 1.5))
+        self._marks.append(Mark(number, name, self.load.sent))
+        begun = time.monotonic()
+        action(self, draw)
+        self._until_well()
+        found = RoundResult(name, time.monotonic() - begun)
+        self.result.rounds.append(found)
+        return found
+
+    def pump(self, seconds: float) -> None:
+        """Let time go by: outputs are read, workers that have ended are started again."""
+        deadline = time.monotonic() + seconds
+        self.pump_until(lambda: time.monotonic() >= deadline, seconds + 1.0)
+
+    def pump_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Until the condition is true; whether it was in time."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self._read(self._answers.poll(PUMP_S))
+            self.members.look()
+        return True
+
+    def restart_broker(self) -> None:
+        """And a new reader: librdkafka may forget its only broker when that is just starting."""
+        self.broker.restart()
+        self._answers.reopen()
+
+    def finish(self) -> LegResult:
+        """The load ends, everything is answered, all workers leave in order; then the check."""
+        self._marks.append(Mark(self._marks[-1].round, "end of the leg", self.load.sent))
+        self.load.finish(FINISH_TIMEOUT_S)
+        self._until_well()
+        self.members.close()
+        self._read(self._answers.drain())
+        self._judge()
+        self._count()
+        return self.result
+
+    def abandon(self) -> None:
+        """Free everything; safe after ``finish``, too."""
+        self.load.abandon()
+        self.members.kill()
+        self._answers.close()
+        self._count()
+
+    def _judge(self) -> None:
+        verdict = self.result.verdict
+        reference = Reference(cut(self.log, self.load.sent), self.stage.every)
+        last = ends(self.servers, self.topics[0], PARTITIONS)
+        place_of = judge.placed(everything(self.servers, self.topics[0], PARTITIONS), reference)
+        repeats_allowed = self.plan.combination.delivery == "at_least_once"
+        judge.check_outputs(verdict, self.rows, place_of, reference, self.topics[0], repeats_allowed)
+        judge.check_states(verdict, self.topic_folders(), last, reference)
+        group = committed(self.servers, f"group-{self.topics[0]}", self.topics[0], PARTITIONS)
+        judge.check_commits(verdict, group, last)
+        if dead := everything(self.servers, self.topics[2], 1):
+            verdict.say("dead letter", f"{len(dead)} events were refused, the first: {dead[0]}")
+        for found in verdict.violations:
+            mark = [mark for mark in self._marks if found.event < 0 or mark.event <= found.event][-1]
+            self.result.violations.append(f"{found.kind}: {self._where(mark)}: {found.text}")
+
+    def _until_well(self) -> None:
+        """Everything sent so far is answered. Raises StuckError."""
+        sent = self.load.sent
+        for attempt in ("these workers", "new ones"):
+            if self.pump_until(lambda: self._answered_up_to(sent), WELL_TIMEOUT_S):
+                return
+            last = [line for member in self.members.members for line in list(member.process.last)[-15:]]
+            lines = "".join(f"\n    {line}" for line in last)
+            self._report("stuck", f"not all is answered after {WELL_TIMEOUT_S:.0f} s with {attempt}:{lines}")
+            self.members.kill()
+            for member in self.members.members:
+                self.members.replace(member)
+        raise StuckError
+
+    def _answered_up_to(self, events: int) -> bool:
+        """Whether these events are in Kafka, and an output as late as the last of them is there in each partition."""
+        if not self.load.acknowledged(events):
+            return False
+        if self._goal is None or self._goal[0] != events:
+            self._goal = events, self.load.ends()  # as they are now: later events are not waited for
+        return all(self._answered.get(number, 0) >= end for number, end in self._goal[1].items())
+
+    def _read(self, rows: list[Row]) -> None:
+        self.rows += rows
+        for row in rows:
+            source = judge.source_of(row)
+            if source is not None:
+                self._answered[source[0]] = max(self._answered.get(source[0], 0), source[1] + 1)
+
+    def _report(self, kind: str, text: str) -> None:
+        self.result.violations.append(f"{kind}: {self._where(self._marks[-1])}: {text}")
+
+    def _where(self, mark: Mark) -> str:
+        return f"round {mark.round} of {self.plan} ({mark.fault})"
+
+    def _count(self) -> None:
+        result = self.result
+        result.restarts, result.ended = self.members.restarts, dict(self.members.ended)
+        result.said = {}
+        for process in self.stage.pool.started[self._first_process :]:
+            for name, count in process.said.items():
+                result.said[name] = result.said.get(name, 0) + count
+
+    def _configure(self, number: int) -> Path:
+        plan = self.plan
+        settings = configuration(self.folder, self.servers, plan.combination.client, self.topics)
+        settings["kafka"]["instance_id"] = f"member-{number}" if plan.static else None
+        settings["kafka"]["consumer"] = {SESSION_OPTION[plan.combination.client]: int(SESSION_S * 1000)}
+        settings["model"] = {"path": str(self.stage.model), "labels": list(LABELS)}
+        if plan.folders == "own":
+            settings["state"]["directory"] = str(self.folder / f"state-{number}")
+        settings["delivery"] = plan.combination.delivery
+        file = self.folder / f"worker-{number}.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        return file
