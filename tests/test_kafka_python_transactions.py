@@ -1,0 +1,394 @@
+"""Every known way in which a client could lose, double or tear a transaction, provoked on a real broker's network.
+
+After each provocation the same judgement: the transaction appears whole, together with its offsets, or not at all; and
+whoever goes on from what is committed completes the output exactly once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually
+from tests.proxy import (
+    ADD_OFFSETS,
+    ADD_PARTITIONS,
+    COMMIT_OFFSETS,
+    END_TRANSACTION,
+    PRODUCE,
+    KafkaProxy,
+    proxied_broker,
+)  # fmt: skip
+from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
+from worker.kafka.clients import ClientSettings, ensure_topics, open_source, open_transactional_sink
+from worker.kafka.contracts import Source, TransactionalSink
+from worker.kafka.embedded import EmbeddedKafka
+from worker.records import Change, Partition
+
+FAILED = (KafkaUnavailableError, CommitRefusedError, DeliveryFailedError)
+COMMIT_S = 90.0
+SHORT_S = 4.0
+CLOSE_S = 20.0
+ANSWER_S = 60.0
+MESSAGES = [b"first", b"second", b"third"]
+OFFSET = 7
+NOT_LEADER, OUT_OF_ORDER, ILLEGAL_GENERATION = 6, 45, 22
+# Unanswered requests count as lost after 2 s. kafka-python's own order of the limits, see contradicting_options.
+QUICK = {"kafka-python": {"request_timeout_ms": 2_000}, "confluent": {"socket.timeout.ms": 2_000}}
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(scope="module")
+def doors() -> Iterator[tuple[EmbeddedKafka, KafkaProxy]]:
+    with proxied_broker() as found:
+        yield found
+
+
+@dataclass
+class Stage:
+    """A worker's two ends: its source has a network that holds, its sinks go through the proxy."""
+
+    broker: EmbeddedKafka
+    proxy: KafkaProxy
+    client: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    topic: str = ""
+    inputs: list[Partition] = field(default_factory=list)
+    sinks: list[TransactionalSink] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        name = uuid.uuid4().hex[:12]
+        self.topic = f"out-{name}"
+        self.inputs = [Partition(f"in-{name}", number) for number in range(2)]
+        direct = ClientSettings(self.broker.bootstrap_servers, self.client, f"group-{name}")
+        ensure_topics(direct, {self.topic: 1, self.inputs[0].topic: 2})
+        self.settings = replace(
+            direct,
+            bootstrap_servers=self.proxy.bootstrap_servers,
+            transactional_id=f"id-{name}",
+            producer={**QUICK[self.client], **self.options},
+        )
+        self.source: Source = open_source(direct)
+        self.source.subscribe([self.inputs[0].topic], self._start)
+
+        def joined() -> bool:
+            self.source.poll(1, 0.2)
+            return self.source.joined
+
+        eventually(joined)
+
+    def _start(self, change: Change) -> dict[Partition, int]:
+        return dict.fromkeys(change.partitions, 0)
+
+    def open(self) -> Any:
+        self.sinks.append(open_transactional_sink(self.settings))
+        return self.sinks[-1]
+
+    def write(self, sink: TransactionalSink, timeout_s: float = COMMIT_S, member: object = None) -> Exception | None:
+        """One transaction; what the sink said in place of 'committed'."""
+        try:
+            sink.send(self.topic, [b"key"] * len(MESSAGES), MESSAGES)
+            sink.commit({self.inputs[0]: OFFSET}, member or self.source.member(), timeout_s)
+        except FAILED as error:
+            return error
+        return None
+
+    def committed(self) -> list[int | None]:
+        found = self.source.committed(self.inputs, ANSWER_S)
+        return [found[place] for place in self.inputs]
+
+    def visible(self) -> list[bytes]:
+        """All that a reader of committed data gets."""
+        from kafka import KafkaConsumer, TopicPartition
+
+        place = TopicPartition(self.topic, 0)
+        reader = KafkaConsumer(bootstrap_servers=self.broker.bootstrap_servers, isolation_level="read_committed")
+        try:
+            reader.assign([place])
+            reader.seek(place, 0)
+            end, seen = reader.end_offsets([place])[place], []
+            deadline = time.monotonic() + ANSWER_S
+            while reader.position(place) < end:
+                assert time.monotonic() < deadline, (seen, end)
+                for records in reader.poll(timeout_ms=200).values():
+                    seen += [record.value for record in records]
+            return seen
+        finally:
+            reader.close()
+
+    def judge(self, error: Exception | None) -> None:
+        """Whole and once, or not at all; then go on as the loop does, until it is there exactly once."""
+        self.proxy.release()
+        self.sinks[-1].close(CLOSE_S)
+        heir = self.open()
+        counts = self.committed()[0] == OFFSET
+        assert self.visible() == (MESSAGES if counts else [])
+        assert counts or error is not None, "said to be committed"
+        if not counts:
+            assert self.write(heir) is None
+        assert self.visible() == MESSAGES
+        assert self.committed() == [OFFSET, None]
+
+    def close(self) -> None:
+        self.proxy.release()
+        self.proxy.cut()
+        for sink in self.sinks:
+            sink.close(CLOSE_S)
+        self.source.close(CLOSE_S)
+
+
+@pytest.fixture
+def stage(doors: tuple[EmbeddedKafka, KafkaProxy]) -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def build(client: str = "kafka-python", **options: Any) -> Stage:
+        stages.append(Stage(*doors, client, options))
+        return stages[-1]
+
+    yield build
+    for each in stages:
+        each.close()
+
+
+both = pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+
+
+def produce_error(code: int, topic: str) -> Callable[[bytes], bytes]:
+    """The answer to a Produce request of one partition, versions 9 and up, with this error in it."""
+    at = 4 + 1 + 1 + (1 + len(topic)) + 1 + 4  # correlation, tags, count, name, count, partition
+
+    def rewrite(answer: bytes) -> bytes:
+        return answer[:at] + code.to_bytes(2, "big") + answer[at + 2 :]
+
+    return rewrite
+
+
+def state(sink: Any) -> str:
+    return str(sink._manager._current_state.name)
+
+
+@both
+def test_an_undisturbed_transaction_appears_whole(stage: Callable[..., Stage], client: str) -> None:
+    on = stage(client)
+    on.judge(on.write(on.open()))
+
+
+def test_a_an_expired_message_is_not_forgotten_by_the_commit(stage: Callable[..., Stage]) -> None:
+    """kafka-python gives the batch up and would commit the rest, offsets and all."""
+    on = stage(delivery_timeout_ms=2_500)
+    sink = on.open()
+    on.proxy.hold_requests(PRODUCE)
+    error = on.write(sink)
+    assert isinstance(error, KafkaUnavailableError)
+    assert "KafkaTimeoutError" in str(error)
+    assert state(sink) == "IN_TRANSACTION"  # a commit would be sent
+    on.judge(error)
+
+
+def test_b_a_new_epoch_before_the_end_of_the_commit_is_not_taken_for_a_commit(stage: Callable[..., Stage]) -> None:
+    """kafka-python drops the transaction, and answers the commit that waits for it: done."""
+    on = stage()
+    sink = on.open()
+    manager: Any = sink._manager
+    begin = manager.begin_commit
+
+    def begin_and_lose_the_epoch() -> Any:
+        with manager._lock:
+            result = begin()
+            manager.bump_producer_id_and_epoch()
+        return result
+
+    manager.begin_commit = begin_and_lose_the_epoch
+    error = on.write(sink)
+    assert isinstance(error, KafkaUnavailableError)
+    assert "epoch" in str(error)
+    assert on.committed() == [None, None]
+    on.judge(error)
+
+
+def test_c_offsets_of_a_refused_transaction_do_not_come_back(stage: Callable[..., Stage]) -> None:
+    """kafka-python keeps them for the next transaction of the same producer."""
+    on = stage()
+    sink = on.open()
+    known: Any = on.source.member()
+    sink.send(on.topic, [b"key"], [b"refused"])
+    with pytest.raises(CommitRefusedError):
+        sink.commit({on.inputs[0]: 5, on.inputs[1]: 50}, known._replace(generation_id=99), COMMIT_S)
+    assert sink._manager._pending_txn_offset_commits
+    on.judge(on.write(sink))
+
+
+@both
+@pytest.mark.parametrize("kind", [ADD_PARTITIONS, PRODUCE, ADD_OFFSETS, COMMIT_OFFSETS, END_TRANSACTION])
+@pytest.mark.parametrize("side", ["requests", "answers"])
+def test_d_f_a_step_without_an_answer_ends_in_time(
+    stage: Callable[..., Stage], client: str, kind: int, side: str
+) -> None:
+    """kafka-python's calls wait without a limit, and a request that timed out leaves its producer unusable."""
+    on = stage(client)
+    sink = on.open()
+    (on.proxy.hold_requests if side == "requests" else on.proxy.hold_answers)(kind)
+    error = on.write(sink, SHORT_S)
+    assert isinstance(error, KafkaUnavailableError)
+    with pytest.raises(KafkaUnavailableError):
+        sink.send(on.topic, [b"key"], [b"too late"])
+    on.judge(error)
+
+
+def test_e_a_message_that_expires_after_retries_is_not_forgotten(stage: Callable[..., Stage]) -> None:
+    """kafka-python then raises within its own thread, and what it had drawn from its queues is not sent."""
+    on = stage(delivery_timeout_ms=2_500)
+    sink = on.open()
+    on.proxy.rewrite_answers(PRODUCE, produce_error(NOT_LEADER, on.topic))
+    error = on.write(sink)
+    assert isinstance(error, KafkaUnavailableError)
+    assert on.proxy.requests.count(PRODUCE) > 1
+    on.judge(error)
+
+
+def test_g_an_epoch_lost_in_the_middle_of_a_transaction_blocks_nothing(stage: Callable[..., Stage]) -> None:
+    """kafka-python can neither commit nor abort then."""
+    on = stage()
+    sink = on.open()
+    on.proxy.rewrite_answers(PRODUCE, produce_error(OUT_OF_ORDER, on.topic))
+    error = on.write(sink)
+    assert isinstance(error, KafkaUnavailableError)
+    eventually(lambda: state(sink) == "READY")
+    on.judge(error)
+
+
+@both
+@pytest.mark.parametrize("kind", [ADD_PARTITIONS, PRODUCE, ADD_OFFSETS, COMMIT_OFFSETS, END_TRANSACTION])
+def test_an_answer_lost_with_its_connection(stage: Callable[..., Stage], client: str, kind: int) -> None:
+    """For the last kind: the transaction is committed, and nobody has heard of it."""
+    on = stage(client)
+    sink = on.open()
+    on.proxy.lose_answer(kind)
+    on.judge(on.write(sink))
+
+
+@pytest.mark.parametrize("kind", [COMMIT_OFFSETS, END_TRANSACTION])
+def test_a_request_that_arrives_after_its_transaction_does_not_reach_the_next(
+    stage: Callable[..., Stage], kind: int
+) -> None:
+    """The client sends it again when its connection breaks, and the broker tells transactions apart by epoch only."""
+    on = stage()
+    sink = on.open()
+    on.proxy.delay_request(kind)
+    assert on.write(sink) is None
+    with pytest.raises(KafkaUnavailableError, match="unanswered"):
+        sink.send(on.topic, [b"key"], [b"next"])
+    sink.close(CLOSE_S)
+    heir = on.open()
+    heir.send(on.topic, [b"key"], [b"next"])
+    heir._sink.flush(ANSWER_S)
+    answered = on.proxy.answers.count(kind)
+    on.proxy.release()
+    eventually(lambda: on.proxy.answers.count(kind) > answered)
+    assert on.visible() == MESSAGES
+    assert on.committed() == [OFFSET, None]
+    heir.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
+    assert on.visible() == [*MESSAGES, b"next"]
+    assert on.committed() == [OFFSET + 1, None]
+
+
+@both
+def test_a_network_that_stands_still_ends_the_commit_in_time(stage: Callable[..., Stage], client: str) -> None:
+    on = stage(client)
+    sink = on.open()
+    sink.send(on.topic, [b"key"], [b"never"])
+    on.proxy.freeze()
+    with pytest.raises(KafkaUnavailableError):
+        sink.commit({on.inputs[0]: OFFSET}, on.source.member(), SHORT_S)
+    sink.close(SHORT_S)
+    on.proxy.release()
+    on.judge(KafkaUnavailableError("never committed"))
+
+
+@both
+def test_a_transaction_that_the_cluster_gave_up_meanwhile_is_not_committed(
+    stage: Callable[..., Stage], client: str
+) -> None:
+    name = {"kafka-python": "transaction_timeout_ms", "confluent": "transaction.timeout.ms"}[client]
+    on = stage(client, **{name: 2_500})
+    sink = on.open()
+    sink.send(on.topic, [b"key"] * len(MESSAGES), MESSAGES)
+    _await_abort(on)
+    error = on.write(sink)
+    assert isinstance(error, (CommitRefusedError, KafkaUnavailableError))
+    on.judge(error)
+
+
+def _await_abort(on: Stage) -> None:
+    """Until the coordinator has aborted the open transaction: it has then begun and its time is over."""
+    from kafka import KafkaAdminClient
+
+    with KafkaAdminClient(bootstrap_servers=on.broker.bootstrap_servers) as admin:
+        name = on.settings.transactional_id
+
+        def aborted() -> bool:
+            return "CompleteAbort" in str(admin.describe_transactions([name]))
+
+        eventually(aborted)
+
+
+def test_a_batch_that_the_broker_finds_too_large_is_split_and_comes_once(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    _limit_messages(on, 2_000)
+    sink = on.open()
+    values = [b"%04d" % number * 100 for number in range(30)]
+    sink.send(on.topic, [b"key"] * 30, values)
+    sink.commit({on.inputs[0]: OFFSET}, on.source.member(), COMMIT_S)
+    assert on.visible() == values
+    sink.send(on.topic, [b"key"], [b"small"])
+    sink.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
+    assert on.visible() == [*values, b"small"]
+
+
+@both
+def test_a_message_that_the_broker_refuses_takes_its_transaction_with_it(
+    stage: Callable[..., Stage], client: str
+) -> None:
+    on = stage(client)
+    _limit_messages(on, 2_000)
+    sink = on.open()
+    sink.send(on.topic, [b"key"], [b"small"])
+    sink.send(on.topic, [b"key"], [b"large" * 1000])
+    with pytest.raises(DeliveryFailedError):
+        sink.commit({on.inputs[0]: OFFSET}, on.source.member(), COMMIT_S)
+    on.judge(DeliveryFailedError("refused"))
+
+
+def _limit_messages(on: Stage, size: int) -> None:
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    with KafkaAdminClient(bootstrap_servers=on.broker.bootstrap_servers) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, on.topic, {"max.message.bytes": str(size)})])
+
+
+def test_offsets_are_not_committed_without_a_generation(stage: Callable[..., Stage]) -> None:
+    """The coordinator takes them from anybody who names none."""
+    on = stage()
+    known: Any = on.source.member()
+    error = on.write(on.open(), member=known._replace(generation_id=-1, member_id=""))
+    assert isinstance(error, CommitRefusedError)
+    on.judge(error)
+
+
+def test_no_thread_stays_behind_a_sink_that_was_given_up(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    sink = on.open()
+    on.proxy.freeze()
+    assert isinstance(on.write(sink, 0.5), KafkaUnavailableError)
+    sink.close(0.0)
+    sink.close(0.0)
+    eventually(lambda: not sink._client._sender.is_alive())
+    assert sink._client._sender not in threading.enumerate()
