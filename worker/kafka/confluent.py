@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.confluent_admin import answers, find_topic, is_reachable
-from worker.kafka.confluent_errors import FENCED, client_options, translate, translated
+from worker.kafka.confluent_errors import FENCED, FencedError, client_options, translate, translated
 from worker.kafka.confluent_offsets import committed_offsets, log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
@@ -114,6 +114,8 @@ class ConfluentSource:
                 if batches or time.monotonic() >= deadline:
                     break
         except BaseException as error:
+            if isinstance(error, FencedError):  # it may come as a message before the callback says so
+                self._fatal = error.error
             if self._fatal is not None:
                 raise self._explained(self._fatal) from error
             # Messages that the client had handed out are gone with the exception: read them again.

@@ -25,7 +25,7 @@ from worker.records import Partition
 
 # A consumer has one fatal error only: its instance id was taken.
 FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL}
-_REFUSED_COMMIT = FENCED | {
+_REFUSED_COMMIT = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError._ASSIGNMENT_LOST,
@@ -88,6 +88,14 @@ _TRY_AGAIN = {
 }
 
 
+class FencedError(CommitRefusedError):
+    """Another process has our instance id. ``error`` is the client's own."""
+
+    def __init__(self, said: str, error: KafkaError) -> None:
+        super().__init__(said)
+        self.error = error
+
+
 def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a client: ours, the users' of this section, and security. None = an admin client."""
     return {
@@ -112,6 +120,8 @@ def translate(error: KafkaError, what: str, place: Partition | None = None) -> E
     """Our error for an error of the client, None when it is a bug. ``place`` is the partition it is about."""
     code = error.code()
     said = f"{what}: {error.name()}: {error.str()}"
+    if code in FENCED:
+        return FencedError(said, error)
     if code in _REFUSED_COMMIT:
         return CommitRefusedError(said)
     if code in _LOG_MOVED:
