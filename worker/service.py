@@ -20,7 +20,14 @@ from worker.config.inputs import input_description
 from worker.config.sections import State
 from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaUnavailableError, UnavailableError
-from worker.kafka.clients import ClientSettings, open_sink, open_source, open_transactional_sink, partition_count
+from worker.kafka.clients import (
+    ClientSettings,
+    is_there_to_write,
+    open_sink,
+    open_source,
+    open_transactional_sink,
+    partition_count,
+)
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
 from worker.logs import configure_logs
@@ -36,6 +43,7 @@ log = logging.getLogger("worker")
 Answer = TypeVar("Answer")
 
 FIRST_CONTACT_S = 10.0  # then say that nobody answers, see whether to stop, and try again
+TOPIC_S = 5.0  # for a broker that creates topics by itself to do so
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 10.0
 
@@ -95,9 +103,7 @@ def build_worker(
     model = model or prove_model(config)
     store = open_store(config.state.directory)
     store.check_writable()
-    missing = [topic for topic in config.input.topics if partition_count(settings, topic, FIRST_CONTACT_S) is None]
-    if missing:
-        raise KafkaUnavailableError(f"input topic '{missing[0]}' does not exist (input.topic)")
+    _look_for_topics(config, settings)
     identity = CheckpointIdentity(
         model.sha256 or "", "", config.kafka.group_id, worker.__version__, input=input_description(config)
     )
@@ -119,6 +125,21 @@ def build_worker(
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,
     )
+
+
+def _look_for_topics(config: Config, settings: ClientSettings) -> None:
+    """Raises KafkaUnavailableError for one that is missing: it may yet be created."""
+    for topic in config.input.topics:
+        if partition_count(settings, topic, FIRST_CONTACT_S) is None:
+            raise KafkaUnavailableError(f"input topic '{topic}' does not exist (input.topic)")
+    if not is_there_to_write(settings, config.output.topic, TOPIC_S):
+        raise KafkaUnavailableError(f"output topic '{config.output.topic}' does not exist (output.topic)")
+    dead = config.dead_letters.topic
+    if dead is not None and not is_there_to_write(settings, dead, TOPIC_S):
+        log.warning(
+            "dead-letter topic '%s' does not exist (dead_letters.topic): create it, or the first refused record ends "
+            "the worker", dead,
+        )  # fmt: skip
 
 
 def _policy(state: State) -> RecoveryPolicy:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from worker.kafka.contracts import Sink, Source, TransactionalSink
 
 __all__ = [
-    "ClientSettings", "ensure_topics", "open_sink", "open_source", "open_transactional_sink", "partition_count",
-    "refused_options",
+    "ClientSettings", "ensure_topics", "is_there_to_write", "open_sink", "open_source", "open_transactional_sink",
+    "partition_count", "refused_options",
 ]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
@@ -75,6 +75,16 @@ def partition_count(settings: ClientSettings, topic: str, timeout_s: float = TOP
     from worker.kafka.kafka_python_admin import count_partitions
 
     return count_partitions(settings, topic, timeout_s)
+
+
+def is_there_to_write(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
+    """Whether a topic exists, or the broker creates it now that somebody wants to write to it.
+
+    Raises KafkaUnavailableError, WorkerError.
+    """
+    from worker.kafka.kafka_python_admin import comes_when_asked_for
+
+    return partition_count(settings, topic, timeout_s) is not None or comes_when_asked_for(settings, topic, timeout_s)
 
 
 def _require_confluent() -> None:

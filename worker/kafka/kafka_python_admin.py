@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kafka import KafkaAdminClient, errors
+from kafka import KafkaAdminClient, KafkaProducer, errors
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
@@ -38,6 +38,19 @@ def count_partitions(settings: ClientSettings, topic: str, timeout_s: float) -> 
     """See clients.partition_count."""
     with _admin(settings, timeout_s) as admin:
         return _partitions(admin, topic)
+
+
+def comes_when_asked_for(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
+    """Whether a topic is there once it was asked for as producers do: a broker may be set up to create it then."""
+    options = client_options(settings, None, {"max_block_ms": timeout_s * 1000, "allow_auto_create_topics": True})
+    producer = open_client(KafkaProducer, options)
+    try:
+        with translated(f"partitions of topic '{topic}'"):
+            return bool(producer.partitions_for(topic))
+    except KafkaUnavailableError:
+        return False
+    finally:
+        producer.close(timeout=timeout_s)
 
 
 def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
