@@ -31,6 +31,7 @@ class KafkaProxy:
         self._changed = threading.Condition()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._closed = False
+        self._deliveries = 0
         self._forget_faults()
         self._listener = socket.create_server((HOST, port))
         self.port: int = self._listener.getsockname()[1]
@@ -61,16 +62,21 @@ class KafkaProxy:
         self._change(lambda: self._lost.append(kind))
 
     def delay_request(self, kind: int) -> None:
-        """The connection of the next request of this type breaks; the request itself arrives after ``release``."""
+        """The connection of the next request of this type breaks; the request itself arrives after ``deliver``."""
         self._change(lambda: self._delayed.append(kind))
+
+    def deliver(self) -> None:
+        """What was delayed arrives now."""
+        self._change(lambda: setattr(self, "_deliveries", self._deliveries + 1))
 
     def rewrite_answers(self, kind: int, rewrite: Rewrite) -> None:
         """Change every answer to requests of this type, until ``release``."""
         self._change(lambda: self._rewritten.update({kind: rewrite}))
 
     def release(self) -> None:
-        """No more faults: what was held passes."""
+        """No more faults: what was held or delayed passes."""
         self._change(self._forget_faults)
+        self.deliver()
 
     def cut(self) -> None:
         """Break all connections."""
@@ -91,7 +97,6 @@ class KafkaProxy:
         self._held_answers: set[int] = set()
         self._lost: list[int] = []
         self._delayed: list[int] = []
-        self._releases = getattr(self, "_releases", 0) + 1
         self._rewritten: dict[int, Rewrite] = {}
 
     def _change(self, change: Callable[[], object]) -> None:
@@ -134,10 +139,11 @@ class KafkaProxy:
                 kind, _, correlation = struct.unpack_from(">hhi", frame)
                 asked[correlation] = kind
                 if self._take(self._delayed, kind):
-                    releases = self._releases
+                    before = self._deliveries
                     _close(client)
-                    self._wait_until(lambda before=releases: self._releases > before)  # type: ignore[misc]
-                self._wait_until(lambda kind=kind: not self._frozen and kind not in self._held_requests)  # type: ignore[misc]
+                    self._wait_until(lambda: self._deliveries > before)  # noqa: B023  called here only
+                else:
+                    self._wait_until(lambda: not self._frozen and kind not in self._held_requests)  # noqa: B023
                 broker.sendall(struct.pack(">i", len(frame)) + frame)
                 self.requests.append(kind)
         # The broker may still have something to answer: the other direction ends with it.
@@ -149,7 +155,7 @@ class KafkaProxy:
             while frame := _read_frame(broker):
                 kind = asked.pop(struct.unpack_from(">i", frame)[0], -1)
                 self.answers.append(kind)
-                self._wait_until(lambda kind=kind: not self._frozen and kind not in self._held_answers)  # type: ignore[misc]
+                self._wait_until(lambda: not self._frozen and kind not in self._held_answers)  # noqa: B023
                 if self._take(self._lost, kind):
                     break
                 if kind in self._rewritten:

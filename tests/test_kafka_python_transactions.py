@@ -274,29 +274,55 @@ def test_an_answer_lost_with_its_connection(stage: Callable[..., Stage], client:
     on.judge(on.write(sink))
 
 
-@pytest.mark.parametrize("kind", [COMMIT_OFFSETS, END_TRANSACTION])
-def test_a_request_that_arrives_after_its_transaction_does_not_reach_the_next(
-    stage: Callable[..., Stage], kind: int
-) -> None:
+def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(stage: Callable[..., Stage]) -> None:
     """The client sends it again when its connection breaks, and the broker tells transactions apart by epoch only."""
     on = stage()
+    heir = _heir_of_a_late(END_TRANSACTION, on)
+    heir.send(on.topic, [b"key"], [b"next"])
+    heir._sink.flush(ANSWER_S)
+    _deliver(END_TRANSACTION, on)
+    assert on.visible() == MESSAGES
+    heir.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
+    assert on.visible() == [*MESSAGES, b"next"]
+    assert on.committed() == [OFFSET + 1, None]
+
+
+def test_offsets_that_arrive_after_their_transaction_do_not_replace_those_of_the_next(
+    stage: Callable[..., Stage],
+) -> None:
+    """As the end of a transaction."""
+    on = stage()
+    heir = _heir_of_a_late(COMMIT_OFFSETS, on)
+    heir.send(on.topic, [b"key"], [b"next"])
+    on.proxy.hold_requests(END_TRANSACTION)
+    answered = on.proxy.answers.count(COMMIT_OFFSETS)
+    committing = threading.Thread(
+        target=heir.commit, args=({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S), daemon=True
+    )
+    committing.start()
+    eventually(lambda: on.proxy.answers.count(COMMIT_OFFSETS) > answered)
+    _deliver(COMMIT_OFFSETS, on)
+    on.proxy.release()
+    committing.join(COMMIT_S)
+    assert on.visible() == [*MESSAGES, b"next"]
+    assert on.committed() == [OFFSET + 1, None]
+
+
+def _heir_of_a_late(kind: int, on: Stage) -> Any:
+    """A transaction is committed; one of its requests is still on its way, and the sink wants no more of it."""
     sink = on.open()
     on.proxy.delay_request(kind)
     assert on.write(sink) is None
     with pytest.raises(KafkaUnavailableError, match="unanswered"):
         sink.send(on.topic, [b"key"], [b"next"])
     sink.close(CLOSE_S)
-    heir = on.open()
-    heir.send(on.topic, [b"key"], [b"next"])
-    heir._sink.flush(ANSWER_S)
+    return on.open()
+
+
+def _deliver(kind: int, on: Stage) -> None:
     answered = on.proxy.answers.count(kind)
-    on.proxy.release()
+    on.proxy.deliver()
     eventually(lambda: on.proxy.answers.count(kind) > answered)
-    assert on.visible() == MESSAGES
-    assert on.committed() == [OFFSET, None]
-    heir.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
-    assert on.visible() == [*MESSAGES, b"next"]
-    assert on.committed() == [OFFSET + 1, None]
 
 
 @both
