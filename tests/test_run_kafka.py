@@ -328,3 +328,48 @@ def test_a_signal_while_waiting_for_the_cluster_and_a_taken_port(
     assert refusal[0].startswith(f"worker: http.port: can't listen on 127.0.0.1:{port}: Address already in use; ")
     with socket.create_server(("127.0.0.1", port)):
         pass  # free again
+
+
+@pytest.mark.parametrize(("client", "delivery"), [("kafka-python", "exactly_once"), ("confluent", "at_least_once")])
+def test_a_signal_ends_it_also_while_the_cluster_is_silent(
+    place: Place, configured: Callable[..., int], embedded_kafka: EmbeddedKafka, client: str, delivery: str
+) -> None:
+    """In stop_s, not when the cluster answers again; and the next life does what is left."""
+    folder, topics, every = place
+    log = make_log(EVENTS, STREAMS)
+    servers = embedded_kafka.bootstrap_servers
+    configured(servers, topics, kafka={"client": client})
+    settings = yaml.safe_load((folder / "worker.yaml").read_text()) | {"delivery": delivery}
+    (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
+    outputs = Reader(servers, topics[1])
+    with worker(folder, "first") as process:
+        send(servers, topics[0], log, 0, EVENTS // 2)
+        eventually(lambda: outputs.count() >= EVENTS // 2 or process.poll() is not None, WAIT_S)
+        embedded_kafka.pause()
+        try:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT_S) in (0, 1)
+        finally:
+            embedded_kafka.resume()
+    send(servers, topics[0], log, EVENTS // 2, EVENTS)
+    with worker(folder, "second") as process:
+        eventually(lambda: len(once(outputs)) >= EVENTS or process.poll() is not None, WAIT_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    check_outputs(log, every, everything(servers, topics[0], EVENTS), once(outputs))
+    outputs.close()
+
+
+def test_a_missing_output_topic_is_waited_for(
+    place: Place, configured: Callable[..., int], embedded_kafka: EmbeddedKafka
+) -> None:
+    folder, topics, _ = place
+    missing = f"{topics[1]}-later"
+    port = configured(embedded_kafka.bootstrap_servers, (topics[0], missing, topics[2]))
+    with worker(folder, "worker") as process:
+        reason = f"kafka: output topic '{missing}' does not exist (output.topic)\n"
+        eventually(lambda: get(port, "/readyz") == (503, reason) or process.poll() is not None, WAIT_S)
+        embedded_kafka.create_topic(missing, PARTITIONS)
+        eventually(lambda: get(port, "/readyz") == (200, "ready\n") or process.poll() is not None, WAIT_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
