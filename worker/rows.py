@@ -46,7 +46,6 @@ class PackedRows:
         self.origins: CodeArray = self._records["origins"]
         self.emitted: FloatArray | None = self._records["emitted"] if emitted_units else None
         self.sequences = np.empty(capacity, np.object_)
-        self._names = np.empty(capacity, np.object_)
         self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
         self._free: list[int] = []
         self._unused = 0
@@ -65,7 +64,7 @@ class PackedRows:
         return self._unused - 1
 
     def _give_back(self, rows: list[int]) -> None:
-        self.sequences[rows] = self._names[rows] = None
+        self.sequences[rows] = None
         self._free.extend(rows)
 
     def _clear(self, row: int, reason: int) -> None:

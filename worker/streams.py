@@ -6,15 +6,14 @@ bounded number of streams, so that its next event can say so.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.boundaries import UNKNOWN_ID
+from worker.members import NO_ROW, Members
 from worker.records import FloatArray, IntArray, Origin, Partition, PartitionState, Reset
 from worker.rows import NO_TIME_MS, PackedRows
 
@@ -33,8 +32,7 @@ class PartitionStreams:
     """The streams of one partition: their rows, and the partition's clock."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    members: array[int] = field(default_factory=lambda: array("q"))  # the same rows, as numpy takes them, in any order
-    names: NDArray[np.object_] | None = None  # of the members, as the last snapshot found them; None = changed since
+    members: Members = field(default_factory=lambda: Members(np.empty(0, np.int64), np.empty(0, np.object_)))
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
     clock: int = NO_TIME_MS
     swept_at: int = NO_TIME_MS
@@ -67,10 +65,7 @@ class StreamTable(PackedRows):
         row = self._allocate(partition, clock, in_use)
         self._clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
-        self._names[row] = stream
-        self._places[row] = len(streams.members)
-        streams.members.append(row)
-        streams.names = None
+        self._places[row] = streams.members.add(row, stream)
         return row
 
     def touch(self, rows: IntArray) -> None:
@@ -85,11 +80,10 @@ class StreamTable(PackedRows):
         streams.forgotten[stream] = int(self.pending[row]) or reason
         if len(streams.forgotten) > FORGOTTEN_STREAMS_LIMIT:
             del streams.forgotten[next(iter(streams.forgotten))]
-        place, last = int(self._places[row]), streams.members.pop()
-        if last != row:
-            streams.members[place] = last
-            self._places[last] = place
-        streams.names = None
+        place = int(self._places[row])
+        moved = streams.members.remove(place)
+        if moved != NO_ROW:
+            self._places[moved] = place
         self._give_back([row])
 
     def sweep(self, partition: Partition) -> int:
@@ -102,9 +96,8 @@ class StreamTable(PackedRows):
         if self.idle_ms is None or streams.clock - streams.swept_at < self.idle_ms // 4:
             return 0
         streams.swept_at = streams.clock
-        rows = np.array(streams.members, np.int64)
-        idle = rows[streams.clock - self.clocks[rows] > self.idle_ms]
-        for name in self._names[idle].tolist():
+        idle = np.flatnonzero(streams.clock - self.clocks[streams.members.rows()] > self.idle_ms)
+        for name in streams.members.named(idle):
             self.forget(partition, name, Reset.IDLE)
         self.idle += len(idle)
         return len(idle)
@@ -113,7 +106,7 @@ class StreamTable(PackedRows):
         """Forget a partition whole, without a trace."""
         streams = self.partitions.pop(partition, None)
         if streams is not None:
-            self._give_back(streams.members.tolist())
+            self._give_back(streams.members.rows().tolist())
             self._candidates = iter(())
 
     def open(self, partition: Partition) -> None:
@@ -124,21 +117,18 @@ class StreamTable(PackedRows):
     def snapshot(self, partition: Partition, next_offset: int, slices: Slices) -> PartitionState:
         """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed.
 
-        What the table does afterwards never shows in it. Keys and sequences are copied as references and left to
-        whoever reads them: here the loop waits.
+        What the table does afterwards never shows in it. Keys and sequences are copied as references, and left
+        to whoever reads them: here the loop waits.
         """
         streams = self.partitions[partition]
-        rows = np.array(streams.members, np.int64)
-        if streams.names is None:
-            streams.names = self._names[rows]
-            streams.names.flags.writeable = False
+        rows = streams.members.rows()
         copy = self._copied(rows)
         packed = copy["states"]
         return PartitionState(
             partition=partition,
             next_offset=next_offset,
             clock=streams.clock,
-            keys=cast(Sequence[str], streams.names),
+            keys=cast(Sequence[str], streams.members.names()),
             steps=copy["steps"],
             times=copy["times"],
             clocks=copy["clocks"],
@@ -163,8 +153,8 @@ class StreamTable(PackedRows):
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
         rows = np.fromiter((self._take() for _ in range(len(order))), np.int64, len(order))
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
-        streams.members = array("q", rows.tobytes())
-        self._names[rows], self._places[rows] = names, np.arange(len(rows))
+        streams.members = Members(rows, names)
+        self._places[rows] = np.arange(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
         for name, (part, _) in slices.items():
@@ -204,9 +194,9 @@ class StreamTable(PackedRows):
         """The streams with the oldest last events, oldest first: exact, and cheap per stream evicted."""
         listed: list[tuple[int, Partition, str]] = []
         for partition, streams in self.partitions.items():
-            rows = np.array(streams.members, np.int64)
-            count = min(EVICTION_CANDIDATES, len(rows))
-            oldest = rows[np.argpartition(self.touched[rows], count - 1)[:count]] if count else rows
-            touched, names = self.touched[oldest].tolist(), self._names[oldest].tolist()
-            listed.extend((when, partition, name) for when, name in zip(touched, names, strict=True))
+            touched = self.touched[streams.members.rows()]
+            count = min(EVICTION_CANDIDATES, len(touched))
+            oldest = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
+            names = streams.members.named(oldest)
+            listed.extend((when, partition, name) for when, name in zip(touched[oldest].tolist(), names, strict=True))
         return iter(sorted(listed)[:EVICTION_CANDIDATES])
