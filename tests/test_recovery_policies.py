@@ -112,6 +112,7 @@ Case = tuple[list[File], tuple[RecoveryPolicy, ...], Log, tuple[int, int, int | 
 
 DAMAGED = r"checkpoint skipped: {}: .*"
 LOST = "in/0: committed offset 12 lies beyond the log's end 10: the cluster has lost records; going on at its end"
+VOIDED = "checkpoint voided: {} has seen records that the cluster has lost, the log of in/0 ends at 10"
 DELETED = "in/0: offsets 3 to 5 were deleted from the log before they were read; going on at 5"
 RECREATED = "in/0: committed offset 12 is of a deleted topic of the same name, this one ends at 10; reading all of it"
 OF_DELETED = r"checkpoint skipped: {}: it is of a topic since deleted \(id id-old, now id-now\)"
@@ -151,7 +152,7 @@ CASES: dict[str, Case] = {
     ),
     "log begins at C1": ([of(6)], ALL, (6, 6, 10), (6, 6, 6), []),
     "log ends below C1": ([of(6)], ALL, (12, 0, 10), (6, 10, 6), [LOST]),
-    "log ends below C0": ([of(6), of(12)], ALL, (12, 0, 10), (6, 10, 6), [LOST]),
+    "log ends below C0": ([of(6), of(12)], ALL, (12, 0, 10), (6, 10, 6), [LOST, VOIDED.format(name(12))]),
     "topic recreated": (
         [of(4, topic_id=OLD_ID), of(12, topic_id=OLD_ID)], ALL, (12, 0, 10), (0, 0, None),
         [RECREATED, OF_DELETED.format(name(4))],
@@ -355,6 +356,31 @@ def test_what_is_not_known_of_old_files_is_not_judged(tmp_path: Path, caplog: An
     store = store_of(tmp_path, [of(6, input="", partitions=0, topic_id="")])
     assert shown(recovery_of(store, FAIL).start(P0, FOUR, 6, (0, 10))) == (6, 6, 6)
     assert lines(caplog, tmp_path) == []
+
+
+def test_lost_records_stay_lost_when_the_log_has_grown_again(tmp_path: Path, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(6), of(12), of(14)])
+    recovery_of(store, FAIL).start(P0, TWO, 14, (0, 10))
+    assert lines(caplog, tmp_path)[1:] == [VOIDED.format(name(14)), VOIDED.format(name(12))]
+    start = recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))
+    assert shown(start) == (6, 15, 6)
+    skipped = "checkpoint skipped: {}: it was voided when the cluster had lost records"
+    assert lines(caplog, tmp_path) == [skipped.format(name(14)), skipped.format(name(12))]
+    # What was voided says nothing of the topic; and the next checkpoint at that offset takes its name.
+    store_of(tmp_path, [of(14)])
+    assert shown(recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))) == (14, 15, 14)
+
+
+@pytest.mark.parametrize("changed", [{"model_sha256": THEIRS}, {"input": OTHER_INPUT}])
+def test_where_no_event_was_seen_there_are_states_of_no_model(tmp_path: Path, changed: Any, caplog: Any) -> None:
+    store = CheckpointStore(tmp_path)
+    recovery_of(store, FAIL, **changed).start(P0, TWO, None, (0, 0))
+    assert shown(recovery_of(store, FAIL).start(P0, TWO, None, (0, 3))) == (0, 0, None)
+    assert (saved(store), lines(caplog, tmp_path)) == ([(0, 0, 2, "a")], [])
+    elsewhere = store_of(tmp_path / "elsewhere", [of(3, **changed)])
+    recovery_of(elsewhere, FAIL, **changed).start(P0, TWO, 0, (0, 3))
+    with pytest.raises(WorkerError, match=r"00003.h5: it.* another"):
+        recovery_of(elsewhere, FAIL).start(P0, TWO, 3, (0, 3))
 
 
 GROWN = "in: the topic has 4 partitions and had 2 when its checkpoints were written"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
 
 from worker.checkpoints.contracts import Place, Store
-from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
+from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
 from worker.checkpoints.writer import utc_now
 from worker.config.inputs import input_changes
 from worker.errors import (
@@ -25,7 +26,7 @@ from worker.errors import (
 )
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState, StateSpec
-from worker.repartition import PartitionCounts, newest_header, of_this_topic
+from worker.repartition import RECORDS_LOST, PartitionCounts, newest_header, of_this_topic
 from worker.starts import LogFacts, RecoveryPolicy, Start, after_change, without_checkpoint
 
 __all__ = ["Recovery", "RecoveryPolicy", "Start"]
@@ -73,17 +74,28 @@ class Recovery:
         Raises WorkerError where the policy says ``fail``, StoreUnavailableError when nobody knows what the store has.
         """
         begin, end = log_range
-        grown = self._counts.accept(partition, topic)
-        committed = self._checked(partition, topic.id, committed, begin, end)
+        places = self._store.candidates(partition, None)
+        grown = self._counts.accept(partition, topic, places)
+        committed = self._checked(partition, topic.id, committed, log_range, places)
         facts = LogFacts(partition, topic.id, committed, begin, end, max(begin, rebuild_from or 0))
-        found = self._from_checkpoint(facts)
+        self._void(facts, places)
+        found = self._from_checkpoint(facts, [place for place in places if int(place.stem) <= facts.believable])
         start, decided = found or without_checkpoint(self._policy, facts)
         if decided or grown:
-            self._write_down(facts, start)
+            state = start.state or _nothing(partition, start.offset, self._specs)
+            self._save(state, self.identity(topic.id), "the start")
         return start
 
-    def _checked(self, partition: Partition, topic_id: str, committed: int | None, begin: int, end: int) -> int | None:
+    def _checked(
+        self,
+        partition: Partition,
+        topic_id: str,
+        committed: int | None,
+        log_range: tuple[int, int],
+        places: Sequence[Place],
+    ) -> int | None:
         """The committed offset, if it is one of this log."""
+        begin, end = log_range
         if committed is not None and committed < begin:
             log.warning(
                 "%s: offsets %d to %d were deleted from the log before they were read; going on at %d",
@@ -91,7 +103,7 @@ class Recovery:
             )  # fmt: skip
         if committed is None or committed <= end:
             return committed
-        if self._of_a_deleted_topic(partition, topic_id, begin):
+        if self._of_a_deleted_topic(topic_id, begin, places):
             log.warning(
                 "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
                 "reading all of it", partition, committed, end,
@@ -103,82 +115,121 @@ class Recovery:
         )  # fmt: skip
         return committed
 
-    def _of_a_deleted_topic(self, partition: Partition, topic_id: str, begin: int) -> bool:
+    def _of_a_deleted_topic(self, topic_id: str, begin: int, places: Sequence[Place]) -> bool:
         """Whether what was saved here is of another topic of this name: what was committed is, too, then.
 
         A checkpoint of this topic at its log's start only says that another start found the same.
         """
-        newest, ours = (newest_header(self._store, partition, wanted) for wanted in ("", topic_id))
+        newest, ours = (newest_header(self._store, places, wanted) for wanted in ("", topic_id))
         if newest is None or of_this_topic(newest, topic_id):
             return False
         return ours is None or ours.next_offset <= begin
 
-    def _from_checkpoint(self, facts: LogFacts) -> tuple[Start, bool] | None:
+    def _void(self, facts: LogFacts, places: Sequence[Place]) -> None:
+        """What was seen beyond the log's end is lost, and other records will take those offsets.
+
+        Once the log has grown again nobody could tell: a checkpoint of nothing takes the place of such a one now.
+        """
+        for place in places:
+            if int(place.stem) <= facts.end:
+                return
+            with suppress(CheckpointUnusableError):
+                if self._store.header(place).identity.topic_id == facts.topic_id:
+                    log.warning(
+                        "checkpoint voided: %s has seen records that the cluster has lost, the log of %s ends at %d",
+                        place, facts.partition, facts.end,
+                    )  # fmt: skip
+                    state = _nothing(facts.partition, int(place.stem), self._specs)
+                    self._save(state, self._identity.of_topic(RECORDS_LOST), "a checkpoint of nothing")
+
+    def _from_checkpoint(self, facts: LogFacts, places: Sequence[Place]) -> tuple[Start, bool] | None:
         """The start, and whether policy had a say; None where no checkpoint does."""
         changed: CheckpointUnusableError | None = None
-        for path in self._store.candidates(facts.partition, facts.believable):
+        untouched: Start | None = None
+        for place in places:
             try:
-                header = self._store.header(path)
-                self._check_group(path, header, facts)
-                state = self._read(path, facts.topic_id)
+                header = self._store.header(place)
+                self._check_origin(place, header, facts)
+                state, ours = self._read(place, header, facts.topic_id)
             except (ModelChangedError, InputChangedError) as error:
                 # An older one of this model is as right as any: a model that comes back goes on where it was.
-                changed = changed or self._told(path, error)
+                changed = changed or self._told(place, error)
                 continue
             except CheckpointUnusableError as error:
                 log.warning("checkpoint skipped: %s", error)
                 continue
             if state.next_offset < facts.begin:
-                log.warning("checkpoint skipped: %s is older than the log, which begins at %d", path, facts.begin)
+                log.warning("checkpoint skipped: %s is older than the log, which begins at %d", place, facts.begin)
                 break
-            if changed is not None:
-                log.warning("checkpoint skipped: %s; taking the one at %d", changed, state.next_offset)
             # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
             live = max(facts.live_from, state.next_offset)
             start = Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
-            return start, self._kept(path, header)
-        return None if changed is None else after_change(self._policy, facts, changed)
+            if not ours and _saw_nothing(state):
+                untouched = untouched or start  # of no model; one of ours, which has seen something, is better
+                continue
+            if changed is not None:
+                log.warning("checkpoint skipped: %s; taking the one at %d", changed, state.next_offset)
+            return start, not ours
+        if changed is not None:
+            return after_change(self._policy, facts, changed)
+        return None if untouched is None else (untouched, True)
 
-    def _read(self, path: Place, topic_id: str) -> PartitionState:
-        keep = self._policy.on_model_change == "keep"
-        return self._store.read(path, self._identity.of_topic(topic_id, any_model=keep), self._specs)
+    def _read(self, place: Place, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
+        """The states, and whether they are of this model and input, as new checkpoints will say of them."""
+        try:
+            return self._store.read(place, self._identity.of_topic(topic_id), self._specs), True
+        except (ModelChangedError, InputChangedError) as error:
+            keep = self._policy.on_model_change == "keep"
+            try:
+                state = self._store.read(place, self._identity.of_topic(topic_id, any_model=True), self._specs)
+            except CheckpointUnusableError as unusable:
+                raise (unusable if keep else error) from None
+            if not keep and not _saw_nothing(state):
+                raise
+            if keep:
+                self._tell_kept(place, header)
+            return state, False
 
-    def _check_group(self, path: Place, header: CheckpointHeader, facts: LogFacts) -> None:
+    def _check_origin(self, place: Place, header: CheckpointHeader, facts: LogFacts) -> None:
         """States are the same for every group; how far outputs went is not, and without C1 only the file says it."""
+        if header.identity.topic_id == RECORDS_LOST:
+            raise CheckpointUnusableError(f"{place}: it was voided when the cluster had lost records")
         theirs, ours = header.identity.group_id, self._identity.group_id
         if facts.committed is None and theirs != ours and of_this_topic(header, facts.topic_id):
             raise CheckpointUnusableError(
-                f"{path}: it is of group '{theirs}', and group '{ours}' has no committed offset to go on from"
+                f"{place}: it is of group '{theirs}', and group '{ours}' has no committed offset to go on from"
             )
 
-    def _told(self, path: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
+    def _told(self, place: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
         """The same error; of a changed input only the keys that differ."""
         if not isinstance(error, InputChangedError):
             return error
         changes = input_changes(error.input, self._identity.input)
-        return InputChangedError(f"{path}: its states were fed with another input ({changes})", error.input)
+        return InputChangedError(f"{place}: its states were fed with another input ({changes})", error.input)
 
-    def _kept(self, path: Place, header: CheckpointHeader) -> bool:
-        """Whether the policy ``keep`` let this one pass; says so."""
+    def _tell_kept(self, place: Place, header: CheckpointHeader) -> None:
         found, ours = header.identity, self._identity
         if found.model_sha256 != ours.model_sha256:
-            models = f"{found.model_sha256[:12]}, now {ours.model_sha256[:12]}"
-            log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", path, models)
+            models = f"{found.model_sha256[:SHOWN_DIGITS]}, now {ours.model_sha256[:SHOWN_DIGITS]}"
+            log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", place, models)
         changes = input_changes(found.input, ours.input) if found.input and ours.input else ""
         if changes:
-            log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", path, changes)
-        return found.model_sha256 != ours.model_sha256 or bool(changes)
+            log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", place, changes)
 
-    def _write_down(self, facts: LogFacts, start: Start) -> None:
+    def _save(self, state: PartitionState, identity: CheckpointIdentity, what: str) -> None:
         """Before the first commit moves on: a crash, however early, then finds what was decided here."""
-        state = start.state or _nothing(facts.partition, start.offset, self._specs)
         try:
-            self._store.publish(state, self.identity(facts.topic_id), created=self._now())
+            self._store.publish(state, identity, created=self._now())
         except (OSError, StoreUnavailableError) as error:
             log.warning(
-                "%s: the start at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
-                facts.partition, start.offset, error,
+                "%s: %s at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
+                state.partition, what, state.next_offset, error,
             )  # fmt: skip
+
+
+def _saw_nothing(state: PartitionState) -> bool:
+    """No event was ever seen: these are states of any model."""
+    return state.clock < 0 and not state.keys and not state.forgotten
 
 
 def _nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:

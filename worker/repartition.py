@@ -7,13 +7,16 @@ many partitions the topic had), named once, and refused or accepted by policy. W
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
-from worker.checkpoints.contracts import Store
+from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import CheckpointHeader
 from worker.errors import CheckpointUnusableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition
+
+RECORDS_LOST = "records-lost"  # in place of a topic's id: what this checkpoint has seen is in no log any more
 
 log = logging.getLogger("worker.recovery")
 
@@ -30,14 +33,15 @@ class PartitionCounts:
         """What new checkpoints of this topic say; 0 before ``accept``."""
         return self._accepted.get(topic_id, 0)
 
-    def accept(self, partition: Partition, topic: TopicFacts) -> bool:
+    def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place]) -> bool:
         """Whether partitions were added since this one's states were saved, which the policy let pass.
 
-        A partition without a checkpoint goes by what this member has open, or by the checkpoints of the others. Raises
-        WorkerError where the policy says ``fail``, StoreUnavailableError.
+        ``places`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
+        member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
+        StoreUnavailableError.
         """
         known = self._accepted.get(topic.id)
-        was = self._saved(partition, topic.id) or known or self._saved_elsewhere(partition, topic)
+        was = self._saved(places, topic.id) or known or self._saved_elsewhere(partition, topic)
         # Kafka never takes partitions away from a topic: who sees fewer has old news.
         now = max(topic.partitions, known or 0, was)
         if was in (0, now):
@@ -59,25 +63,26 @@ class PartitionCounts:
         self._accepted[topic.id] = now
         return True
 
-    def _saved(self, partition: Partition, topic_id: str) -> int:
-        """As the newest checkpoint of this partition that can be read says; 0 where none does."""
-        header = newest_header(self._store, partition, topic_id)
+    def _saved(self, places: Sequence[Place], topic_id: str) -> int:
+        """As the newest of these checkpoints that can be read says; 0 where none does."""
+        header = newest_header(self._store, places, topic_id)
         return 0 if header is None else header.identity.partitions
 
     def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
         others = (Partition(partition.topic, number) for number in range(topic.partitions))
+        listed = (self._store.candidates(other, None) for other in others if other != partition)
         # The greatest: what was accepted for one partition was accepted for the topic.
-        return max((self._saved(other, topic.id) for other in others if other != partition), default=0)
+        return max((self._saved(places, topic.id) for places in listed), default=0)
 
 
-def newest_header(store: Store, partition: Partition, topic_id: str) -> CheckpointHeader | None:
-    """Of the newest checkpoint, at any offset, that can be read and is of this topic; damaged ones are passed over."""
-    for path in store.candidates(partition, None):
+def newest_header(store: Store, places: Sequence[Place], topic_id: str) -> CheckpointHeader | None:
+    """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
+    for place in places:
         try:
-            header = store.header(path)
+            header = store.header(place)
         except CheckpointUnusableError:
             continue
-        if of_this_topic(header, topic_id):
+        if of_this_topic(header, topic_id) and header.identity.topic_id != RECORDS_LOST:
             return header
     return None
 
