@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from worker.checkpoints.columns import CHUNK_ROWS
+from worker.checkpoints.columns import CHUNK_ROWS, checksum
 from worker.checkpoints.disk import seal_file
 from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.store import STALE_TEMPORARY_S, CheckpointStore
@@ -246,22 +246,28 @@ def test_an_input_of_many_fields_fits(tmp_path: Path) -> None:
     assert read_header(written(tmp_path, SMALL, identity)).identity == identity
 
 
+def sign(file: h5py.File) -> None:
+    """All checksums of a file, as its format says: what is wrong then is not that it is damaged."""
+    listed: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            item.attrs["crc32"] = np.uint32(checksum(item[()]))
+            listed[name] = [item.shape, item.dtype.str, int(item.attrs["crc32"])]
+
+    file.visititems(note)
+    file.attrs.pop("crc32", None)
+    values = {name: value if isinstance(value, str) else int(value) for name, value in file.attrs.items()}
+    file.attrs["crc32"] = np.uint32(zlib.crc32(json.dumps([values, listed], sort_keys=True).encode()))
+
+
 def as_first_version(path: Path) -> None:
     """What a file of format version 1 looks like: without these two attributes, and the checksum without them."""
     with h5py.File(path, "r+") as file:
-        for name in ("partitions", "input", "crc32"):
+        for name in ("partitions", "input"):
             del file.attrs[name]
         file.attrs["format_version"] = np.int64(1)
-        values = {name: value if isinstance(value, str) else int(value) for name, value in file.attrs.items()}
-        listed: dict[str, Any] = {}
-        file.visititems(
-            lambda name, item: (
-                listed.update({name: [item.shape, item.dtype.str, int(item.attrs["crc32"])]})
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-        file.attrs["crc32"] = np.uint32(zlib.crc32(json.dumps([values, listed], sort_keys=True).encode()))
+        sign(file)
     seal_file(path)
 
 
@@ -330,6 +336,18 @@ def compressed(file: h5py.File, elsewhere: Path) -> None:
     file.create_dataset("steps", data=np.zeros(3, np.int64), compression="gzip")
 
 
+def loop_of_groups(file: h5py.File, elsewhere: Path) -> None:
+    file["states/loop"] = file["/"]
+
+
+def link_to_nowhere(file: h5py.File, elsewhere: Path) -> None:
+    file["states/x"] = h5py.SoftLink("/not there")
+
+
+def named_type(file: h5py.File, elsewhere: Path) -> None:
+    file["type"] = np.dtype("int64")
+
+
 def deep_group(file: h5py.File, elsewhere: Path) -> None:
     file.create_group("states/a/b/c")
 
@@ -383,6 +401,9 @@ def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
         (external_storage, "'steps' is stored in another file"),
         (shape_bomb, "'steps' declares 8000000000000000 bytes that the file does not hold"),
         (compressed, "'steps' is not stored in one piece in this file"),
+        (loop_of_groups, "should not be there"),
+        (link_to_nowhere, "'states/x' is a link, not data"),
+        (named_type, "'type' should not be there"),
         (deep_group, "'states/a/b' should not be there"),
         (future, "format_version 3 is not known (this version reads 1 and 2)"),
         (other_attribute, "its attributes are damaged (checksum)"),
@@ -401,6 +422,35 @@ def test_crafted_files_are_refused(tmp_path: Path, change: Callable[[h5py.File, 
     path = written(tmp_path)
     with h5py.File(path, "r+") as file:
         change(file, elsewhere)
+    seal_file(path)
+    assert why in reason(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("steps", np.zeros(3, np.int32), "'steps' is int32 (3,), wanted int64 (3,)"),
+        ("steps", np.zeros(3, ">i8"), "'steps' is >i8 (3,), wanted int64 (3,)"),
+        ("steps", np.zeros((3, 1), np.int64), "'steps' is int64 (3, 1), wanted int64 (3,)"),
+        ("steps", np.zeros(4, np.int64), "'steps' is int64 (4,), wanted int64 (3,)"),
+        ("steps", np.int64(3), "'steps' is int64 (), wanted int64 (3,)"),
+        ("keys", np.zeros(3, np.int64), "'keys' is int64 (3,), wanted text (3,)"),
+        ("keys", np.zeros((3, 1), "S3"), "wanted"),
+        ("pending", np.zeros(3, np.int8), "'pending' is int8 (3,), wanted uint8 (3,)"),
+        ("emitted", np.zeros((3, 2), np.int32), "'emitted' is int32 (3, 2)"),
+        ("states/outer%2Flstm 100%25/h", np.zeros((3, 3), np.float16), "is float16 (3, 3), wanted float32 (3, 3)"),
+        ("states/outer%2Flstm 100%25/h", np.zeros((2, 3), np.float32), "is float32 (2, 3), wanted float32 (3, 3)"),
+        ("sequences", np.array([b"{", b"", b""]), "Expecting"),
+        ("forgotten/resets", np.zeros(1, np.uint8), "'forgotten/resets' is uint8 (1,), wanted uint8 (2,)"),
+        ("more", np.zeros(3), "'more' is missing, or there and not expected"),
+    ],
+)
+def test_sound_files_of_another_form_are_refused(tmp_path: Path, name: str, data: Any, why: str) -> None:
+    path = written(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.pop(name, None)
+        file.create_dataset(name, data=data)
+        sign(file)
     seal_file(path)
     assert why in reason(path)
 

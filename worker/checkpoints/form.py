@@ -49,6 +49,6 @@ def check_form(datasets: dict[str, h5py.Dataset], specs: Sequence[StateSpec]) ->
     for name, (shape, dtype) in wanted.items():
         dataset = datasets[name]
         text = h5py.check_string_dtype(dataset.dtype) is not None
-        given = "text" if text else dataset.dtype.name
+        given = "text" if text else dataset.dtype.name if dataset.dtype.byteorder != ">" else dataset.dtype.str
         if (dataset.shape, given) != (shape, dtype) or (name == "emitted" and dataset.dtype.kind != "f"):
             raise UnusableColumnError(f"'{name}' is {given} {dataset.shape}, wanted {dtype} {shape}")

@@ -64,6 +64,7 @@ class CheckpointStore:
         """
         path = self.path_for(state.partition, state.next_offset)
         if self._is_there(path, identity):
+            _sync_folder(path.parent)  # whoever gave it its name may have failed before he did
             return path
         _make_folder(path.parent)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
@@ -84,12 +85,13 @@ class CheckpointStore:
         ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
         """
         assert keep >= 1, keep
-        for path in self.candidates(partition, newest)[keep:]:
-            path.unlink(missing_ok=True)
+        errors = [_unlink(path) for path in self.candidates(partition, newest)[keep:]]
         for path in self._folder(partition).glob(f".*{TEMPORARY}"):
             with suppress(FileNotFoundError):
                 if now_s - path.stat().st_mtime > STALE_TEMPORARY_S:
-                    path.unlink()
+                    errors.append(_unlink(path))
+        for error in filter(None, errors):
+            raise error
 
     def check_writable(self) -> None:
         """Raises WorkerError when checkpoints can't be written here."""
@@ -115,6 +117,15 @@ class CheckpointStore:
             f"state.directory: {what} '{self.directory}': {error.strerror}; checkpoints need a folder that the worker "
             "may read and write"
         )
+
+
+def _unlink(path: Path) -> OSError | None:
+    """One that can't be deleted must not keep the others."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None
 
 
 def _make_folder(folder: Path) -> None:
