@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.member import DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, Cluster, Member, Row
+from tests.member import DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, WALL_S, Cluster, Member, Row
 from worker.checkpoints.store import CheckpointStore
 from worker.errors import WorkerError
+from worker.records import Partition
 from worker.recovery import RecoveryPolicy
 
 REBUILD, RESET, FAIL = (RecoveryPolicy(recover) for recover in ("rebuild", "reset", "fail"))
@@ -258,6 +259,55 @@ def test_a_replay_says_nothing_also_of_what_it_refuses(tmp_path: Path) -> None:
     last.drain()
     assert cluster.sums() == [(0, 5, 2, 3.0, "rebuilt"), (0, 6, 2, 4.0, "rebuilt")]
     assert cluster.dead() == []
+
+
+def test_a_rebuild_from_a_bounded_past(tmp_path: Path) -> None:
+    """Six records of one stream, a second apart; the last two are at most 1500 ms old."""
+    now_ms = int(WALL_S * 1000)
+    cluster = Cluster(tmp_path, [(0, b"a", 1, now_ms - 1000 * age) for age in range(5, -1, -1)])
+    commit(cluster, 6)
+    policy = RecoveryPolicy("rebuild", rebuild_from_ms=1500)
+    member = Member(cluster, policy=policy)
+    member.drain()
+    assert (member.value("replayed_records_total"), cluster.checkpoints()) == (2, [4])
+    cluster.write([(0, b"a", 1, now_ms)])
+    member.drain()
+    assert cluster.sums() == then(6, 3, "rebuilt", 1)
+    member.crash()
+    cluster.write([(0, b"a", 1, now_ms)])
+    # Nothing was saved since: the states are the same as before the crash.
+    again = Member(cluster, policy=policy)
+    again.drain()
+    assert cluster.sums()[1:] == then(7, 4, "rebuilt", 1)
+
+
+@pytest.mark.parametrize("recover", ["reset", "fail"])
+def test_a_crash_before_the_first_checkpoint_loses_no_states(tmp_path: Path, recover: Any) -> None:
+    cluster = Cluster(tmp_path, ONE_STREAM * 3)
+    first = Member(cluster, policy=RecoveryPolicy(recover))
+    first.drain()
+    first.crash()
+    cluster.write(ONE_STREAM)
+    Member(cluster, policy=RecoveryPolicy(recover)).drain()
+    assert cluster.sums() == [*then(0, 1, "live"), *then(3, 4, "rebuilt", 1)]
+
+
+def test_partitions_added(cluster: Cluster) -> None:
+    cluster.broker._logs.update({Partition(IN, number): type(cluster.broker._logs[P0])() for number in (2, 3)})
+    refused = Member(cluster, policy=FAIL)
+    with pytest.raises(WorkerError, match=r"in: the topic has 4 partitions and had 2 .* set state.on_partitions_change"):
+        refused.drain()
+    refused.crash()
+    cluster.write([(0, b"a", 1), (3, b"b", 1)])
+    accepting = Member(cluster, policy=RecoveryPolicy("fail", on_partitions_change="reset"))
+    accepting.drain()
+    accepting.crash()
+    cluster.write([(0, b"a", 1), (3, b"b", 1)])
+    guarded = Member(cluster, policy=FAIL)
+    guarded.drain()
+    assert sorted(cluster.sums()) == [
+        (0, 6, 7, 7.0, "restored"), (0, 7, 8, 8.0, "restored"), (3, 0, 1, 1.0, "live"), (3, 1, 2, 2.0, "rebuilt"),
+    ]  # fmt: skip
 
 
 def test_a_checkpoint_that_is_there_is_left_as_it_is(cluster: Cluster) -> None:
