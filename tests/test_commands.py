@@ -110,7 +110,6 @@ def test_wrong_configuration_is_status_2_with_the_keys_path(
     [
         ({"delivery": "exactly_once"}, "delivery: exactly_once is not available yet (use at_least_once)"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
-        ({"state__directory": "s3://b/p"}, "state.directory: URLs are not available yet (use a folder)"),
         (
             {"model__task": "generate", "model__vocabulary": ["a"]},
             "model.task: generate is not available yet (use score)",

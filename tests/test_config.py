@@ -175,7 +175,6 @@ def test_not_durations(text: object) -> None:
             "model.task: generate is not available yet (use score)",
         ),
         ({"model__task": "seq2seq", "sequence__end": "e"}, "model.task: seq2seq is not available yet (use score)"),
-        ({"state__directory": "s3://bucket/prefix"}, "state.directory: URLs are not available yet (use a folder)"),
         ({"http__port": 65536}, "http.port: should be at most 65535, not 65536"),
         ({"kafka__security__password": "x"}, "kafka.security.password: is not used with protocol PLAINTEXT"),
         ({"kafka__security__ca_file": "ca.pem"}, "kafka.security.ca_file: is not used with protocol PLAINTEXT"),

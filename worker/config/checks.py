@@ -31,8 +31,6 @@ def not_yet(config: Config) -> list[str]:
         lines.append("input.format: avro is not available yet (use json, msgpack or float32)")
     if config.model.task != "score":
         lines.append(f"model.task: {config.model.task} is not available yet (use score)")
-    if "://" in config.state.directory:
-        lines.append("state.directory: URLs are not available yet (use a folder)")
     return lines
 
 
