@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +79,9 @@ class Harness:
             )
         except StuckError:
             say(f"leg {self._legs}: given up, its check is left out")
+        except Exception as error:  # noqa: BLE001 (hours of rounds are not lost for one leg: it counts as a violation)
+            leg.result.violations.append(f"harness: {plan}: {error!r}; the leg was not checked")
+            say(traceback.format_exc())
         finally:
             leg.abandon()
         self._tell(leg.result, told)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from confluent_kafka import KafkaException
 
 from tests.faults import judge
 from tests.faults.load import Load
@@ -97,7 +98,6 @@ class Leg:
         self.load = Load(self.servers, self.topics[0], PARTITIONS, self.log, EVENTS_PER_S)
         self.members = Members(stage.pool, self._configure, self._report)
         self._answers = TopicReader(self.servers, self.topics[1], PARTITIONS)
-        self._first_process = len(stage.pool.started) - 1
 
     def topic_folders(self) -> list[Path]:
         """Where the checkpoints of the input topic are: one folder, or one per worker."""
@@ -108,6 +108,7 @@ class Leg:
             self.members.add()
         self.load.start()
         self._until_well()
+        self.stage.pool.fill()
 
     def round(self, number: int, name: str, action: Callable[[Leg, random.Random], None]) -> RoundResult:
         """One fault at a random moment, until everything sent so far is answered. Raises StuckError."""
@@ -119,6 +120,7 @@ class Leg:
         self._until_well()
         found = RoundResult(name, time.monotonic() - begun)
         self.result.rounds.append(found)
+        self.stage.pool.fill()
         return found
 
     def pump(self, seconds: float) -> None:
@@ -194,7 +196,10 @@ class Leg:
         if not self.load.acknowledged(events):
             return False
         if self._goal is None or self._goal[0] != events:
-            self._goal = events, self.load.ends()  # as they are now: later events are not waited for
+            try:
+                self._goal = events, ends(self.servers, self.topics[0], PARTITIONS)  # later events are not waited for
+            except KafkaException:  # the broker may be busy with its own recovery: asked again in a moment
+                return False
         return all(self._answered.get(number, 0) >= end for number, end in self._goal[1].items())
 
     def _read(self, rows: list[Row]) -> None:
@@ -214,7 +219,7 @@ class Leg:
         result = self.result
         result.restarts, result.ended = self.members.restarts, dict(self.members.ended)
         result.said = {}
-        for process in self.stage.pool.started[self._first_process :]:
+        for process in self.members.lives:
             for name, count in process.said.items():
                 result.said[name] = result.said.get(name, 0) + count
 

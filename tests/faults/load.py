@@ -17,7 +17,7 @@ PURGE_S = 5.0
 
 
 class Load(threading.Thread):
-    """Sends ``log``; what is acknowledged is known by partition and offset.
+    """Sends ``log``; which events are acknowledged is known, not where they are: a repeated request does not tell.
 
     ``hold`` says whether the broker is away by purpose: then silence is no reason for a new producer.
     """
@@ -29,7 +29,6 @@ class Load(threading.Thread):
         self.error: BaseException | None = None
         self._servers, self._topic, self._partitions = servers, topic, partitions
         self._log, self._rate = log, events_per_s
-        self._ends: dict[int, int] = {}
         self._unacknowledged: set[int] = set()
         self._heard = time.monotonic()
         self._stopping = threading.Event()
@@ -45,10 +44,6 @@ class Load(threading.Thread):
         if self.error is not None:
             raise RuntimeError("the load has ended") from self.error
         return min(self._unacknowledged.copy(), default=self.sent) >= min(events, self.sent)
-
-    def ends(self) -> dict[int, int]:
-        """Partition → next offset after the last event acknowledged."""
-        return dict(self._ends)
 
     def finish(self, timeout_s: float) -> None:
         """Send no more, and wait until all that was sent is acknowledged."""
@@ -96,8 +91,6 @@ class Load(threading.Thread):
         if error is None:
             self._unacknowledged.discard(index)
             self._heard = time.monotonic()
-            number, offset = message.partition(), message.offset()
-            self._ends[number] = max(self._ends.get(number, 0), offset + 1)
 
     def _look(self) -> None:
         self._producer.poll(0)

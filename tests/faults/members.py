@@ -63,22 +63,27 @@ class Members:
         self.restarts = 0
         self.ended: Counter[str] = Counter()  # last line → how often a worker has ended by itself with it
         self._pool, self._configure, self._report = pool, configure, report
+        self.lives: list[Process] = []  # every process that was a member
         self._left: list[Process] = []  # replaced while they were paused: they end by themselves or are ended
 
     def add(self) -> Member:
         """A worker more, in the first free place."""
         number = min(set(range(MEMBERS_AT_MOST)) - {member.number for member in self.members})
         file = self._configure(number)
-        member = Member(number, file, self._pool.take(file))
+        member = Member(number, file, self._take(file))
         self.members.append(member)
         return member
+
+    def _take(self, file: Path) -> Process:
+        self.lives.append(self._pool.take(file))
+        return self.lives[-1]
 
     def replace(self, member: Member) -> None:
         """A new process in the place of one that has ended, or (when still there) beside it."""
         if member.process.exit_code() is None:
             self._left.append(member.process)
         self.restarts += 1
-        member.process, member.paused, member.begun = self._pool.take(member.file), False, time.monotonic()
+        member.process, member.paused, member.begun = self._take(member.file), False, time.monotonic()
 
     def stop(self, member: Member) -> None:
         """SIGTERM; it must end with status 0."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 LAST_LINES = 60
-SPARES = 1
+SPARES = 2
 END_TIMEOUT_S = 60.0
 ADDRESS = re.compile(r"metrics and probes on http://127\.0\.0\.1:(\d+)")
 # What the log tells about recoveries: that faults have had the effect they were made for.
@@ -114,14 +114,18 @@ class Pool:
         self.started: list[Process] = []
         self._folder, self._wanted = folder, spares
         self._spares: deque[Process] = deque()
-        self._fill()
+        self.fill()
 
     def take(self, file: Path) -> Process:
-        """A process that runs ``worker run -c FILE``."""
-        process = self._spares.popleft()
+        """A process that runs ``worker run -c FILE``: a spare, or (when there is none left) a new one."""
+        process = self._spares.popleft() if self._spares else self._new()
         process.run(file)
-        self._fill()
         return process
+
+    def fill(self) -> None:
+        """Start what spares are missing. Not while workers recover: importing takes a processor for seconds."""
+        while len(self._spares) < self._wanted:
+            self._spares.append(self._new())
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -132,8 +136,7 @@ class Pool:
         for process in self.started:
             process.wait(END_TIMEOUT_S)
 
-    def _fill(self) -> None:
-        while len(self._spares) < self._wanted:
-            process = Process(self._folder / f"process-{len(self.started):04d}.log")
-            self.started.append(process)
-            self._spares.append(process)
+    def _new(self) -> Process:
+        process = Process(self._folder / f"process-{len(self.started):04d}.log")
+        self.started.append(process)
+        return process
