@@ -295,7 +295,7 @@ def test_a_crash_before_the_first_checkpoint_loses_no_states(tmp_path: Path, rec
 def test_partitions_added(cluster: Cluster) -> None:
     cluster.broker._logs.update({Partition(IN, number): type(cluster.broker._logs[P0])() for number in (2, 3)})
     refused = Member(cluster, policy=FAIL)
-    with pytest.raises(WorkerError, match=r"in: the topic has 4 partitions and had 2 .* set state.on_partitions_change"):
+    with pytest.raises(WorkerError, match=r"in: the topic has 4 partitions and had 2 .* state.on_partitions_change to"):
         refused.drain()
     refused.crash()
     cluster.write([(0, b"a", 1), (3, b"b", 1)])
