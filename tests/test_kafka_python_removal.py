@@ -1,0 +1,67 @@
+"""A kafka-python member that the group removes while it joins: what it owned may have been another's in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.test_kafka_contract import ClusterKit, Member, close_all, until
+from worker.errors import CommitRefusedError
+from worker.records import Assigned, Lost, Partition
+
+pytestmark = pytest.mark.broker
+MEMBERS = 3
+MOMENT_S = 0.05
+
+
+@pytest.fixture
+def group(bootstrap_servers: str) -> Iterator[tuple[Any, list[Member]]]:
+    """Two members that share three partitions, and one more that has yet to join."""
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic(MEMBERS)
+    members = [Member(kit.source(f"group-{topic}"), f"group-{topic}", topic, poll_s=MOMENT_S) for _ in range(MEMBERS)]
+    present = members[:2]
+    for member in present:
+        member.join()
+    until(lambda: sum(len(member.owned) for member in present) == MEMBERS and all(m.owned for m in present), *present)
+    until(lambda: all(member.source.joined for member in present), *present)
+    with kit._admin() as admin:
+        yield admin, members
+    close_all(members)
+
+
+def test_what_it_owned_is_lost_even_if_it_is_given_back(group: tuple[Any, list[Member]]) -> None:
+    admin, members = group
+    first, _, third = members
+    name: Any = first.source.member()
+    owned = sorted(first.owned)
+    before = len(first.events)
+    third.join()
+    until(lambda: admin.describe_groups([first.group_id])[first.group_id]["group_state"] != "Stable", third)
+    # Its join waits for the second member, which does not poll; that it has been sent shows in the client alone.
+    until(lambda: not first.source.joined, first)
+    _remove(admin, first.group_id, name.member_id)
+    until(lambda: _is_refused(first), first)
+    until(lambda: all(member.source.joined and len(member.owned) == 1 for member in members), *members)
+    told = first.events[before:]
+    assert told[0] == Lost(tuple(owned))
+    assert [type(change) for change in told].count(Lost) == 1
+    given: list[Partition] = [place for change in told if isinstance(change, Assigned) for place in change.partitions]
+    assert set(first.owned) <= set(given)
+    assert first.source.member() != name
+
+
+def _remove(admin: Any, group_id: str, member_id: str) -> None:
+    from kafka.admin import MemberToRemove
+
+    admin.remove_group_members(group_id, [MemberToRemove(member_id=member_id)])
+
+
+def _is_refused(member: Member) -> bool:
+    try:
+        member.source.member()
+    except CommitRefusedError:
+        return True
+    return False
