@@ -93,6 +93,7 @@ class Source(MemorySource):
         self.polls: list[tuple[int, float]] = []
         self.commits: list[tuple[dict[Partition, int], int]] = []  # (offsets, outputs in their log at that time)
         self.unanswered = 0
+        self.silent = False  # the cluster answers no commit: each waits as long as it may
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         self.polls.append((max_records, timeout_s))
@@ -108,6 +109,9 @@ class Source(MemorySource):
         return []
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+        if self.silent:
+            self.cluster.now_s += timeout_s
+            raise AWAY
         super().commit(offsets, timeout_s)
         self.commits.append((dict(offsets), len(self.cluster.broker.records(OUT))))
         if self.unanswered:

@@ -237,3 +237,14 @@ def test_an_orderly_end_without_the_cluster_loses_nothing(cluster: Cluster) -> N
     assert (cluster.committed(), cluster.checkpoints()) == (None, [])
     Member(cluster).drain()
     assert cluster.sums() == SUMS + SUMS  # acknowledged, not committed: they repeat
+
+
+def test_an_orderly_end_takes_no_longer_than_it_may(cluster: Cluster) -> None:
+    """A silent cluster is asked to commit once, not once more for each partition that is given back."""
+    member = Member(cluster, stop_s=25.0)
+    member.turn()
+    member.source.silent = True
+    before_s = cluster.now_s
+    member.close()
+    assert 0 < cluster.now_s - before_s <= 25.0
+    assert (cluster.committed(P0), cluster.checkpoints(P0)) == (None, [])

@@ -9,6 +9,7 @@ Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -46,6 +47,7 @@ class Worker:
         self.states = States(source, pipeline, recovery, writer, reporter, limits)
         self.partitions = self.states.partitions
         self._commit_at = 0.0
+        self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
         self._checkpoint_at = 0.0
         self._lag_at = 0.0
         self._joined = False
@@ -94,14 +96,17 @@ class Worker:
         self.states.look_at_checkpoints()
         return sum(map(len, batches))
 
-    def commit(self, now: float, timeout_s: float | None = None) -> bool:
+    def commit(self, now: float) -> bool:
         """Steps 1 and 2 of the commit law, for all partitions; whether everything read is committed."""
         self._commit_at = now + self.limits.commit_interval_s
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
+        timeout_s = min(self.limits.commit_s, self._commit_until - self.reporter.now())
+        if timeout_s <= 0:
+            return False
         try:
-            self.delivery.commit(offsets, self.limits.commit_s if timeout_s is None else timeout_s)
+            self.delivery.commit(offsets, timeout_s)
         except self.delivery.retried_after as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
             self._failed(now, error)
@@ -111,21 +116,22 @@ class Worker:
         self.reporter.committed(offsets)
         return True
 
-    def checkpoint(self, now: float, timeout_s: float | None = None) -> None:
+    def checkpoint(self, now: float) -> None:
         """Step 3 of the commit law, for all partitions that have moved since their last checkpoint."""
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
-        if self.commit(now, timeout_s):
+        if self.commit(now):
             self.states.save(self.partitions.unsaved())
 
     def close(self, now: float) -> None:
         """Leave in order, in ``stop_s`` at most: outputs and offsets committed, group left, checkpoints written."""
         deadline = self.reporter.now() + self.limits.stop_s
+        self._commit_until = deadline - self.limits.stop_s / 2
 
         def left_s() -> float:
             return max(0.0, deadline - self.reporter.now())
 
         try:
-            self.checkpoint(now, self.limits.stop_s / 2)
+            self.checkpoint(now)
         finally:
             self.source.close(left_s() / 2)  # reacts to what is revoked, so the others are still needed
             self.delivery.close(left_s() / 2)
