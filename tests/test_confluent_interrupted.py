@@ -1,0 +1,179 @@
+"""confluent-kafka interrupted in the middle of a fetch, of a rebalance, of a transaction."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from tests.conftest import eventually
+from tests.running import WAIT_S
+from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
+from worker.errors import CommitRefusedError, KafkaUnavailableError
+from worker.kafka.embedded import EmbeddedKafka
+from worker.records import Assigned, Lost, Partition, Revoked
+
+COUNT = 20  # records, and then a transaction's marker
+CLOSING_WRITER = """
+import sys
+from worker.kafka.clients import ClientSettings, open_transactional_sink
+
+servers, name, topic = sys.argv[1:]
+sink = open_transactional_sink(ClientSettings(servers, "confluent", transactional_id=name))
+sink.send(topic, [b"key"] * 3, [b"first"] * 3)
+sink.commit({}, None, 30)
+print("open", flush=True)
+sys.stdin.read(1)
+sink.send(topic, [b"key"] * 3, [b"second"] * 3)
+sink.close(1)
+sink.close(1)
+"""
+
+
+class Interrupted:
+    """The client, with something that happens in the middle of one fetch, after all that the log has was handed out."""
+
+    def __init__(self, consumer: Any, happens: Callable[[], None]) -> None:
+        self._consumer, self._happens, self._left = consumer, happens, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def consume(self, count: int, timeout_s: float) -> list[Any]:
+        messages: list[Any] = self._consumer.consume(count, timeout_s)
+        if self._left:
+            self._left -= 1
+
+            def is_at_the_end() -> bool:
+                messages.extend(self._consumer.consume(count, 0))
+                return any(message.error() is not None for message in messages)
+
+            eventually(is_at_the_end)
+            self._happens()
+        return messages
+
+
+@pytest.fixture
+def kit(bootstrap_servers: str) -> ClusterKit:
+    return ClusterKit(bootstrap_servers, "confluent")
+
+
+def fill(kit: ClusterKit, partitions: int = 1) -> str:
+    topic = kit.topic(partitions)
+    for number in range(partitions):
+        kit.append_transaction(Partition(topic, number), numbered(COUNT), commit=True)
+    return topic
+
+
+def joined(kit: ClusterKit, topic: str) -> tuple[Member, Any]:
+    member = Member(kit.source(f"group-{topic}"), f"group-{topic}", topic).join()
+    return member, member.source
+
+
+def test_what_was_fetched_before_a_partition_went_and_came_back_moves_nothing(kit: ClusterKit) -> None:
+    topic = fill(kit)
+    name = TopicPartition(topic, 0)
+    member, source = joined(kit, topic)
+    client = source._consumer
+
+    def goes_and_comes_back() -> None:
+        source._ownership.on_revoke(client, [name])
+        source._ownership.on_assign(client, [name])
+
+    source._consumer = Interrupted(client, goes_and_comes_back)
+    until(lambda: member.positions.get(Partition(topic, 0)) == COUNT + 1, member)
+    assert member.kinds() == [Assigned, Revoked, Assigned]
+    assert member.values() == numbered(COUNT)
+    close_all([member])
+
+
+def test_an_error_in_the_middle_of_a_fetch_loses_nothing(kit: ClusterKit) -> None:
+    topic = fill(kit)
+    member, source = joined(kit, topic)
+
+    def breaks() -> None:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    source._consumer = Interrupted(source._consumer, breaks)
+    with pytest.raises(KafkaUnavailableError):
+        until(lambda: member.records, member)
+    until(lambda: member.positions[Partition(topic, 0)] == COUNT + 1, member)
+    assert member.values() == numbered(COUNT)
+    close_all([member])
+
+
+def test_who_reads_again_after_an_error_still_answers_the_group_itself(kit: ClusterKit) -> None:
+    """The group has asked for partitions, but the loop does not know yet: they stay its own until it has committed."""
+    topic = fill(kit, 4)
+    old, source = joined(kit, topic)
+    until(lambda: len(old.records) == 4 * COUNT, old)
+    until(lambda: set(old.positions.values()) == {COUNT + 1}, old)
+    source.seek(dict.fromkeys(old.owned, 5))
+    old.positions.update(dict.fromkeys(old.owned, 5))
+    old.records.clear()
+    source._ownership.doubt()
+    new, _ = joined(kit, topic)
+    for _ in range(20):  # the old member does not listen while the group makes up its mind
+        new.step()
+    assert not new.owned
+    until(lambda: len(new.owned) == 2 and len(old.owned) == 2, old, new)
+    until(
+        lambda: all(member.positions[place] == COUNT + 1 for member in (old, new) for place in member.owned), old, new
+    )
+    assert [kind for kind in old.kinds() if kind is not Assigned] == [Revoked]
+    assert {place: new.begun[place] for place in new.owned} == {place: [old.positions[place]] for place in new.owned}
+    for number in range(4):
+        assert old.values(number) + new.values(number) == numbered(COUNT - 5, 5)
+    close_all([old, new])
+
+
+def test_a_member_that_was_put_out_has_no_name_to_commit_in(kit: ClusterKit) -> None:
+    """A transaction's offsets in no name are taken from anybody: Kafka refuses only members that it knows of."""
+    topic = fill(kit)
+    member, source = joined(kit, topic)
+    until(lambda: member.owned, member)
+    assert source.member() is not None
+    kit.expel(member)
+
+    def has_no_name() -> bool:
+        try:
+            source.member()
+        except CommitRefusedError:
+            return True
+        return False
+
+    eventually(has_no_name)
+    assert member.kinds() == [Assigned]
+    until(lambda: member.kinds() == [Assigned, Lost, Assigned], member)
+    assert source.member() is not None
+    close_all([member])
+
+
+def test_a_sink_without_a_cluster_closes_in_its_time_and_its_process_ends(
+    kit: ClusterKit, embedded_kafka: EmbeddedKafka
+) -> None:
+    topic = kit.topic()
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOSING_WRITER, embedded_kafka.bootstrap_servers, f"writer-of-{topic}", topic],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        embedded_kafka.pause()
+        try:
+            writer.stdin.write(b"x")
+            writer.stdin.flush()
+            assert writer.wait(WAIT_S) == 0
+        finally:
+            embedded_kafka.resume()
+            writer.kill()
+    place = Partition(topic, 0)
+    source = kit.source(f"group-{topic}")
+    eventually(lambda: source.log_range([place], ANSWER_S)[place][1] >= 4)  # three records and a marker
+    source.close(CLOSE_S)
