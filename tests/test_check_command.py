@@ -110,6 +110,12 @@ def test_what_a_model_says_about_its_training() -> None:
             ["warning: layers 'a', 'b', 'c', … computed in half precision: "],
         ),
         ({"half": ("a",)}, {"sequence": {"length": 7}, "model": {"path": "m", "parity_tolerance": 0.01}}, []),
+        (
+            {},
+            {"sequence": {"length": 7}, "delivery": "exactly_once"},
+            ["note: delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits up to 10 s"],
+        ),
+        ({}, {"sequence": {"length": 7}, "delivery": "exactly_once", "kafka": {"instance_id": "one"}}, []),
         ({"code": ("twice",)}, {"sequence": {"length": 7}}, ["warning: layer 'twice' (Lambda) is Python code"]),
     ],
 )

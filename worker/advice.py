@@ -32,7 +32,7 @@ class Room:
 def advice(config: Config, trained: TrainedFacts, room: Room) -> Advice:
     """All there is to say about a model that streams."""
     warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
-    return Advice([*warnings, *_memory(config, room)], [*_boundaries(config, trained), *_indifferent(trained)])
+    return Advice([*warnings, *_memory(config, room)], [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config)])
 
 
 def _has_boundary(config: Config) -> bool:
@@ -112,6 +112,14 @@ def _indifferent(trained: TrainedFacts) -> Iterator[str]:
         yield f"trained in batches of {trained.batch:,}: that doesn't matter here, any number of streams is a batch"
     if trained.stateful:
         yield f"{_layers(trained.stateful)} with stateful=True: that doesn't matter here, each stream has its own state"
+
+
+def _transactions(config: Config) -> Iterator[str]:
+    if config.delivery == "exactly_once" and config.kafka.instance_id is None:
+        yield (
+            "delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits up to 10 s until "
+            "Kafka ends the open transaction; with it (e.g. ${HOSTNAME}) the restarted worker ends it at once"
+        )
 
 
 def _layers(names: tuple[str, ...]) -> str:
