@@ -113,7 +113,7 @@ def test_what_a_model_says_about_its_training() -> None:
         (
             {},
             {"sequence": {"length": 7}, "delivery": "exactly_once"},
-            ["note: delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits up to 10 s"],
+            ["note: delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits"],
         ),
         ({}, {"sequence": {"length": 7}, "delivery": "exactly_once", "kafka": {"instance_id": "one"}}, []),
         ({"code": ("twice",)}, {"sequence": {"length": 7}}, ["warning: layer 'twice' (Lambda) is Python code"]),

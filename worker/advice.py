@@ -32,7 +32,8 @@ class Room:
 def advice(config: Config, trained: TrainedFacts, room: Room) -> Advice:
     """All there is to say about a model that streams."""
     warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
-    return Advice([*warnings, *_memory(config, room)], [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config)])
+    notes = [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config)]
+    return Advice([*warnings, *_memory(config, room)], notes)
 
 
 def _has_boundary(config: Config) -> bool:
