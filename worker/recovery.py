@@ -11,8 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-
-import numpy as np
+from functools import partial
 
 from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
@@ -26,8 +25,8 @@ from worker.errors import (
 )
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState, StateSpec
-from worker.repartition import RECORDS_LOST, PartitionCounts, newest_header, of_this_topic
-from worker.starts import LogFacts, RecoveryPolicy, Start, after_change, without_checkpoint
+from worker.repartition import RECORDS_LOST, Look, PartitionCounts, newest_header, of_this_topic, remembering
+from worker.starts import LogFacts, RecoveryPolicy, Start, after_change, nothing, saw_nothing, without_checkpoint
 
 __all__ = ["Recovery", "RecoveryPolicy", "Start"]
 
@@ -75,14 +74,15 @@ class Recovery:
         """
         begin, end = log_range
         places = self._store.candidates(partition, None)
-        grown = self._counts.accept(partition, topic, places)
-        committed = self._checked(partition, topic.id, committed, log_range, places)
+        look = remembering(self._store.header)
+        grown = self._counts.accept(partition, topic, places, look)
+        committed = self._checked(partition, topic.id, committed, log_range, partial(newest_header, places, look))
         facts = LogFacts(partition, topic.id, committed, begin, end, max(begin, rebuild_from or 0))
-        self._void(facts, places)
-        found = self._from_checkpoint(facts, [place for place in places if int(place.stem) <= facts.believable])
+        self._void(facts, places, look)
+        found = self._from_checkpoint(facts, [place for place in places if int(place.stem) <= facts.believable], look)
         start, decided = found or without_checkpoint(self._policy, facts)
         if decided or grown:
-            state = start.state or _nothing(partition, start.offset, self._specs)
+            state = start.state or nothing(partition, start.offset, self._specs)
             self._save(state, self.identity(topic.id), "the start")
         return start
 
@@ -92,9 +92,9 @@ class Recovery:
         topic_id: str,
         committed: int | None,
         log_range: tuple[int, int],
-        places: Sequence[Place],
+        newest: Callable[[str], CheckpointHeader | None],
     ) -> int | None:
-        """The committed offset, if it is one of this log."""
+        """The committed offset, if it is one of this log; ``newest`` finds a checkpoint by its topic's id."""
         begin, end = log_range
         if committed is not None and committed < begin:
             log.warning(
@@ -103,7 +103,7 @@ class Recovery:
             )  # fmt: skip
         if committed is None or committed <= end:
             return committed
-        if self._of_a_deleted_topic(topic_id, begin, places):
+        if _of_a_deleted_topic(newest(""), newest(topic_id), topic_id, begin):
             log.warning(
                 "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
                 "reading all of it", partition, committed, end,
@@ -115,17 +115,7 @@ class Recovery:
         )  # fmt: skip
         return committed
 
-    def _of_a_deleted_topic(self, topic_id: str, begin: int, places: Sequence[Place]) -> bool:
-        """Whether what was saved here is of another topic of this name: what was committed is, too, then.
-
-        A checkpoint of this topic at its log's start only says that another start found the same.
-        """
-        newest, ours = (newest_header(self._store, places, wanted) for wanted in ("", topic_id))
-        if newest is None or of_this_topic(newest, topic_id):
-            return False
-        return ours is None or ours.next_offset <= begin
-
-    def _void(self, facts: LogFacts, places: Sequence[Place]) -> None:
+    def _void(self, facts: LogFacts, places: Sequence[Place], look: Look) -> None:
         """What was seen beyond the log's end is lost, and other records will take those offsets.
 
         Once the log has grown again nobody could tell: a checkpoint of nothing takes the place of such a one now.
@@ -134,21 +124,21 @@ class Recovery:
             if int(place.stem) <= facts.end:
                 return
             with suppress(CheckpointUnusableError):
-                if self._store.header(place).identity.topic_id == facts.topic_id:
+                if look(place).identity.topic_id == facts.topic_id:
                     log.warning(
                         "checkpoint voided: %s has seen records that the cluster has lost, the log of %s ends at %d",
                         place, facts.partition, facts.end,
                     )  # fmt: skip
-                    state = _nothing(facts.partition, int(place.stem), self._specs)
+                    state = nothing(facts.partition, int(place.stem), self._specs)
                     self._save(state, self._identity.of_topic(RECORDS_LOST), "a checkpoint of nothing")
 
-    def _from_checkpoint(self, facts: LogFacts, places: Sequence[Place]) -> tuple[Start, bool] | None:
+    def _from_checkpoint(self, facts: LogFacts, places: Sequence[Place], look: Look) -> tuple[Start, bool] | None:
         """The start, and whether policy had a say; None where no checkpoint does."""
         changed: CheckpointUnusableError | None = None
         untouched: Start | None = None
         for place in places:
             try:
-                header = self._store.header(place)
+                header = look(place)
                 self._check_origin(place, header, facts)
                 state, ours = self._read(place, header, facts.topic_id)
             except (ModelChangedError, InputChangedError) as error:
@@ -164,7 +154,7 @@ class Recovery:
             # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
             live = max(facts.live_from, state.next_offset)
             start = Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
-            if not ours and _saw_nothing(state):
+            if not ours and saw_nothing(state):
                 untouched = untouched or start  # of no model; one of ours, which has seen something, is better
                 continue
             if changed is not None:
@@ -184,7 +174,7 @@ class Recovery:
                 state = self._store.read(place, self._identity.of_topic(topic_id, any_model=True), self._specs)
             except CheckpointUnusableError as unusable:
                 raise (unusable if keep else error) from None
-            if not keep and not _saw_nothing(state):
+            if not keep and not saw_nothing(state):
                 raise
             if keep:
                 self._tell_kept(place, header)
@@ -227,24 +217,13 @@ class Recovery:
             )  # fmt: skip
 
 
-def _saw_nothing(state: PartitionState) -> bool:
-    """No event was ever seen: these are states of any model."""
-    return state.clock < 0 and not state.keys and not state.forgotten
+def _of_a_deleted_topic(
+    newest: CheckpointHeader | None, ours: CheckpointHeader | None, topic_id: str, begin: int
+) -> bool:
+    """Whether what was saved here is of another topic of this name: what was committed is, too, then.
 
-
-def _nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:
-    """A partition whose streams are all at zero: none is known."""
-    numbers = np.zeros(0, np.int64)
-    return PartitionState(
-        partition=partition,
-        next_offset=offset,
-        clock=-1,
-        keys=[],
-        steps=numbers,
-        times=numbers,
-        clocks=numbers,
-        pending=numbers.astype(np.uint8),
-        sequences=[],
-        states={(spec.layer, spec.name): np.zeros((0, *spec.shape), spec.dtype) for spec in specs},
-        touched=numbers,
-    )
+    A checkpoint of this topic at its log's start only says that another start found the same.
+    """
+    if newest is None or of_this_topic(newest, topic_id):
+        return False
+    return ours is None or ours.next_offset <= begin

@@ -7,14 +7,16 @@ many partitions the topic had), named once, and refused or accepted by policy. W
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import CheckpointHeader
 from worker.errors import CheckpointUnusableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition
+
+Look: TypeAlias = Callable[[Place], CheckpointHeader]  # raises CheckpointUnusableError, StoreUnavailableError
 
 RECORDS_LOST = "records-lost"  # in place of a topic's id: what this checkpoint has seen is in no log any more
 
@@ -33,7 +35,7 @@ class PartitionCounts:
         """What new checkpoints of this topic say; 0 before ``accept``."""
         return self._accepted.get(topic_id, 0)
 
-    def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place]) -> bool:
+    def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place], look: Look) -> bool:
         """Whether partitions were added since this one's states were saved, which the policy let pass.
 
         ``places`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
@@ -41,7 +43,7 @@ class PartitionCounts:
         StoreUnavailableError.
         """
         known = self._accepted.get(topic.id)
-        was = self._saved(places, topic.id) or known or self._saved_elsewhere(partition, topic)
+        was = _saved(places, look, topic.id) or known or self._saved_elsewhere(partition, topic)
         # Kafka never takes partitions away from a topic: who sees fewer has old news.
         now = max(topic.partitions, known or 0, was)
         if was in (0, now):
@@ -63,23 +65,24 @@ class PartitionCounts:
         self._accepted[topic.id] = now
         return True
 
-    def _saved(self, places: Sequence[Place], topic_id: str) -> int:
-        """As the newest of these checkpoints that can be read says; 0 where none does."""
-        header = newest_header(self._store, places, topic_id)
-        return 0 if header is None else header.identity.partitions
-
     def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
         others = (Partition(partition.topic, number) for number in range(topic.partitions))
         listed = (self._store.candidates(other, None) for other in others if other != partition)
         # The greatest: what was accepted for one partition was accepted for the topic.
-        return max((self._saved(places, topic.id) for places in listed), default=0)
+        return max((_saved(places, self._store.header, topic.id) for places in listed), default=0)
 
 
-def newest_header(store: Store, places: Sequence[Place], topic_id: str) -> CheckpointHeader | None:
+def _saved(places: Sequence[Place], look: Look, topic_id: str) -> int:
+    """As the newest of these checkpoints that can be read says; 0 where none does."""
+    header = newest_header(places, look, topic_id)
+    return 0 if header is None else header.identity.partitions
+
+
+def newest_header(places: Sequence[Place], look: Look, topic_id: str) -> CheckpointHeader | None:
     """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
     for place in places:
         try:
-            header = store.header(place)
+            header = look(place)
         except CheckpointUnusableError:
             continue
         if of_this_topic(header, topic_id) and header.identity.topic_id != RECORDS_LOST:
@@ -90,3 +93,15 @@ def newest_header(store: Store, places: Sequence[Place], topic_id: str) -> Check
 def of_this_topic(header: CheckpointHeader, topic_id: str) -> bool:
     """Whether it is of the topic with this id, as far as both ids are known."""
     return header.identity.topic_id in ("", topic_id) or not topic_id
+
+
+def remembering(look: Look) -> Look:
+    """The same, once per place: a header is believed only after the whole file was read."""
+    known: dict[str, CheckpointHeader] = {}
+
+    def remembered(place: Place) -> CheckpointHeader:
+        if str(place) not in known:
+            known[str(place)] = look(place)
+        return known[str(place)]
+
+    return remembered

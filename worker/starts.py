@@ -7,11 +7,14 @@ come to another one. Decisions are saved at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from worker.errors import CheckpointUnusableError, WorkerError
-from worker.records import Partition, PartitionState
+from worker.records import Partition, PartitionState, StateSpec
 
 log = logging.getLogger("worker.recovery")
 
@@ -90,3 +93,26 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, 
             "before it may differ from what they were (state.rebuild_from)", facts.partition, first,
         )  # fmt: skip
     return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)"), bounded
+
+
+def saw_nothing(state: PartitionState) -> bool:
+    """No event was ever seen: these are states of any model."""
+    return state.clock < 0 and not state.keys and not state.forgotten
+
+
+def nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:
+    """A partition whose streams are all at zero: none is known."""
+    numbers = np.zeros(0, np.int64)
+    return PartitionState(
+        partition=partition,
+        next_offset=offset,
+        clock=-1,
+        keys=[],
+        steps=numbers,
+        times=numbers,
+        clocks=numbers,
+        pending=numbers.astype(np.uint8),
+        sequences=[],
+        states={(spec.layer, spec.name): np.zeros((0, *spec.shape), spec.dtype) for spec in specs},
+        touched=numbers,
+    )
