@@ -76,7 +76,7 @@ def joined(kit: ClusterKit, topic: str) -> tuple[Member, Any]:
 
 def test_what_was_fetched_before_a_partition_went_and_came_back_moves_nothing(kit: ClusterKit) -> None:
     topic = fill(kit)
-    name = TopicPartition(topic, 0)
+    place, name = Partition(topic, 0), TopicPartition(topic, 0)
     member, source = joined(kit, topic)
     client = source._consumer
 
@@ -85,9 +85,11 @@ def test_what_was_fetched_before_a_partition_went_and_came_back_moves_nothing(ki
         source._ownership.on_assign(client, [name])
 
     source._consumer = Interrupted(client, goes_and_comes_back)
-    until(lambda: member.positions.get(Partition(topic, 0)) == COUNT + 1, member)
+    until(lambda: member.positions.get(place) == COUNT + 1, member)
+    kit.append(place, [b"next"])
+    until(lambda: member.positions[place] == COUNT + 2, member)
     assert member.kinds() == [Assigned, Revoked, Assigned]
-    assert member.values() == numbered(COUNT)
+    assert member.values() == [*numbered(COUNT), b"next"]
     close_all([member])
 
 
