@@ -118,6 +118,10 @@ RECREATED = "in/0: committed offset 12 is of a deleted topic of the same name, t
 OF_DELETED = r"checkpoint skipped: {}: it is of a topic since deleted \(id id-old, now id-now\)"
 OF_GROUP = r"checkpoint skipped: {}: it is of group 'other', and group 'group' has no committed offset to go on from"
 AT_ZERO = "in/0: no usable checkpoint; all streams start at zero at {}"
+PARTLY = (
+    r"in/0: no usable checkpoint; states are rebuilt from offset {} on \({}\), and those of streams that began before "
+    "it may differ from what they were"
+)
 OLDER = "checkpoint skipped: {} is older than the log, which begins at {}"
 
 # Files; policies; (C1, begin, end); (read from, live from, whose states); log lines, as patterns.
@@ -143,7 +147,10 @@ CASES: dict[str, Case] = {
         [damaged(6)], (RESET,), (6, 0, 10), (6, 6, None), [DAMAGED.format(name(6)), AT_ZERO.format(6)],
     ),
     "log begins at C0": ([of(4)], ALL, (6, 4, 10), (4, 6, 4), []),
-    "log begins above C0, rebuild": ([of(4)], (REBUILD,), (6, 5, 10), (5, 6, None), [OLDER.format(name(4), 5)]),
+    "log begins above C0, rebuild": (
+        [of(4)], (REBUILD,), (6, 5, 10), (5, 6, None),
+        [OLDER.format(name(4), 5), PARTLY.format(5, "the log begins there")],
+    ),
     "log begins above C0, reset": (
         [of(4)], (RESET,), (6, 5, 10), (6, 6, None), [OLDER.format(name(4), 5), AT_ZERO.format(6)],
     ),
@@ -153,6 +160,7 @@ CASES: dict[str, Case] = {
     "log begins at C1": ([of(6)], ALL, (6, 6, 10), (6, 6, 6), []),
     "log ends below C1": ([of(6)], ALL, (12, 0, 10), (6, 10, 6), [LOST]),
     "log ends below C0": ([of(6), of(12)], ALL, (12, 0, 10), (6, 10, 6), [LOST, VOIDED.format(name(12))]),
+    "log ends below C0 of another group": ([of(6), of(12, group_id=OTHER_GROUP)], ALL, (6, 0, 10), (6, 6, 6), []),
     "topic recreated": (
         [of(4, topic_id=OLD_ID), of(12, topic_id=OLD_ID)], ALL, (12, 0, 10), (0, 0, None),
         [RECREATED, OF_DELETED.format(name(4))],
@@ -280,11 +288,8 @@ def test_a_rebuild_from_a_bounded_past(tmp_path: Path, since: int, log: Any, off
     recovery = recovery_of(CheckpointStore(tmp_path), BOUNDED)
     start = recovery.start(P0, TWO, committed, (begin, end), since)
     assert shown(start) == (offset, committed, None)
-    warned = (
-        f"in/0: no usable checkpoint; states are rebuilt from offset {offset} on, and those of streams that began "
-        "before it may differ from what they were (state.rebuild_from)"
-    )
-    assert lines(caplog, tmp_path) == ([warned] if offset > begin else [])
+    why = "state.rebuild_from" if offset > begin else "the log begins there"
+    assert lines(caplog, tmp_path) == ([PARTLY.format(offset, why).replace("\\", "")] if offset > 0 else [])
     # The past moves on with the clock; what it was is saved, so that a crash does not begin later again.
     again = recovery_of(CheckpointStore(tmp_path), BOUNDED).start(P0, TWO, committed, (begin, end), end)
     assert (again.offset, again.live_from) == (offset, committed)

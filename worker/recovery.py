@@ -118,13 +118,15 @@ class Recovery:
     def _void(self, facts: LogFacts, places: Sequence[Place], look: Look) -> None:
         """What was seen beyond the log's end is lost, and other records will take those offsets.
 
-        Once the log has grown again nobody could tell: a checkpoint of nothing takes the place of such a one now.
+        Once the log has grown again nobody could tell: a checkpoint of nothing takes the place of such a one now. Only
+        for this group it is sure: another one may have read on since the log's end was asked for.
         """
         for place in places:
             if int(place.stem) <= facts.end:
                 return
             with suppress(CheckpointUnusableError):
-                if look(place).identity.topic_id == facts.topic_id:
+                found = look(place).identity
+                if (found.topic_id, found.group_id) == (facts.topic_id, self._identity.group_id):
                     log.warning(
                         "checkpoint voided: %s has seen records that the cluster has lost, the log of %s ends at %d",
                         place, facts.partition, facts.end,

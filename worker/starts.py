@@ -87,10 +87,11 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, 
         log.warning("%s: no usable checkpoint; all streams start at zero at %d", facts.partition, live_from)
         return Start(live_from, live_from, None, "zero (state.recover: reset)"), True
     first = min(facts.rebuild_from, live_from)
-    if first > begin:
+    if first > 0:
+        reason = "state.rebuild_from" if first > begin else "the log begins there"
         log.warning(
-            "%s: no usable checkpoint; states are rebuilt from offset %d on, and those of streams that began "
-            "before it may differ from what they were (state.rebuild_from)", facts.partition, first,
+            "%s: no usable checkpoint; states are rebuilt from offset %d on (%s), and those of streams that began "
+            "before it may differ from what they were", facts.partition, first, reason,
         )  # fmt: skip
     return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)"), bounded
 
