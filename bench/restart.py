@@ -3,10 +3,10 @@
     python bench/restart.py                                  100,000 streams, both clients, an embedded broker
     python bench/restart.py --streams 10000 --client confluent --rounds 5
 
-A first `worker run` sees every stream once and is ended in order, so that the checkpoints of 4 partitions hold them all.
-Then new records are written, and the worker is started again: the clock runs from the start of its process until the
-first new output has been read from Kafka. Parts are taken from the lines of its log. Importing TensorFlow and Keras is
-timed in a process of its own, in the same round; CPU times say more than the clock where others use the machine, too.
+A first `worker run` sees every stream once and is ended in order: checkpoints of 4 partitions hold them all. Then new
+records are written, and the worker is started again: the clock runs from the start of its process until the first new
+output has been read from Kafka. Parts are taken from the lines of its log. Importing TensorFlow and Keras is timed in a
+process of its own, in the same round; CPU times say more than the clock where others use the machine, too.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Case:
         return {
             **moments,
             "first new output read": first - last,
-            "process start to first output": first,
+            "process start to first new output": first,
             "  CPU ": cpu_s,
         }
 
