@@ -8,6 +8,7 @@ import pytest
 
 from tests.member import AWAY, COMMIT_S, DEAD, P0, P1, Cluster, Member
 from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
+from worker.loop import KAFKA_AWAY
 
 REFUSED = CommitRefusedError("the group has moved on")
 TOO_LARGE = DeliveryFailedError("too large")
@@ -89,6 +90,28 @@ def test_a_commit_whose_answer_is_lost_is_found_to_be_one(cluster: Cluster) -> N
     cluster.write([(0, b"a", 8)])
     member.drain()
     assert sums(cluster)[3] == (0, 3, 4, 15.0)
+
+
+@pytest.mark.parametrize("then", ["open", "committed", "log_range"])
+def test_partitions_lost_while_going_back_fails_are_not_loaded_again(cluster: Cluster, then: str) -> None:
+    """The member learns of it although it can't go back yet: only then may it be able to."""
+    member = Member(cluster, exactly_once=True)
+    member.turn(records=1)
+    cluster.broker.fail("commit_transaction", AWAY)
+    member.turn()
+    cluster.broker.fail(then, AWAY, 2)
+    member.turn()
+    cluster.broker.rebalance(member.source, lost=[P0], revoked=[P0])
+    assert member.turn() == KAFKA_AWAY
+    assert member.value("rebalances_total", type="lost") == 1
+    member.drain()
+    assert member.owned() == {P1}
+    assert [row for row in sums(cluster) if row[0] == 1] == SUMS[3:]
+    other = Member(cluster, exactly_once=True)
+    cluster.broker.rebalance(other.source, assigned=[P0])
+    for each in (member, other, member, other):
+        each.turn(after_s=COMMIT_S)
+    assert sums(cluster) == SUMS
 
 
 def test_nothing_of_a_crash_is_seen(cluster: Cluster) -> None:

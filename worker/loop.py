@@ -153,12 +153,18 @@ class Worker:
         # Commit and save what goes to another member; if the group does not wait, it repeats our last outputs.
         if isinstance(change, Revoked) and self.commit(self.reporter.now()):
             self.states.save([place for place in self.partitions.unsaved() if place in change.partitions])
-        self.states.drop(change.partitions)
+        self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
         """After a transaction that failed, or may have: states go back to what is committed. Raises as ``poll``."""
-        self.delivery.renew()
-        self.source.seek(self.states.reload())
+        try:
+            self.delivery.renew()
+            self.source.seek(self.states.reload())
+        except UnavailableError:
+            # The client takes in a change of ownership, and is replaced when it is stuck, only while it is polled:
+            # either may be what stands in the way. What is read now is read again.
+            self._poll()
+            raise
         self._in_doubt = False
         self.reporter.began_again(self.partitions)
 

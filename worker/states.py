@@ -62,6 +62,12 @@ class States:
         self._reloading.clear()
         return starts
 
+    def give_up(self, places: Iterable[Partition]) -> None:
+        """They are another member's now, or nobody's: drop them, and do not load them again."""
+        places = list(places)
+        self.drop(places)
+        self._reloading.difference_update(places)
+
     def drop(self, places: Iterable[Partition]) -> None:
         """What is left of them belongs to nobody: no commit, no checkpoint."""
         for place in list(places):
