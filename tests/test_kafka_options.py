@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.kafka.clients import refused_options
-from worker.kafka.options import security_options, spell_topic_id
+from worker.kafka.options import contradicting_options, security_options, spell_topic_id
 from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, StallWatch
 
 
@@ -86,3 +86,30 @@ def test_a_client_is_stuck_after_bad_looks_in_a_row() -> None:
     assert looks(True, True, False, True, True, True) == [False] * 5 + [True]
     assert looks(True, True, "a record", True, True) == [False] * 4
     assert looks(*[False] * 9) == [False] * 9
+
+
+LIMITS = ("transaction_timeout_ms", "request_timeout_ms", "delivery_timeout_ms")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, []),
+        ({"transaction_timeout_ms": 20_000, "request_timeout_ms": 15_000}, []),
+        ({"transaction_timeout_ms": 30_000}, ["delivery_timeout_ms"]),
+        ({"delivery_timeout_ms": 10_000}, ["delivery_timeout_ms"]),
+        ({"request_timeout_ms": 10_000}, ["request_timeout_ms"]),
+        ({"transaction_timeout_ms": 5_000}, ["request_timeout_ms"]),
+        (
+            {"request_timeout_ms": 40_000, "transaction_timeout_ms": 30_000},
+            ["request_timeout_ms", "delivery_timeout_ms"],
+        ),
+    ],
+)
+def test_limits_that_contradict_transactions_are_named_with_the_way_out(
+    options: dict[str, int], named: list[str]
+) -> None:
+    said = contradicting_options("kafka-python", "exactly_once", options)
+    assert [sentence.split()[1] for sentence in said] == named
+    assert all("raise" in sentence and "lower" in sentence for sentence in said)
+    assert contradicting_options("kafka-python", "at_least_once", options) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.test_kafka_contract import ClusterKit, Member, close_all, until
-from worker.errors import CommitRefusedError
+from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, until
+from worker.errors import CommitRefusedError, WorkerError
+from worker.kafka.clients import open_source, open_transactional_sink
 from worker.records import Assigned, Lost, Partition
 
 pytestmark = pytest.mark.broker
@@ -51,6 +53,27 @@ def test_what_it_owned_is_lost_even_if_it_is_given_back(group: tuple[Any, list[M
     given: list[Partition] = [place for change in told if isinstance(change, Assigned) for place in change.partitions]
     assert set(first.owned) <= set(given)
     assert first.source.member() != name
+
+
+def test_a_member_hears_that_another_process_has_its_instance_id(bootstrap_servers: str) -> None:
+    """The client does not say so: its heartbeats just end, and it goes on reading."""
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic()
+    settings = replace(kit.settings, group_id=f"group-{topic}", instance_id="one", transactional_id=f"id-{topic}")
+    first, second = (Member(open_source(settings), settings.group_id, topic, poll_s=MOMENT_S) for _ in range(2))
+    sink = open_transactional_sink(settings)
+    try:
+        first.join()
+        until(lambda: first.source.joined and first.owned, first)
+        second.join()
+        until(lambda: second.source.joined and second.owned, second)
+        with pytest.raises(CommitRefusedError):
+            sink.commit({Partition(topic, 0): 1}, first.source.member(), ANSWER_S)
+        with pytest.raises(WorkerError, match="instance_id"):
+            until(lambda: False, first)
+    finally:
+        sink.close(CLOSE_S)
+        close_all([second, first])
 
 
 def _remove(admin: Any, group_id: str, member_id: str) -> None:

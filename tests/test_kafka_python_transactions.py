@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from kafka import errors
 
 from tests.conftest import eventually
 from tests.proxy import (
@@ -25,10 +26,11 @@ from tests.proxy import (
     KafkaProxy,
     proxied_broker,
 )  # fmt: skip
-from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
+from worker.errors import CommitRefusedError, ConfigError, DeliveryFailedError, KafkaUnavailableError, WorkerError
 from worker.kafka.clients import ClientSettings, ensure_topics, open_source, open_transactional_sink
 from worker.kafka.contracts import Source, TransactionalSink
 from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.kafka_python_errors import translate_in_transaction
 from worker.records import Change, Partition
 
 FAILED = (KafkaUnavailableError, CommitRefusedError, DeliveryFailedError)
@@ -39,8 +41,11 @@ ANSWER_S = 60.0
 MESSAGES = [b"first", b"second", b"third"]
 OFFSET = 7
 NOT_LEADER, OUT_OF_ORDER, ILLEGAL_GENERATION = 6, 45, 22
-# Unanswered requests count as lost after 2 s. kafka-python's own order of the limits, see contradicting_options.
-QUICK = {"kafka-python": {"request_timeout_ms": 2_000}, "confluent": {"socket.timeout.ms": 2_000}}
+# A client that gives its requests up early, so that a test needn't wait for long.
+QUICK: Mapping[str, Mapping[str, int]] = {
+    "kafka-python": {"request_timeout_ms": 2_000},
+    "confluent": {"socket.timeout.ms": 2_000},
+}
 
 pytestmark = pytest.mark.broker
 
@@ -73,7 +78,7 @@ class Stage:
             direct,
             bootstrap_servers=self.proxy.bootstrap_servers,
             transactional_id=f"id-{name}",
-            producer={**QUICK[self.client], **self.options},
+            producer=self.options,
         )
         self.source: Source = open_source(direct)
         self.source.subscribe([self.inputs[0].topic], self._start)
@@ -90,6 +95,12 @@ class Stage:
     def open(self) -> Any:
         self.sinks.append(open_transactional_sink(self.settings))
         return self.sinks[-1]
+
+    def go_on(self) -> Any:
+        """A new sink in place of the last one, with all the time in the world."""
+        self.sinks[-1].close(CLOSE_S)
+        self.settings = replace(self.settings, producer={})
+        return self.open()
 
     def write(self, sink: TransactionalSink, timeout_s: float = COMMIT_S, member: object = None) -> Exception | None:
         """One transaction; what the sink said in place of 'committed'."""
@@ -126,8 +137,7 @@ class Stage:
     def judge(self, error: Exception | None) -> None:
         """Whole and once, or not at all; then go on as the loop does, until it is there exactly once."""
         self.proxy.release()
-        self.sinks[-1].close(CLOSE_S)
-        heir = self.open()
+        heir = self.go_on()
         counts = self.committed()[0] == OFFSET
         assert self.visible() == (MESSAGES if counts else [])
         assert counts or error is not None, "said to be committed"
@@ -182,7 +192,7 @@ def test_an_undisturbed_transaction_appears_whole(stage: Callable[..., Stage], c
 
 def test_a_an_expired_message_is_not_forgotten_by_the_commit(stage: Callable[..., Stage]) -> None:
     """kafka-python gives the batch up and would commit the rest, offsets and all."""
-    on = stage(delivery_timeout_ms=2_500)
+    on = stage(delivery_timeout_ms=2_500, request_timeout_ms=2_000)
     sink = on.open()
     on.proxy.hold_requests(PRODUCE)
     error = on.write(sink)
@@ -232,7 +242,7 @@ def test_d_f_a_step_without_an_answer_ends_in_time(
     stage: Callable[..., Stage], client: str, kind: int, side: str
 ) -> None:
     """kafka-python's calls wait without a limit, and a request that timed out leaves its producer unusable."""
-    on = stage(client)
+    on = stage(client, **QUICK[client])
     sink = on.open()
     (on.proxy.hold_requests if side == "requests" else on.proxy.hold_answers)(kind)
     error = on.write(sink, SHORT_S)
@@ -244,7 +254,7 @@ def test_d_f_a_step_without_an_answer_ends_in_time(
 
 def test_e_a_message_that_expires_after_retries_is_not_forgotten(stage: Callable[..., Stage]) -> None:
     """kafka-python then raises within its own thread, and what it had drawn from its queues is not sent."""
-    on = stage(delivery_timeout_ms=2_500)
+    on = stage(delivery_timeout_ms=2_500, request_timeout_ms=2_000)
     sink = on.open()
     on.proxy.rewrite_answers(PRODUCE, produce_error(NOT_LEADER, on.topic))
     error = on.write(sink)
@@ -308,15 +318,43 @@ def test_offsets_that_arrive_after_their_transaction_do_not_replace_those_of_the
     assert on.committed() == [OFFSET + 1, None]
 
 
+@both
+def test_messages_that_arrive_after_their_transaction_do_not_come_twice(
+    stage: Callable[..., Stage], client: str
+) -> None:
+    """The broker knows them by their sequence. If it is at a loss, so is the client."""
+    on = stage(client)
+    sink = on.open()
+    on.proxy.delay_request(PRODUCE)
+    if on.write(sink) is not None:
+        sink = _complete(on, MESSAGES, OFFSET)
+    try:
+        sink.send(on.topic, [b"key"], [b"next"])
+        _deliver(PRODUCE, on)
+        sink.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
+    except FAILED:
+        _complete(on, [b"next"], OFFSET + 1)
+    assert on.visible() == [*MESSAGES, b"next"]
+    assert on.committed() == [OFFSET + 1, None]
+
+
 def _heir_of_a_late(kind: int, on: Stage) -> Any:
     """A transaction is committed; one of its requests is still on its way, and the sink wants no more of it."""
     sink = on.open()
     on.proxy.delay_request(kind)
-    assert on.write(sink) is None
-    with pytest.raises(KafkaUnavailableError, match="unanswered"):
+    error = on.write(sink)
+    with pytest.raises(KafkaUnavailableError, match="unanswered" if error is None else None):
         sink.send(on.topic, [b"key"], [b"next"])
-    sink.close(CLOSE_S)
-    return on.open()
+    return _complete(on, MESSAGES, OFFSET)
+
+
+def _complete(on: Stage, values: list[bytes], offset: int) -> Any:
+    """What the loop does after any error."""
+    heir = on.go_on()
+    if on.committed()[0] != offset:
+        heir.send(on.topic, [b"key"] * len(values), values)
+        heir.commit({on.inputs[0]: offset}, on.source.member(), COMMIT_S)
+    return heir
 
 
 def _deliver(kind: int, on: Stage) -> None:
@@ -407,6 +445,40 @@ def test_offsets_are_not_committed_without_a_generation(stage: Callable[..., Sta
     error = on.write(on.open(), member=known._replace(generation_id=-1, member_id=""))
     assert isinstance(error, CommitRefusedError)
     on.judge(error)
+
+
+def test_what_the_cluster_can_not_do_is_refused_with_the_way_out(stage: Callable[..., Stage]) -> None:
+    with pytest.raises(ConfigError, match=r"transaction_timeout_ms.*transaction\.max\.timeout\.ms"):
+        stage(transaction_timeout_ms=1_000_000, delivery_timeout_ms=2_000_000).open()
+    with pytest.raises(WorkerError, match="at_least_once"):
+        stage(api_version=(2, 4)).open()
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (errors.ProducerFencedError(), CommitRefusedError),
+        (errors.InvalidProducerEpochError(), CommitRefusedError),
+        (errors.FencedInstanceIdError(), CommitRefusedError),
+        (errors.CommitFailedError("IllegalGenerationError"), CommitRefusedError),
+        (errors.RequestTimedOutError(), KafkaUnavailableError),
+        (errors.OutOfOrderSequenceNumberError(), KafkaUnavailableError),
+        (errors.KafkaError("Could not execute transactional request for unknown reasons"), KafkaUnavailableError),
+        (errors.RecordListTooLargeError(), DeliveryFailedError),
+        (errors.TopicAuthorizationFailedError("out"), WorkerError),
+        (errors.GroupAuthorizationFailedError("group"), WorkerError),
+    ],
+)
+def test_errors_are_told_apart_by_what_to_do(error: errors.KafkaError, meaning: type[Exception]) -> None:
+    assert type(translate_in_transaction(error, "commit")) is meaning
+
+
+def test_a_transactional_id_that_is_not_ours_names_the_rights() -> None:
+    said = translate_in_transaction(errors.TransactionalIdAuthorizationFailedError(), "id 'a'")
+    assert type(said) is WorkerError
+    assert "id 'a'" in str(said)
+    assert "kafka.security" in str(said)
+    assert "rights" in str(said)
 
 
 def test_no_thread_stays_behind_a_sink_that_was_given_up(stage: Callable[..., Stage]) -> None:

@@ -59,6 +59,8 @@ class KafkaPythonSource:
         assert self._react is not None, "subscribe first"
         assert not self._closed, "closed"
         connection = self._connection or self._reconnect()
+        if self._settings.instance_id is not None and connection.ownership.is_fenced():
+            connection.fenced = True
         if connection.fenced:
             # A new client with this id would only fence the other process in turn.
             raise instance_id_taken(self._settings)

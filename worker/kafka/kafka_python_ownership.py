@@ -111,6 +111,14 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether the group has said what this member gets, and no rebalance is under way."""
         return self.is_member() and self._consumer.group_metadata().state is MemberState.STABLE
 
+    def is_fenced(self) -> bool:
+        """Whether another process has our instance id: the client then ends its heartbeats, goes on, and says nothing.
+
+        A member that is neither joining nor fenced always has them.
+        """
+        stable = self._consumer.group_metadata().state is MemberState.STABLE
+        return bool(stable and not self._consumer._coordinator._heartbeat_enabled)
+
     def resume_join(self) -> None:
         """Bring a join to its end that a poll has left half done.
 

@@ -28,6 +28,7 @@ from worker.records import Headers, Partition
 
 log = logging.getLogger("worker.kafka")
 
+OLDEST_BROKERS = (2, 5)  # older ones don't tell a member's generation from an outdated one when offsets come this way
 ADD_PARTITIONS, ADD_OFFSETS, END, COMMIT_OFFSETS = 24, 25, 26, 28  # request types, as the protocol numbers them
 
 
@@ -69,6 +70,8 @@ class KafkaPythonTransactions:
         self._manager: Any = self._client._transaction_manager
         try:
             with self._failing_for_good("opening"):
+                if self._client.config["api_version"] < OLDEST_BROKERS:
+                    raise WorkerError("delivery: exactly_once needs Kafka 2.5 or newer: use delivery: at_least_once")
                 self._client.init_transactions()  # waits max_block_ms at most
         except BaseException:
             end_producer(self._client, 0.0)
