@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.conftest import eventually
 from tests.running import WAIT_S
 from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError
+from worker.kafka.clients import open_transactional_sink
 from worker.kafka.embedded import EmbeddedKafka
 from worker.records import Assigned, Lost, Partition, Revoked
 
@@ -152,6 +154,27 @@ def test_a_member_that_was_put_out_has_no_name_to_commit_in(kit: ClusterKit) -> 
     assert member.kinds() == [Assigned]
     until(lambda: member.kinds() == [Assigned, Lost, Assigned], member)
     assert source.member() is not None
+    close_all([member])
+
+
+def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(kit: ClusterKit) -> None:
+    """A request that was sent twice may arrive late, and would end the next transaction of the same producer."""
+    topic = kit.topic()
+    member, source = joined(kit, topic)
+    until(lambda: member.owned, member)
+    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
+    producers = []
+    for number in range(4):
+        sink.send(topic, [b"key"], [b"%d" % number])
+        producers.append(sink._outbox.producer)
+        if number == 1:
+            sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT))
+        sink.commit({Partition(topic, 0): number}, source.member(), ANSWER_S)
+    assert [producer is producers[0] for producer in producers] == [True, True, False, False]
+    assert producers[2] is producers[3]
+    until(lambda: len(member.records) == 4, member)
+    assert member.values() == numbered(4)
+    sink.close(CLOSE_S)
     close_all([member])
 
 

@@ -28,8 +28,10 @@ class Outbox:
     """A producer that takes messages in order until the first failure, and nothing after it.
 
     ``options`` are added to those that every producer of ours has; ``explain`` makes our error of the client's, for a
-    message that was not delivered. Raises KafkaUnavailableError when the cluster can't be reached in
-    ``connect_timeout_s``, WorkerError when it refuses us.
+    message that was not delivered. ``disturbed``: a connection had a problem since this was last set to false.
+
+    Raises KafkaUnavailableError when the cluster can't be reached in ``connect_timeout_s``, WorkerError when it refuses
+    us.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Outbox:
             **options,
         }
         self.failure: Exception | None = None
+        self.disturbed = False
         self._explain = explain
         with translated(f"kafka at {settings.bootstrap_servers}"):
             self.producer: Any = Producer(client_options(settings, "producer", own), logger=log)
@@ -64,7 +67,7 @@ class Outbox:
         headers: Sequence[Headers] | None,
     ) -> None:
         """Hand over a batch; blocks while the buffer is full. Raises as Sink.send."""
-        self._serve(0)
+        self.serve(0)
         put = self.producer.produce
         done = 0
         while done < len(keys):
@@ -103,7 +106,8 @@ class Outbox:
         with suppress(KafkaException):
             self.producer.flush(0)
 
-    def _serve(self, timeout_s: float) -> None:
+    def serve(self, timeout_s: float) -> None:
+        """Hear of what has happened. Raises the first failure there was."""
         with self._heard():
             self.producer.poll(timeout_s)
 
@@ -120,7 +124,7 @@ class Outbox:
         waited_s = 0.0
         before = len(self.producer)
         while len(self.producer) >= before:
-            self._serve(FULL_BUFFER_WAIT_S)
+            self.serve(FULL_BUFFER_WAIT_S)
             waited_s += FULL_BUFFER_WAIT_S
             if waited_s > FULL_BUFFER_TIMEOUT_S:
                 # The rest of the batch was never handed over: nothing later may say that all is well.
@@ -132,6 +136,7 @@ class Outbox:
             self.failure = self._explain(error)
 
     def _on_error(self, error: KafkaError) -> None:
+        self.disturbed = True
         if error.fatal() and self.failure is None:
             self.failure = self._explain(error)
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())

@@ -2,10 +2,14 @@
 
 Rule of this file: after the first error nothing is tried again with the same producer. What its last transaction came
 to is not known here, and the cluster's answer to the next producer of the same id settles it.
+
+A request that was on its way when a connection broke is sent again, and the first may yet arrive, in the middle of a
+later transaction, and end that. So after such a transaction there is a new producer: of the old one nothing is taken.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +20,8 @@ from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers, Partition
+
+log = logging.getLogger("worker.kafka")
 
 CONNECT_TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
@@ -34,20 +40,11 @@ class ConfluentTransactions:
 
     def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         assert settings.transactional_id is not None, "a transactional sink needs an id"
-        deadline = time.monotonic() + connect_timeout_s
+        self._settings = settings
         self._closed = False
         self._begun = False
-        own = {
-            "transactional.id": settings.transactional_id,
-            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-            "linger.ms": 0,
-            "retry.backoff.ms": RETRY_BACKOFF_MS,
-            "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
-            "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
-        }
-        self._outbox = Outbox(settings, own, connect_timeout_s, _undelivered)
-        with self._or_dead(f"opening transactional id '{settings.transactional_id}'"):
-            self._outbox.producer.init_transactions(_left(deadline))
+        self._disturbed = False  # requests of the last transaction may still be on their way
+        self._outbox = self._opened(connect_timeout_s)
 
     def send(
         self,
@@ -67,14 +64,14 @@ class ConfluentTransactions:
         deadline = time.monotonic() + timeout_s
         self._begin()
         producer = self._outbox.producer
-        with self._or_dead("transaction"):
+        with _or_dead(self._outbox, "transaction"):
             if offsets:
                 named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
                 producer.send_offsets_to_transaction(named, member, _left(deadline))
             producer.commit_transaction(_left(deadline))
         # A message may have failed without the transaction's knowing of it.
-        self._outbox.check()
-        self._begun = False
+        self._outbox.serve(0)
+        self._begun, self._disturbed = False, self._outbox.disturbed
 
     def close(self, timeout_s: float) -> None:
         """See TransactionalSink."""
@@ -90,21 +87,49 @@ class ConfluentTransactions:
 
     def _begin(self) -> None:
         self._outbox.check()
-        if not self._begun:
-            with self._or_dead("transaction"):
-                self._outbox.producer.begin_transaction()
-            self._begun = True
+        if self._begun:
+            return
+        if self._disturbed:
+            self._renew()
+        self._outbox.disturbed = False
+        with _or_dead(self._outbox, "transaction"):
+            self._outbox.producer.begin_transaction()
+        self._begun = True
 
-    @contextmanager
-    def _or_dead(self, what: str) -> Iterator[None]:
-        """Raise the client's error as ours, or what a message had failed for before; either is kept for all calls."""
-        outbox = self._outbox
+    def _renew(self) -> None:
+        log.info("kafka: a connection was lost in a transaction: the next one is written by a new producer")
         try:
-            yield
-        except KafkaException as error:
-            if outbox.failure is None:
-                outbox.failure = translate_in_transaction(error.args[0], what)
-            raise outbox.failure from error
+            self._outbox = self._opened(CONNECT_TIMEOUT_S)
+        except Exception as error:
+            self._outbox.failure = error
+            raise
+        self._disturbed = False
+
+    def _opened(self, timeout_s: float) -> Outbox:
+        deadline = time.monotonic() + timeout_s
+        own = {
+            "transactional.id": self._settings.transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "linger.ms": 0,
+            "retry.backoff.ms": RETRY_BACKOFF_MS,
+            "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
+            "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
+        }
+        outbox = Outbox(self._settings, own, timeout_s, _undelivered)
+        with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):
+            outbox.producer.init_transactions(_left(deadline))
+        return outbox
+
+
+@contextmanager
+def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
+    """Raise the client's error as ours, or what a message had failed for before; either is kept for all calls."""
+    try:
+        yield
+    except KafkaException as error:
+        if outbox.failure is None:
+            outbox.failure = translate_in_transaction(error.args[0], what)
+        raise outbox.failure from error
 
 
 def _undelivered(error: KafkaError) -> Exception:
