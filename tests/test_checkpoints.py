@@ -22,7 +22,8 @@ import pytest
 from worker.checkpoints.columns import CHUNK_ROWS, checksum
 from worker.checkpoints.disk import seal_file
 from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
-from worker.checkpoints.store import STALE_TEMPORARY_S, CheckpointStore
+from worker.checkpoints.names import STALE_TEMPORARY_S
+from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
 from worker.errors import CheckpointUnusableError, InputChangedError, ModelChangedError, WorkerError
 from worker.records import Partition, PartitionState, Reset, StateSpec

@@ -17,6 +17,9 @@ S3_PROTOCOLS = ("s3", "s3a")
 class Filesystem(Protocol):
     """What is used of fsspec's file systems. Any call may raise anything that the store's client does."""
 
+    def invalidate_cache(self) -> None:
+        """Forget what was listed."""
+
     def ls(self, path: str, detail: bool) -> list[dict[str, Any]]:
         """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. FileNotFoundError for none."""
 
@@ -40,7 +43,7 @@ class Filesystem(Protocol):
 
 
 def open_filesystem(url: str) -> tuple[Filesystem, str]:
-    """The file system, and the URL's path in it without a slash at the end. Connects to nothing.
+    """The file system, and the URL's path in it without a slash at the end. With object stores it connects to nothing.
 
     Raises WorkerError in one line for a URL that is not known and for a package that is missing.
     """
@@ -52,31 +55,31 @@ def open_filesystem(url: str) -> tuple[Filesystem, str]:
         ) from error
     protocol = url.partition("://")[0]
     try:
-        files = fsspec.filesystem(protocol, **_options(protocol, fsspec))
-        return files, str(files._strip_protocol(url)).rstrip("/")
+        files, path = import_module("fsspec.core").url_to_fs(url, **_options(protocol, fsspec))
     except ImportError as error:
-        known = import_module("fsspec.registry").known_implementations.get(protocol, {"class": "fsspec"})
-        package = known["class"].partition(".")[0]
+        # fsspec says in words what is missing; the module's name is in what it says that for.
+        missing = getattr(error.__cause__, "name", None) or error.name or "the package that it names"
         raise WorkerError(
             f"state.directory: {protocol}:// needs a package that is not installed ({_line(error)}); "
-            f"pip install {_requirement(url, package)}"
+            f"pip install {_requirement(url, missing)}"
         ) from error
-    except ValueError as error:
+    except Exception as error:
         raise WorkerError(
-            f"state.directory: {protocol}:// can't be used ({_line(error)}); use a folder or a URL such as "
-            "s3://bucket/prefix"
+            f"state.directory: {protocol}:// can't be used ({type(error).__name__}: {_line(error)}); use a folder or a "
+            "URL such as s3://bucket/prefix"
         ) from error
+    return files, str(path).rstrip("/")
 
 
 def _options(protocol: str, fsspec: ModuleType) -> dict[str, Any]:
-    # Another worker's files come and go: nothing that was listed before says anything about now.
-    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    options: dict[str, Any] = {"skip_instance_cache": True}
     if protocol in S3_PROTOCOLS:
         own = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": READ_TIMEOUT_S,
             "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
         }
+        options["use_listings_cache"] = False
         # What the user has set for fsspec goes before ours, which would hide it.
         options["config_kwargs"] = own | fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
     return options

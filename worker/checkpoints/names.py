@@ -15,6 +15,7 @@ from worker.records import Partition
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
 NAME = re.compile(r"([0-9]{20})\.h5")
 TEMPORARY = ".tmp"
+STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead
 
 
 def folder_of(partition: Partition) -> str:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
-from worker.checkpoints.names import TEMPORARY, folder_of, name_of, offsets_in
+from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, name_of, offsets_in
 from worker.checkpoints.remote import Listed, Remote, StoreLimits
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
 from worker.records import Partition, PartitionState, StateSpec
 
+TEMPORARY_PREFIX = "rnn-stream-worker-checkpoint-"
 MAX_HEADERS = 1000  # remembered: who looks at all partitions of a topic does not fetch them again and again
 
 
@@ -107,8 +110,9 @@ class ObjectStore:
         return place.listed.size_bytes
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
-        """See Store. Objects have no temporary files, so ``now_s`` says nothing here."""
+        """See Store. Objects have no temporary files, but what the dead left in this machine's folder for them goes."""
         assert keep >= 1, keep
+        _sweep(now_s)
         for place in self.candidates(partition, newest)[keep:]:
             self._remote.delete(place.name)
 
@@ -133,7 +137,9 @@ class ObjectStore:
     def _copy(self, place: ObjectPlace) -> Path:
         """A copy on this machine, fetched now unless it is there. Raises as ``header`` does."""
         if self._fetched is not None and self._fetched[0].same_bytes(place):
-            return Path(self._fetched[1].name) / place.name
+            copy = Path(self._fetched[1].name) / place.name
+            if copy.is_file():  # whoever cleans up temporary folders may have been here
+                return copy
         self._forget()
         folder = _temporary_folder()
         try:
@@ -159,4 +165,11 @@ class ObjectStore:
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="rnn-stream-worker-", ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, ignore_cleanup_errors=True)
+
+
+def _sweep(now_s: float) -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):  # gone already, or another user's
+            if now_s - folder.stat().st_mtime > STALE_TEMPORARY_S:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -59,6 +59,8 @@ class Remote:
         path = f"{self._root}/{folder}".rstrip("/")
 
         def ask() -> list[dict[str, Any]]:
+            # Another worker's files come and go: nothing that was listed before says anything about now.
+            self._files.invalidate_cache()
             try:
                 return self._files.ls(path, detail=True)
             except FileNotFoundError:

@@ -15,11 +15,9 @@ from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
-from worker.checkpoints.names import TEMPORARY, folder_of, name_of, offsets_in
+from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, name_of, offsets_in
 from worker.errors import CheckpointUnusableError, WorkerError
 from worker.records import Partition, PartitionState, StateSpec
-
-STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead
 
 
 class CheckpointStore:
