@@ -40,6 +40,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(words)
     if found.rounds < 1:
         parser.error("--rounds: at least 1")
+    if found.keep is not None and found.keep.exists():
+        parser.error(f"--keep: {found.keep} exists already")
     return found
 
 

@@ -74,10 +74,6 @@ class Members:
         self.members.append(member)
         return member
 
-    def _take(self, file: Path) -> Process:
-        self.lives.append(self._pool.take(file))
-        return self.lives[-1]
-
     def replace(self, member: Member) -> None:
         """A new process in the place of one that has ended, or (when still there) beside it."""
         if member.process.exit_code() is None:
@@ -89,6 +85,10 @@ class Members:
         """SIGTERM; it must end with status 0."""
         self._tell_to_end(member)
         self._await_end(member)
+
+    def _take(self, file: Path) -> Process:
+        self.lives.append(self._pool.take(file))
+        return self.lives[-1]
 
     def _tell_to_end(self, member: Member) -> None:
         # A process that has just begun to be a worker would die of the signal: that is the interpreter's way.
