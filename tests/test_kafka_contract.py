@@ -337,7 +337,10 @@ def test_the_answer_to_a_join_that_comes_between_two_polls_is_taken_in() -> None
 
     from worker.kafka.kafka_python_ownership import Ownership
 
-    coordinator = SimpleNamespace(rejoining=True, need_rejoin=lambda: True, _join_task=Future().success(b"partitions"))
+    answer = Future().success(b"partitions")
+    coordinator = SimpleNamespace(
+        rejoining=True, need_rejoin=lambda: True, reset_generation=lambda: None, _join_task=answer
+    )
     Ownership(SimpleNamespace(_coordinator=coordinator)).resume_join()
     assert not coordinator._join_task.is_done
     heard: list[bytes] = []
