@@ -51,16 +51,21 @@ class Report:
         return not self.problems
 
     @property
+    def overhead_bytes(self) -> int:
+        """What a stream takes beside its state: a copy of it, set aside for checkpoints, key and position."""
+        return self.bytes_per_stream + OVERHEAD_BYTES
+
+    @property
     def capacity_bytes(self) -> int:
         """What ``max_streams`` streams take."""
-        return self.max_streams * (self.bytes_per_stream + OVERHEAD_BYTES)
+        return self.max_streams * (self.bytes_per_stream + self.overhead_bytes)
 
     @property
     def streams_that_fit(self) -> int | None:
         """How many streams the free memory holds; None where it can't be known."""
         if self.free_memory_bytes is None or not self.states:
             return None
-        return self.free_memory_bytes // (self.bytes_per_stream + OVERHEAD_BYTES)
+        return self.free_memory_bytes // (self.bytes_per_stream + self.overhead_bytes)
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs."""
@@ -75,7 +80,7 @@ class Report:
             "layers": [asdict(layer) for layer in self.layers],
             "states": [asdict(state) for state in self.states],
             "bytes_per_stream": self.bytes_per_stream,
-            "overhead_bytes": OVERHEAD_BYTES,
+            "overhead_bytes": self.overhead_bytes,
             "max_streams": self.max_streams,
             "capacity_bytes": self.capacity_bytes,
             "free_memory_bytes": self.free_memory_bytes,
