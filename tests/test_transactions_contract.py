@@ -26,12 +26,15 @@ from tests.test_kafka_contract import (
     numbered,
     until,
 )
-from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.clients import open_transactional_sink
+from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
+from worker.kafka.clients import ClientSettings, open_transactional_sink
 from worker.kafka.contracts import TransactionalSink
+from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.memory import MemoryTransactions
+from worker.kafka.options import Client
 from worker.records import Assigned, Headers, Lost, Partition, Revoked
 
+CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 SHORT_ANSWER_S = 3.0
 QUIET_POLLS = 5
 LARGE = b"x" * 1_100_000
@@ -376,6 +379,27 @@ def test_a_successor_of_a_killed_process_sees_nothing_of_it(kit: Kit, enter: Ent
                 writer.kill()
     write_after(open_as, name, topic, reader)
     assert reader.values() == [b"after"]
+
+
+@pytest.mark.broker
+def test_a_transactional_id_that_is_not_allowed_ends_the_worker() -> None:
+    from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
+
+    rights = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": True,
+    }
+    with EmbeddedKafka(properties=rights) as kafka:
+        forbidden = ResourcePattern(ResourceType.TRANSACTIONAL_ID, "forbidden")
+        other = ACL("User:other", "*", ACLOperation.ALL, ACLPermissionType.ALLOW, forbidden)
+        with KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
+            admin.create_acls([other])
+        for client in CLIENTS:
+            settings = ClientSettings(kafka.bootstrap_servers, client, transactional_id="allowed")
+            open_transactional_sink(settings).close(CLOSE_S)
+            with pytest.raises(WorkerError, match=r"kafka\.security") as caught:
+                open_transactional_sink(replace(settings, transactional_id="forbidden"))
+            assert "forbidden" in str(caught.value)
 
 
 # --- what a source owes to transactions: to go back to what was committed
