@@ -399,7 +399,7 @@ def test_what_the_dead_left_on_this_machine_goes(tmp_path: Path, monkeypatch: py
 
 def test_what_was_fetched_is_not_fetched_again(gate: Gate) -> None:
     stored = s3()
-    store = ObjectStore(stored.url, SHORT)
+    store = ObjectStore(stored.url)
     publish(store, 1, 1234)
     newest, older = store.candidates(PARTITION, None)
     headers = [store.header(older), store.header(newest)]
@@ -552,10 +552,10 @@ def gate(s3_server: str, s3_account: Callable[[str], None]) -> Iterator[Gate]:
 @pytest.mark.parametrize("way", ["silence", "500", "hang up"])
 def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> None:
     url = s3().url
-    store = ObjectStore(url, None if way == "500" else SHORT)
-    publish(store, 1, 2)
-    (place, _) = store.candidates(PARTITION, None)
+    publish(ObjectStore(url), 1, 2)
+    (place, _) = ObjectStore(url).candidates(PARTITION, None)
     gate.turn(way)
+    store = ObjectStore(url, None if way == "500" else SHORT)
     attempts = [
         ("list", lambda: store.candidates(PARTITION, None)),
         ("list", lambda: store.candidates(Partition("never", 0), None)),
