@@ -284,12 +284,22 @@ def test_an_answer_lost_with_its_connection(stage: Callable[..., Stage], client:
     on.judge(on.write(sink))
 
 
-def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(stage: Callable[..., Stage]) -> None:
+@pytest.mark.parametrize(
+    "client",
+    [
+        "kafka-python",
+        # librdkafka tells of it in its log alone, not by the callback for errors.
+        pytest.param("confluent", marks=pytest.mark.xfail(strict=True, reason="a lost coordinator is not noticed")),
+    ],
+)
+def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(
+    stage: Callable[..., Stage], client: str
+) -> None:
     """The client sends it again when its connection breaks, and the broker tells transactions apart by epoch only."""
-    on = stage()
+    on = stage(client)
     heir = _heir_of_a_late(END_TRANSACTION, on)
     heir.send(on.topic, [b"key"], [b"next"])
-    heir._sink.flush(ANSWER_S)
+    _await_arrival(heir)
     _deliver(END_TRANSACTION, on)
     assert on.visible() == MESSAGES
     heir.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
@@ -297,11 +307,12 @@ def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(stage: 
     assert on.committed() == [OFFSET + 1, None]
 
 
+@both
 def test_offsets_that_arrive_after_their_transaction_do_not_replace_those_of_the_next(
-    stage: Callable[..., Stage],
+    stage: Callable[..., Stage], client: str
 ) -> None:
     """As the end of a transaction."""
-    on = stage()
+    on = stage(client)
     heir = _heir_of_a_late(COMMIT_OFFSETS, on)
     heir.send(on.topic, [b"key"], [b"next"])
     on.proxy.hold_requests(END_TRANSACTION)
@@ -339,13 +350,23 @@ def test_messages_that_arrive_after_their_transaction_do_not_come_twice(
 
 
 def _heir_of_a_late(kind: int, on: Stage) -> Any:
-    """A transaction is committed; one of its requests is still on its way, and the sink wants no more of it."""
+    """A transaction is committed, and one of its requests is still on its way."""
     sink = on.open()
     on.proxy.delay_request(kind)
     error = on.write(sink)
+    if on.client == "confluent" and error is None:
+        return sink  # it gives itself a new producer
     with pytest.raises(KafkaUnavailableError, match="unanswered" if error is None else None):
         sink.send(on.topic, [b"key"], [b"next"])
     return _complete(on, MESSAGES, OFFSET)
+
+
+def _await_arrival(sink: Any) -> None:
+    """Until what was sent is in the log, not yet committed."""
+    if hasattr(sink, "_outbox"):
+        assert sink._outbox.producer.flush(ANSWER_S) == 0
+    else:
+        sink._sink.flush(ANSWER_S)
 
 
 def _complete(on: Stage, values: list[bytes], offset: int) -> Any:
