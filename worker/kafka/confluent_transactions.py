@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from worker.kafka.bounded_calls import BoundedCalls
 from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
@@ -44,7 +45,12 @@ class ConfluentTransactions:
         self._closed = False
         self._begun = False
         self._disturbed = False  # requests of the last transaction may still be on their way
-        self._outbox = self._opened(connect_timeout_s)
+        self._calls = BoundedCalls()
+        try:
+            self._outbox = self._opened(connect_timeout_s)
+        except BaseException:
+            self._calls.close()
+            raise
 
     def send(
         self,
@@ -64,11 +70,15 @@ class ConfluentTransactions:
         deadline = time.monotonic() + timeout_s
         self._begin()
         producer = self._outbox.producer
-        with _or_dead(self._outbox, "transaction"):
-            if offsets:
-                named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
+        named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
+
+        def finish() -> None:
+            if named:
                 producer.send_offsets_to_transaction(named, member, _left(deadline))
             producer.commit_transaction(_left(deadline))
+
+        with _or_dead(self._outbox, "transaction"):
+            self._calls.call("commit", finish, _left(deadline))
         # A message may have failed without the transaction's knowing of it.
         self._outbox.serve(0)
         self._begun, self._disturbed = False, self._outbox.disturbed
@@ -79,11 +89,13 @@ class ConfluentTransactions:
             return
         self._closed = True
         if self._begun:
+            producer, within_s = self._outbox.producer, max(timeout_s, LEAST_WAIT_S)
             try:
-                self._outbox.producer.abort_transaction(max(timeout_s, LEAST_WAIT_S))
+                self._calls.call("abort", lambda: producer.abort_transaction(within_s), within_s)
             except KafkaException:
                 # The next sink of this id aborts it, or the cluster when the transaction's time is over.
                 self._outbox.discard()
+        self._calls.close()
 
     def _begin(self) -> None:
         self._outbox.check()
@@ -117,7 +129,8 @@ class ConfluentTransactions:
         }
         outbox = Outbox(self._settings, own, timeout_s, _undelivered)
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):
-            outbox.producer.init_transactions(_left(deadline))
+            left_s = _left(deadline)
+            self._calls.call("opening", lambda: outbox.producer.init_transactions(left_s), left_s)
         return outbox
 
 

@@ -1,0 +1,82 @@
+"""A call of confluent-kafka that never returns costs its time-out and the client, not the worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException
+
+from worker.errors import KafkaUnavailableError
+from worker.kafka import bounded_calls
+from worker.kafka.bounded_calls import BoundedCalls
+from worker.kafka.clients import ClientSettings, open_source
+from worker.kafka.confluent_transactions import ConfluentTransactions
+from worker.records import Partition
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_calls, "GRACE_S", 0.5)
+
+
+def test_a_call_that_returns_or_raises_is_as_if_made_here() -> None:
+    calls, done = BoundedCalls(), []
+    calls.call("commit", lambda: done.append(threading.current_thread().name), 60.0)
+    assert done == ["transactions"]
+    with pytest.raises(ZeroDivisionError):
+        calls.call("commit", lambda: 1 / 0, 60.0)
+    calls.call("commit", lambda: done.append("again"), 60.0)
+    assert done[1:] == ["again"]
+    calls.close()
+    calls.close()
+
+
+def test_after_a_call_that_does_not_return_there_are_no_others() -> None:
+    calls, released, done = BoundedCalls(), threading.Event(), []
+    with pytest.raises(KafkaException, match=r"commit: the client has not come back after 0\.6 s"):
+        calls.call("commit", released.wait, 0.1)
+    with pytest.raises(KafkaException, match="commit: the client has not come back"):
+        calls.call("abort", lambda: done.append("abort"), 60.0)
+    released.set()
+    calls.close()
+    assert done == []
+
+
+class NeverSends:
+    """The client's producer, but for one call."""
+
+    def __init__(self, producer: Any, released: threading.Event) -> None:
+        self._producer, self._released = producer, released
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        self._released.wait()
+
+
+def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
+    bootstrap_servers: str, topic: Callable[..., str]
+) -> None:
+    name, out = topic(1, "readings"), topic(1, "probabilities")
+    settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
+    source, released = open_source(settings), threading.Event()
+    source.subscribe([name], lambda change: dict.fromkeys(change.partitions, 0))
+    while not source.joined:
+        source.poll(10, 0.1)
+    stuck = ConfluentTransactions(settings)
+    stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
+    stuck.send(out, [b"a"], [b"1"])
+    with pytest.raises(KafkaUnavailableError, match="has not come back"):
+        stuck.commit({Partition(name, 0): 0}, source.member(), 0.5)
+    stuck.close(60.0)
+    fresh = ConfluentTransactions(settings)
+    fresh.send(out, [b"a"], [b"2"])
+    fresh.commit({Partition(name, 0): 0}, source.member(), 60.0)
+    fresh.close(60.0)
+    assert source.committed([Partition(name, 0)], 60.0) == {Partition(name, 0): 0}
+    source.close(60.0)
+    released.set()
