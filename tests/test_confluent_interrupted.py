@@ -157,21 +157,31 @@ def test_a_member_that_was_put_out_has_no_name_to_commit_in(kit: ClusterKit) -> 
     close_all([member])
 
 
-def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(kit: ClusterKit) -> None:
-    """A request that was sent twice may arrive late, and would end the next transaction of the same producer."""
+def test_after_a_transaction_with_a_lost_connection_the_sink_writes_no_other(kit: ClusterKit) -> None:
+    """A request that was sent twice may arrive late, and would end the next transaction of the same producer.
+
+    A connection that is lost between transactions has no request of one.
+    """
     topic = kit.topic()
     member, source = joined(kit, topic)
     until(lambda: member.owned, member)
-    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
-    producers = []
-    for number in range(4):
-        sink.send(topic, [b"key"], [b"%d" % number])
-        producers.append(sink._outbox.producer)
-        if number == 1:
+    place = Partition(topic, 0)
+    settings = replace(kit.settings, transactional_id=f"writer-of-{topic}")
+    sink: Any = open_transactional_sink(settings)
+    for number, lost in enumerate((None, "before", "in")):
+        if lost == "before":
             sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT))
-        sink.commit({Partition(topic, 0): number}, source.member(), ANSWER_S)
-    assert [producer is producers[0] for producer in producers] == [True, True, False, False]
-    assert producers[2] is producers[3]
+        sink.send(topic, [b"key"], [b"%d" % number])
+        if lost == "in":
+            sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT))
+        sink.commit({place: number}, source.member(), ANSWER_S)
+    for _ in range(2):
+        with pytest.raises(KafkaUnavailableError, match="connection was lost in the last transaction"):
+            sink.send(topic, [b"key"], [b"never"])
+    sink.close(CLOSE_S)
+    sink = open_transactional_sink(settings)
+    sink.send(topic, [b"key"], [b"3"])
+    sink.commit({place: 3}, source.member(), ANSWER_S)
     until(lambda: len(member.records) == 4, member)
     assert member.values() == numbered(4)
     sink.close(CLOSE_S)

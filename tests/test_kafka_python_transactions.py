@@ -284,14 +284,7 @@ def test_an_answer_lost_with_its_connection(stage: Callable[..., Stage], client:
     on.judge(on.write(sink))
 
 
-@pytest.mark.parametrize(
-    "client",
-    [
-        "kafka-python",
-        # librdkafka tells of it in its log alone, not by the callback for errors.
-        pytest.param("confluent", marks=pytest.mark.xfail(strict=True, reason="a lost coordinator is not noticed")),
-    ],
-)
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(
     stage: Callable[..., Stage], client: str
 ) -> None:

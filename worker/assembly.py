@@ -25,7 +25,8 @@ from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
-from worker.kafka.clients import ClientSettings, refused_options
+from worker.kafka.clients import ClientSettings
+from worker.kafka.options import contradicting_options, refused_options
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
 from worker.streams import StreamTable
@@ -165,6 +166,7 @@ def client_settings(config: Config) -> ClientSettings:
         for section in ("consumer", "producer")
         for name in refused_options(kafka.client, section, getattr(kafka, section))
     ]
+    problems += contradicting_options(kafka.client, config.delivery, kafka.producer)
     if problems:
         raise ConfigError("\n".join(problems))
     return ClientSettings(

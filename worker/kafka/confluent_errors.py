@@ -70,6 +70,7 @@ _TRY_AGAIN = {
     KafkaError._WAIT_COORD,
     KafkaError._WAIT_CACHE,
     KafkaError._IN_PROGRESS,
+    KafkaError._MAX_POLL_EXCEEDED,  # said once; the next poll says what was lost
     KafkaError._UNKNOWN_BROKER,
     KafkaError._DESTROY_BROKER,
     KafkaError._UNKNOWN_TOPIC,

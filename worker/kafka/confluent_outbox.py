@@ -22,6 +22,7 @@ log = logging.getLogger("worker.kafka")
 
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
+_BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 
 
 class Outbox:
@@ -56,7 +57,7 @@ class Outbox:
         self.disturbed = False
         self._explain = explain
         with translated(f"kafka at {settings.bootstrap_servers}"):
-            self.producer: Any = Producer(client_options(settings, "producer", own), logger=log)
+            self.producer: Any = Producer(client_options(settings, "producer", own), logger=_Lines(self))
             self.producer.list_topics(timeout=connect_timeout_s)
 
     def put(
@@ -140,3 +141,15 @@ class Outbox:
         if error.fatal() and self.failure is None:
             self.failure = self._explain(error)
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
+
+
+class _Lines:
+    """librdkafka's own log, in which alone it tells that the connection to the transaction coordinator broke."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def log(self, level: int, form: str, facility: str, *rest: str) -> None:
+        if facility in _BROKEN_CONNECTION:
+            self._outbox.disturbed = True
+        log.log(level, form, facility, *rest)

@@ -4,25 +4,23 @@ Rule of this file: after the first error nothing is tried again with the same pr
 to is not known here, and the cluster's answer to the next producer of the same id settles it.
 
 A request that was on its way when a connection broke is sent again, and the first may yet arrive, in the middle of a
-later transaction, and end that. So after such a transaction there is a new producer: of the old one nothing is taken.
+later transaction, and end that. So after such a transaction this producer writes none.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from worker.errors import KafkaUnavailableError
 from worker.kafka.bounded_calls import BoundedCalls
 from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers, Partition
-
-log = logging.getLogger("worker.kafka")
 
 CONNECT_TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
@@ -101,21 +99,17 @@ class ConfluentTransactions:
         self._outbox.check()
         if self._begun:
             return
+        self._outbox.serve(0)  # hear of what broke before this transaction: it can't reach into it
         if self._disturbed:
-            self._renew()
+            self._outbox.failure = KafkaUnavailableError(
+                f"transactional id '{self._settings.transactional_id}': a connection was lost in the last transaction, "
+                "and a request of it that is still on its way could end the next one"
+            )
+            raise self._outbox.failure
         self._outbox.disturbed = False
         with _or_dead(self._outbox, "transaction"):
             self._outbox.producer.begin_transaction()
         self._begun = True
-
-    def _renew(self) -> None:
-        log.info("kafka: a connection was lost in a transaction: the next one is written by a new producer")
-        try:
-            self._outbox = self._opened(CONNECT_TIMEOUT_S)
-        except Exception as error:
-            self._outbox.failure = error
-            raise
-        self._disturbed = False
 
     def _opened(self, timeout_s: float) -> Outbox:
         deadline = time.monotonic() + timeout_s

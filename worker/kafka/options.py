@@ -56,6 +56,9 @@ KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
     "retry_backoff_ms": 5,  # how long the next transaction waits while the markers of the last one are written
 }
 
+# librdkafka says in its log, and nowhere else, that the connection to the transaction coordinator broke.
+_HIDES_LOST_CONNECTIONS = ("log.connection.close", "log_level")
+
 _SECURITY: Mapping[str, Mapping[str, str]] = {
     "kafka-python": {
         "protocol": "security_protocol", "mechanism": "sasl_mechanism", "username": "sasl_plain_username",
@@ -85,8 +88,15 @@ def refused_options(
 
 def contradicting_options(client: Client, delivery: str, options: Mapping[str, Any]) -> list[str]:
     """Why these ``kafka.producer`` options can't go with ``delivery``, a sentence each, with the way out."""
-    if delivery != "exactly_once" or client != "kafka-python":
+    if delivery != "exactly_once":
         return []
+    if client == "confluent":
+        return [
+            f"kafka.producer: {name} would hide lost connections, after which a transaction needs a new producer: "
+            "remove it"
+            for name in _HIDES_LOST_CONNECTIONS
+            if name in options
+        ]
     limits = {**KAFKA_PYTHON_TRANSACTIONS, **options}
     transaction, request, delivered = (
         limits[name] for name in ("transaction_timeout_ms", "request_timeout_ms", "delivery_timeout_ms")
