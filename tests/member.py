@@ -156,13 +156,14 @@ class Member:
         folder: Path | None = None,
         joined: bool = True,
         exactly_once: bool = False,
+        patient: bool = True,
         **limits: Any,
     ) -> None:
         self.cluster = cluster
         self.source = Source(cluster)
         self.metrics, self.status = Metrics(), WorkerStatus(cluster.clock)
         store = CheckpointStore(folder or cluster.folder)
-        self.writer = PatientWriter(store)
+        self.writer = (PatientWriter if patient else CheckpointWriter)(store)
         given = LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits})
         self.sink = MemorySink(cluster.broker)
         self.worker = Worker(

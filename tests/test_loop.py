@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, Cluster, Member, Row
+from tests.conftest import eventually
+from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WRITER_TIMEOUT_S, Cluster, Member, Row
 from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
 from worker.loop import UNAVAILABLE_WAIT_S, run
 
@@ -248,3 +251,31 @@ def test_an_orderly_end_takes_no_longer_than_it_may(cluster: Cluster) -> None:
     member.close()
     assert 0 < cluster.now_s - before_s <= 25.0
     assert (cluster.committed(P0), cluster.checkpoints(P0)) == (None, [])
+
+
+def test_no_other_copy_is_taken_while_the_last_one_is_being_written(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow store costs age, not memory. What leaves is saved in any case."""
+    going_on = threading.Event()
+    sync = os.fsync
+
+    def wait(handle: int) -> None:
+        assert going_on.wait(WRITER_TIMEOUT_S)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", wait)
+    member = Member(cluster, patient=False)
+    member.turn(after_s=CHECKPOINT_S)
+    first = cluster.committed(P0)
+    cluster.write([(0, b"a", 7)])
+    member.turn(after_s=CHECKPOINT_S)
+    assert P0 in member.worker.partitions.unsaved()
+    member.turn()
+    assert (member.value("checkpoint_delay_seconds") or 0) > 0
+    going_on.set()
+    eventually(lambda: not member.writer.unfinished())
+    assert cluster.checkpoints(P0) == [first]
+    member.turn(after_s=CHECKPOINT_S)
+    member.close()
+    assert cluster.checkpoints(P0) == [first, (first or 0) + 1]

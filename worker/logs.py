@@ -10,7 +10,17 @@ from typing import Literal
 
 import msgspec
 
-CHATTY = ("kafka", "h5py", "absl", "tensorflow")  # libraries whose information is not ours to pass on
+CHATTY = (
+    "kafka",
+    "h5py",
+    "absl",
+    "tensorflow",
+    "botocore",
+    "aiobotocore",
+    "s3fs",
+    "fsspec",
+    "aiohttp",
+)  # libraries whose information is not ours to pass on
 # Warnings of kafka-python at nearly every healthy start: topics whose metadata come a moment later (the worker itself
 # looks whether its topics exist), and tasks of its own that take longer than 0.2 s on a busy machine.
 HARMLESS = ("kafka.coordinator.assignors", "kafka.net.selector")

@@ -120,7 +120,7 @@ class Worker:
         """Step 3 of the commit law, for all partitions that have moved since their last checkpoint."""
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
         if self.commit(now):
-            self.states.save(self.partitions.unsaved())
+            self.states.save_due()
 
     def close(self, now: float) -> None:
         """Leave in order, in ``stop_s`` at most: outputs and offsets committed, group left, checkpoints written."""

@@ -137,9 +137,10 @@ class Reporter:
         self.status.set("worker", "stopping")
         log.info("stopping: outputs, offsets and checkpoints are brought to an end")
 
-    def checkpoints(self, results: Iterable[CheckpointResult]) -> None:
-        """What the background has written."""
+    def checkpoints(self, results: Iterable[CheckpointResult], delay_s: float) -> None:
+        """What the background has written, and how long the oldest copy has not been."""
         metrics = self.metrics
+        metrics.checkpoint_delay.set(delay_s)
         for result in results:
             metrics.checkpoints.labels("ok" if result.ok else "failed").inc()
             self.status.set("checkpoints", None if result.ok else str(result.error))

@@ -74,6 +74,11 @@ class States:
             self.partitions.close(place)
             self._pipeline.engine.table.drop(place)
 
+    def save_due(self) -> None:
+        """Save what has moved and is committed, except where the last copy is not written yet: it would be a third."""
+        unfinished = self._writer.unfinished()
+        self.save([place for place in self.partitions.unsaved() if place not in unfinished])
+
     def save(self, places: Sequence[Partition]) -> None:
         """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
         for place in places:
@@ -88,7 +93,7 @@ class States:
         for result in results:
             if not result.ok:
                 self.partitions.not_saved(result.partition)
-        self._reporter.checkpoints(results)
+        self._reporter.checkpoints(results, self._writer.delay_s())
 
     def close(self, timeout_s: float) -> None:
         """Wait for the checkpoints that are being written."""

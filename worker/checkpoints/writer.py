@@ -65,6 +65,7 @@ class CheckpointWriter:
         self._waiting: dict[Partition, _Snapshot] = {}
         self._results: deque[CheckpointResult] = deque()
         self._changed = threading.Condition()
+        self._writing: Partition | None = None
         self._writing_since_s: float | None = None
         self._closed = False
         # A daemon: a process that must end at once leaves a temporary file, which nobody reads.
@@ -84,6 +85,11 @@ class CheckpointWriter:
     def waiting(self) -> int:
         """How many snapshots wait, beside the one that is being written: at most one of each partition."""
         return len(self._waiting)
+
+    def unfinished(self) -> set[Partition]:
+        """Partitions with a snapshot that waits or is being written."""
+        with self._changed:
+            return {*self._waiting, *([] if self._writing is None else [self._writing])}
 
     def delay_s(self) -> float:
         """How long the oldest snapshot has waited and been written by now, 0 when there is none: what grows when the
@@ -116,12 +122,12 @@ class CheckpointWriter:
                     return
                 partition = next(iter(self._waiting))
                 snapshot = self._waiting.pop(partition)
-                self._writing_since_s = snapshot.since_s
+                self._writing, self._writing_since_s = partition, snapshot.since_s
             result = self._write(snapshot)
             del snapshot  # or the arrays would stay until the next one comes
             with self._changed:
                 self._results.append(result)
-                self._writing_since_s = None
+                self._writing = self._writing_since_s = None
                 self._changed.notify_all()
 
     def _write(self, snapshot: _Snapshot) -> CheckpointResult:

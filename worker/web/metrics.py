@@ -110,6 +110,9 @@ class Metrics:
             "checkpoint_duration_seconds", "Writing a checkpoint.", LONG_DURATIONS_S
         )
         self.checkpoints = self._counter("checkpoint", "Checkpoints by result.", "result", RESULTS)
+        self.checkpoint_delay = self._gauge(
+            "checkpoint_delay_seconds", "How long the oldest copy of states has not been written yet."
+        )
         self.checkpoint_size = self._partition_gauge("checkpoint_size_bytes", "Size of the newest checkpoint.")
         self.checkpoint_offset = self._partition_gauge("checkpoint_offset", "Offset of the newest checkpoint.")
         self.checkpoint_success = self._partition_gauge(
