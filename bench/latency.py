@@ -4,7 +4,8 @@
     python bench/latency.py --rate 1000 --seconds 20 --rounds 5 --client confluent
 
 The workers run as users run them (`worker run`), each with topics of its own, and are measured by turns, so that what
-else the machine does falls on all. "one hop" is what Kafka alone takes: the same events, read from the input topic.
+else the machine does falls on all. "one hop" is what Kafka alone takes: the same events, read from the input topic;
+"null" is what transactions take without model and state (null_pipeline.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import yaml
 
 FEATURES = ("ax", "ay", "az")
 PARTITIONS = 4
+FULL_COMPILER = "-XX:TieredStopAtLevel=4"  # the embedded broker starts faster without; clusters have it
 CLIENTS = ("kafka-python", "confluent")
 DELIVERIES = ("at_least_once", "exactly_once")
 PERCENTILES = (50, 95, 99)
@@ -61,13 +63,16 @@ def main() -> None:
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kafka = stack.enter_context(EmbeddedKafka(heap_mb=1024))
+        kafka = stack.enter_context(EmbeddedKafka(heap_mb=1024, jvm_flags=[FULL_COMPILER]))
         save_model(folder / "model.keras")
         kafka.create_topic("readings", PARTITIONS)
         chosen = [given.client] if given.client else CLIENTS
         ways = [given.delivery] if given.delivery else DELIVERIES
         opened = [stack.enter_context(worker(folder, kafka, client, way)) for client in chosen for way in ways]
-        report(given, kafka.bootstrap_servers, [Contender("one hop", "readings", "readings"), *opened])
+        alone = [Contender("one hop", "readings", "readings")]
+        if "exactly_once" in ways:
+            alone.append(stack.enter_context(null_pipeline(kafka)))
+        report(given, kafka.bootstrap_servers, [*alone, *opened])
 
 
 def report(given: argparse.Namespace, servers: str, contenders: Sequence[Contender]) -> None:
@@ -172,6 +177,23 @@ class Reader(threading.Thread):
             if message.error() is None:
                 self.answers.append((message.value(), time.perf_counter()))
         consumer.close()
+
+
+@contextmanager
+def null_pipeline(kafka: Any) -> Iterator[Contender]:
+    """bench/null_pipeline.py, ready."""
+    contender = Contender("null, exactly_once", "readings-null", "probabilities-null")
+    for topic in (contender.inputs, contender.outputs):
+        kafka.create_topic(topic, PARTITIONS)
+    file = Path(__file__).with_name("null_pipeline.py")
+    command = [sys.executable, str(file), kafka.bootstrap_servers, contender.inputs, contender.outputs]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise SystemExit("the null pipeline is not ready")
+        yield contender
+        process.stdin.close()
 
 
 @contextmanager

@@ -83,12 +83,13 @@ class Worker:
                 sent = self._send(now, outcomes)
         for batch in batches:
             self.partitions.advance(batch.partition, batch.next_offset)
+        if now >= self._commit_at or (self.delivery.transactional and sent):
+            self.commit(now)
+        # After the commit: whoever waits for the outputs does not wait for our numbers.
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
         if not self._joined and self.source.joined:
             self._joined = True
             self.reporter.owned(self.partitions)  # a member without partitions is ready, too, and nothing else says so
-        if now >= self._commit_at or (self.delivery.transactional and sent):
-            self.commit(now)
         if now >= self._checkpoint_at:
             self.checkpoint(now)
         if now >= self._lag_at:

@@ -118,6 +118,7 @@ class ConfluentTransactions:
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             "linger.ms": 0,
             "retry.backoff.ms": RETRY_BACKOFF_MS,
+            "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
             "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
             "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
         }
