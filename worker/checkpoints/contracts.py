@@ -26,7 +26,7 @@ class Store(Protocol):
     """Checkpoints of all partitions, in a place of their own or shared with other workers.
 
     ``candidates``, ``header`` and ``read`` are called on the loop's thread, ``publish``, ``size_bytes`` and ``prune``
-    on the writer's.
+    on the writer's. Only what policy decides at a start, states of nothing or nearly, is published on the loop's.
     """
 
     def candidates(self, partition: Partition, at_most: int | None) -> Sequence[Place]:
