@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.member import AWAY, COMMIT_S, GROUP, P0, P1, Cluster, Member
+from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, IN, P0, P1, Cluster, Member, Row
 from worker.errors import CommitRefusedError, WorkerError
+from worker.records import Partition
 from worker.recovery import RecoveryPolicy
 
 FAIL = RecoveryPolicy("fail")  # nothing but a checkpoint will do
@@ -192,3 +193,43 @@ def test_an_unusable_state_ends_the_worker_and_leaves_the_partition_to_others(cl
     strict.crash()
     Member(cluster).drain()
     assert steps(cluster) == wanted(1)
+
+
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("shared", [True, False], ids=["one folder", "own folders"])
+def test_one_three_two_one_under_load(tmp_path: Path, shared: bool, exactly_once: bool) -> None:
+    """Whoever has a partition goes on where the one before was, from its own files or from those of all."""
+    cluster = Cluster(tmp_path, partitions=3)
+    places = [Partition(IN, number) for number in range(3)]
+    members: list[Member] = []
+    sums = dict.fromkeys(places, 0)
+    wanted: list[Row] = []
+
+    def join(number: int) -> None:
+        folder = tmp_path if shared else tmp_path / f"of-{number}"
+        members.append(Member(cluster, folder=folder, exactly_once=exactly_once))
+
+    def load(rounds: int) -> None:
+        for _ in range(rounds):
+            for place in places:
+                offset = cluster.broker.log_range(place)[1]
+                sums[place] += offset + 1
+                wanted.append((place.number, offset, offset + 1, float(sums[place])))
+                cluster.write([(place.number, b"stream", offset + 1)])
+            for member in members:
+                member.turn(after_s=CHECKPOINT_S / 4)
+
+    join(0)
+    load(5)
+    for number in (1, 2):
+        join(number)
+        load(5)
+    assert sorted(len(member.owned()) for member in members) == [1, 1, 1]
+    for _ in range(2):
+        members.pop(0).close()
+        load(5)
+    for _ in range(3):
+        members[0].turn(after_s=COMMIT_S)
+    assert members[0].owned() == set(places)
+    assert sorted(row[:4] for row in cluster.sums()) == sorted(wanted)
+    assert "restored" in {row[4] for row in cluster.sums()}
