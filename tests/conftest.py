@@ -6,11 +6,10 @@ Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
 from __future__ import annotations
 
 import itertools
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -20,7 +19,10 @@ from worker.kafka.embedded import EmbeddedKafka
 Answer = TypeVar("Answer")
 EVENTUALLY_TIMEOUT_S = 120.0
 POLL_S = 0.05
-USES_A_BROKER = re.compile(r"\bembedded_kafka\b|EmbeddedKafka|def .*bootstrap_servers|mark\.broker")
+LONGEST = (
+    "test_end_to_end.py", "test_zoo.py", "test_kafka_python_transactions.py", "test_run_kafka.py",
+    "test_fault_harness.py", "test_kafka_contract.py", "test_transactions_contract.py", "test_crash_points.py",
+)  # fmt: skip
 
 # A shell gives its background jobs an ignored SIGINT, which the processes under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -74,23 +76,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such."""
+    """Tests that ask for the broker are marked as such. The longest files come first, then the others with a broker.
+
+    On several processes (pytest -n 4 --dist loadfile --no-loadscope-reorder) only short ones are left for the end.
+    Those with a broker wait more than they work, so there are more processes than cores.
+    """
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """On several processes (pytest -n 2) whole files go to one of them, and all files that use a broker to the same.
-
-    So there is one broker, and what a file sets up is set up once.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::", 1)[0]
-            return "broker" if USES_A_BROKER.search((config.rootpath / file).read_text()) else file
-
-    return ByFile(config, log)
+    waiting = {item.path.name for item in items if item.get_closest_marker("broker")}
+    order = [*LONGEST, *sorted(waiting.difference(LONGEST))]
+    items.sort(key=lambda item: order.index(item.path.name) if item.path.name in order else len(order))

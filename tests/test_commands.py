@@ -108,7 +108,6 @@ def test_wrong_configuration_is_status_2_with_the_keys_path(
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"delivery": "exactly_once"}, "delivery: exactly_once is not available yet (use at_least_once)"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
         (
             {"model__task": "generate", "model__vocabulary": ["a"]},

@@ -86,7 +86,7 @@ class Load(threading.Thread):
         self.join()
 
 
-@pytest.mark.parametrize(("delivery", "kills"), [("at_least_once", 10), ("exactly_once", 6)])
+@pytest.mark.parametrize(("delivery", "kills"), [("at_least_once", 10), ("exactly_once", 4)])
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_kill_9_under_load(
     place: tuple[Any, ...], bootstrap_servers: str, client: str, delivery: str, kills: int

@@ -176,7 +176,7 @@ def check_files(folder: Path, topic: str, ends: dict[int, int], log: Log) -> Non
     for number, offset in ends.items():
         with h5py.File(folder / "state" / topic / str(number) / f"{offset:020d}.h5") as file:
             attributes = dict(file.attrs)
-            assert (attributes["format_version"], attributes["topic"]) == (1, topic)
+            assert (attributes["format_version"], attributes["topic"]) == (2, topic)
             assert (attributes["partition"], attributes["next_offset"]) == (number, offset)
             assert attributes["group_id"] == f"group-{topic}"
             assert {"model_sha256", "topic_id", "created", "worker_version"} <= set(attributes)

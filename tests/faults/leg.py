@@ -31,7 +31,11 @@ SESSION_S = 6.0
 WELL_TIMEOUT_S = 180.0
 FINISH_TIMEOUT_S = 120.0
 PUMP_S = 0.05
-SESSION_OPTION = {"kafka-python": "session_timeout_ms", "confluent": "session.timeout.ms"}
+BUSY_S = 45.0  # how long the group waits for a member that does not answer a rebalance; 300 s by default
+LIMIT_OPTIONS = {
+    "kafka-python": ("session_timeout_ms", "max_poll_interval_ms"),
+    "confluent": ("session.timeout.ms", "max.poll.interval.ms"),
+}
 
 
 class StuckError(Exception):
@@ -227,7 +231,8 @@ class Leg:
         plan = self.plan
         settings = configuration(self.folder, self.servers, plan.combination.client, self.topics)
         settings["kafka"]["instance_id"] = f"member-{number}" if plan.static else None
-        settings["kafka"]["consumer"] = {SESSION_OPTION[plan.combination.client]: int(SESSION_S * 1000)}
+        session, busy = LIMIT_OPTIONS[plan.combination.client]
+        settings["kafka"]["consumer"] = {session: int(SESSION_S * 1000), busy: int(BUSY_S * 1000)}
         settings["model"] = {"path": str(self.stage.model), "labels": list(LABELS)}
         if plan.folders == "own":
             settings["state"]["directory"] = str(self.folder / f"state-{number}")
