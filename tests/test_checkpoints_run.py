@@ -52,7 +52,7 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
         gate.turn("through")
         eventually(lambda: get(port, "/readyz")[0] == 200)
         stop(process)
-    assert source.count() == 200
+    eventually(lambda: source.count() == 200)
     ends = {batch.partition.number: batch.next_offset for batch in source.batches}
     newest = {int(name.split("/")[1]): int(name[-23:-3]) for name in stored.names()}
     assert newest == ends

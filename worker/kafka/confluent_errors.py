@@ -149,9 +149,7 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
         return DeliveryFailedError(said)
     if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
         return ConfigError(f"{said}; lower transaction.timeout.ms in kafka.producer to what the cluster allows")
-    if code == KafkaError._STATE:
-        bug: Exception = KafkaException(error)
-        return bug
-    if code == KafkaError._FATAL:
+    # A call in the wrong state (_STATE): the transaction has failed in the background. A new producer begins anew.
+    if code in (KafkaError._FATAL, KafkaError._STATE):
         return KafkaUnavailableError(said)
     return translate(error, what) or KafkaUnavailableError(said)

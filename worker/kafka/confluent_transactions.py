@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -135,6 +135,8 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
+        with suppress(Exception):
+            outbox.serve(0)  # a message that has failed says more, and may not have been heard of yet
         if outbox.failure is None:
             outbox.failure = translate_in_transaction(error.args[0], what)
         raise outbox.failure from error
