@@ -61,7 +61,7 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
         send(servers, topics[0], log, 200, EVENTS)
         eventually(lambda: outputs.count() >= EVENTS, WAIT_S)
         stop(process)
-    source.count()
+    eventually(lambda: source.count() == EVENTS)
     found = outputs.values()
     check_outputs(log, every, source.batches, found)
     assert {output["origin"] for output in found[:200]} == {"live"}
