@@ -135,8 +135,9 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        with suppress(Exception):
-            outbox.serve(0)  # a message that has failed says more, and may not have been heard of yet
+        if error.args[0].code() == KafkaError._STATE:
+            with suppress(Exception):
+                outbox.serve(0)  # what a message has failed for says more, and may not have been heard of yet
         if outbox.failure is None:
             outbox.failure = translate_in_transaction(error.args[0], what)
         raise outbox.failure from error

@@ -27,6 +27,7 @@ PORT_ATTEMPTS = 10
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 READY_POLL_S = 0.02
+FENCED_POLL_S = 0.5
 CONNECT_TIMEOUT_S = 1.0
 PROBE_TIMEOUT_MS = 2_000  # a stranger on the port may never answer; the look is repeated
 REQUEST_TIMEOUT_MS = 10_000
@@ -139,12 +140,21 @@ class EmbeddedKafka:
     def create_topic(self, name: str, partitions: int = 1, *, exist_ok: bool = False) -> None:
         """Create a topic and wait until it can be used. Raises WorkerError when Kafka refuses it."""
         from kafka.admin import KafkaAdminClient
-        from kafka.errors import KafkaError, TopicAlreadyExistsError
+        from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
         wanted = {name: {"num_partitions": partitions, "replication_factor": 1}}
+        deadline = time.monotonic() + START_TIMEOUT_S
         try:
             with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
-                admin.create_topics(wanted, wait_for_metadata=True)
+                while True:
+                    try:
+                        admin.create_topics(wanted, wait_for_metadata=True)
+                        return
+                    except InvalidReplicationFactorError:
+                        # On a busy machine a broker may be late to tell its own controller that it lives.
+                        if time.monotonic() > deadline:
+                            raise
+                        time.sleep(FENCED_POLL_S)
         except TopicAlreadyExistsError as error:
             if not exist_ok:
                 raise WorkerError(f"topic '{name}' exists already") from error
