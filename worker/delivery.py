@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.contracts import Sink, Source, TransactionalSink
+from worker.kafka.contracts import Sink, Source, TransactionalSink, Writer
 from worker.limits import LoopLimits
 from worker.records import Headers, Partition
 
 RENEWED_CLOSE_S = 5.0  # for a sink that is given up: nothing of what it still holds is wanted
 
 
-class Delivery(Protocol):
+class Delivery(Writer, Protocol):
     """``retried_after``: errors of a commit that do not end the worker.
 
     ``transactional``: each turn is committed with its outputs. After an error states have seen records whose outputs
@@ -25,15 +25,6 @@ class Delivery(Protocol):
 
     transactional: bool
     retried_after: tuple[type[Exception], ...]
-
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
-        """Hand over messages; see Sink and TransactionalSink."""
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""

@@ -67,7 +67,7 @@ class Outbox:
         values: Sequence[bytes | None],
         headers: Sequence[Headers] | None,
     ) -> None:
-        """Hand over a batch; blocks while the buffer is full. Raises as Sink.send."""
+        """Hand over a batch; blocks while the buffer is full. Raises as Writer.send."""
         self.serve(0)
         put = self.producer.produce
         done = 0

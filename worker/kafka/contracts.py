@@ -91,8 +91,8 @@ class Source(Protocol):
         """Leave the group (calling ``react`` with what is revoked) and free everything. Safe to call twice."""
 
 
-class Sink(Protocol):
-    """Writes messages; they are durable once ``flush`` has returned."""
+class Writer(Protocol):
+    """Takes messages for topics, in order."""
 
     def send(
         self,
@@ -108,6 +108,10 @@ class Sink(Protocol):
         batch may have been handed over in part: from then on the sink refuses everything, open a new one.
         """
 
+
+class Sink(Writer, Protocol):
+    """Writes messages; they are durable once ``flush`` has returned."""
+
     def flush(self, timeout_s: float) -> None:
         """Wait until every message handed over is acknowledged.
 
@@ -118,7 +122,7 @@ class Sink(Protocol):
         """Flush what is left, as far as time allows, and free everything. Safe to call twice."""
 
 
-class TransactionalSink(Protocol):
+class TransactionalSink(Writer, Protocol):
     """Writes messages and commits offsets together: all that one transaction holds appears, or nothing of it does.
 
     A transaction begins with the first ``send`` after the last ``commit``, or with a ``commit`` of offsets alone. It
@@ -130,15 +134,6 @@ class TransactionalSink(Protocol):
     too late), CommitRefusedError (the group has moved on, or another sink has taken the id), DeliveryFailedError (a
     message was refused for good: writing it again will fail again).
     """
-
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
-        """See Sink.send."""
 
     def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
         """Commit everything sent, and these positions in the name of ``member`` (``Source.member()`` of now).
