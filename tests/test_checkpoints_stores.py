@@ -22,12 +22,11 @@ from moto.server import ThreadedMotoServer
 
 from tests.test_checkpoints import CREATED, DEADLINE_S, IDENTITY, PARTITION, SMALL, SPECS, make_state, outcome, plain
 from worker.checkpoints import remote
-from worker.checkpoints.bounded import MAX_HANGING_CALLS
 from worker.checkpoints.contracts import Store
 from worker.checkpoints.names import STALE_TEMPORARY_S
 from worker.checkpoints.objects import ObjectStore
 from worker.checkpoints.opening import open_store
-from worker.checkpoints.remote import StoreLimits
+from worker.checkpoints.remote import MAX_HANGING_CALLS, StoreLimits
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import (

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka import bounded_calls
-from worker.kafka.bounded_calls import BoundedCalls
+from worker.kafka import confluent_transactions
 from worker.kafka.clients import ClientSettings, open_source
 from worker.kafka.confluent_transactions import ConfluentTransactions
 from worker.records import Partition
@@ -19,30 +17,7 @@ from worker.records import Partition
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_calls, "GRACE_S", 0.5)
-
-
-def test_a_call_that_returns_or_raises_is_as_if_made_here() -> None:
-    calls, done = BoundedCalls(), []
-    calls.call("commit", lambda: done.append(threading.current_thread().name), 60.0)
-    assert done == ["transactions"]
-    with pytest.raises(ZeroDivisionError):
-        calls.call("commit", lambda: 1 / 0, 60.0)
-    calls.call("commit", lambda: done.append("again"), 60.0)
-    assert done[1:] == ["again"]
-    calls.close()
-    calls.close()
-
-
-def test_after_a_call_that_does_not_return_there_are_no_others() -> None:
-    calls, released, done = BoundedCalls(), threading.Event(), []
-    with pytest.raises(KafkaException, match=r"commit: the client has not come back after 0\.6 s"):
-        calls.call("commit", released.wait, 0.1)
-    with pytest.raises(KafkaException, match="commit: the client has not come back"):
-        calls.call("abort", lambda: done.append("abort"), 60.0)
-    released.set()
-    calls.close()
-    assert done == []
+    monkeypatch.setattr(confluent_transactions, "GRACE_S", 0.5)
 
 
 class NeverSends:

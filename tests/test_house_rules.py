@@ -80,7 +80,7 @@ def part_of(module: str) -> str:
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports(path: Path) -> None:
     name, part = name_of(path), part_of(name_of(path))
-    assert part in (*PURE, *EDGES, *SEE_BOTH, "__init__", "logs"), f"{name}: say where it belongs"
+    assert part in (*PURE, *EDGES, *SEE_BOTH, "__init__", "logs", "bounded"), f"{name}: say where it belongs"
     for imported in imports(path):
         top = imported.split(".")[0]
         inner = part_of(imported.removeprefix("worker.")) if top == "worker" and imported != "worker" else None
@@ -89,7 +89,7 @@ def test_imports(path: Path) -> None:
             assert top not in (CLIENTS | CLOCKS | OPEN_FILES) - allowed_here, f"{name} is pure and imports {imported}"
             assert inner is None or inner in PURE, f"{name} is pure and imports {imported}"
         if part in EDGES:
-            allowed = (part, "records", "errors")
+            allowed = (part, "records", "errors", "bounded")
             assert inner is None or inner in allowed, f"{name} is an edge and imports {imported}"
 
 

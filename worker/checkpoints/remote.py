@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from worker.checkpoints.bounded import BoundedCalls
+from worker.bounded import BoundedCalls
 from worker.checkpoints.filesystem import Filesystem, open_filesystem
 from worker.errors import StoreUnavailableError
 
 Answer = TypeVar("Answer")
 
+MAX_HANGING_CALLS = 8
 ONE_REQUEST_BYTES = 64 << 20  # larger files go in parts, which appear together
 SECRET = re.compile(r"(?<=://)[^/@]*@")  # user and password in a URL
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
@@ -52,7 +53,7 @@ class Remote:
         self._limits = limits
         self._files: Filesystem
         self._files, self._root = open_filesystem(url)
-        self._calls = BoundedCalls()
+        self._calls = BoundedCalls("store", MAX_HANGING_CALLS)
 
     def list(self, folder: str) -> dict[str, Listed]:
         """Names of the files that are directly in this folder ("": the URL itself). Raises StoreUnavailableError."""

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from worker.bounded import BoundedCalls
 from worker.errors import KafkaUnavailableError
-from worker.kafka.bounded_calls import BoundedCalls
 from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
@@ -28,6 +28,7 @@ RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until
 RETRY_BACKOFF_MAX_MS = 100
 METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
 LEAST_WAIT_S = 0.001
+GRACE_S = 2.0  # for the client to keep its own time-out
 
 
 class ConfluentTransactions:
@@ -43,7 +44,7 @@ class ConfluentTransactions:
         self._closed = False
         self._begun = False
         self._disturbed = False  # requests of the last transaction may still be on their way
-        self._calls = BoundedCalls()
+        self._calls = BoundedCalls("transactions", max_hanging=1)
         try:
             self._outbox = self._opened(connect_timeout_s)
         except BaseException:
@@ -76,7 +77,7 @@ class ConfluentTransactions:
             producer.commit_transaction(_left(deadline))
 
         with _or_dead(self._outbox, "transaction"):
-            self._calls.call("commit", finish, _left(deadline))
+            self._calls.run(finish, _left(deadline) + GRACE_S)
         # A message may have failed without the transaction's knowing of it.
         self._outbox.serve(0)
         self._begun, self._disturbed = False, self._outbox.disturbed
@@ -89,8 +90,8 @@ class ConfluentTransactions:
         if self._begun:
             producer, within_s = self._outbox.producer, max(timeout_s, LEAST_WAIT_S)
             try:
-                self._calls.call("abort", lambda: producer.abort_transaction(within_s), within_s)
-            except KafkaException:
+                self._calls.run(lambda: producer.abort_transaction(within_s), within_s + GRACE_S)
+            except (KafkaException, TimeoutError):
                 # The next sink of this id aborts it, or the cluster when the transaction's time is over.
                 self._outbox.discard()
         self._calls.close()
@@ -125,7 +126,7 @@ class ConfluentTransactions:
         outbox = Outbox(self._settings, own, timeout_s, _undelivered)
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):
             left_s = _left(deadline)
-            self._calls.call("opening", lambda: outbox.producer.init_transactions(left_s), left_s)
+            self._calls.run(lambda: outbox.producer.init_transactions(left_s), left_s + GRACE_S)
         return outbox
 
 
@@ -140,6 +141,9 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
                 outbox.serve(0)  # what a message has failed for says more, and may not have been heard of yet
         if outbox.failure is None:
             outbox.failure = translate_in_transaction(error.args[0], what)
+        raise outbox.failure from error
+    except TimeoutError as error:
+        outbox.failure = KafkaUnavailableError(f"{what}: the client has not come back: {error}")
         raise outbox.failure from error
 
 
