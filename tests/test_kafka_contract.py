@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -208,17 +208,25 @@ def close_all(members: Sequence[Member]) -> None:
         thread.join(DEADLINE_S)
 
 
-@pytest.fixture(
+each_way = pytest.fixture(
     params=[
         "memory",
         pytest.param("kafka-python", marks=pytest.mark.broker),
         pytest.param("confluent", marks=pytest.mark.broker),
     ]
 )
-def kit(request: pytest.FixtureRequest) -> Kit:
+
+
+def kit_of(request: pytest.FixtureRequest, memory: Callable[[], Any], cluster: Callable[[str, Any], Any]) -> Any:
+    """The kit of the way that ``each_way`` has chosen."""
     if request.param == "memory":
-        return MemoryKit()
-    return ClusterKit(request.getfixturevalue("bootstrap_servers"), request.param)
+        return memory()
+    return cluster(request.getfixturevalue("bootstrap_servers"), request.param)
+
+
+@each_way
+def kit(request: pytest.FixtureRequest) -> Kit:
+    return cast("Kit", kit_of(request, MemoryKit, ClusterKit))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -22,7 +23,9 @@ from tests.test_kafka_contract import (
     Member,
     MemoryKit,
     close_all,
+    each_way,
     enter,  # noqa: F401 (a fixture)
+    kit_of,
     numbered,
     until,
 )
@@ -118,17 +121,9 @@ Enter = Callable[..., Member]
 Open = Callable[..., TransactionalSink]
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("kafka-python", marks=pytest.mark.broker),
-        pytest.param("confluent", marks=pytest.mark.broker),
-    ]
-)
+@each_way
 def kit(request: pytest.FixtureRequest) -> Kit:
-    if request.param == "memory":
-        return MemoryTransactionsKit()
-    return ClusterTransactionsKit(request.getfixturevalue("bootstrap_servers"), request.param)
+    return cast("Kit", kit_of(request, MemoryTransactionsKit, ClusterTransactionsKit))
 
 
 @pytest.fixture
