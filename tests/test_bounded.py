@@ -13,19 +13,25 @@ LONG_S = 60.0
 
 
 @pytest.fixture
-def calls() -> Iterator[BoundedCalls]:
-    bounded = BoundedCalls("bounded", max_hanging=2)
+def name(request: pytest.FixtureRequest) -> str:
+    """Of the threads; no other test has it, whose threads may be ending yet."""
+    return str(request.node.name)
+
+
+@pytest.fixture
+def calls(name: str) -> Iterator[BoundedCalls]:
+    bounded = BoundedCalls(name, max_hanging=2)
     yield bounded
     bounded.close()
     bounded.close()
 
 
-def threads() -> int:
-    return sum(thread.name == "bounded" for thread in threading.enumerate())
+def threads(name: str) -> int:
+    return sum(thread.name == name for thread in threading.enumerate())
 
 
-def test_a_call_that_returns_or_raises_is_as_if_made_here(calls: BoundedCalls) -> None:
-    assert calls.run(lambda: threading.current_thread().name, LONG_S) == "bounded"
+def test_a_call_that_returns_or_raises_is_as_if_made_here(calls: BoundedCalls, name: str) -> None:
+    assert calls.run(lambda: threading.current_thread().name, LONG_S) == name
     with pytest.raises(ZeroDivisionError):
         calls.run(lambda: 1 / 0, LONG_S)
     with pytest.raises(SystemExit):
@@ -33,8 +39,8 @@ def test_a_call_that_returns_or_raises_is_as_if_made_here(calls: BoundedCalls) -
     assert calls.run(lambda: "again", LONG_S) == "again"
 
 
-def test_calls_one_after_the_other_need_one_thread(calls: BoundedCalls) -> None:
-    assert [calls.run(lambda: threads(), LONG_S) for _ in range(50)] == [1] * 50
+def test_calls_one_after_the_other_need_one_thread(calls: BoundedCalls, name: str) -> None:
+    assert [calls.run(lambda: threads(name), LONG_S) for _ in range(50)] == [1] * 50
 
 
 def test_while_too_many_hang_there_are_no_others(calls: BoundedCalls) -> None:
@@ -48,7 +54,7 @@ def test_while_too_many_hang_there_are_no_others(calls: BoundedCalls) -> None:
     released.set()
 
 
-def test_when_they_come_back_others_may_go(calls: BoundedCalls, eventually: Callable[..., object]) -> None:
+def test_when_they_come_back_others_may_go(calls: BoundedCalls, name: str, eventually: Callable[..., object]) -> None:
     released = threading.Event()
     for _ in range(2):
         with pytest.raises(TimeoutError):
@@ -63,22 +69,22 @@ def test_when_they_come_back_others_may_go(calls: BoundedCalls, eventually: Call
 
     assert eventually(answer) == "answer"
     assert eventually(answer) == "answer"
-    assert threads() <= 2
+    assert threads(name) <= 2
 
 
-def test_no_thread_stays_when_it_is_closed(eventually: Callable[..., object]) -> None:
-    bounded, released = BoundedCalls("bounded", max_hanging=2), threading.Event()
+def test_no_thread_stays_when_it_is_closed(name: str, eventually: Callable[..., object]) -> None:
+    bounded, released = BoundedCalls(name, max_hanging=2), threading.Event()
     with pytest.raises(TimeoutError):
         bounded.run(released.wait, 0.01)
-    assert bounded.run(threads, LONG_S) == 2
+    assert bounded.run(lambda: threads(name), LONG_S) == 2
     bounded.close()
-    eventually(lambda: threads() == 1)
+    eventually(lambda: threads(name) == 1)
     released.set()
-    eventually(lambda: threads() == 0)
+    eventually(lambda: threads(name) == 0)
 
 
-def test_no_thread_stays_when_nobody_closes_it(eventually: Callable[..., object]) -> None:
-    bounded = BoundedCalls("bounded", max_hanging=2)
-    assert bounded.run(threads, LONG_S) == 1
+def test_no_thread_stays_when_nobody_closes_it(name: str, eventually: Callable[..., object]) -> None:
+    bounded = BoundedCalls(name, max_hanging=2)
+    assert bounded.run(lambda: threads(name), LONG_S) == 1
     del bounded
-    eventually(lambda: threads() == 0)
+    eventually(lambda: threads(name) == 0)

@@ -18,6 +18,7 @@ from worker.records import Partition
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confluent_transactions, "GRACE_S", 0.5)
+    monkeypatch.setattr(confluent_transactions, "DISTURBED_S", 0.5)
 
 
 class NeverSends:
@@ -33,8 +34,12 @@ class NeverSends:
         self._released.wait()
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "connection_lost", "said"),
+    [(0.5, False, r"has not come back: no answer within [\d.]+ s$"), (3600.0, True, "; a connection was lost$")],
+)
 def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
-    bootstrap_servers: str, topic: Callable[..., str]
+    bootstrap_servers: str, topic: Callable[..., str], timeout_s: float, connection_lost: bool, said: str
 ) -> None:
     name, out = topic(1, "readings"), topic(1, "probabilities")
     settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
@@ -45,8 +50,9 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
     stuck = ConfluentTransactions(settings)
     stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
     stuck.send(out, [b"a"], [b"1"])
-    with pytest.raises(KafkaUnavailableError, match="has not come back"):
-        stuck.commit({Partition(name, 0): 0}, source.member(), 0.5)
+    stuck._shaken = connection_lost
+    with pytest.raises(KafkaUnavailableError, match=said):
+        stuck.commit({Partition(name, 0): 0}, source.member(), timeout_s)
     stuck.close(60.0)
     fresh = ConfluentTransactions(settings)
     fresh.send(out, [b"a"], [b"2"])

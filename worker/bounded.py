@@ -10,11 +10,28 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 Answer = TypeVar("Answer")
 _Answers: TypeAlias = SimpleQueue[tuple[Any, BaseException | None]]
 _Orders: TypeAlias = SimpleQueue[tuple[Callable[[], Any], _Answers] | None]
+
+
+class Pending(Generic[Answer]):
+    """A call on its way. It is answered once."""
+
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+
+    def answer(self, timeout_s: float) -> Answer:
+        """The call's answer or error. Raises TimeoutError when there is none in time: ask again, or leave it behind."""
+        try:
+            answer, error = self._answers.get(timeout=timeout_s)
+        except Empty:
+            raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+        if error is not None:
+            raise error
+        return answer  # type: ignore[no-any-return]
 
 
 class BoundedCalls:
@@ -32,18 +49,16 @@ class BoundedCalls:
 
     def run(self, call: Callable[[], Answer], timeout_s: float) -> Answer:
         """The call's answer or error. Raises TimeoutError when there is none in time; the call may end later."""
+        return self.begin(call).answer(timeout_s)
+
+    def begin(self, call: Callable[[], Answer]) -> Pending[Answer]:
+        """The call, on its way. Raises TimeoutError while too many others are."""
         assert self.close.alive, "closed"
         if not self._threads.free.acquire(blocking=False):
             raise TimeoutError(f"{self._max_hanging} earlier calls have not been answered yet")
         answers: _Answers = SimpleQueue()
         self._listener().put((call, answers))
-        try:
-            answer, error = answers.get(timeout=timeout_s)
-        except Empty:
-            raise TimeoutError(f"no answer within {timeout_s:g} s") from None
-        if error is not None:
-            raise error
-        return answer  # type: ignore[no-any-return]
+        return Pending(answers)
 
     def _listener(self) -> _Orders:
         try:

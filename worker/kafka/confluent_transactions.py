@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from worker.bounded import BoundedCalls
+from worker.bounded import BoundedCalls, Pending
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
@@ -29,6 +29,8 @@ RETRY_BACKOFF_MAX_MS = 100
 METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
 LEAST_WAIT_S = 0.001
 GRACE_S = 2.0  # for the client to keep its own time-out
+LOOK_S = 0.5  # between two looks at what broke, during a commit that takes its time
+DISTURBED_S = 5.0  # for a commit after a lost connection
 
 
 class ConfluentTransactions:
@@ -43,6 +45,7 @@ class ConfluentTransactions:
         self._settings = settings
         self._closed = False
         self._begun = False
+        self._shaken = False  # a connection was lost before this transaction
         self._disturbed = False  # requests of the last transaction may still be on their way
         self._calls = BoundedCalls("transactions", max_hanging=1)
         try:
@@ -77,7 +80,7 @@ class ConfluentTransactions:
             producer.commit_transaction(_left(deadline))
 
         with _or_dead(self._outbox, "transaction"):
-            self._calls.run(finish, _left(deadline) + GRACE_S)
+            self._await(self._calls.begin(finish), deadline + GRACE_S)
         # A message may have failed without the transaction's knowing of it.
         self._outbox.serve(0)
         self._begun, self._disturbed = False, self._outbox.disturbed
@@ -96,6 +99,25 @@ class ConfluentTransactions:
                 self._outbox.discard()
         self._calls.close()
 
+    def _await(self, commit: Pending[None], deadline: float) -> None:
+        """Until it is answered. After a lost connection it often never is, though the cluster is there.
+
+        librdkafka waits for a coordinator that the cluster's metadata have not named for a moment, and does not look
+        again (https://github.com/confluentinc/librdkafka/issues/5511).
+        """
+        begun_s = time.monotonic()
+        while True:
+            if lost := self._shaken or self._outbox.disturbed:
+                deadline = min(deadline, begun_s + DISTURBED_S)
+            try:
+                return commit.answer(min(_left(deadline), LOOK_S))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    why = "; a connection was lost" if lost else ""
+                    raise TimeoutError(f"no answer within {deadline - begun_s:.1f} s{why}") from None
+            with suppress(Exception):  # whatever it is, the commit fails of it, too
+                self._outbox.serve(0)
+
     def _begin(self) -> None:
         self._outbox.check()
         if self._begun:
@@ -107,7 +129,7 @@ class ConfluentTransactions:
                 "and a request of it that is still on its way could end the next one"
             )
             raise self._outbox.failure
-        self._outbox.disturbed = False
+        self._shaken, self._outbox.disturbed = self._outbox.disturbed, False
         with _or_dead(self._outbox, "transaction"):
             self._outbox.producer.begin_transaction()
         self._begun = True
