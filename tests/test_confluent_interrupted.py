@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from tests.conftest import eventually
 from tests.running import WAIT_S
 from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError
+from worker.kafka import confluent_transactions
 from worker.kafka.clients import open_transactional_sink
+from worker.kafka.confluent_outbox import _Lines
 from worker.kafka.embedded import EmbeddedKafka
 from worker.records import Assigned, Lost, Partition, Revoked
 
@@ -157,35 +160,55 @@ def test_a_member_that_was_put_out_has_no_name_to_commit_in(kit: ClusterKit) -> 
     close_all([member])
 
 
-def test_after_a_transaction_with_a_lost_connection_the_sink_writes_no_other(kit: ClusterKit) -> None:
-    """A request that was sent twice may arrive late, and would end the next transaction of the same producer.
+LOST = "127.0.0.1:9092/1: Disconnected: connection reset by peer (after 7536ms in state UP)"
+AWAY = "127.0.0.1:9092/2: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 
-    A connection that is lost between transactions has no request of one.
-    """
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        lambda outbox, said: outbox._on_error(KafkaError(KafkaError._TRANSPORT, said)),
+        lambda outbox, said: _Lines(outbox).log(6, "%s %s: %s", "FAIL", "[thrd:main]", said),
+    ],
+)
+def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(
+    kit: ClusterKit, says: Callable[[Any, str], None]
+) -> None:
+    """A request that was sent twice may arrive late, and would end the next transaction of the same producer."""
     topic = kit.topic()
     member, source = joined(kit, topic)
     until(lambda: member.owned, member)
-    place = Partition(topic, 0)
-    settings = replace(kit.settings, transactional_id=f"writer-of-{topic}")
-    sink: Any = open_transactional_sink(settings)
-    for number, lost in enumerate((None, "before", "in")):
-        if lost == "before":
-            sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT))
+    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
+    producers = []
+    for number, (said, within) in enumerate(
+        [(None, False), (LOST, False), (None, False), (AWAY, False), (AWAY, True), (LOST, True), (None, False)]
+    ):
+        if said and not within:
+            says(sink._outbox, said)
         sink.send(topic, [b"key"], [b"%d" % number])
-        if lost == "in":
-            sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT))
-        sink.commit({place: number}, source.member(), ANSWER_S)
-    for _ in range(2):
-        with pytest.raises(KafkaUnavailableError, match="connection was lost in the last transaction"):
-            sink.send(topic, [b"key"], [b"never"])
-    sink.close(CLOSE_S)
-    sink = open_transactional_sink(settings)
-    sink.send(topic, [b"key"], [b"3"])
-    sink.commit({place: 3}, source.member(), ANSWER_S)
-    until(lambda: len(member.records) == 4, member)
-    assert member.values() == numbered(4)
+        if said and within:
+            says(sink._outbox, said)
+        sink.commit({Partition(topic, 0): number}, source.member(), ANSWER_S)
+        producers.append(sink._outbox.producer)
+    same = [later is earlier for earlier, later in pairwise(producers)]
+    assert same == [False, True, True, True, True, False]
+    until(lambda: len(member.records) == 7, member)
+    assert member.values() == numbered(7)
     sink.close(CLOSE_S)
     close_all([member])
+
+
+def test_without_a_cluster_no_new_producer_opens_and_the_sink_has_failed(
+    kit: ClusterKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confluent_transactions, "REPLACE_TIMEOUT_S", 0.0)
+    topic = kit.topic()
+    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
+    sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT, LOST))
+    for _ in range(2):
+        with pytest.raises(KafkaUnavailableError):
+            sink.send(topic, [b"key"], [b"never"])
+    sink.close(CLOSE_S)
 
 
 def test_a_sink_without_a_cluster_closes_in_its_time_and_its_process_ends(

@@ -50,7 +50,7 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
     stuck = ConfluentTransactions(settings)
     stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
     stuck.send(out, [b"a"], [b"1"])
-    stuck._shaken = connection_lost
+    stuck._outbox.disturbed = connection_lost
     with pytest.raises(KafkaUnavailableError, match=said):
         stuck.commit({Partition(name, 0): 0}, source.member(), timeout_s)
     stuck.close(60.0)

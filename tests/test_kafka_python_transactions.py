@@ -347,6 +347,8 @@ def _heir_of_a_late(kind: int, on: Stage) -> Any:
     sink = on.open()
     on.proxy.delay_request(kind)
     error = on.write(sink)
+    if error is None and hasattr(sink, "_outbox"):
+        return sink  # goes on by itself, with a new producer
     with pytest.raises(KafkaUnavailableError, match="the last transaction" if error is None else None):
         sink.send(on.topic, [b"key"], [b"next"])
     return _complete(on, MESSAGES, OFFSET)

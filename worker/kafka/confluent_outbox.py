@@ -7,6 +7,7 @@ the messages that failed.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -22,6 +23,7 @@ log = logging.getLogger("worker.kafka")
 
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
+_STATE = re.compile(r"\(after \d+ms in state (\w+)")  # of a connection, in what librdkafka says of its end
 _BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 
 
@@ -107,6 +109,10 @@ class Outbox:
         with suppress(KafkaException):
             self.producer.flush(0)
 
+    def free(self) -> None:
+        """End the client and its threads now, not when the garbage collector comes by. Nothing may follow."""
+        self.producer = None
+
     def serve(self, timeout_s: float) -> None:
         """Hear of what has happened. Raises the first failure there was."""
         with self._heard():
@@ -137,7 +143,7 @@ class Outbox:
             self.failure = self._explain(error)
 
     def _on_error(self, error: KafkaError) -> None:
-        self.disturbed = True
+        self.disturbed = self.disturbed or _may_have_held_requests(error.str())
         if error.fatal() and self.failure is None:
             self.failure = self._explain(error)
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
@@ -150,6 +156,12 @@ class _Lines:
         self._outbox = outbox
 
     def log(self, level: int, form: str, facility: str, *rest: str) -> None:
-        if facility in _BROKEN_CONNECTION:
+        if facility in _BROKEN_CONNECTION and _may_have_held_requests(rest[-1] if rest else ""):
             self._outbox.disturbed = True
         log.log(level, form, facility, *rest)
+
+
+def _may_have_held_requests(said: str) -> bool:
+    """Whether the connection that librdkafka tells of was open. A broker that is away is tried again and again."""
+    state = _STATE.search(said)
+    return state is None or state[1] == "UP"

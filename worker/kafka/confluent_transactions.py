@@ -3,12 +3,15 @@
 Rule of this file: after the first error nothing is tried again with the same producer. What its last transaction came
 to is not known here, and the cluster's answer to the next producer of the same id settles it.
 
-A request that was on its way when a connection broke is sent again, and the first may yet arrive, in the middle of a
-later transaction, and end that. So after such a transaction this producer writes none.
+After a lost connection the next transaction has a new producer, too. A request that was on its way is sent again, and
+the first may yet arrive, in the middle of a later transaction of the same epoch, and end that. And librdkafka may wait
+for ever for a coordinator that the cluster's metadata have not named for a moment
+(https://github.com/confluentinc/librdkafka/issues/5511).
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +25,10 @@ from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers, Partition
 
+log = logging.getLogger("worker.kafka")
+
 CONNECT_TIMEOUT_S = 30.0
+REPLACE_TIMEOUT_S = 10.0  # for a new producer before a transaction; if it takes longer, the transaction fails
 TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
 RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until that one's markers are written
 RETRY_BACKOFF_MAX_MS = 100
@@ -45,8 +51,6 @@ class ConfluentTransactions:
         self._settings = settings
         self._closed = False
         self._begun = False
-        self._shaken = False  # a connection was lost before this transaction
-        self._disturbed = False  # requests of the last transaction may still be on their way
         self._calls = BoundedCalls("transactions", max_hanging=1)
         try:
             self._outbox = self._opened(connect_timeout_s)
@@ -83,7 +87,7 @@ class ConfluentTransactions:
             self._await(self._calls.begin(finish), deadline + GRACE_S)
         # A message may have failed without the transaction's knowing of it.
         self._outbox.serve(0)
-        self._begun, self._disturbed = False, self._outbox.disturbed
+        self._begun = False
 
     def close(self, timeout_s: float) -> None:
         """See TransactionalSink."""
@@ -100,14 +104,10 @@ class ConfluentTransactions:
         self._calls.close()
 
     def _await(self, commit: Pending[None], deadline: float) -> None:
-        """Until it is answered. After a lost connection it often never is, though the cluster is there.
-
-        librdkafka waits for a coordinator that the cluster's metadata have not named for a moment, and does not look
-        again (https://github.com/confluentinc/librdkafka/issues/5511).
-        """
+        """Until it is answered. After a lost connection it often never is, though the cluster is there."""
         begun_s = time.monotonic()
         while True:
-            if lost := self._shaken or self._outbox.disturbed:
+            if lost := self._outbox.disturbed:
                 deadline = min(deadline, begun_s + DISTURBED_S)
             try:
                 return commit.answer(min(_left(deadline), LOOK_S))
@@ -122,17 +122,23 @@ class ConfluentTransactions:
         self._outbox.check()
         if self._begun:
             return
-        self._outbox.serve(0)  # hear of what broke before this transaction: it can't reach into it
-        if self._disturbed:
-            self._outbox.failure = KafkaUnavailableError(
-                f"transactional id '{self._settings.transactional_id}': a connection was lost in the last transaction, "
-                "and a request of it that is still on its way could end the next one"
-            )
-            raise self._outbox.failure
-        self._shaken, self._outbox.disturbed = self._outbox.disturbed, False
+        self._outbox.serve(0)  # hear of what broke
+        if self._outbox.disturbed:
+            self._replace()
         with _or_dead(self._outbox, "transaction"):
             self._outbox.producer.begin_transaction()
         self._begun = True
+
+    def _replace(self) -> None:
+        """A new producer, of a new epoch. All that the old one has sent is committed, so nothing is in doubt."""
+        log.info("transactional id '%s': a new producer after a lost connection", self._settings.transactional_id)
+        old = self._outbox
+        try:
+            self._outbox = self._opened(REPLACE_TIMEOUT_S)
+        except Exception as error:
+            old.failure = error
+            raise
+        old.free()
 
     def _opened(self, timeout_s: float) -> Outbox:
         deadline = time.monotonic() + timeout_s
@@ -149,6 +155,8 @@ class ConfluentTransactions:
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):
             left_s = _left(deadline)
             self._calls.run(lambda: outbox.producer.init_transactions(left_s), left_s + GRACE_S)
+        outbox.serve(0)
+        outbox.disturbed = False  # what broke before it was open has held no request of a transaction
         return outbox
 
 
