@@ -7,7 +7,6 @@ there: a revoked partition has no new owner before it returns.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,13 +14,14 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError
-from worker.kafka.confluent_admin import answers, find_topic, is_reachable
+from worker.kafka.confluent_admin import answers, close_consumer, find_topic, is_reachable
 from worker.kafka.confluent_errors import FENCED, FencedError, client_options, translate, translated
 from worker.kafka.confluent_offsets import committed_offsets, log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
 from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.kafka.static_return import StaticReturn
 from worker.kafka.watchdog import StallWatch
 from worker.records import Lost, Partition, RecordBatch, Revoked, StartOffsets
 
@@ -54,6 +54,7 @@ class ConfluentSource:
         self._topics: list[str] = []
         self._react: React | None = None
         self._ownership: Ownership | None = None
+        self._return = StaticReturn(settings)
         self._fatal: KafkaError | None = None
         self._closed = False
         self._consumer = self._connect(connect_timeout_s)
@@ -97,6 +98,7 @@ class ConfluentSource:
         self._consumer.subscribe(
             self._topics, on_assign=owned.on_assign, on_revoke=owned.on_revoke, on_lost=owned.on_lost
         )
+        self._return.begin(self._topics)
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source."""
@@ -180,11 +182,12 @@ class ConfluentSource:
         if self._closed:
             return
         self._closed = True
+        self._return.close()
         try:
             if self._ownership is not None:
                 self._ownership.hand_back(Revoked if self._fatal is None else Lost)
         finally:
-            _close(self._consumer, timeout_s)
+            close_consumer(self._consumer, timeout_s)
 
     def _look(self, batches: Sequence[RecordBatch], owned: Ownership) -> None:
         """The watchdog: a client that is stuck is replaced here, Lost for all partitions and then assigned anew."""
@@ -197,7 +200,7 @@ class ConfluentSource:
             self.rebuilds += 1
             self._watch = StallWatch(self._monotonic())
             owned.hand_back(Lost)
-            _close(self._consumer, REPLACED_CLOSE_TIMEOUT_S)
+            close_consumer(self._consumer, REPLACED_CLOSE_TIMEOUT_S)
             self._consumer = fresh
             self._join()
 
@@ -240,10 +243,3 @@ class ConfluentSource:
         if error.fatal():
             self._fatal = error
         log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
-
-
-def _close(consumer: Any, timeout_s: float) -> None:
-    # It waits for the cluster's answer without a limit.
-    closing = threading.Thread(target=consumer.close, daemon=True)
-    closing.start()
-    closing.join(timeout_s)

@@ -1,8 +1,9 @@
-"""Questions about topics, by confluent-kafka's admin client."""
+"""Questions about topics, by confluent-kafka's admin client, and the end of a consumer in time."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -29,6 +30,13 @@ def answers(client: Any, topic: str, timeout_s: float) -> bool:
     except KafkaException:
         return False
     return True
+
+
+def close_consumer(consumer: Any, timeout_s: float) -> None:
+    """Leave the group. The client waits for the cluster's answer without a limit: it is left behind then."""
+    closing = threading.Thread(target=consumer.close, daemon=True)
+    closing.start()
+    closing.join(timeout_s)
 
 
 def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:

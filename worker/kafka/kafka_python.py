@@ -19,6 +19,7 @@ from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.kafka.static_return import StaticReturn
 from worker.kafka.watchdog import StallWatch
 from worker.records import Assigned, Lost, Partition, RecordBatch, StartOffsets
 
@@ -40,6 +41,7 @@ class KafkaPythonSource:
         self._topics: list[str] = []
         self._react: React | None = None
         self._watch = StallWatch(monotonic())
+        self._return = StaticReturn(settings)
         self._closed = False
         self._connection: Connection | None = Connection(settings)
 
@@ -47,7 +49,7 @@ class KafkaPythonSource:
         """See Source."""
         assert self._react is None, "subscribe once"
         self._topics, self._react = list(topics), react
-        self._connected().consumer.subscribe(self._topics, listener=self._connected().ownership)
+        self._subscribe(self._connected())
 
     @property
     def joined(self) -> bool:
@@ -115,6 +117,7 @@ class KafkaPythonSource:
         if self._closed:
             return
         self._closed = True
+        self._return.close()
         if self._connection is None:
             return
         try:
@@ -174,6 +177,10 @@ class KafkaPythonSource:
     def _reconnect(self) -> Connection:
         self._watch = StallWatch(self._monotonic())
         connection = Connection(self._settings)
-        connection.consumer.subscribe(self._topics, listener=connection.ownership)
+        self._subscribe(connection)
         self._connection = connection
         return connection
+
+    def _subscribe(self, connection: Connection) -> None:
+        connection.consumer.subscribe(self._topics, listener=connection.ownership)
+        self._return.begin(self._topics)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer, errors
+from kafka.admin import MemberToRemove
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
@@ -60,6 +61,35 @@ def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicF
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
     return TopicFacts(spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes), len(described["partitions"]))
+
+
+def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_s: float) -> set[str] | None:
+    """Partitions of these topics that no member of the group has; None while the group, or our place in it, is open.
+
+    Raises KafkaUnavailableError, WorkerError.
+    """
+    with _admin(settings, timeout_s) as admin:
+        with translated(f"description of group '{settings.group_id}'"):
+            group = admin.describe_groups([settings.group_id])[settings.group_id]
+        members = group["members"]
+        if group["group_state"] != "Stable" or settings.instance_id not in {
+            each["group_instance_id"] for each in members
+        }:
+            return None
+        every = {(topic, number) for topic in topics for number in range(_partitions(admin, topic) or 0)}
+    owned = {
+        (assigned["topic"], number)
+        for member in members
+        for assigned in (member["member_assignment"] or {}).get("assigned_partitions", ())
+        for number in assigned["partitions"]
+    }
+    return {f"{topic}/{number}" for topic, number in every - owned}
+
+
+def remove_static_member(settings: ClientSettings, timeout_s: float) -> None:
+    """Let the group forget our instance id: it rebalances, and whoever has the id joins again."""
+    with _admin(settings, timeout_s) as admin, translated(f"leaving group '{settings.group_id}'"):
+        admin.remove_group_members(settings.group_id, [MemberToRemove(group_instance_id=settings.instance_id)])
 
 
 def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:

@@ -1,0 +1,63 @@
+"""Looks after a static member that has come back: did it die between the two rounds of a rebalance?
+
+Rebalances are cooperative (KIP-429): in the first round a member gives partitions back, in the second they get their
+next owner, and it is the member that gave them back who asks for the second. When that one dies in between and comes
+back under its instance id (KIP-345), the group gives it what the first round had left it and is content: nobody asks
+any more, and the partitions have no owner, for good. So whoever comes back looks whether all of them have one. If not,
+it is removed from the group, in its own name: the others rebalance, and it joins again like any member.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from worker.errors import KafkaUnavailableError
+from worker.kafka.kafka_python_admin import remove_static_member, unowned_partitions
+from worker.kafka.settings import ClientSettings
+
+log = logging.getLogger("worker.kafka")
+
+LOOK_INTERVAL_S = 5.0  # a second round that is under way is over by then
+QUESTION_TIMEOUT_S = 10.0
+
+
+class StaticReturn:
+    """Looks on a thread of its own, from each ``begin`` until the group has once given out everything."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._ended = threading.Event()
+
+    def begin(self, topics: Sequence[str]) -> None:
+        """A consumer has just subscribed to these topics; nothing is done for one without an instance id."""
+        if self._settings.instance_id is None:
+            return
+        self.close()
+        self._ended = threading.Event()
+        # A daemon: the end of the process does not wait for a question that is on its way.
+        threading.Thread(target=self._look, args=(topics, self._ended), name="static-return", daemon=True).start()
+
+    def close(self) -> None:
+        """Ask nothing any more. Safe to call twice."""
+        self._ended.set()
+
+    def _look(self, topics: Sequence[str], ended: threading.Event) -> None:
+        before: set[str] = set()
+        while not ended.wait(LOOK_INTERVAL_S):
+            try:
+                unowned = unowned_partitions(self._settings, topics, QUESTION_TIMEOUT_S)
+                if unowned is not None and not unowned:
+                    return
+                stuck = (unowned or set()) & before
+                before = unowned or set()
+                if stuck and not ended.is_set():
+                    log.warning("kafka: no member has %s: joining again, so that the group rebalances", sorted(stuck))
+                    remove_static_member(self._settings, QUESTION_TIMEOUT_S)
+                    before = set()
+            except KafkaUnavailableError as error:
+                log.debug("kafka: %s", error)
+            except Exception as error:  # noqa: BLE001 (an operator's right or version is missing: the stream goes on)
+                log.warning("kafka: can't see whether all partitions have an owner: %s", error)
+                return
