@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import eventually
 from worker.errors import KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, open_source
+from worker.kafka.static_return import REJOINS_LIMIT, StaticReturn
 from worker.records import Assigned, Change, StartOffsets
 
 ROOT = Path(__file__).parent.parent
@@ -91,3 +92,20 @@ def test_what_it_gave_back_finds_an_owner(bootstrap_servers: str, topic: Callabl
             with owner(bootstrap_servers, client, name, 0) as back:
                 eventually(lambda: second.owned and back.owned and second.owned | back.owned == ALL, WAIT_S)
                 assert not second.owned & back.owned
+
+
+def test_what_no_rebalance_gives_an_owner_is_told_and_left(
+    bootstrap_servers: str, topic: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A topic that no member reads: a few rebalances, not one after the other for ever."""
+    name, unread = topic(1), topic(1)
+    with owner(bootstrap_servers, "confluent", name, 0) as member:
+        eventually(lambda: member.owned == {0}, WAIT_S)
+        group = f"group-{name}"
+        look = StaticReturn(ClientSettings(bootstrap_servers, "confluent", group, instance_id="worker-0"), 0.5)
+        look.begin([name, unread])
+        eventually(lambda: "do all members of this group read the same topics" in caplog.text, WAIT_S)
+        look.close()
+        eventually(lambda: member.owned == {0}, WAIT_S)
+    lines = [record.getMessage() for record in caplog.records if "no member has" in record.getMessage()]
+    assert [f"no member has {unread}/0" in line for line in lines] == [True] * (REJOINS_LIMIT + 1)

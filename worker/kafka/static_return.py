@@ -20,14 +20,18 @@ from worker.kafka.settings import ClientSettings
 log = logging.getLogger("worker.kafka")
 
 LOOK_INTERVAL_S = 5.0  # a second round that is under way is over by then
+LONGEST_INTERVAL_S = 60.0  # between looks that tell nothing
 QUESTION_TIMEOUT_S = 10.0
+REJOINS_LIMIT = 3  # what still has no owner then has another reason, and each time our partitions stand still
+NAMED_LIMIT = 5  # partitions that a line names
+REMEDY = "do all members of this group read the same topics? what nobody reads gets no outputs"
 
 
 class StaticReturn:
     """Looks on a thread of its own, from each ``begin`` until the group has once given out everything."""
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ClientSettings, interval_s: float = LOOK_INTERVAL_S) -> None:
+        self._settings, self._interval_s = settings, interval_s
         self._ended = threading.Event()
 
     def begin(self, topics: Sequence[str]) -> None:
@@ -45,19 +49,28 @@ class StaticReturn:
 
     def _look(self, topics: Sequence[str], ended: threading.Event) -> None:
         before: set[str] = set()
-        while not ended.wait(LOOK_INTERVAL_S):
+        rejoins, wait_s = 0, self._interval_s
+        while not ended.wait(wait_s):
             try:
                 unowned = unowned_partitions(self._settings, topics, QUESTION_TIMEOUT_S)
                 if unowned is not None and not unowned:
                     return
                 stuck = (unowned or set()) & before
-                before = unowned or set()
+                before, wait_s = unowned or set(), self._interval_s
+                if stuck and rejoins == REJOINS_LIMIT:
+                    log.error("kafka: no member has %s after %d rebalances: %s", _some(stuck), rejoins, REMEDY)
+                    return
                 if stuck and not ended.is_set():
-                    log.warning("kafka: no member has %s: joining again, so that the group rebalances", sorted(stuck))
+                    log.warning("kafka: no member has %s: joining again, so that the group rebalances", _some(stuck))
                     remove_static_member(self._settings, QUESTION_TIMEOUT_S)
-                    before = set()
+                    before, rejoins = set(), rejoins + 1
             except KafkaUnavailableError as error:
                 log.debug("kafka: %s", error)
-            except Exception as error:  # noqa: BLE001 (an operator's right or version is missing: the stream goes on)
+            except Exception as error:  # noqa: BLE001 (a right or an old broker's answer is missing: the stream goes on)
+                wait_s = min(2 * wait_s, LONGEST_INTERVAL_S)
                 log.warning("kafka: can't see whether all partitions have an owner: %s", error)
-                return
+
+
+def _some(partitions: set[str]) -> str:
+    named = ", ".join(sorted(partitions)[:NAMED_LIMIT])
+    return named if len(partitions) <= NAMED_LIMIT else f"{named} and {len(partitions) - NAMED_LIMIT} more"
