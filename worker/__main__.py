@@ -11,6 +11,7 @@ import sys
 import click
 
 from worker import __version__
+from worker.commands.bench import bench
 from worker.commands.check import check
 from worker.commands.demo import demo
 from worker.commands.export import export
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, check, replay, export, kafka):
+for command in (demo, run, check, replay, export, bench, kafka):
     cli.add_command(command)
 
 

@@ -6,7 +6,6 @@ Rule of this file: everything it puts up it takes down again, on a cluster of ot
 from __future__ import annotations
 
 import contextlib
-import http.client
 import secrets
 import signal
 import sys
@@ -23,16 +22,14 @@ from worker.demo.motions import CHANNELS, LABELS, MODEL_PATH
 from worker.errors import WorkerError
 from worker.kafka.local_ports import free_port
 from worker.kafka.supervisor import Supervised
+from worker.probing import HOST, has_partitions
 
 PARTITIONS = 4
 CONNECT_TIMEOUT_S = 20.0
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 PROBE_INTERVAL_S = 0.2
-PROBE_TIMEOUT_S = 5.0
 LOG_TAIL_LINES = 15
-HOST = "127.0.0.1"
-ASSIGNED = f"\nrnnw_assigned_partitions {PARTITIONS:.1f}\n"
 COMMAND = (sys.executable, "-m", "worker")
 
 
@@ -135,30 +132,13 @@ class WorkerProcess:
         self._started = True
 
     def wait_ready(self) -> None:
-        """Wait for all partitions and a warm model. Raises WorkerError when it ends or takes too long.
-
-        Being ready is not enough: a member that the group has just taken in is ready without partitions, too.
-        """
+        """Wait for all partitions and a warm model. Raises WorkerError when it ends or takes too long."""
         ends = time.monotonic() + READY_TIMEOUT_S
-        while not self._ready():
+        while not has_partitions(self._port, PARTITIONS):
             self.check()
             if time.monotonic() > ends:
                 raise WorkerError(self.with_log(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s"))
             time.sleep(PROBE_INTERVAL_S)
-
-    def _ready(self) -> bool:
-        return self._get("/readyz") is not None and ASSIGNED.encode() in (self._get("/metrics") or b"")
-
-    def _get(self, path: str) -> bytes | None:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=PROBE_TIMEOUT_S)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.read() if answer.status == http.client.OK else None
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
 
     def check(self) -> None:
         """Raise WorkerError with the end of its log when it has ended by itself."""

@@ -1,0 +1,112 @@
+"""From the call that produces an event to when a reader of committed records has its answer, at a steady rate."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from worker.bench.contenders import Task, worker
+from worker.bench.process import Running, new_folder
+from worker.bench.reader import Reader
+from worker.bench.topics import Topics
+from worker.errors import WorkerError
+from worker.kafka.local_ports import free_port
+
+PERCENTILES = (50.0, 99.0, 99.9)
+WARM_UP_S = 3.0  # produced and read like the rest, and not counted
+LOAD_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Events go to ``source``, their answers come from ``target``; the same topic for one hop without any worker."""
+
+    name: str
+    client: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``rate`` in events per second, for ``seconds`` after the warm-up."""
+
+    servers: str
+    partitions: int
+    rate: int
+    seconds: float
+    streams: int
+    features: int
+
+    @property
+    def steps(self) -> int:
+        """Events of each stream: all get as many, so that (stream, step) names an event."""
+        return max(1, round((WARM_UP_S + self.seconds) * self.rate / self.streams))
+
+    def measure(self, way: Way, begun: dict[str, int]) -> Sequence[float]:
+        """Milliseconds of each event. ``begun``: steps that the streams of a source have made before, moved on."""
+        count, before = self.steps * self.streams, begun.get(way.source, 0)
+        reader = Reader(way.client, self.servers, way.target, self.partitions, count)
+        reader.start()
+        reader.await_ready()
+        handed_over = self._send(way, count)
+        reader.join()
+        begun[way.source] = before + self.steps
+        if len(reader.answers) != count:
+            raise WorkerError(f"{way.name}: {len(reader.answers):,} answers to {count:,} events")
+        times = np.full(count, np.nan)
+        for value, at_s in reader.answers:
+            times[event_of(value, before, self.streams)] = at_s
+        if np.isnan(times).any():
+            raise WorkerError(f"{way.name}: {np.isnan(times).sum():,} events have no answer of their own")
+        return (1e3 * (times - handed_over))[round(WARM_UP_S * self.rate) :].tolist()
+
+    def _send(self, way: Way, count: int) -> NDArray[np.float64]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "times.npy"
+            numbers = (self.rate, count, self.streams, self.features)
+            command = [sys.executable, "-m", "worker.bench.load", self.servers, way.client, way.source]
+            done = subprocess.run(  # noqa: S603
+                [*command, *map(str, numbers), str(file)],
+                capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise WorkerError(f"the load failed: {done.stderr[-2000:]}")
+            times: NDArray[np.float64] = np.load(file)
+            return times
+
+
+@contextmanager
+def answered_by_worker(
+    topics: Topics, load: Load, features: tuple[str, ...], model: Path, delivery: str
+) -> Iterator[Way]:
+    """A ``worker run`` with topics of its own, ready."""
+    client = topics.settings.client
+    source, target = topics.create("latency"), topics.create("answers")
+    task = Task(load.servers, source, target, features, load.streams, model, new_folder(), free_port())
+    contender = worker(client, delivery)
+    with Running(contender, task) as running:
+        running.await_ready(task.port, topics.partitions)
+        yield Way(contender.name, client, source, target)
+
+
+def event_of(value: bytes, begun: int, streams: int) -> int:
+    """The number of an event in its round, from its answer or (for one hop) from itself."""
+    found = orjson.loads(value)
+    if "n" in found:
+        return int(found["n"]) * streams + int(found["s"])
+    return (int(found["step"]) - 1 - begun) * streams + int(found["stream"].removeprefix("device-"))
+
+
+def percentiles(latencies_ms: Sequence[float]) -> Mapping[float, float]:
+    """Of PERCENTILES, in ms."""
+    return dict(zip(PERCENTILES, np.percentile(latencies_ms, PERCENTILES).tolist(), strict=True))
