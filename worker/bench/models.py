@@ -40,7 +40,7 @@ DEFAULT_MODEL = "LSTM 32 → LSTM 16"
 
 def save_model(name: str, features: int, path: Path) -> None:
     """A model of this kind with a sigmoid at its end, untrained."""
-    import keras
+    from worker.model.backend import keras
 
     keras.utils.set_random_seed(SEED)
     recurrent = MODELS[name](keras.layers)
@@ -49,7 +49,7 @@ def save_model(name: str, features: int, path: Path) -> None:
 
 def expected(path: Path, job: Job) -> Expected:
     """What Keras itself says to the first events of some streams: each prefix from its beginning, without any state."""
-    import keras
+    from worker.model.backend import keras
 
     model = keras.models.load_model(path, compile=False)
     numbers = job.numbers()

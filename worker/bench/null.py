@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import orjson
 
@@ -48,7 +49,7 @@ def kafka_python(servers: str, source: str, target: str, stop: threading.Event) 
 
 def confluent(servers: str, source: str, target: str, stop: threading.Event) -> None:
     """With confluent-kafka."""
-    from confluent_kafka import Consumer, Producer
+    from confluent_kafka import Consumer, KafkaException, Producer
 
     consumer = Consumer(
         {"bootstrap.servers": servers, "group.id": f"{GROUP}-{target}", "enable.auto.commit": False,
@@ -70,7 +71,8 @@ def confluent(servers: str, source: str, target: str, stop: threading.Event) -> 
         producer.poll(0)
         if time.monotonic() > commit_at:
             producer.flush()
-            consumer.commit(asynchronous=False)
+            with suppress(KafkaException):  # nothing was read yet
+                consumer.commit(asynchronous=False)
             commit_at = time.monotonic() + COMMIT_INTERVAL_S
 
 

@@ -80,6 +80,7 @@ def is_installed(client: Client) -> bool:
 def run(options: Options, say: Say) -> None:
     """Measure and tell. Raises WorkerError for an answer that is missing or wrong, ConfigError."""
     with ExitStack() as stack:
+        stand_aside(options.cores)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnn-stream-worker-bench-")))
         servers = options.bootstrap_servers or stack.enter_context(_broker()).bootstrap_servers
         model = options.model or folder / "model.keras"
@@ -116,10 +117,10 @@ class Session:
         """The first lines: what is measured, and on what."""
         job, machine = self.job, machine_facts()
         cores = f"held to core {self.options.cores}" if self.options.cores else "on all cores"
+        beside = "the broker on the others" if others(self.options.cores) else "the broker on the same"
         return (
             f"{job.events:,} events of {job.streams:,} streams ({job.keys}), {self.options.model or DEFAULT_MODEL}, "
-            f"{PARTITIONS} partitions; contenders {cores} of {machine['cores']} ({machine['processor']}); the broker "
-            "shares them"
+            f"{PARTITIONS} partitions; contenders {cores} of {machine['cores']} ({machine['processor']}), {beside}"
         )
 
     def throughput(self, topics: Topics) -> None:
@@ -179,6 +180,23 @@ def machine_facts() -> dict[str, Any]:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
     processor = found[1].strip() if found else platform.processor() or platform.machine()
     return {"cores": os.cpu_count(), "processor": processor, "python": platform.python_version()}
+
+
+def stand_aside(cores: str | None) -> None:
+    """Leave the contenders' cores to them: what this process starts from now on, the broker too, stays on the others."""
+    if rest := others(cores):
+        os.sched_setaffinity(0, rest)
+
+
+def others(cores: str | None) -> set[int]:
+    """The cores that are not among these (as taskset takes them); none where there are no others, or no taskset."""
+    if cores is None or not hasattr(os, "sched_setaffinity"):
+        return set()
+    named: set[int] = set()
+    for part in cores.split(","):
+        first, _, last = part.partition("-")
+        named |= set(range(int(first), int(last or first) + 1))
+    return set(range(os.cpu_count() or 1)) - named
 
 
 def _broker() -> AbstractContextManager[EmbeddedKafka]:
