@@ -1,4 +1,4 @@
-"""What a user would take instead: each peer with the same model, the same job and the same records, in its own environment.
+"""What a user would take instead: each peer with the same model, job and records, in an environment of its own.
 
 ``bench/peers/setup.sh`` makes the environments; a peer without one is left out.
 """

@@ -29,7 +29,7 @@ EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "starts", "repartition",
     "partitions", "assembly",
-    "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench",
+    "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {
     "kafka",

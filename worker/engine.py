@@ -17,7 +17,7 @@ from worker.emission import EmitRule
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
 from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
 from worker.streams import StreamTable, TableFullError
-from worker.turns import NO_ROW, Turn, finite_rows, numbered, waves
+from worker.turns import NO_ROW, Turn, Wave, finite_rows, numbered, waves
 
 
 class PackedModel(Protocol):
@@ -113,6 +113,10 @@ class Engine:
         return rows
 
     def _advance(self, turn: Turn, start: int, stop: int) -> None:
+        if stop - start <= len(self.table) and turn.is_one_wave(start, stop):
+            self.waves += 1
+            self._step(turn, slice(start, stop))
+            return
         order, nth = numbered(turn.rows[start:stop])
         order += start
         self.waves += int(np.count_nonzero(np.bincount(nth[turn.kinds[order] == Kind.STEP])))
@@ -158,7 +162,8 @@ class Engine:
         turn.origins[events] = runs.since(zeroed, table.origins[rows], turn.fresh_origins(events))
         table.origins[rows] = turn.origins[events[lasts]]
         self._scatter(rows, scanned.states, planned.steps[lasts], planned.pending[lasts], turn.incoming(events[lasts]))
-        self._answer(turn, events, probabilities, planned.resets, planned.steps, planned.pending)
+        turn.answer(events, probabilities, planned.resets, planned.steps, planned.pending)
+        self._count(planned.resets)
         # What changes is measured from what was sent last, so that is found out event by event.
         whole = [np.arange(len(events))]
         for part in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
@@ -175,7 +180,7 @@ class Engine:
         if len(wave):
             self._step(turn, wave)
 
-    def _step(self, turn: Turn, wave: IntArray) -> None:
+    def _step(self, turn: Turn, wave: Wave) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
         resets = resets_before(self.rules, self._before(rows), incoming)
         zeroed = resets != Reset.NONE
@@ -191,9 +196,10 @@ class Engine:
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
         if zeroed.any():
-            table.origins[rows[zeroed]] = turn.fresh_origins(wave[zeroed])
+            table.origins[rows[zeroed]] = turn.fresh_origins(wave)[zeroed]
         self._scatter(rows, after, steps, pending, incoming)
-        self._answer(turn, wave, probabilities, resets, steps, pending)
+        turn.answer(wave, probabilities, resets, steps, pending)
+        self._count(resets)
         turn.origins[wave] = table.origins[rows]
         emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
@@ -202,14 +208,9 @@ class Engine:
         table = self.table
         return Before(table.pending[rows], table.sequences[rows], table.times[rows], table.clocks[rows])
 
-    def _answer(
-        self, turn: Turn, events: IntArray, values: FloatArray, resets: CodeArray, steps: IntArray, pending: CodeArray
-    ) -> None:
-        turn.probabilities[events] = values
-        turn.steps[events] = steps
-        turn.resets[events] = resets
-        turn.finals[events] = pending != Reset.NONE
-        self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
+    def _count(self, resets: CodeArray) -> None:
+        if resets.any():
+            self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
 
     def _scatter(self, rows: IntArray, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming) -> None:
         table = self.table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,10 +20,14 @@ from worker.records import (
     Partition,
     Predictions,
     Refusal,
+    Reset,
 )
 from worker.streams import PartitionStreams
 
 NO_ROW = -1
+
+Wave: TypeAlias = IntArray | slice  # events of different streams: indices into the turn, or a piece of it
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(slots=True)
@@ -61,10 +65,10 @@ class Turn:
         starts = np.cumsum([0, *lengths])
         return cls(
             batches=batches,
-            kinds=np.concatenate([events.kinds for events in batches]),
-            vectors=np.concatenate([events.vectors for events in batches]),
-            times=np.concatenate([times for times, _ in timed]),
-            clocks=np.concatenate([clocks for _, clocks in timed]),
+            kinds=_joined([events.kinds for events in batches]),
+            vectors=_joined([events.vectors for events in batches]),
+            times=_joined([times for times, _ in timed]),
+            clocks=_joined([clocks for _, clocks in timed]),
             ids=_ids(batches, count),
             starts=_flags([events.starts for events in batches]),
             ends=_flags([events.ends for events in batches]),
@@ -94,7 +98,7 @@ class Turn:
             self._names = [(events.batch.partition, name) for events in self.batches for name in events.streams]
         return self._names
 
-    def incoming(self, wave: IntArray) -> Incoming:
+    def incoming(self, wave: Wave) -> Incoming:
         """What the events of a wave say about boundaries."""
         return Incoming(
             times=self.times[wave],
@@ -104,9 +108,22 @@ class Turn:
             ends=None if self.ends is None else self.ends[wave],
         )
 
-    def fresh_origins(self, events: IntArray) -> CodeArray:
+    def fresh_origins(self, events: Wave) -> CodeArray:
         """Origin of the states that return to zero at these events."""
         return np.where(self.replay[events], Origin.REBUILT, Origin.LIVE).astype(np.uint8)
+
+    def is_one_wave(self, start: int, stop: int) -> bool:
+        """Whether these are steps of as many streams: usual where events are rare, or streams many."""
+        rows = self.rows[start:stop].tolist()
+        distinct = set(rows)
+        return len(distinct) == len(rows) and NO_ROW not in distinct and not self.kinds[start:stop].any()
+
+    def answer(self, events: Wave, values: FloatArray, resets: CodeArray, steps: IntArray, pending: CodeArray) -> None:
+        """What the model and the boundaries say to these events."""
+        self.probabilities[events] = values
+        self.steps[events] = steps
+        self.resets[events] = resets
+        self.finals[events] = pending != Reset.NONE
 
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
@@ -166,6 +183,10 @@ def finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | No
     return finite
 
 
+def _joined(columns: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
 def _clocks(events: Events, streams: PartitionStreams) -> tuple[IntArray, IntArray]:
     """(event times, the partition's clock at each event). An event without a time happens at the clock."""
     if not len(events):
@@ -187,4 +208,4 @@ def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
 def _flags(columns: Sequence[BoolArray | None]) -> BoolArray | None:
     present = [column for column in columns if column is not None]
     assert len(present) in (0, len(columns)), "a flag is there for all batches or for none"
-    return np.concatenate(present) if present else None
+    return _joined(present) if present else None

@@ -46,12 +46,14 @@ class Job:
         if self.keys == "hot":
             return np.where(draw.random(self.events) < HOT_SHARE, 0, in_turn)
         weights = np.cumsum(np.arange(1, self.streams + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
-        return np.searchsorted(weights, draw.random(self.events) * weights[-1]).astype(np.int64)
+        drawn: IntArray = np.searchsorted(weights, draw.random(self.events) * weights[-1])
+        return drawn
 
     def vectors(self, events: NDArray[np.integer]) -> FloatArray:
         """(n, features) the values of these events, 0 ≤ value < 1."""
         periods = np.array([PERIODS[number % len(PERIODS)] + number // len(PERIODS) for number in range(self.features)])
-        return (events[:, np.newaxis] % periods) / periods
+        vectors: FloatArray = (events[:, np.newaxis] % periods) / periods
+        return vectors
 
     def messages(self) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Keys and values in the order in which they are produced, some thousands at a time."""

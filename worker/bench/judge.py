@@ -24,7 +24,7 @@ def check_answers(name: str, written: Written, job: Job, expected: Expected | No
         raise WorkerError(f"{name}: {len(written.keys):,} answers to {job.events:,} events, or not to each its own")
     if expected is None:
         return
-    answers = defaultdict(list)
+    answers: dict[bytes, list[list[float]]] = defaultdict(list)
     for key, value in zip(written.keys, written.values, strict=True):
         if key in expected and len(answers[key]) < len(expected[key]):
             answers[key].append(orjson.loads(value)["probabilities"])

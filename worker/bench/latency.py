@@ -68,7 +68,8 @@ class Load:
             times[event_of(value, before, self.streams)] = at_s
         if np.isnan(times).any():
             raise WorkerError(f"{way.name}: {np.isnan(times).sum():,} events have no answer of their own")
-        return (1e3 * (times - handed_over))[round(WARM_UP_S * self.rate) :].tolist()
+        latencies_ms: list[float] = (1e3 * (times - handed_over))[round(WARM_UP_S * self.rate) :].tolist()
+        return latencies_ms
 
     def _send(self, way: Way, count: int) -> NDArray[np.float64]:
         with tempfile.TemporaryDirectory() as folder:

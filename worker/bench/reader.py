@@ -20,7 +20,9 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         self.answers: list[tuple[bytes, float]] = []
         self._ready = threading.Event()
-        self._open = lambda: OPENERS[client](servers, topic, partitions)
+        self._open: Callable[[], tuple[Poll, Callable[[], object]]] = lambda: OPENERS[client](
+            servers, topic, partitions
+        )
         self._count = count
 
     def await_ready(self) -> None:

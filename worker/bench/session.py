@@ -153,8 +153,8 @@ class Session:
         with ExitStack() as stack:
             ways = [Way(f"one hop, {client}", client, hop, hop)]
             for delivery in options.deliveries:
-                way = answered_by_worker(topics, load, self.job.names, self.model, delivery)
-                ways.append(stack.enter_context(way))
+                answered = answered_by_worker(topics, load, self.job.names, self.model, delivery)
+                ways.append(stack.enter_context(answered))
             begun: dict[str, int] = {}
             found: dict[str, list[Mapping[float, float]]] = {way.name: [] for way in ways}
             for _ in range(options.rounds):
@@ -183,7 +183,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def stand_aside(cores: str | None) -> None:
-    """Leave the contenders' cores to them: what this process starts from now on, the broker too, stays on the others."""
+    """Leave the contenders' cores to them: this process, and what it starts from now on, stays on the others."""
     if rest := others(cores):
         os.sched_setaffinity(0, rest)
 

@@ -18,6 +18,7 @@ from worker.model.explicit import ExplicitModel
 from worker.records import BoolArray, FloatArray
 
 BATCH_MULTIPLE_ROWS = 16
+PADDING = 0  # a valid id and a valid state, so it never makes NaN or an index out of range
 
 Graph: TypeAlias = Callable[..., Any]  # tensors → a list of tensors
 Slices: TypeAlias = dict[tuple[str, str], tuple[slice, tuple[int, ...]]]
@@ -49,7 +50,11 @@ class PackedStep:
         """x (n, features), packed (n, state_width) → y (n, units), packed after (n, state_width); read-only arrays."""
         rows = len(x)
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
-        y, after = self._step_graph(*self._tensors(x, 0, packed))
+        # Side by side, because to hand over two arrays takes as long as the step of a few rows.
+        joined = np.empty((rows + -rows % BATCH_MULTIPLE_ROWS, x.shape[1] + self.state_width), self.dtype)
+        joined[:rows, : x.shape[1]], joined[:rows, x.shape[1] :] = x, packed
+        joined[rows:] = PADDING
+        y, after = self._step_graph(tf.convert_to_tensor(joined))
         return np.asarray(y)[:rows], np.asarray(after)[:rows]
 
     def scan(
@@ -71,22 +76,23 @@ class PackedStep:
             return np.zeros((0, rows, self._explicit.units), self.dtype), packed
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
         if resets is None and active is None:
-            ys, after = self._scan_graph(*self._tensors(xs, 1, packed))
+            ys, after = self._scan_graph(*self._tensors(xs, packed))
         else:
             first = np.zeros(self.state_width, self.dtype) if initial is None else initial
             masks = _mask(resets, xs.shape[:2], False), _mask(active, xs.shape[:2], True)
             ys, after = self._masked_scan_graph(
-                *self._tensors(xs, 1, packed), *map(tf.convert_to_tensor, (*masks, first.astype(self.dtype)))
+                *self._tensors(xs, packed), *map(tf.convert_to_tensor, (*masks, first.astype(self.dtype)))
             )
         return np.asarray(ys)[:, :rows], np.asarray(after)[:rows]
 
     @cached_property
     def _step_graph(self) -> Graph:
-        return self._row_graph(self._run, [None])
+        return _graph(self._run_joined, [tf.TensorSpec([None, self._explicit.features + self.state_width], self.dtype)])
 
     @cached_property
     def _scan_graph(self) -> Graph:
-        return self._row_graph(self._run_scan, [None, None])
+        vectors = tf.TensorSpec([None, None, self._explicit.features], self.dtype)
+        return _graph(self._run_scan, [vectors, tf.TensorSpec([None, self.state_width], self.dtype)])
 
     @cached_property
     def _masked_scan_graph(self) -> Graph:
@@ -99,15 +105,8 @@ class PackedStep:
         ]
         return _graph(self._run_masked_scan, specs)
 
-    def _row_graph(self, run: Any, axes: list[None]) -> Graph:
-        vectors = tf.TensorSpec([*axes, self._explicit.features], self.dtype)
-        return _graph(run, [vectors, tf.TensorSpec([None, self.state_width], self.dtype)])
-
-    def _tensors(self, x: FloatArray, batch_axis: int, packed: FloatArray) -> tuple[Any, Any]:
-        return (
-            tf.convert_to_tensor(self._padded(x, batch_axis)),
-            tf.convert_to_tensor(self._padded(packed, 0)),
-        )
+    def _tensors(self, xs: FloatArray, packed: FloatArray) -> tuple[Any, Any]:
+        return tf.convert_to_tensor(self._padded(xs, 1)), tf.convert_to_tensor(self._padded(packed, 0))
 
     def _padded(self, array: NDArray[Any], axis: int) -> FloatArray:
         rows = array.shape[axis]
@@ -116,15 +115,20 @@ class PackedStep:
             return np.ascontiguousarray(array, self.dtype)
         shape = list(array.shape)
         shape[axis] = rows + missing
-        # Zeros are a valid id and a valid state, so padding never makes NaN or an index out of range.
-        padded = np.zeros(shape, self.dtype)
+        padded = np.full(shape, PADDING, self.dtype)
         padded[(slice(None),) * axis + (slice(rows),)] = array
         return padded
 
+    def _run_joined(self, joined: Any) -> tuple[Any, Any]:
+        """The graph of one step, x and states in one tensor."""
+        return self._step(*tf.split(joined, [self._explicit.features, *self._widths], axis=1))
+
     def _run(self, x: Any, packed: Any) -> tuple[Any, Any]:
-        """The graph of one step."""
+        """The graph of one step, states packed."""
+        return self._step(x, *tf.split(packed, self._widths, axis=1))
+
+    def _step(self, x: Any, *columns: Any) -> tuple[Any, Any]:
         inputs = self._model.inputs
-        columns = tf.split(packed, self._widths, axis=1)
         states = [
             tf.cast(tf.reshape(column, (-1, *tensor.shape[1:])), tensor.dtype)
             for column, tensor in zip(columns, inputs[1:], strict=True)
