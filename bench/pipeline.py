@@ -29,7 +29,6 @@ class PipelineProcess:
     """Room for CAPACITY streams; ``rows`` is what ``see`` has seen, first before the pipeline was built, then idle."""
 
     def __init__(self, folder: Path) -> None:
-
         subject = folder / "model.keras"
         save_model(DEFAULT_MODEL, 3, subject)
         config = Config.model_validate(
@@ -56,7 +55,6 @@ class PipelineProcess:
 
     def events(self, numbers: Iterable[int], value: bytes | None, at_ms: int) -> None:
         """One event of each of these streams."""
-
         listed = np.fromiter(numbers, np.int64)
         for place in self.places:
             mine = listed[listed % PARTITIONS == place.number]
@@ -71,7 +69,6 @@ class PipelineProcess:
                 self.pipeline.turn([(batch, False)])
 
     def checkpoint(self, folder: Path) -> None:
-
         writer = CheckpointWriter(CheckpointStore(folder))
         for place in self.places:
             state = self.pipeline.snapshot(place, self.offsets[place])

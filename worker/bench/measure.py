@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from worker.bench.contenders import Contender, Task
 from worker.bench.job import Job
@@ -12,6 +13,7 @@ from worker.bench.judge import check_answers, events_per_s
 from worker.bench.models import Expected
 from worker.bench.process import Running, new_folder
 from worker.bench.topics import Topics
+from worker.errors import WorkerError
 
 LOOK_S = 0.25
 QUIET_S = 1.5  # without a new output, when all are there: transactions end with a marker
@@ -43,25 +45,39 @@ class Bench:
         servers = self.topics.settings.bootstrap_servers
         task = Task(servers, self.source, target, self.job.names, self.job.streams, self.model, new_folder())
         with Running(contender, task, self.cores) as running:
-            cpu_us = self._await_all(running, target)
+            cpu_us = await_outputs(self.topics, running, target, self.job.events)
         written = self.topics.read(target)
         self.topics.drop(target)
         check_answers(contender.name, written, self.job, self.expected if contender.predicts else None)
         return Figures(events_per_s(written), cpu_us)
 
-    def _await_all(self, running: Running, target: str) -> float:
-        """Until every event has its output; µs of processor time per event."""
-        seen, changed_at = 0, time.monotonic()
-        begun, spent_us = (0, 0.0), 0.0  # (outputs, processor time) when the first ones were there
-        while True:
-            time.sleep(LOOK_S)
-            running.check()
-            records, now, cpu_s = self.topics.records(target), time.monotonic(), running.cpu_s()
-            if records > seen:
-                begun = begun if seen else (records, cpu_s)
-                spent_us = 1e6 * (cpu_s - begun[1]) / max(records - begun[0], 1)
-                seen, changed_at = records, now
-            elif seen >= self.job.events and now - changed_at > QUIET_S:
-                return spent_us
-            elif now - changed_at > STALLED_S:
-                raise running.failure(f"has written nothing for {STALLED_S:.0f} s, after {seen:,} outputs")
+
+class Watched(Protocol):
+    """What is running: one process, or several as one."""
+
+    def check(self) -> None:
+        """Raise WorkerError when it has ended by itself."""
+
+    def failure(self, what: str) -> WorkerError:
+        """An error with the last lines of its log."""
+
+    def cpu_s(self) -> float:
+        """Processor time so far."""
+
+
+def await_outputs(topics: Topics, running: Watched, target: str, events: int) -> float:
+    """Until every event has its output; µs of processor time per event. Raises WorkerError when it ends or stalls."""
+    seen, changed_at = 0, time.monotonic()
+    begun, spent_us = (0, 0.0), 0.0  # (outputs, processor time) when the first ones were there
+    while True:
+        time.sleep(LOOK_S)
+        running.check()
+        records, now, cpu_s = topics.records(target), time.monotonic(), running.cpu_s()
+        if records > seen:
+            begun = begun if seen else (records, cpu_s)
+            spent_us = 1e6 * (cpu_s - begun[1]) / max(records - begun[0], 1)
+            seen, changed_at = records, now
+        elif seen >= events and now - changed_at > QUIET_S:
+            return spent_us
+        elif now - changed_at > STALLED_S:
+            raise running.failure(f"has written nothing for {STALLED_S:.0f} s, after {seen:,} outputs")
