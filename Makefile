@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast faults lint lock clean
+.PHONY: help setup demo test test-fast faults bench bench-compare bench-peers lint lock clean
 
 help:
 	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
@@ -13,6 +13,9 @@ help:
 	@echo "make test-fast  the tests that need neither a broker nor many models"
 	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
 	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; writes its report into docs/reliability.md"
+	@echo "make bench      the benchmark suite (about an hour), then its tables and pictures in docs/performance.md"
+	@echo "make bench-compare  REV=HEAD~5: the worker of now beside the worker of another commit"
+	@echo "make bench-peers    the worker beside Quix Streams, Bytewax, faust-streaming, Kafka Streams; sets them up in .peers"
 	@echo "make lint       style and types"
 	@echo "make lock       write constraints.txt anew from pyproject.toml"
 	@echo "make clean      remove .venv and what tools have left"
@@ -36,6 +39,18 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))
 
+bench: $(READY)
+	@$(BIN)/python -m bench.suite
+	@$(BIN)/python -m bench.report
+
+bench-compare: $(READY)
+	@test -n "$(REV)" || { echo "which commit? make bench-compare REV=HEAD~5" >&2; exit 1; }
+	@$(BIN)/python -m bench.suite --compare $(REV)
+
+bench-peers: $(READY)
+	@PYTHON=$(BIN)/python sh bench/peers/setup.sh .peers
+	@$(BIN)/python -m bench.suite --peers .peers
+
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -57,4 +72,4 @@ lock: $(READY)
 	  --no-emit-find-links --no-emit-index-url pyproject.toml -o constraints.txt
 
 clean:
-	@rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .peers *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
