@@ -1,7 +1,7 @@
 """How long a restart takes, from process start to the first new output, part by part.
 
-    python bench/restart.py                                  100,000 streams, both clients, an embedded broker
-    python bench/restart.py --streams 10000 --client confluent --rounds 5
+    python -m bench.restart                                  100,000 streams, both clients, an embedded broker
+    python -m bench.restart --streams 10000 --client confluent --rounds 5
 
 A first `worker run` sees every stream once and is ended in order: checkpoints of 4 partitions hold them all. Then new
 records are written, and the worker is started again: the clock runs from the start of its process until the first new
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import resource
 import signal
 import statistics
 import subprocess
@@ -29,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from bench.processes import cpu_seconds, imports
+from worker.bench.models import DEFAULT_MODEL, save_model
 
 FEATURES = ("ax", "ay", "az")
 PARTITIONS = 4
@@ -54,7 +55,7 @@ def main() -> None:
 
     figures: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(heap_mb=1024) as kafka:
-        save_model(Path(folder) / "model.keras")
+        save_model(DEFAULT_MODEL, len(FEATURES), Path(folder) / "model.keras")
         for client in [given.client] if given.client else ["kafka-python", "confluent"]:
             case = Case(Path(folder), kafka.bootstrap_servers, client)
             case.fill(given.streams)
@@ -67,26 +68,6 @@ def main() -> None:
             print(f"  {name:<44}{statistics.median(values):>8.2f}   {', '.join(f'{value:.2f}' for value in values)}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-def save_model(path: Path) -> None:
-    program = f"""
-import keras
-keras.utils.set_random_seed(1)
-layers = [keras.Input((7, {len(FEATURES)})), keras.layers.LSTM(32, return_sequences=True), keras.layers.LSTM(16)]
-keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")]).save({str(path)!r})
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=DEADLINE_S)
-
-
-def imports() -> dict[str, float]:
-    """What any program pays that uses TensorFlow and Keras."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    program = "import tensorflow, keras"
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=DEADLINE_S)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"import tensorflow, keras": time.time() - started, "  CPU": cpu_s}
 
 
 class Case:
@@ -187,12 +168,6 @@ class Case:
     def end(self, process: subprocess.Popen[Any]) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0, "it did not end in order"
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
