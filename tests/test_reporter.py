@@ -10,7 +10,7 @@ import pytest
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
-from worker.reporter import REPEAT_INTERVAL_S
+from worker.reporter import GAUGES_INTERVAL_S, REPEAT_INTERVAL_S
 
 NO_MODEL = "model: not loaded"  # a member of a test has none to load
 
@@ -187,10 +187,25 @@ def test_full_table_and_idle_streams_are_told(cluster: Cluster, caplog: Any) -> 
     member = Member(cluster, sums_pipeline(BoundaryRules(idle_ms=100), max_streams=2))
     cluster.write([(0, b"a", 1), (0, b"b", 1), (0, b"c", 1), (0, b"d", 1, 1000)])
     for _ in range(4):
-        member.turn(records=1)
+        member.turn(after_s=GAUGES_INTERVAL_S, records=1)
     assert values(member, "streams_evicted_total", "reason", "evicted", "idle") == [1, 2]
     assert caplog.text.count("state.max_streams 2 is reached") == 1
     assert member.value("streams_active", topic="in", partition=0) == 1
     assert member.value("state_bytes") == 4
     assert values(member, "worker_state", "state", "running") == [1]
     assert member.owned() == {P0, P1}
+
+
+def test_gauges_follow_at_intervals_and_when_nothing_comes(cluster: Cluster) -> None:
+    member = Member(cluster)
+    cluster.write([(0, b"a", 1), (0, b"b", 1), (0, b"c", 1)])
+    streams = []
+    for after_s in (1, 0, GAUGES_INTERVAL_S):
+        member.turn(after_s=after_s, records=1)
+        streams.append(member.value("streams_active", topic="in", partition="0"))
+    assert streams == [1, 1, 3]
+    cluster.write([(0, b"d", 1)])
+    member.turn(records=1)
+    assert member.value("streams_active", topic="in", partition="0") == 3
+    member.turn()
+    assert member.value("streams_active", topic="in", partition="0") == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("worker.loop")
 
 REPEAT_INTERVAL_S = 60.0  # between two log lines of one kind
+GAUGES_INTERVAL_S = 0.2  # while turns follow each other: to set all gauges takes as long as the turn of an event
 
 
 class Reporter:
@@ -40,6 +42,8 @@ class Reporter:
         self._resets = [0] * len(Reset)
         self._owned: set[Partition] = set()
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
+        self._gauges_at = -math.inf
+        self._behind = False  # the gauges
 
     @contextmanager
     def timed(self, histogram: Histogram) -> Iterator[None]:
@@ -51,18 +55,15 @@ class Reporter:
     def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
         """A turn has ended."""
         self.status.turned(now)
-        if not outcomes and not self._replaying:
-            return
-        self._count(outcomes)
-        self._count_engine(now, engine)
-        self._place(self.metrics.position_offset, partitions.positions())
-        left = partitions.replaying()
-        for partition in set(self._replaying) - set(left):
-            self.metrics.restore_duration.observe(now - self._replaying.pop(partition))
-            log.info("%s is live at offset %d", partition, partitions.position(partition))
-            self.metrics.of(self.metrics.replay_remaining, partition).set(0)
-        self._place(self.metrics.replay_remaining, left)
-        self._say_state()
+        if outcomes:
+            self._count(outcomes)
+            self._behind = True
+        if self._replaying:
+            self._count_replay(now, partitions)
+        if self._behind and (now >= self._gauges_at or not outcomes):
+            self._gauges_at, self._behind = now + GAUGES_INTERVAL_S, False
+            self._count_engine(now, engine)
+            self._place(self.metrics.position_offset, partitions.positions())
         for outcome in outcomes:
             for refusal in outcome.refusals:
                 self._refused(now, outcome, refusal)
@@ -170,6 +171,15 @@ class Reporter:
         latest = max((outcome.batch.timestamps[-1] for outcome in outcomes), default=-1)
         if latest >= 0:
             metrics.event_time_lag.observe(max(0.0, self.wall() - latest / 1000))
+
+    def _count_replay(self, now: float, partitions: Partitions) -> None:
+        left = partitions.replaying()
+        for partition in set(self._replaying) - set(left):
+            self.metrics.restore_duration.observe(now - self._replaying.pop(partition))
+            log.info("%s is live at offset %d", partition, partitions.position(partition))
+            self.metrics.of(self.metrics.replay_remaining, partition).set(0)
+        self._place(self.metrics.replay_remaining, left)
+        self._say_state()
 
     def _count_engine(self, now: float, engine: Engine) -> None:
         metrics, table = self.metrics, engine.table

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from confluent_kafka import KafkaError
 
@@ -14,7 +15,11 @@ from worker.kafka.settings import ClientSettings
 from worker.records import Headers
 
 CONNECT_TIMEOUT_S = 30.0
-LINGER_MS = 0  # a turn hands over all it has at once, and under load the queue fills by itself: 5 ms gained nothing
+LATENCY: Mapping[str, Any] = {
+    # A turn hands over all it has at once, and under load the queue fills by itself: 5 ms gained nothing.
+    "linger.ms": 0,
+    "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
+}
 
 
 class ConfluentSink:
@@ -25,7 +30,9 @@ class ConfluentSink:
 
     def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._closed = False
-        self._outbox = Outbox(settings, {"linger.ms": LINGER_MS}, connect_timeout_s, _failed)
+        self._outbox = Outbox(
+            settings, LATENCY, connect_timeout_s, _failed
+        )
 
     def send(
         self,
