@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench.pipeline import CAPACITY, PipelineProcess
+from bench.processes import answer_of
 
 CASES = ("plain", "checkpoint", "replaced")
 SHARES = (0.1, 0.5, 1.0)  # of --streams
@@ -29,7 +29,6 @@ ROUNDS = 3
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000  # streams are idle after a day
 NOON_MS = 1_750_000_000_000
 STATES_FACTOR, STREAM_BYTES = 1.3, 200  # asked
-CASE_TIMEOUT_S = 1800
 VALUE = b'{"f0":0.125,"f1":0.25,"f2":0.5}'
 
 
@@ -42,7 +41,7 @@ def main() -> None:
     if given.case:
         print(json.dumps(measure(given.case, given.streams)))
         return
-    found = {case: run(case, given.streams) for case in CASES}
+    found = {case: answer_of("-m", "bench.memory", "--case", case, "--streams", str(given.streams)) for case in CASES}
     print("                 streams   rows used  RSS, MB  above idle  B/stream  beyond state  asked")
     for case, figures in found.items():
         for row in figures["rows"]:
@@ -52,15 +51,6 @@ def main() -> None:
         print(f"{name:<44}" + "".join(f"{figures['parts'][name]:>12.1f}" for figures in found.values()))
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
-
-
-def run(case: str, streams: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.memory", "--case", case, "--streams", str(streams)]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=CASE_TIMEOUT_S, check=False)
-    if answer.returncode:
-        raise SystemExit(f"{case} failed:\n{answer.stderr[-4000:]}")
-    figures: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    return figures
 
 
 def show(case: str, row: dict[str, Any], raw: int) -> None:

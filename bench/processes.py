@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import resource
 import subprocess
@@ -10,10 +11,11 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 SCRAPE_TIMEOUT_S = 10.0
-PROGRAM_TIMEOUT_S = 600.0
+PROGRAM_TIMEOUT_S = 1800.0
 
 
 def memory_bytes(pid: int | str = "self", field: str = "VmRSS") -> int:
@@ -75,3 +77,12 @@ def imports() -> dict[str, float]:
     """What any program pays that uses TensorFlow and Keras, in seconds."""
     seconds, cpu_s = run("-c", "import tensorflow, keras")
     return {"import tensorflow, keras": seconds, "  CPU": cpu_s}
+
+
+def answer_of(*arguments: str) -> Any:
+    """What a program of this Python prints last, as JSON: for measurements that need a process of their own."""
+    command = [sys.executable, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=False)
+    if answer.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{answer.stderr[-4000:]}")
+    return json.loads(answer.stdout.splitlines()[-1])
