@@ -51,7 +51,7 @@ STAGES: Mapping[str, Sequence[Frame]] = {
     "read from Kafka": [("worker/loop.py", "_poll")],
     "decode": [("worker/codecs/decoding.py", "decode")],
     "boundaries and waves": [("worker/engine.py", "process")],
-    "model step": [("worker/model/streaming.py", "step_packed"), ("worker/model/streaming.py", "scan_packed")],
+    "model step": [("worker/model/streaming.py", ANY), ("worker/model/step.py", ANY)],
     "encode": [("worker/codecs/encoding.py", "encode"), ("worker/codecs/encoding.py", "dead_letters")],
     "hand over to the producer": [("worker/loop.py", "_send")],
     "commit": [("worker/loop.py", "commit")],
@@ -76,7 +76,7 @@ def _frame(text: str) -> Frame:
     """``function (file:line)``, with a file as py-spy, or as ``collapsed``, names it."""
     function, _, place = text.rpartition(" (")
     path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
-    return _module(path), function.rpartition(".")[2] if not function.endswith(">") else function
+    return _module(path), function.rpartition(".")[2]
 
 
 def _module(path: str) -> str:
@@ -113,31 +113,37 @@ def stages(stacks: Stacks, events_per_s: float) -> dict[str, dict[str, float]]:
 
 
 def boxes(stacks: Stacks) -> list[Box]:
-    """The stacks as boxes below each other; beside each other by stage, then by size."""
-    whole = sum(stacks.values())
+    """The stacks as boxes below each other, beside each other in the order of stages; of foreign code the way in."""
     found: list[Box] = []
-
-    def place(part: Stacks, depth: int, left: float) -> None:
-        children: dict[Frame, dict[tuple[Frame, ...], int]] = {}
-        for stack, samples in part.items():
-            if len(stack) > depth:
-                children.setdefault(stack[depth], {})[stack] = samples
-        order = list(STAGES)
-        for frame, inner in sorted(
-            children.items(),
-            key=lambda item: (order.index(_stage_at(item[1], depth)), -sum(item[1].values()), item[0]),
-        ):
-            width = sum(inner.values()) / whole
-            found.append(Box(depth, left, width, frame[1], frame[0], _stage_at(inner, depth)))
-            place(inner, depth + 1, left)
-            left += width
-
-    place(stacks, 0, 0.0)
+    shown: Counter[tuple[Frame, ...]] = Counter()
+    for stack, samples in stacks.items():
+        foreign = [depth for depth, (module, _) in enumerate(stack) if not module.startswith("worker/")]
+        shown[stack[: foreign[0] + 1] if foreign else stack] += samples
+    _place(shown, 0, 0.0, sum(shown.values()), found)
     return found
 
 
-def _stage_at(stacks: Stacks, depth: int) -> str:
-    return stage_of(next(iter(stacks))[: depth + 1])
+def _place(part: Stacks, depth: int, left: float, whole: int, found: list[Box]) -> None:
+    children: dict[Frame, dict[tuple[Frame, ...], int]] = {}
+    for stack, samples in part.items():
+        if len(stack) > depth:
+            children.setdefault(stack[depth], {})[stack] = samples
+    order = sorted(children, key=lambda frame: (_main_stage(children[frame]), -sum(children[frame].values()), frame))
+    for frame in order:
+        inner = children[frame]
+        width = sum(inner.values()) / whole
+        stage = stage_of(next(iter(inner))[: depth + 1])
+        found.append(Box(depth, left, width, frame[1], frame[0], stage))
+        _place(inner, depth + 1, left, whole, found)
+        left += width
+
+
+def _main_stage(stacks: Stacks) -> int:
+    """The place of the stage that most of these samples belong to."""
+    counted: Counter[str] = Counter()
+    for stack, samples in stacks.items():
+        counted[stage_of(stack)] += samples
+    return max(range(len(STAGES)), key=lambda place: counted[list(STAGES)[place]])
 
 
 def record(job: Job, duration_s: float) -> tuple[str, float]:

@@ -18,6 +18,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
@@ -25,11 +26,11 @@ from matplotlib.ticker import FuncFormatter
 from bench.tables import PERCENTILES, Latency, Row, base_title, rates_of, ratio
 
 INK, PALE, GRID = "#24292f", "#57606a", "#d8dee4"
-BLUE, GREY, ORANGE = "#2f6db5", "#8c959f", "#c2571a"
+BLUE, GREY, ORANGE = "#2f6db5", "#6e7781", "#c2571a"
 STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "bench",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "sans-serif",  # comes with matplotlib: the same everywhere
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": GREY,
@@ -40,14 +41,15 @@ STYLE = {
     "axes.spines.right": False,
 }
 PAD_IN = 0.18
-ROW_IN, HEAD_IN, PLOT_IN = 0.36, 0.9, 3.6
+ROW_IN, FOOT_IN, PLOT_IN = 0.38, 0.45, 3.6
 SPEED_AT, RATIO_AT = 1.36, 1.92  # right edges of the columns of numbers, in widths of the plot
 LOG_MARGIN = 1.6
 LATENCY_IN = (8.2, 2.9)  # one client
 FLAME_IN, LAYER_IN = 10.0, 0.24  # width; height of one call
 NARROWEST = 0.0015  # of the whole: what is not drawn
 LETTER_PAD_IN = 0.08
-STAGE_COLOURS = ("#9ecae1", "#a1d99b", "#fdd49e", "#fc9272", "#bcbddc", "#fa9fb5", "#c7b299", "#d9d9d9", "#eef0f2")
+LEAST_LETTERS = 3  # of a name that is shortened
+STAGE_COLOURS = ("#9ecae1", "#a1d99b", "#fdd49e", "#fc9272", "#bcbddc", "#fa9fb5", "#c7b299", "#ece37f", "#eef0f2")
 PLACES = (-0.26, 0.0, 0.26)  # of hop and deliveries about their rate
 LABEL_GAP = 0.065  # between two labels one above the other, as a part of the axis
 
@@ -65,9 +67,9 @@ def bars(rows: Sequence[Row], file: Path, *, log: bool = False) -> None:
     """Ratios of contenders to their base, one row each."""
     every = [each for row in rows for each in row.ratios]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(PLOT_IN, HEAD_IN + ROW_IN * len(rows)))
+        figure, axes = plt.subplots(figsize=(PLOT_IN, FOOT_IN + ROW_IN * len(rows)))
         with _picture(file, figure):
-            figure.subplots_adjust(0, HEAD_IN / 2 / figure.get_figheight(), 1, 1)
+            figure.subplots_adjust(0, FOOT_IN / figure.get_figheight(), 1, 1)
             if log:
                 axes.set_xscale("log")
                 axes.set_xlim(min(every) / LOG_MARGIN, max(every) * LOG_MARGIN)
@@ -81,6 +83,9 @@ def bars(rows: Sequence[Row], file: Path, *, log: bool = False) -> None:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.axvline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
             axes.set_xlabel(f"events/s relative to: {base_title(rows)}" + ", log scale" * log)
+            axes.annotate(
+                "bar: median, dot: a round", (0, 1), (0, 4), "axes fraction", textcoords="offset points", color=PALE
+            )
             for at, title in ((SPEED_AT, "events/s"), (RATIO_AT, "ratio (lowest–highest)")):
                 axes.annotate(
                     title, (at, 1), (0, 4), "axes fraction", textcoords="offset points", ha="right", color=PALE
@@ -161,12 +166,33 @@ FILLS = {"o": "", "D": "white", "^": "white"}
 
 def _legend(axes: Any) -> None:
     marks = [
-        axes.plot([], [], mark, color=PALE, markersize=6, markerfacecolor=FILLS[mark] or PALE, label=f"p{float(p):g}")[
-            0
-        ]
+        Line2D(
+            [],
+            [],
+            linewidth=0,
+            marker=mark,
+            color=PALE,
+            markersize=6,
+            markerfacecolor=FILLS[mark] or PALE,
+            label=f"p{float(p):g}",
+        )
         for mark, p in zip(MARKS, PERCENTILES, strict=True)
     ]
-    axes.legend(handles=marks, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderpad=0)
+    marks.append(
+        Line2D(
+            [], [], linewidth=0, marker="o", color=PALE, markersize=3, markeredgewidth=0, alpha=0.6, label="each round"
+        )
+    )
+    axes.legend(
+        handles=marks,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=4,
+        handletextpad=0,
+        columnspacing=1.2,
+        frameon=False,
+        borderpad=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +233,9 @@ def icicle(boxes: Sequence[Box], shares: Mapping[str, float], file: Path) -> Non
 
 def _fitting(box: Box) -> str:
     """As much of its name as there is room for."""
-    font = FontProperties(family=STYLE["font.family"])
-    for text in (f"{box.name}  {box.module}", box.name):
+    font = FontProperties()
+    shortened = [f"{box.name[:end]}…" for end in range(len(box.name) - 1, LEAST_LETTERS - 1, -1)]
+    for text in (f"{box.name} · {box.module}", box.name, *shortened):
         inches = TextPath((0, 0), text, size=9, prop=font).get_extents().width / 72
         if inches + LETTER_PAD_IN <= box.width * FLAME_IN:
             return text
