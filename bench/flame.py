@@ -205,7 +205,9 @@ def main() -> None:
     (RESULTS / "flame.raw").write_text(collapsed(stacks))
     (RESULTS / "flame.json").write_text(json.dumps(figures, indent=2) + "\n")
     shares = {stage: each["share"] for stage, each in figures["stages"].items()}
-    icicle(boxes(stacks), shares, ROOT / "docs" / "pictures" / "flame.svg")
+    picture = ROOT / "docs" / "pictures" / "flame.svg"
+    picture.parent.mkdir(exist_ok=True)
+    icicle(boxes(stacks), shares, picture)
     for stage, each in figures["stages"].items():
         print(f"{stage:<30}{100 * each['share']:>8.1f} %{each['us']:>8.2f} µs/event")
 

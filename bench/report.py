@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.flame import boxes, parse
-from bench.pictures import bars, icicle, latency
+from bench.latency_picture import ranges
+from bench.pictures import bars, icicle
 from bench.tables import (
     comparison,
     conditions,
@@ -92,7 +93,7 @@ def _group(file: Path, picture: Path) -> str:
 def _latency(file: Path, picture: Path) -> str:
     results: Sequence[Mapping[str, Any]] = _read(file)
     found = latencies(results)
-    latency(found, picture)
+    ranges(found, picture)
     rounds = max(len(values) for one in found for at in one.ms.values() for values in at.values())
     below = conditions(results[0]["machine"], rounds)
     return _section(latency_table(found), below, "latency by rate, client and delivery", picture)

@@ -40,21 +40,31 @@ class Latency:
 
 
 def rows_of(figures: Mapping[str, Any]) -> list[Row]:
-    """The contenders of a group. Their base is the null pipeline above them (of the same client), else the first."""
-    rows: list[Row] = []
-    base = next(iter(figures["cells"]))
+    """The contenders of a group, in order."""
+    rows = []
     for name, cell in figures["cells"].items():
-        base = name if name.startswith(NULL) else base
+        base = base_of(name, list(figures["cells"]))
         against = figures["cells"][base]["events_per_s"]
         ratios = [a / b for a, b in zip(cell["events_per_s"], against, strict=True)]
         rows.append(Row(name, base, cell["events_per_s"], ratios, cell["cpu_us"]))
     return rows
 
 
+def base_of(name: str, names: Sequence[str]) -> str:
+    """The null pipeline of the same client, of the same delivery where there is one; without any the first of all."""
+    _, *way = name.split(", ")  # client, delivery
+    own = [null for null in names if null.startswith(NULL) and null.split(", ")[1:2] == way[:1]]
+    same = [null for null in own if null.split(", ")[1:] == way]
+    return [*same, *own, names[0]][0]
+
+
 def base_title(rows: Sequence[Row]) -> str:
     """What ratios are relative to."""
     bases = {row.base for row in rows}
-    return bases.pop() if len(bases) == 1 else "null pipeline of the same client"
+    if len(bases) == 1:
+        return bases.pop()
+    clients = {base.split(", ")[1] for base in bases}
+    return "null pipeline of the same client" + " and delivery" * (len(bases) > len(clients))
 
 
 def ratio(values: Iterable[float]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from bench.flame import boxes, collapsed, parse, stage_of, stages
 from bench.report import GROUPS, PAGE, between, compare, report
-from bench.tables import ratio
+from bench.tables import base_of, ratio
 
 MACHINE = {"cores": 2, "processor": "Abacus 9", "python": "3.11.9"}
 BELOW = "2 cores (Abacus 9), Python 3.11.9; {} rounds in turns: median (lowest–highest)."
@@ -172,7 +172,7 @@ def test_pictures_are_well_formed_name_the_contenders_and_are_the_same_bytes_twi
     words = {file.stem: {each.strip() for each in ElementTree.parse(file).getroot().itertext()} for file in files}
     assert words["clients"] >= {*CLIENTS, "0.75 (0.70–0.80)", "93,750"}
     assert words["peers"] >= {*PEERS, "0.0045 (0.0040–0.0050)"}
-    assert words["latency"] >= {"confluent", "one hop", "at_least_once", "exactly_once", "100 events/s", "25.0"}
+    assert words["latency"] >= {"confluent", "hop", "worker", "at_least_once", "exactly_once", "100 events/s", "25.0"}
     assert words["flame"] >= {"turn · worker/loop.py", "process · worker/engine.py", "model step 25 %"}
     report(results, page)
     assert {file: file.read_bytes() for file in files} == first
@@ -190,6 +190,21 @@ def test_pictures_are_well_formed_name_the_contenders_and_are_the_same_bytes_twi
 )
 def test_ratios_have_two_digits_at_least(values: list[float], said: str) -> None:
     assert ratio(values) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("null, b, exactly_once", "null, b, exactly_once"),
+        ("worker, b, exactly_once", "null, b, exactly_once"),
+        ("worker, b, at_least_once", "null, b, at_least_once"),
+        ("worker, a, exactly_once", "null, a, at_least_once"),  # the only one of this client
+        ("something else", "first"),
+    ],
+)
+def test_the_base_is_the_null_pipeline_of_the_same_client_and_delivery(name: str, base: str) -> None:
+    names = ["first", "null, a, at_least_once", "null, b, at_least_once", "null, b, exactly_once", name]
+    assert base_of(name, names) == base
 
 
 def test_two_folders_side_by_side(tmp_path: Path) -> None:
