@@ -37,13 +37,13 @@ class Contender:
     predicts: bool = True
 
 
-def null_pipeline(client: str) -> Contender:
+def null_pipeline(client: str, delivery: str = "at_least_once") -> Contender:
     """See ``worker.bench.null``."""
 
     def command(task: Task) -> list[str]:
-        return [sys.executable, "-m", "worker.bench.null", task.servers, client, task.source, task.target]
+        return [sys.executable, "-m", "worker.bench.null", task.servers, client, delivery, task.source, task.target]
 
-    return Contender(f"null, {client}", command, predicts=False)
+    return Contender(f"null, {client}, {delivery}", command, predicts=False)
 
 
 def worker(client: str, delivery: str = "at_least_once", **changes: Any) -> Contender:

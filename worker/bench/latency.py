@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.bench.contenders import Task, worker
+from worker.bench.contenders import Contender, Task
 from worker.bench.process import Running, new_folder
 from worker.bench.reader import Reader
 from worker.bench.topics import Topics
@@ -28,12 +28,16 @@ LOAD_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Events go to ``source``, their answers come from ``target``; the same topic for one hop without any worker."""
+    """Events go to ``source``, their answers come from ``target``; the same topic for one hop without any worker.
+
+    ``check`` raises when whoever answers has ended.
+    """
 
     name: str
     client: str
     source: str
     target: str
+    check: Callable[[], object] = bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,10 @@ class Load:
         reader = Reader(way.client, self.servers, way.target, self.partitions, count)
         reader.start()
         reader.await_ready()
-        handed_over = self._send(way, count)
+        handed_over = self._send(way, count, before)
         reader.join()
         begun[way.source] = before + self.steps
+        way.check()
         if len(reader.answers) != count:
             raise WorkerError(f"{way.name}: {len(reader.answers):,} answers to {count:,} events")
         times = np.full(count, np.nan)
@@ -71,10 +76,10 @@ class Load:
         latencies_ms: list[float] = (1e3 * (times - handed_over))[round(WARM_UP_S * self.rate) :].tolist()
         return latencies_ms
 
-    def _send(self, way: Way, count: int) -> NDArray[np.float64]:
+    def _send(self, way: Way, count: int, before: int) -> NDArray[np.float64]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "times.npy"
-            numbers = (self.rate, count, self.streams, self.features)
+            numbers = (self.rate, count, self.streams, self.features, before)
             command = [sys.executable, "-m", "worker.bench.load", self.servers, way.client, way.source]
             done = subprocess.run(  # noqa: S603
                 [*command, *map(str, numbers), str(file)],
@@ -87,24 +92,18 @@ class Load:
 
 
 @contextmanager
-def answered_by_worker(
-    topics: Topics, load: Load, features: tuple[str, ...], model: Path, delivery: str
-) -> Iterator[Way]:
-    """A ``worker run`` with topics of its own, ready."""
-    client = topics.settings.client
+def answered(contender: Contender, topics: Topics, load: Load, features: tuple[str, ...], model: Path) -> Iterator[Way]:
+    """The contender at work with topics of its own, ready."""
     source, target = topics.create("latency"), topics.create("answers")
     task = Task(load.servers, source, target, features, load.streams, model, new_folder(), free_port())
-    contender = worker(client, delivery)
     with Running(contender, task) as running:
-        running.await_ready(task.port, topics.partitions)
-        yield Way(contender.name, client, source, target)
+        running.await_ready(task.port if contender.predicts else None, topics.partitions)
+        yield Way(contender.name, topics.settings.client, source, target, running.check)
 
 
 def event_of(value: bytes, begun: int, streams: int) -> int:
     """The number of an event in its round, from its answer or (for one hop) from itself."""
     found = orjson.loads(value)
-    if "n" in found:
-        return int(found["n"]) * streams + int(found["s"])
     return (int(found["step"]) - 1 - begun) * streams + int(found["stream"].removeprefix("device-"))
 
 

@@ -1,9 +1,9 @@
 """A steady load: events at a rate, as a process of its own, so that nobody else's Python delays them.
 
-    python -m worker.bench.load SERVERS CLIENT TOPIC RATE EVENTS STREAMS FEATURES FILE
+    python -m worker.bench.load SERVERS CLIENT TOPIC RATE EVENTS STREAMS FEATURES STEPS_BEFORE FILE
 
-Events are spread evenly over time, and over streams by turns. When each was handed to the producer is written to FILE
-(numpy, seconds of the machine's monotonic clock).
+Events are spread evenly over time, and over streams by turns; each names its stream and its step, as outputs do. When
+each was handed to the producer is written to FILE (numpy, seconds of the machine's monotonic clock).
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from worker.bench.job import Job, key_of
 FLUSH_TIMEOUT_S = 60.0
 
 
-def main(servers: str, client: str, topic: str, rate: str, events: str, streams: str, features: str, file: str) -> None:
+def main(servers: str, client: str, topic: str, *numbers: str) -> None:
     """Send, and write down when."""
     send, flush = PRODUCERS[client](servers, topic)
-    job = Job(int(events), int(streams), features=int(features))
+    rate, events, streams, features, before = map(int, numbers[:-1])
+    job = Job(events, streams, features=features)
     names, rows = job.names, job.vectors(np.arange(job.events)).tolist()
+    keys = [key_of(stream) for stream in range(streams)]
     at_s = np.zeros(job.events)
-    interval_s, begun_s = 1 / int(rate), time.perf_counter()
+    interval_s, begun_s = 1 / rate, time.perf_counter()
     for number, row in enumerate(rows):
-        stream = number % job.streams
-        value = orjson.dumps({**dict(zip(names, row, strict=True)), "s": stream, "n": number // job.streams})
+        key, step = keys[number % streams], before + number // streams + 1
+        value = orjson.dumps({**dict(zip(names, row, strict=True)), "stream": key.decode(), "step": step})
         early_s = begun_s + number * interval_s - time.perf_counter()
         if early_s > 0:
             time.sleep(early_s)
         at_s[number] = time.perf_counter()
-        send(key_of(stream), value)
+        send(key, value)
     flush()
-    np.save(file, at_s)
+    np.save(numbers[-1], at_s)
 
 
 def _confluent(servers: str, topic: str) -> tuple[Callable[[bytes, bytes], object], Callable[[], object]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from worker.bench.contenders import Contender, Task
+from worker.bench.null import READY
 from worker.errors import WorkerError
 from worker.kafka.supervisor import Supervised
 from worker.probing import has_partitions
@@ -39,10 +40,10 @@ class Running:
         self._supervised.wait(END_TIMEOUT_S)
         self._supervised.close()
 
-    def await_ready(self, port: int, partitions: int) -> None:
-        """Until a worker with this HTTP port has its partitions. Raises WorkerError."""
+    def await_ready(self, port: int | None, partitions: int) -> None:
+        """Until a worker with this HTTP port has its partitions, or one without says so. Raises WorkerError."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not has_partitions(port, partitions):
+        while not (READY in self._log.read_text() if port is None else has_partitions(port, partitions)):
             self.check()
             if time.monotonic() > deadline:
                 raise self.failure(f"is not ready after {READY_TIMEOUT_S:.0f} s")

@@ -21,7 +21,7 @@ from typing import Any
 from worker import __version__
 from worker.bench.contenders import null_pipeline, worker
 from worker.bench.job import Job, Keys
-from worker.bench.latency import PERCENTILES, Load, Way, answered_by_worker, percentiles
+from worker.bench.latency import PERCENTILES, Load, Way, answered, percentiles
 from worker.bench.measure import Bench
 from worker.bench.models import DEFAULT_MODEL, Expected, expected, save_model
 from worker.bench.rounds import measure, middle
@@ -153,8 +153,9 @@ class Session:
         with ExitStack() as stack:
             ways = [Way(f"one hop, {client}", client, hop, hop)]
             for delivery in options.deliveries:
-                answered = answered_by_worker(topics, load, self.job.names, self.model, delivery)
-                ways.append(stack.enter_context(answered))
+                for contender in (null_pipeline(client, delivery), worker(client, delivery)):
+                    ready = answered(contender, topics, load, self.job.names, self.model)
+                    ways.append(stack.enter_context(ready))
             begun: dict[str, int] = {}
             found: dict[str, list[Mapping[float, float]]] = {way.name: [] for way in ways}
             for _ in range(options.rounds):

@@ -88,19 +88,23 @@ class Topics:
 
     def drop(self, topic: str) -> None:
         """Delete a topic that is no longer wanted."""
+        self._forget_reader()  # it would ask for the topic for ever
         with self._admin() as admin:
             admin.delete_topics([topic])
         self._created.remove(topic)
 
     def close(self) -> None:
         """Delete what was created, and free everything."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        self._forget_reader()
         if self._created:
             with self._admin() as admin:
                 admin.delete_topics(self._created)
             self._created = []
+
+    def _forget_reader(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
 
     def _places(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in range(self.partitions)]

@@ -30,9 +30,7 @@ class ConfluentSink:
 
     def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._closed = False
-        self._outbox = Outbox(
-            settings, LATENCY, connect_timeout_s, _failed
-        )
+        self._outbox = Outbox(settings, LATENCY, connect_timeout_s, _failed)
 
     def send(
         self,
