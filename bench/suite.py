@@ -1,12 +1,12 @@
 """The benchmark suite: contenders in turns on one machine, each at the same job, every answer checked first.
 
-    python bench/suite.py                                   everything; about an hour
-    python bench/suite.py --only clients streams --rounds 3
-    python bench/suite.py --peers .peers                    peers that bench/peers/setup.sh has put there
-    python bench/suite.py --compare HEAD~5                  the worker of now beside the worker of then
+    python -m bench.suite                                   everything but peers; about an hour
+    python -m bench.suite --only clients streams --rounds 3
+    python -m bench.suite --peers .peers                    peers that bench/peers/setup.sh has put there
+    python -m bench.suite --compare HEAD~5                  the worker of now beside the worker of then
 
-Contenders are held to core 0 and everything else to the other cores, unless a group says otherwise. Figures go to
-bench/results/GROUP.json; bench/report.py makes tables and pictures of them.
+For throughput, contenders are held to core 0 and everything else to the other cores, unless a group says otherwise.
+Figures go to bench/results/GROUP.json; bench/report.py makes tables and pictures of them.
 """
 
 from __future__ import annotations
@@ -15,76 +15,31 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.others import peers, prepare
+from bench.arena import CONTENDERS_CORE, JOB, Arena, Cell
+from bench.others import peers
 from worker.bench.contenders import Contender, null_pipeline, worker
 from worker.bench.job import Job
-from worker.bench.measure import Bench, Figures
-from worker.bench.models import DEFAULT_MODEL, MODELS, Expected, expected, save_model
+from worker.bench.models import DEFAULT_MODEL, MODELS, save_model
 from worker.bench.rounds import measure, middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts
+from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, Options, Session, machine_facts, stand_aside
 from worker.bench.topics import Topics
 from worker.kafka.clients import ClientSettings
 from worker.kafka.embedded import EmbeddedKafka
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
-CONTENDERS_CORE = "0"
-JOB = Job(events=300_000, streams=1_000)
+RESULTS = ROOT / "bench" / "results"
 FLAT = 2_000_000  # events: of a million streams each has two
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One contender at one job."""
-
-    name: str
-    contender: Contender
-    job: Job = JOB
-    model: str = DEFAULT_MODEL
-    cores: str | None = CONTENDERS_CORE
-
-
-class Arena:
-    """The broker, and what cells share: filled topics, models, and what they must answer."""
-
-    def __init__(self, servers: str, folder: Path, peers: Path | None = None) -> None:
-        self.folder, self.peers = folder, peers
-        self.topics = Topics(ClientSettings(servers, "confluent"), PARTITIONS)
-        self._filled: dict[Job, str] = {}
-        self._models: dict[str, Path] = {}
-        self._expected: dict[tuple[str, Job], Expected] = {}
-
-    def run(self, cell: Cell) -> Figures:
-        source, model = self._source(cell.job), self._model(cell)
-        if (cell.model, cell.job) not in self._expected:
-            self._expected[cell.model, cell.job] = expected(model, cell.job)
-        right = self._expected[cell.model, cell.job]
-        figures = Bench(self.topics, cell.job, source, model, right, cell.cores).run(cell.contender)
-        print(f"  {cell.name:<44}{figures.events_per_s:>12,.0f} events/s{figures.cpu_us:>9.1f} µs", flush=True)
-        return figures
-
-    def _source(self, job: Job) -> str:
-        if job not in self._filled:
-            self._filled[job] = self.topics.create("events")
-            self.topics.fill(self._filled[job], job)
-        return self._filled[job]
-
-    def _model(self, cell: Cell) -> Path:
-        if cell.model not in self._models:
-            path = self.folder / f"model-{len(self._models)}.keras"
-            save_model(cell.model, cell.job.features, path)
-            if self.peers is not None:
-                prepare(path, self.peers)
-            self._models[cell.model] = path
-        return self._models[cell.model]
+RATES = (100, 1_000, 10_000)  # events per second
+LATENCY = "latency"
+LATENCY_SECONDS = 8.0
 
 
 def clients() -> list[Cell]:
@@ -93,7 +48,7 @@ def clients() -> list[Cell]:
     for client in ("kafka-python", "confluent"):
         every = (null_pipeline(client), worker(client), worker(client, "exactly_once"))
         cells += [Cell(contender.name, contender) for contender in every]
-    return cells
+    return [*cells, Cell("the model's step alone", None)]
 
 
 def cores() -> list[Cell]:
@@ -113,8 +68,9 @@ def keys() -> list[Cell]:
 
 
 def models() -> list[Cell]:
-    """Small and large."""
-    return [Cell(name, worker("confluent"), model=name) for name in MODELS]
+    """Small and large, and what their steps cost alone."""
+    ways = (("worker", worker("confluent")), ("step alone", None))
+    return [Cell(f"{name}, {way}", contender, model=name) for name in MODELS for way, contender in ways]
 
 
 def against_peers(folder: Path) -> list[Cell]:
@@ -127,44 +83,50 @@ def against_peers(folder: Path) -> list[Cell]:
 GROUPS = {"clients": clients, "cores": cores, "streams": streams, "keys": keys, "models": models}
 
 
-def then(revision: str, folder: Path) -> Contender:
+@contextmanager
+def then(revision: str, folder: Path) -> Iterator[Contender]:
     """The worker of another commit, in this environment."""
     tree = folder / "then"
-    subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--detach", str(tree), revision], check=True)
+    git = ["git", "-C", str(ROOT), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", str(tree), revision], check=True)
     now = worker("confluent")
-    return Contender(
-        f"worker of {revision}", lambda task: ["env", f"PYTHONPATH={tree}", *now.command(task)], now.predicts
-    )
+    try:
+        yield Contender(f"worker of {revision}", lambda task: ["env", f"PYTHONPATH={tree}", *now.command(task)])
+    finally:
+        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
+    every = [*GROUPS, LATENCY]
+    options.add_argument("--only", nargs="+", choices=every, default=every)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--peers", type=Path, metavar="FOLDER", help="with the environments of bench/peers/setup.sh")
     options.add_argument("--compare", metavar="REVISION")
     given = options.parse_args()
-    others = sorted(os.sched_getaffinity(0) - {int(CONTENDERS_CORE)})
-    if others:
-        os.sched_setaffinity(0, others)  # the broker and we; contenders have a core of their own
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        kafka = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER]))
-        arena = Arena(kafka.bootstrap_servers, folder, given.peers)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnn-stream-worker-bench-")))
+        before = os.sched_getaffinity(0)
+        stand_aside(CONTENDERS_CORE)
+        servers = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER])).bootstrap_servers
+        arena = Arena(servers, folder, given.peers)
         stack.callback(arena.topics.close)
         if given.compare:
-            pair = [worker("confluent"), then(given.compare, folder)]
-            stack.callback(subprocess.run, ["git", "-C", str(ROOT), "worktree", "prune"], check=False)
+            pair = [stack.enter_context(then(given.compare, folder)), worker("confluent")]
             show("compare", [Cell(each.name, each) for each in pair], arena, given.rounds)
-            return
-        if given.peers:
+        elif given.peers:
             show("peers", against_peers(given.peers.resolve()), arena, given.rounds)
-            return
-        for name in given.only:
-            show(name, GROUPS[name](), arena, given.rounds)
+        else:
+            for name in given.only:
+                if name in GROUPS:
+                    show(name, GROUPS[name](), arena, given.rounds)
+    if LATENCY in given.only and not (given.compare or given.peers):
+        os.sched_setaffinity(0, before)  # a worker that waits shares its cores
+        latencies(given.rounds)
 
 
 def show(group: str, cells: list[Cell], arena: Arena, rounds: int) -> None:
+    """Measure a group; ratios are to its first cell."""
     print(f"{group}:", flush=True)
     found = measure({cell.name: partial(arena.run, cell) for cell in cells}, rounds)
     base = cells[0].name
@@ -172,9 +134,33 @@ def show(group: str, cells: list[Cell], arena: Arena, rounds: int) -> None:
     for cell in cells:
         figures["cells"][cell.name] = found.as_json(cell.name, base)
         print(f"{cell.name:<46}{middle(found.speeds(cell.name), 0):>32}{middle(found.ratios(cell.name, base)):>24}")
+    write(group, figures)
+
+
+def latencies(rounds: int) -> None:
+    """Of both clients and deliveries, at each rate."""
+    found = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnn-stream-worker-bench-")))
+        servers = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER])).bootstrap_servers
+        model = folder / "model.keras"
+        save_model(DEFAULT_MODEL, JOB.features, model)
+        for rate in RATES:
+            options = Options(rate=rate, seconds=LATENCY_SECONDS, rounds=rounds)
+            session = Session(options, JOB, model, None, print)
+            for client in options.clients:
+                topics = Topics(ClientSettings(servers, client), PARTITIONS)
+                session.latency(topics)
+                topics.close()
+            found.append(session.figures())
+            write(LATENCY, found)
+
+
+def write(group: str, figures: Any) -> None:
+    """For ``bench/report.py``."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{group}.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
