@@ -1,6 +1,6 @@
 """Memory per stream, without Kafka: the worker's own pipeline, RSS as the system counts it.
 
-    python -m bench.memory                                  a million streams; two minutes
+    python -m bench.memory                                  a million streams; some minutes
     python -m bench.memory --streams 100000 --json FILE
 
 Each case is a process of its own, with room for a million streams whatever ``--streams`` says. "Idle" is the process

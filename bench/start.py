@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,7 @@ def main() -> None:
         given.json.write_text(json.dumps({"machine": machine_facts(), "rounds": rounds}, indent=2) + "\n")
 
 
-def measure(topics: Topics, clients: list[str], model: Path) -> dict[str, float]:
+def measure(topics: Topics, clients: Sequence[str], model: Path) -> dict[str, float]:
     """Seconds of one round."""
     help_s, help_cpu_s = run("-m", "worker", "--help")
     found = {"worker --help": help_s, "  its CPU": help_cpu_s, **imports()}

@@ -40,7 +40,8 @@ def test_the_line_is_that_of_least_squares(values: list[float], slope: float, er
 
 
 def noise(count: int) -> list[float]:
-    return np.random.default_rng(1).normal(0, 3, count).tolist()
+    found: list[float] = np.random.default_rng(1).normal(0, 3, count).tolist()
+    return found
 
 
 @pytest.mark.parametrize(
