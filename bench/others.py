@@ -39,8 +39,8 @@ def peers(folder: Path, partitions: int) -> list[Peer]:
     """Those whose environments are in ``folder``."""
     found = [Peer(Contender("stateful Keras model, batch 1", _usual_way), 4_000)]
     for name, title, script, events, more in (
-        ("quix", "Quix Streams, numpy step", "quix.py", 60_000, ()),
-        ("bytewax", "Bytewax, numpy step", "bytewax_flow.py", 60_000, ()),
+        ("quix", "Quix Streams, numpy step", "quix.py", 150_000, ()),
+        ("bytewax", "Bytewax, numpy step", "bytewax_flow.py", 150_000, ()),
         ("faust", "faust-streaming, numpy step", "faust_app.py", 40_000, (str(partitions),)),
     ):
         python = folder / name / "bin" / "python"

@@ -36,7 +36,7 @@ def main(servers: str, source: str, target: str, weights: str, folder: str, part
             states[key] = np.append(after, np.float32(steps)).astype(np.float32).tobytes()
             await outputs.send(key=key, value=answer(key.decode(), steps, probability))
 
-    sys.argv = ["faust", "worker", "--loglevel", "warning"]
+    sys.argv = ["faust", "worker", "--loglevel", "warn"]
     app.main()
 
 

@@ -37,13 +37,24 @@ class Contender:
     predicts: bool = True
 
 
-def null_pipeline(client: str, delivery: str = "at_least_once") -> Contender:
-    """See ``worker.bench.null``."""
+def null_pipeline(client: str, delivery: str = "at_least_once", **consumer: str) -> Contender:
+    """See ``worker.bench.null``. ``consumer``: options for its consumer, named by it."""
+    options = [f"{name}={value}" for name, value in consumer.items()]
 
     def command(task: Task) -> list[str]:
-        return [sys.executable, "-m", "worker.bench.null", task.servers, client, delivery, task.source, task.target]
+        return [
+            sys.executable,
+            "-m",
+            "worker.bench.null",
+            task.servers,
+            client,
+            delivery,
+            task.source,
+            task.target,
+            *options,
+        ]
 
-    return Contender(f"null, {client}, {delivery}", command, predicts=False)
+    return Contender(", ".join(["null", client, delivery, *options]), command, predicts=False)
 
 
 def worker(client: str, delivery: str = "at_least_once", **changes: Any) -> Contender:

@@ -1,9 +1,10 @@
 """The null pipeline of a client: read, parse, write a record of the worker's size, commit. No model, no state.
 
-    python -m worker.bench.null SERVERS CLIENT DELIVERY INPUT OUTPUT
+    python -m worker.bench.null SERVERS CLIENT DELIVERY INPUT OUTPUT [OPTION=VALUE ...]
 
 What any Python worker on this client costs at least. Offsets are committed once a second, or with exactly_once in a
-transaction with the outputs of each poll. Producers have the worker's own settings; it runs until SIGTERM.
+transaction with the outputs of each poll. Producers have the worker's own settings, consumers the client's own but for
+OPTIONs; it runs until SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -27,14 +29,16 @@ STEP = "step"  # in the values that worker.bench.load sends
 READY = "ready"
 
 
-def kafka_python(servers: str, delivery: str, source: str, target: str, stop: threading.Event) -> None:
+def kafka_python(
+    servers: str, delivery: str, source: str, target: str, options: Mapping[str, Any], stop: threading.Event
+) -> None:
     """With kafka-python."""
     from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 
     group, exactly_once = f"{GROUP}-{target}", delivery == "exactly_once"
     consumer = KafkaConsumer(
         source, bootstrap_servers=servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level="read_committed", **options,
     )  # fmt: skip
     own = {"transactional_id": group, "retry_backoff_ms": 5} if exactly_once else {}
     producer = KafkaProducer(
@@ -66,14 +70,16 @@ def kafka_python(servers: str, delivery: str, source: str, target: str, stop: th
             commit_at = time.monotonic() + COMMIT_INTERVAL_S
 
 
-def confluent(servers: str, delivery: str, source: str, target: str, stop: threading.Event) -> None:
+def confluent(
+    servers: str, delivery: str, source: str, target: str, options: Mapping[str, Any], stop: threading.Event
+) -> None:
     """With confluent-kafka."""
     from confluent_kafka import Consumer, KafkaException, Producer
 
     group, exactly_once = f"{GROUP}-{target}", delivery == "exactly_once"
     consumer = Consumer(
         {"bootstrap.servers": servers, "group.id": group, "enable.auto.commit": False,
-         "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+         "auto.offset.reset": "earliest", "isolation.level": "read_committed", **options}
     )  # fmt: skip
     consumer.subscribe([source], on_assign=lambda *_: say_ready())
     own = {"transactional.id": group, "retry.backoff.ms": 1, "retry.backoff.max.ms": 100} if exactly_once else {}
@@ -132,11 +138,12 @@ def answer(stream: str, fields: dict[str, Any], partition: int, offset: int, tim
     )  # fmt: skip
 
 
-def main(servers: str, client: str, delivery: str, source: str, target: str) -> None:
+def main(servers: str, client: str, delivery: str, source: str, target: str, *options: str) -> None:
     """Run until told to end."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    (confluent if client == "confluent" else kafka_python)(servers, delivery, source, target, stop)
+    named = dict(option.split("=") for option in options)
+    (confluent if client == "confluent" else kafka_python)(servers, delivery, source, target, named, stop)
 
 
 if __name__ == "__main__":
