@@ -140,8 +140,7 @@ class PatientWriter(CheckpointWriter):
 
     def submit(self, state: PartitionState, identity: CheckpointIdentity) -> None:
         super().submit(state, identity)
-        with self._changed:
-            assert self._changed.wait_for(lambda: not self._waiting and self._writing_since_s is None, WRITER_TIMEOUT_S)
+        assert self.wait(WRITER_TIMEOUT_S)
 
 
 class Member:

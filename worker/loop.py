@@ -83,8 +83,8 @@ class Worker:
                 sent = self._send(now, outcomes)
         for batch in batches:
             self.partitions.advance(batch.partition, batch.next_offset)
-        if now >= self._commit_at or (self.delivery.transactional and sent):
-            self.commit(now)
+        if (now >= self._commit_at or (self.delivery.transactional and sent)) and self.commit(now):
+            self.states.save_due()
         # After the commit: whoever waits for the outputs does not wait for our numbers.
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
         if not self._joined and self.source.joined:
@@ -118,8 +118,11 @@ class Worker:
         return True
 
     def checkpoint(self, now: float) -> None:
-        """Step 3 of the commit law, for all partitions that have moved since their last checkpoint."""
+        """Step 3 of the commit law, for all partitions that have moved since their last checkpoint; for as many at once
+        as memory is set aside for, for the others after the commits to come.
+        """
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self.states.begin_checkpoint()
         if self.commit(now):
             self.states.save_due()
 
@@ -133,6 +136,7 @@ class Worker:
 
         try:
             self.checkpoint(now)
+            self.states.save_all_due(left_s() / 2)
         finally:
             self.source.close(left_s() / 2)  # reacts to what is revoked, so the others are still needed
             self.delivery.close(left_s() / 2)

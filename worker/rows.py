@@ -15,6 +15,7 @@ from worker.records import CodeArray, FloatArray, IntArray, Origin
 from worker.spare import Records, SpareRows
 
 NO_TIME_MS = -1
+COPIED_AT_ONCE_BYTES = 64 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
 def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
@@ -47,6 +48,7 @@ class PackedRows:
         self.emitted: FloatArray | None = self._records["emitted"] if emitted_units else None
         self.sequences = np.empty(capacity, np.object_)
         self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
+        self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._records.dtype.itemsize)  # rows
         self._free: list[int] = []
         self._unused = 0
 
@@ -60,8 +62,16 @@ class PackedRows:
         if self._free:
             return self._free.pop()
         self._unused += 1
-        self._spare.ready(self._unused)
         return self._unused - 1
+
+    def _take_many(self, count: int) -> IntArray:
+        again = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        begin, self._unused = self._unused, self._unused + count - len(again)
+        return np.concatenate([np.array(again, np.int64), np.arange(begin, self._unused)])
+
+    def _will_copy(self, rows: int) -> None:
+        """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
+        self._spare.ready(max(rows, min(len(self), self.copied_at_once)))
 
     def _give_back(self, rows: list[int]) -> None:
         self.sequences[rows] = None

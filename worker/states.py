@@ -30,6 +30,7 @@ class States:
         self._source, self._pipeline, self._recovery = source, pipeline, recovery
         self._writer, self._reporter, self._limits = writer, reporter, limits
         self._reloading: set[Partition] = set()  # dropped, and not loaded again yet
+        self._due: dict[Partition, None] = {}  # for a checkpoint, in order
 
     def take_over(self, places: Iterable[Partition]) -> StartOffsets:
         """Load what these partitions have; where to read each from. Raises for all of them, or for none."""
@@ -72,12 +73,37 @@ class States:
         """What is left of them belongs to nobody: no commit, no checkpoint."""
         for place in list(places):
             self.partitions.close(place)
+            self._due.pop(place, None)
             self._pipeline.engine.table.drop(place)
 
-    def save_due(self) -> None:
-        """Save what has moved and is committed, except where the last copy is not written yet: it would be a third."""
-        unfinished = self._writer.unfinished()
-        self.save([place for place in self.partitions.unsaved() if place not in unfinished])
+    def begin_checkpoint(self) -> None:
+        """All partitions are due from now on."""
+        self._due.update(dict.fromkeys(self.partitions.positions()))
+
+    def save_due(self) -> bool:
+        """Save as many of those due as may be copied at once, once the last ones are written; whether any are left.
+
+        So the loop is held for one part at a time, and there is memory for one part. What is due is saved where it has
+        moved and is committed now.
+        """
+        if self._due and not self._writer.unfinished():
+            unsaved, table = set(self.partitions.unsaved()), self._pipeline.engine.table
+            self._due = {place: None for place in self._due if place in unsaved}
+            part: list[Partition] = []
+            rows = 0
+            for place in self._due:
+                rows += len(table.partitions[place].rows)
+                if part and rows > table.copied_at_once:
+                    break
+                part.append(place)
+            self.save(part)
+        return bool(self._due)
+
+    def save_all_due(self, timeout_s: float) -> None:
+        """As ``save_due``, waiting for each part to be written."""
+        deadline = self._reporter.now() + timeout_s
+        while self.save_due() and (left_s := deadline - self._reporter.now()) > 0:
+            self._writer.wait(left_s)
 
     def save(self, places: Sequence[Partition]) -> None:
         """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
@@ -86,6 +112,7 @@ class States:
             state = self._pipeline.snapshot(place, position)
             self._writer.submit(state, self._recovery.identity(self.partitions.topic_id(place)))
             self.partitions.saved(place, position)
+            self._due.pop(place, None)
 
     def look_at_checkpoints(self) -> None:
         """What the background has written since the last look."""

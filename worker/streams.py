@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -18,6 +19,8 @@ from worker.records import FloatArray, IntArray, Origin, Partition, PartitionSta
 from worker.rows import NO_TIME_MS, PackedRows
 
 FORGOTTEN_STREAMS_LIMIT = 100_000  # streams per partition of which the reason for forgetting is kept
+# The oldest go together: a dictionary passes over all that were taken from its beginning each time it looks for it.
+FORGOTTEN_STREAMS_DROPPED = FORGOTTEN_STREAMS_LIMIT // 16
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when the table is full
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
@@ -66,6 +69,7 @@ class StreamTable(PackedRows):
         self._clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
         self._places[row] = streams.members.add(row, stream)
+        self._will_copy(len(streams.members))
         return row
 
     def touch(self, rows: IntArray) -> None:
@@ -79,7 +83,8 @@ class StreamTable(PackedRows):
         row = streams.rows.pop(stream)
         streams.forgotten[stream] = int(self.pending[row]) or reason
         if len(streams.forgotten) > FORGOTTEN_STREAMS_LIMIT:
-            del streams.forgotten[next(iter(streams.forgotten))]
+            for oldest in list(islice(streams.forgotten, FORGOTTEN_STREAMS_DROPPED)):
+                del streams.forgotten[oldest]
         place = int(self._places[row])
         moved = streams.members.remove(place)
         if moved != NO_ROW:
@@ -151,10 +156,11 @@ class StreamTable(PackedRows):
         for index in left_out.tolist():
             streams.forgotten[state.keys[index]] = int(state.pending[index]) or Reset.EVICTED
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
-        rows = np.fromiter((self._take() for _ in range(len(order))), np.int64, len(order))
+        rows = self._take_many(len(order))
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
         streams.members = Members(rows, names)
         self._places[rows] = np.arange(len(rows))
+        self._will_copy(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
         for name, (part, _) in slices.items():

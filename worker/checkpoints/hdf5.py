@@ -50,6 +50,8 @@ __all__ = [
 # Metadata with checksums of its own, which HDF5 1.10 and everything later reads.
 LIBRARY = ("v110", "v110")
 
+NOT_KNOWN = b"{}"  # the sequence of a stream that has had no event with an id
+
 
 def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> None:
     """Writes a new file and waits until the disk has it. Raises OSError; the file is then incomplete."""
@@ -92,7 +94,18 @@ def _key(key: str) -> bytes:
 
 
 def _sequence(value: object) -> bytes:
-    return b"" if value is None else json.dumps(value).encode()
+    # A million ids are written beside the loop: what most are, or hold, is not worth a call of the JSON module.
+    if value is None:
+        return b""
+    if type(value) is int:
+        return b"%d" % value
+    return NOT_KNOWN if type(value) is dict and not value else json.dumps(value).encode()
+
+
+def _sequence_of(text: bytes) -> object:
+    if not text:
+        return None
+    return {} if text == NOT_KNOWN else json.loads(text)
 
 
 @contextmanager
@@ -165,7 +178,7 @@ def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence
         clocks=columns["clocks"],
         touched=columns["touched"],
         pending=columns["pending"],
-        sequences=[json.loads(text) if text else None for text in texts(columns["sequences"])],
+        sequences=[_sequence_of(text) for text in texts(columns["sequences"])],
         states={(spec.layer, spec.name): columns[state_path(spec.layer, spec.name)] for spec in specs},
         emitted=columns.get("emitted"),
         forgotten=dict(zip(forgotten, columns["forgotten/resets"].tolist(), strict=True)),

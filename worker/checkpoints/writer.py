@@ -112,6 +112,11 @@ class CheckpointWriter:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until everything submitted has ended; whether it has in time."""
+        with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and self._writing_since_s is None, timeout_s)
 
     def _run(self) -> None:
