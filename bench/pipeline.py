@@ -20,7 +20,7 @@ from worker.records import Partition, RecordBatch
 from worker.service import prove_model
 
 CAPACITY = 1_000_000
-PARTITIONS = 4
+PARTITIONS = 8
 BATCH = 4096
 WRITE_TIMEOUT_S = 600.0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.member import DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, WALL_S, Cluster, Member, Row
+from tests.member import COMMIT_S, DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, WALL_S, Cluster, Member, Row
 from worker.checkpoints.store import CheckpointStore
 from worker.errors import WorkerError
 from worker.records import Partition
@@ -319,3 +319,61 @@ def test_a_checkpoint_that_is_there_is_left_as_it_is(cluster: Cluster) -> None:
     member.drain()
     member.checkpoint()
     assert (path.stat().st_mtime_ns, path.read_bytes()) == before
+
+
+def in_parts(cluster: Cluster, streams: int) -> Member:
+    """Two streams in each of four partitions, and at most ``streams`` copied at once."""
+    cluster.write([(number, key, 1) for number in range(4) for key in (b"a", b"b")])
+    member = Member(cluster)
+    member.worker.pipeline.engine.table.copied_at_once = streams
+    member.turn()
+    return member
+
+
+def test_a_checkpoint_takes_partitions_in_parts_after_the_commits_to_come(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, partitions=4)
+    member = in_parts(cluster, 5)
+
+    def positions() -> list[list[int]]:
+        return [cluster.checkpoints(Partition(IN, number)) for number in range(4)]
+
+    member.checkpoint()
+    assert positions() == [[2], [2], [], []]
+    cluster.write([(number, b"a", 1) for number in range(4)])
+    member.turn()
+    assert positions() == [[2], [2], [], []]  # not committed yet
+    member.turn(after_s=COMMIT_S)
+    assert positions() == [[2], [2], [3], [3]]
+    member.turn(after_s=COMMIT_S)
+    assert positions() == [[2], [2], [3], [3]]  # that was all
+    member.checkpoint()
+    member.checkpoint()
+    assert positions() == [[2, 3], [2, 3], [3], [3]]
+
+
+def test_a_partition_larger_than_a_part_goes_alone(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, partitions=4)
+    member = in_parts(cluster, 1)
+    for saved in (1, 2, 3, 4):
+        member.checkpoint()
+        assert [bool(cluster.checkpoints(Partition(IN, number))) for number in range(4)] == [
+            number < saved for number in range(4)
+        ]
+
+
+def test_whoever_leaves_saves_all_parts(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, partitions=4)
+    in_parts(cluster, 1).close()
+    assert [cluster.checkpoints(Partition(IN, number)) for number in range(4)] == [[2]] * 4
+
+
+def test_a_partition_that_went_is_no_longer_due(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, partitions=4)
+    first = in_parts(cluster, 1)
+    first.checkpoint()
+    second = Member(cluster)
+    for member in (first, second, first, second, first):
+        member.turn(after_s=COMMIT_S)
+    first.checkpoint()
+    assert len(first.worker.partitions) == len(second.worker.partitions) == 2
+    assert first.worker.partitions.unsaved() == second.worker.partitions.unsaved() == []

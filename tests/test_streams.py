@@ -13,7 +13,7 @@ from tests.member import meaning
 from worker.boundaries import UNKNOWN_ID
 from worker.records import Partition, PartitionState, Reset
 from worker.spare import READY_BYTES, SpareRows
-from worker.streams import StreamTable
+from worker.streams import FORGOTTEN_STREAMS_DROPPED, FORGOTTEN_STREAMS_LIMIT, StreamTable
 
 PARTITIONS = [Partition("in", number) for number in range(3)]
 SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}
@@ -193,3 +193,28 @@ def test_only_what_was_asked_for_is_touched() -> None:
 
 def test_a_copy_of_no_rows_is_empty() -> None:
     assert len(SpareRows(1, ROW).take(0)) == 0
+
+
+def test_the_oldest_reasons_are_forgotten_together() -> None:
+    table, place = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table.open(place)
+    known = table.partitions[place].forgotten
+    known.update({f"old{number}": int(Reset.IDLE) for number in range(FORGOTTEN_STREAMS_LIMIT)})
+    table.row(place, "s", 0, lambda row: False)
+    table.forget(place, "s", Reset.COMMAND)
+    assert len(known) == FORGOTTEN_STREAMS_LIMIT + 1 - FORGOTTEN_STREAMS_DROPPED
+    assert next(iter(known)) == f"old{FORGOTTEN_STREAMS_DROPPED}"
+    assert known["s"] == Reset.NEW  # it was pending, and outlives the stream
+
+
+def test_memory_for_copies_is_that_of_one_part() -> None:
+    table = StreamTable(INITIAL, 1_000_000)
+    table.copied_at_once = 8
+    for partition in PARTITIONS:
+        table.open(partition)
+    ahead = READY_BYTES // table._records.itemsize
+    streams = 2 * ahead  # of each of two partitions
+    for number in range(2 * streams):
+        table.row(PARTITIONS[number % 2], f"s{number}", 0, lambda row: False)
+    assert streams <= table._spare._ready <= streams + ahead
+    assert all(len(table.snapshot(partition, 0, SLICES).keys) == streams for partition in PARTITIONS[:2])

@@ -103,7 +103,8 @@ class States:
         """As ``save_due``, waiting for each part to be written."""
         deadline = self._reporter.now() + timeout_s
         while self.save_due() and (left_s := deadline - self._reporter.now()) > 0:
-            self._writer.wait(left_s)
+            if not self._writer.wait(left_s):
+                return
 
     def save(self, places: Sequence[Partition]) -> None:
         """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
