@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
 from worker.assembly import client_settings, foreseen, load_model
-from worker.capacity import OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
+from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.model.facts import TrainedFacts
@@ -51,9 +51,14 @@ class Report:
         return not self.problems
 
     @property
+    def copied_bytes(self) -> int:
+        """A stream's share of the memory for copies, which checkpoints are written from."""
+        return self.bytes_per_stream // COPIED_SHARE
+
+    @property
     def overhead_bytes(self) -> int:
-        """What a stream takes beside its state: a copy of it, set aside for checkpoints, key and position."""
-        return self.bytes_per_stream + OVERHEAD_BYTES
+        """What a stream takes beside its state: its share of the memory for copies, key and position."""
+        return self.copied_bytes + OVERHEAD_BYTES
 
     @property
     def capacity_bytes(self) -> int:

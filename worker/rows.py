@@ -15,7 +15,7 @@ from worker.records import CodeArray, FloatArray, IntArray, Origin
 from worker.spare import Records, SpareRows
 
 NO_TIME_MS = -1
-COPIED_AT_ONCE_BYTES = 64 << 20  # for checkpoints; a partition that has more is copied whole, but alone
+COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
 def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:

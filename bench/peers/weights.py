@@ -22,7 +22,7 @@ def arrays(model: Any) -> dict[str, Any]:
 
 
 def main(model: str, file: str) -> None:
-    import keras
+    from worker.model.backend import keras
 
     np.savez(file, **arrays(keras.models.load_model(model, compile=False)))
 

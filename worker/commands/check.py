@@ -81,7 +81,8 @@ def _cost(report: Report) -> Lines:
     if not report.states:
         return
     state, overhead = report.bytes_per_stream, report.overhead_bytes
-    beside = f"as many for its copy in a checkpoint, about {overhead - state} for key and position"
+    copies = report.copied_bytes
+    beside = f"{copies:,} for copies in checkpoints, about {overhead - copies} for key and position"
     yield "per stream", f"{state + overhead:,} bytes: {state:,} of state, {beside}"
     yield "capacity", f"{report.max_streams:,} streams (state.max_streams) take {size(report.capacity_bytes)}"
     if report.streams_that_fit is not None and report.free_memory_bytes is not None:
