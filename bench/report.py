@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.asked import asked_table
 from bench.flame import boxes, parse
 from bench.latency_picture import ranges
 from bench.pictures import bars, icicle
@@ -43,6 +44,9 @@ GROUPS = {
 }
 
 
+WIDE = ("models", "peers")  # their ratios reach over more than one order of magnitude
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
@@ -68,6 +72,9 @@ def report(results: Path, page: Path) -> None:
         text = between(text, name, "", page)  # before anything is written
     for name, make in found.items():
         text = between(text, name, make(results / f"{name}.json", pictures / f"{name}.svg"), page)
+    if found:
+        every = {name: _read(results / f"{name}.json") for name in found}
+        text = between(text, "asked", asked_table(every), page)
     page.write_text(text)
     print(f"{page}: {', '.join(found) or 'no results'}")
 
@@ -85,7 +92,7 @@ def between(text: str, name: str, made: str, page: Path) -> str:
 
 def _group(file: Path, picture: Path) -> str:
     figures = _read(file)
-    bars(rows_of(figures), picture, log=file.stem == "peers")
+    bars(rows_of(figures), picture, log=file.stem in WIDE)
     below = conditions(figures["machine"], figures["rounds"])
     return _section(group_table(file.stem, figures), below, GROUPS[file.stem], picture)
 

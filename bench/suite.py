@@ -51,7 +51,7 @@ def clients() -> list[Cell]:
         if client == "confluent":
             every.append(null_pipeline(client, **QUICK_FETCHES))
         cells += [Cell(contender.name, contender) for contender in every]
-    return [*cells, Cell("the model's step alone", None)]
+    return cells
 
 
 def cores() -> list[Cell]:

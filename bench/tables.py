@@ -54,7 +54,7 @@ def base_of(name: str, names: Sequence[str]) -> str:
     """The null pipeline of the same client, of the same delivery where there is one; without any the first of all."""
     _, *way = name.split(", ")  # client, delivery
     own = [null for null in names if null.startswith(NULL) and null.split(", ")[1:2] == way[:1]]
-    same = [null for null in own if null.split(", ")[1:] == way]
+    same = [null for null in own if null.split(", ")[1:3] == way[:2]]
     return [*same, *own, names[0]][0]
 
 
