@@ -18,7 +18,7 @@ from worker.bench.topics import Topics
 from worker.kafka.clients import ClientSettings
 
 CONTENDERS_CORE = "0"
-JOB = Job(events=300_000, streams=1_000)
+JOB = Job(events=600_000, streams=1_000)
 
 
 @dataclass(frozen=True, slots=True)

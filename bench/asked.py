@@ -46,11 +46,11 @@ RATIOS = (
 
 
 def asked_table(results: Mapping[str, Any]) -> str:
-    """Markdown, of the groups that there are: ``results`` are those of the suite by name."""
+    """Markdown, of the contenders that there are: ``results`` are those of the suite by group."""
     body = []
     for each in RATIOS:
-        if each.group in results:
-            cells = results[each.group]["cells"]
+        cells = results.get(each.group, {}).get("cells", {})
+        if each.one in cells and each.other in cells:
             pairs = zip(cells[each.one]["events_per_s"], cells[each.other]["events_per_s"], strict=True)
             found = [one / other for one, other in pairs]
             body.append(

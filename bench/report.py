@@ -40,7 +40,6 @@ GROUPS = {
     "keys": "throughput by how events fall on streams",
     "models": "throughput by the size of the model",
     "peers": "throughput beside what one would take instead",
-    "compare": "throughput beside the worker of another commit",
 }
 
 

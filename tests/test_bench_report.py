@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bench.asked import asked_table
 from bench.flame import boxes, collapsed, parse, stage_of, stages
 from bench.report import GROUPS, PAGE, between, compare, report
 from bench.tables import base_of, ratio
 
 MACHINE = {"cores": 2, "processor": "Abacus 9", "python": "3.11.9"}
 BELOW = "2 cores (Abacus 9), Python 3.11.9; {} rounds in turns: median (lowest–highest)."
-SECTIONS = (*GROUPS, "latency", "flame")
+SECTIONS = ("asked", *GROUPS, "latency", "flame")
 AT_LEAST_ONCE, EXACTLY_ONCE = "worker, confluent, at_least_once", "worker, confluent, exactly_once"
 
 CLIENTS = {
@@ -252,3 +253,21 @@ def test_every_stage_is_told_by_its_innermost_frame() -> None:
     assert stage_of(commit) == stage_of([*commit, ("worker/kafka/confluent.py", "commit")]) == "commit"
     assert stage_of([*commit, ("worker/reporter.py", "committed")]) == "metrics"
     assert stage_of(commit[:1]) == "rest"
+
+
+def test_what_is_asked_stands_beside_what_was_found() -> None:
+    null = "null, confluent, at_least_once"
+    clients = group({null: [100, 100, 100], AT_LEAST_ONCE: [60, 80, 90], EXACTLY_ONCE: [54, 40, 45]})
+    table = asked_table({"clients": clients, "latency": [latency(1_000, 1.0)]}).splitlines()
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert [row[1:] for row in found] == [
+        ["≥ 0.75", "0.80 (0.60–0.90)", "reached"],
+        ["≥ 0.8", "0.50 (0.50–0.90)", "**missed**"],
+        ["≤ 3", "4.0 (4.0–4.0)", "**missed**"],
+        ["≤ 10", "10.0 (8.0–12.0)", "reached"],
+    ]
+
+
+def test_a_null_pipeline_with_options_is_held_against_the_plain_one() -> None:
+    plain, tuned = "null, confluent, at_least_once", "null, confluent, at_least_once, option=1"
+    assert base_of(tuned, [plain, AT_LEAST_ONCE, tuned]) == base_of(AT_LEAST_ONCE, [plain, tuned]) == plain

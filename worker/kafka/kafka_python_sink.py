@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import crc32c  # noqa: F401  without it the client computes sums in pure Python, 13 MB/s, and says nothing
@@ -25,7 +25,7 @@ from worker.records import Headers
 log = logging.getLogger("worker.kafka")
 
 UNACKNOWLEDGED_MESSAGES = 50_000
-LINGER_MS = 5
+LINGER_MS = 100  # only while messages are handed over: see _together
 BATCH_BYTES = 128 * 1024
 FLUSH_LOOK_S = 0.2
 ENDED_JOIN_S = 1.0  # for the thread of a producer that was told to drop everything
@@ -60,6 +60,9 @@ class KafkaPythonSink:
         self._waiting: deque[Any] = deque()  # futures, oldest first
         self._failure: DeliveryFailedError | None = None
         self._closed = False
+        self._at_once = "linger_ms" not in settings.producer
+        if self._at_once:
+            self.client._accumulator.begin_flush()
 
     def send(
         self,
@@ -73,19 +76,37 @@ class KafkaPythonSink:
         self._make_room()
         put, wait = self.client.send, self._waiting.append
         try:
-            if headers is None:
-                for key, value in zip(keys, values, strict=True):
-                    wait(put(topic, b"" if key is value is None else value, key))
-            else:
-                for key, value, some in zip(keys, values, headers, strict=True):
-                    pairs = [(name, content or b"") for name, content in some]
-                    wait(put(topic, b"" if key is value is None else value, key, pairs))
+            with self._together():
+                if headers is None:
+                    for key, value in zip(keys, values, strict=True):
+                        wait(put(topic, b"" if key is value is None else value, key))
+                else:
+                    for key, value, some in zip(keys, values, headers, strict=True):
+                        pairs = [(name, content or b"") for name, content in some]
+                        wait(put(topic, b"" if key is value is None else value, key, pairs))
         except errors.KafkaError as error:
             # The rest of the batch was never handed over: no later flush may say that all is well.
             self._failure = delivery_failed(error)
             if isinstance(error, errors.MessageSizeTooLargeError):
                 raise self._failure from error
             raise translate(error, f"output to '{topic}'") from error
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Messages handed over meanwhile are sent together, and at once when all are there.
+
+        Between calls the client is as during a ``flush``, and sends whatever there is. Meanwhile it lingers: its thread
+        would send them one by one otherwise, and take the interpreter for each. A linger of the user's own is let be.
+        """
+        if not self._at_once:
+            yield
+            return
+        self.client._accumulator._flushes_in_progress.decrement()
+        try:
+            yield
+        finally:
+            self.client._accumulator.begin_flush()
+            self.client._sender.wakeup()
 
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
