@@ -92,11 +92,13 @@ class Load:
 
 
 @contextmanager
-def answered(contender: Contender, topics: Topics, load: Load, features: tuple[str, ...], model: Path) -> Iterator[Way]:
+def answered(
+    contender: Contender, topics: Topics, load: Load, features: tuple[str, ...], model: Path, cores: str | None
+) -> Iterator[Way]:
     """The contender at work with topics of its own, ready."""
     source, target = topics.create("latency"), topics.create("answers")
     task = Task(load.servers, source, target, features, load.streams, model, new_folder(), free_port())
-    with Running(contender, task) as running:
+    with Running(contender, task, cores) as running:
         running.await_ready(task.port if contender.predicts else None, topics.partitions)
         yield Way(contender.name, topics.settings.client, source, target, running.check)
 

@@ -148,13 +148,13 @@ class Session:
         )
         hop = topics.create("hop")
         self.say(
-            f"\n{f'latency in ms at {options.rate:,} events/s':<40}" + "".join(f"{f'p{p:g}':>24}" for p in PERCENTILES)
+            f"\n{f'latency in ms at {options.rate:,} events/s':<40}" + "".join(f"{f'p{p:g}':>25}" for p in PERCENTILES)
         )
         with ExitStack() as stack:
             ways = [Way(f"one hop, {client}", client, hop, hop)]
             for delivery in options.deliveries:
                 for contender in (null_pipeline(client, delivery), worker(client, delivery)):
-                    ready = answered(contender, topics, load, self.job.names, self.model)
+                    ready = answered(contender, topics, load, self.job.names, self.model, options.cores)
                     ways.append(stack.enter_context(ready))
             begun: dict[str, int] = {}
             found: dict[str, list[Mapping[float, float]]] = {way.name: [] for way in ways}
@@ -162,7 +162,7 @@ class Session:
                 for way in ways:
                     found[way.name].append(percentiles(load.measure(way, begun)))
         for name, each in found.items():
-            self.say(f"{name:<40}" + "".join(f"{middle([one[p] for one in each], 1):>24}" for p in PERCENTILES))
+            self.say(f"{name:<40}" + "".join(f"{middle([one[p] for one in each], 1):>25}" for p in PERCENTILES))
             self.found.append({"what": "latency, ms", "client": client, "name": name, "rounds": each})
 
     def figures(self) -> dict[str, Any]:
