@@ -19,6 +19,7 @@ from worker.kafka.clients import ClientSettings
 
 CONTENDERS_CORE = "0"
 JOB = Job(events=600_000, streams=1_000)
+SLOW_JOB = Job(events=200_000, streams=1_000)
 
 
 @dataclass(frozen=True, slots=True)

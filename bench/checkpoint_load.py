@@ -24,9 +24,9 @@ from typing import Any
 from bench.checkpoint import SLICES, filled, restored
 from bench.processes import answer_of
 from bench.spans import Span, compare
-from worker.bench.contenders import Task, worker
+from worker.bench.contenders import WARM_UP, Task, worker
 from worker.bench.job import Job
-from worker.bench.judge import SKIPPED_SHARE, check_answers
+from worker.bench.judge import check_answers
 from worker.bench.measure import await_outputs
 from worker.bench.models import DEFAULT_MODEL, expected, save_model
 from worker.bench.process import Running, new_folder
@@ -60,7 +60,7 @@ def under_load(topics: Topics, folder: Path, job: Job, interval: str, cores: str
     topics.drop(source)
     topics.drop(target)
     check_answers(contender.name, written, job, expected(model, job))
-    first = max(job.streams, round(SKIPPED_SHARE * job.events))
+    first = max(job.streams, round(WARM_UP * job.events))
     return {"streams": job.streams, "cpu_us": cpu_us, **compare(written.times_ms / 1e3, checkpoints, first)}
 
 

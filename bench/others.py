@@ -15,6 +15,7 @@ from worker.bench.contenders import Contender, Task
 from worker.kafka.runtime import java
 
 HERE = Path(__file__).parent / "peers"
+JVM_WARM_UP = 0.5  # of the outputs: its compilers work for half a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def peers(folder: Path, partitions: int) -> list[Peer]:
     if jars.is_dir():
         for guarantee in ("at_least_once", "exactly_once_v2"):
             title = f"Kafka Streams, ONNX Runtime, {guarantee}"
-            found.append(Peer(Contender(title, _in_java(jars, guarantee)), 300_000))
+            found.append(Peer(Contender(title, _in_java(jars, guarantee), warm_up=JVM_WARM_UP), 1_000_000))
     return found
 
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
-from worker.bench.contenders import Task, worker
+from worker.bench.contenders import WARM_UP, Task, worker
 from worker.bench.job import Job
 from worker.bench.judge import check_answers, events_per_s
 from worker.bench.measure import Figures, await_outputs
@@ -87,7 +87,7 @@ class Scale:
         topics.drop(source)
         topics.drop(target)
         check_answers(f"{size} workers", written, job, self.right)
-        figures = Figures(events_per_s(written), cpu_us)
+        figures = Figures(events_per_s(written, WARM_UP), cpu_us)
         print(f"  {size} workers{figures.events_per_s:>12,.0f} events/s{figures.cpu_us:>9.1f} µs", flush=True)
         return figures
 

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.arena import CONTENDERS_CORE, JOB, Arena, Cell
+from bench.arena import CONTENDERS_CORE, JOB, SLOW_JOB, Arena, Cell
 from bench.others import peers
 from worker.bench.contenders import Contender, null_pipeline, worker
 from worker.bench.job import Job
@@ -46,11 +46,11 @@ LATENCY_SECONDS = 8.0
 def clients() -> list[Cell]:
     """Each client: null pipeline, worker, both deliveries."""
     cells = []
-    for client in ("kafka-python", "confluent"):
+    for client, job in (("kafka-python", SLOW_JOB), ("confluent", JOB)):
         every = [null_pipeline(client), worker(client), worker(client, "exactly_once")]
         if client == "confluent":
             every.append(null_pipeline(client, **QUICK_FETCHES))
-        cells += [Cell(contender.name, contender) for contender in every]
+        cells += [Cell(contender.name, contender, job) for contender in every]
     return cells
 
 

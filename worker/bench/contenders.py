@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 HOST = "127.0.0.1"
+WARM_UP = 0.1  # of the outputs
 MEMORY_SHARE = 1.25  # rows beyond the streams there are
 
 
@@ -30,11 +31,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """``command`` makes what is run for a task. ``predicts``: its answers are compared with Keras'."""
+    """``command`` makes what is run for a task. ``predicts``: its answers are compared with Keras'.
+
+    ``warm_up``: share of the outputs, the first ones, that don't count: until everything is built and compiled.
+    """
 
     name: str
     command: Callable[[Task], list[str]]
     predicts: bool = True
+    warm_up: float = WARM_UP
 
 
 def null_pipeline(client: str, delivery: str = "at_least_once", **consumer: str) -> Contender:

@@ -13,7 +13,6 @@ from worker.bench.topics import Written
 from worker.errors import WorkerError
 
 TOLERANCE = 1e-4
-SKIPPED_SHARE = 0.1  # of the outputs, the first ones: until everything is built and compiled
 
 
 def check_answers(name: str, written: Written, job: Job, expected: Expected | None) -> None:
@@ -34,8 +33,8 @@ def check_answers(name: str, written: Written, job: Job, expected: Expected | No
             raise WorkerError(f"{name}: stream {key.decode()} differs by {worst:.2g} from what Keras says")
 
 
-def events_per_s(written: Written) -> float:
-    """From the broker's times, without the first outputs."""
-    first = int(len(written.times_ms) * SKIPPED_SHARE)
+def events_per_s(written: Written, warm_up: float) -> float:
+    """From the broker's times, without the first outputs: ``warm_up`` is their share."""
+    first = int(len(written.times_ms) * warm_up)
     seconds = (written.times_ms[-1] - written.times_ms[first]) / 1e3
     return float((len(written.times_ms) - first) / max(seconds, 1e-3))

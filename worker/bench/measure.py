@@ -49,7 +49,7 @@ class Bench:
         written = self.topics.read(target)
         self.topics.drop(target)
         check_answers(contender.name, written, self.job, self.expected if contender.predicts else None)
-        return Figures(events_per_s(written), cpu_us)
+        return Figures(events_per_s(written, contender.warm_up), cpu_us)
 
 
 class Watched(Protocol):
