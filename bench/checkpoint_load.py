@@ -31,7 +31,7 @@ from worker.bench.measure import await_outputs
 from worker.bench.models import DEFAULT_MODEL, expected, save_model
 from worker.bench.process import Running, new_folder
 from worker.bench.rounds import middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, stand_aside
+from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, standing_aside
 from worker.bench.topics import Topics
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
@@ -102,8 +102,8 @@ def main() -> None:
     alone = answer_of("-m", "bench.checkpoint_load", "--store", "--store-streams", str(given.store_streams))
     print(f"{given.store_streams:,} streams × 96 floats in {STORE_PARTITIONS} partitions, nothing else going on")
     print("  " + ", ".join(f"{name.strip()}: {value:.2f}" for name, value in alone.items()) + "\n", flush=True)
-    stand_aside(given.cores)
     with ExitStack() as stack:
+        stack.enter_context(standing_aside(given.cores))
         folder = Path(stack.enter_context(TemporaryDirectory()))
         kafka = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER]))
         topics = Topics(ClientSettings(kafka.bootstrap_servers, "confluent"), PARTITIONS)

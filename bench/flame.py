@@ -29,7 +29,7 @@ from worker.bench.contenders import Task, worker
 from worker.bench.job import Job
 from worker.bench.models import DEFAULT_MODEL, save_model
 from worker.bench.process import Running, new_folder
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts
+from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts, standing_aside
 from worker.bench.topics import Topics
 from worker.errors import WorkerError
 from worker.kafka.clients import ClientSettings
@@ -193,9 +193,8 @@ def main() -> None:
     options.add_argument("--duration", type=float, default=20.0, metavar="SECONDS")
     options.add_argument("--events", type=int, default=4_000_000, help="in the topic; must last for the recording")
     given = options.parse_args()
-    if others := os.sched_getaffinity(0) - {int(CONTENDERS_CORE)}:
-        os.sched_setaffinity(0, others)
-    raw, events_per_s = record(Job(given.events, 1_000), given.duration)
+    with standing_aside(CONTENDERS_CORE):
+        raw, events_per_s = record(Job(given.events, 1_000), given.duration)
     stacks = parse(raw)
     figures: dict[str, Any] = {
         "machine": machine_facts(), "seconds": given.duration, "samples": sum(stacks.values()),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from worker.bench.contenders import Contender, null_pipeline, worker
 from worker.bench.job import Job
 from worker.bench.models import DEFAULT_MODEL, MODELS, save_model
 from worker.bench.rounds import measure, middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, Options, Session, machine_facts, stand_aside
+from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, Options, Session, machine_facts, standing_aside
 from worker.bench.topics import Topics
 from worker.kafka.clients import ClientSettings
 from worker.kafka.embedded import EmbeddedKafka
@@ -109,8 +108,7 @@ def main() -> None:
     given = options.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnn-stream-worker-bench-")))
-        before = os.sched_getaffinity(0)
-        stand_aside(CONTENDERS_CORE)
+        stack.enter_context(standing_aside(CONTENDERS_CORE))
         servers = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER])).bootstrap_servers
         arena = Arena(servers, folder, given.peers)
         stack.callback(arena.topics.close)
@@ -124,7 +122,6 @@ def main() -> None:
                 if name in GROUPS:
                     show(name, GROUPS[name](), arena, given.rounds)
     if LATENCY in given.only and not (given.compare or given.peers):
-        os.sched_setaffinity(0, before)  # a worker that waits shares its cores
         latencies(given.rounds)
 
 

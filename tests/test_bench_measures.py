@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from bench.churn import ALIVE, EVENTS_PER_STREAM, streams_of
+from bench.paced import LAG_S, LAGS, PROCESSED, TURNS, Sight
+from bench.paced import Look as Paced
 from bench.processes import cpu_seconds, memory_bytes, open_files, sums, threads
 from bench.soak import Line, Look, Verdict
 from bench.spans import Span, between, compare, longest_gap_s, merged, speed, within
@@ -176,3 +178,14 @@ def test_a_checkpoint_is_compared_with_the_free_time_around_it() -> None:
 def test_without_a_whole_checkpoint_there_is_nothing_to_compare(make: Callable[[], list[Span]]) -> None:
     with pytest.raises(ValueError, match="no checkpoint was written"):
         compare(times((5, 100)), make(), first=10)
+
+
+def test_between_two_sights_only_what_happened_meanwhile_counts() -> None:
+    before = Sight(100.0, {PROCESSED: 7_000, TURNS: 50, LAG_S: 9.0, LAGS: 40}, 3.0, 500 * MB)
+    after = Sight(105.0, {PROCESSED: 107_000, TURNS: 250, LAG_S: 10.0, LAGS: 240}, 4.0, 510 * MB)
+    assert Paced.between(before, after) == Paced(20_000, 0.2, 10.0, 500, 5.0, 510 * MB)
+
+
+def test_a_worker_without_events_has_no_cost_per_event() -> None:
+    idle = dict.fromkeys((PROCESSED, TURNS, LAG_S, LAGS), 0.0)
+    assert Paced.between(Sight(0.0, idle, 3.0, MB), Sight(5.0, idle, 3.0, MB)) == Paced(0, 0, 0, 0, 0, MB)

@@ -11,8 +11,8 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -80,8 +80,9 @@ def is_installed(client: Client) -> bool:
 def run(options: Options, say: Say) -> None:
     """Measure and tell. Raises WorkerError for an answer that is missing or wrong, ConfigError."""
     with ExitStack() as stack:
-        stand_aside(options.cores)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnn-stream-worker-bench-")))
+        aside = stack.enter_context(ExitStack())
+        aside.enter_context(standing_aside(options.cores))
         servers = options.bootstrap_servers or stack.enter_context(_broker()).bootstrap_servers
         model = options.model or folder / "model.keras"
         width = _width(options.model) if options.model else DEFAULT_FEATURES
@@ -94,6 +95,7 @@ def run(options: Options, say: Say) -> None:
             topics = Topics(ClientSettings(servers, client), PARTITIONS)
             stack.callback(topics.close)
             session.throughput(topics)
+        aside.close()  # a worker that waits shares its cores, and all others on the rest of them could be too many
         for client in options.clients:
             topics = Topics(ClientSettings(servers, client), PARTITIONS)
             stack.callback(topics.close)
@@ -183,10 +185,19 @@ def machine_facts() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "processor": processor, "python": platform.python_version()}
 
 
-def stand_aside(cores: str | None) -> None:
-    """Leave the contenders' cores to them: this process, and what it starts from now on, stays on the others."""
-    if rest := others(cores):
-        os.sched_setaffinity(0, rest)
+@contextmanager
+def standing_aside(cores: str | None) -> Iterator[None]:
+    """Leave the contenders' cores to them: this process, and what it starts meanwhile, stays on the others."""
+    rest = others(cores)
+    if not rest:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, rest)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def others(cores: str | None) -> set[int]:
