@@ -50,6 +50,15 @@ class Streams:
             table.emitted[row] = value
         table.touch(np.array([row]))
 
+    def arrive(self) -> None:
+        """New streams come together, if there is room for all."""
+        partition = self.random.choice(PARTITIONS)
+        known = self.table.partitions[partition].rows
+        names = [name for name in (f"stream-{n}" for n in self.random.sample(range(60), 3)) if name not in known]
+        if len(names) <= self.table.room:
+            self.table.add(partition, names)
+            self.table.touch(np.array([known[name] for name in names], np.int64))
+
     def forget(self) -> None:
         partition = self.random.choice(PARTITIONS)
         if names := list(self.table.partitions[partition].rows):
@@ -92,13 +101,37 @@ def columns(state: PartitionState) -> dict[str, Any]:
 def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
     streams = Streams(seed, units)
     acts = (
-        [streams.event] * 30 + [streams.forget, streams.sweep, streams.load] + [streams.snapshot, streams.release] * 3
+        [streams.event] * 30
+        + [streams.arrive, streams.forget, streams.sweep, streams.load]
+        + [streams.snapshot, streams.release] * 3
     )
     for _ in range(ACTS):
         streams.random.choice(acts)()
         for given, then in streams.held:
             assert columns(given) == columns(then)
     assert streams.table.evicted + streams.table.idle > 0
+
+
+@pytest.mark.parametrize("units", [0, 3], ids=["plain", "emitted"])
+@pytest.mark.parametrize("count", [0, 1, 5, 70])
+def test_streams_added_together_are_as_if_they_came_one_by_one(count: int, units: int) -> None:
+    together, singly = (StreamTable(INITIAL, 80, units) for _ in range(2))
+    place, names = PARTITIONS[0], [f"s{number}" for number in range(2, count + 2)]
+    for table in (together, singly):
+        table.open(place)
+        for name in ("s0", "s1", "s2", "s3"):  # two of them come again
+            row = table.row(place, name, 0, lambda row: False)
+            table.states[row], table.steps[row], table.sequences[row] = 7, 9, "q"
+        table.snapshot(place, 0, SLICES)
+        for name in ("s3", "s1", "s2"):
+            table.forget(place, name, Reset.COMMAND)
+    together.add(place, names)
+    for name in names:
+        singly.row(place, name, 0, lambda row: False)
+    assert together.partitions[place].rows == singly.partitions[place].rows
+    assert columns(together.snapshot(place, 1, SLICES)) == columns(singly.snapshot(place, 1, SLICES))
+    assert len(together) == count + 1
+    assert together.room == 80 - count - 1
 
 
 def test_a_snapshot_holds_what_the_table_holds() -> None:

@@ -14,9 +14,10 @@ import numpy as np
 
 from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, pending_after, resets_before
 from worker.emission import EmitRule
+from worker.placement import place
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
 from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
-from worker.streams import StreamTable, TableFullError
+from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn, Wave, finite_rows, numbered, waves
 
 
@@ -67,50 +68,13 @@ class Engine:
         turn = Turn.of(batches, self.table.partitions, self.model.units, self.table.states.dtype)
         done = 0
         while done < len(turn):
-            stop = self._assign(turn, done)
+            stop = place(self.table, turn, done)
             self._advance(turn, done, stop)
             self._forget_tombstones(turn, done, stop)
             done = stop
         for partition in {events.batch.partition for events in batches}:
             self.table.sweep(partition)
         return turn.predictions()
-
-    def _assign(self, turn: Turn, start: int) -> int:
-        """Give the events from ``start`` their rows; where the table is full, stop before the first without one."""
-        partitions = self.table.partitions
-        stop = len(turn)
-        known: list[int | None] = [None]
-        if start == 0:
-            known = [
-                row for each in turn.batches for row in map(partitions[each.batch.partition].rows.get, each.streams)
-            ]
-        if None in known:
-            rows = self._assign_new(turn, start)
-            stop = start + len(rows)
-            turn.rows[start:stop] = rows
-        else:
-            turn.rows[:] = np.array(known, np.int64)
-        taken = turn.rows[start:stop]
-        self.table.touch(taken[taken != NO_ROW])
-        return stop
-
-    def _assign_new(self, turn: Turn, start: int) -> list[int]:
-        """As ``_assign``, event by event: some streams are new."""
-        used: set[int] = set()
-        rows: list[int] = []
-        for index in range(start, len(turn)):
-            partition, name = turn.names[index]
-            row = self.table.partitions[partition].rows.get(name, NO_ROW)
-            # Of a stream that is not known a tombstone or reset changes nothing.
-            if row == NO_ROW and turn.kinds[index] in (Kind.STEP, Kind.SET_STATE):
-                try:
-                    row = self.table.row(partition, name, int(turn.clocks[index]), used.__contains__)
-                except TableFullError:
-                    assert rows, "a row is in use before any was given"
-                    break
-            used.add(row)
-            rows.append(row)
-        return rows
 
     def _advance(self, turn: Turn, start: int, stop: int) -> None:
         if stop - start <= len(self.table) and turn.is_one_wave(start, stop):

@@ -52,13 +52,25 @@ class Members:
 
     def add(self, row: int, name: str) -> int:
         """The place that the stream has got: above all that anybody sees."""
-        place = len(self._rows)
-        if place == len(self._names):
-            wider = np.empty(max(FIRST_NAMES, 2 * place), np.object_)
-            wider[:place] = self._names
-            self._names, self._shared = wider, False
+        place = self._place_for(1)
         self._names[place] = name
         self._rows.append(row)
+        return place
+
+    def extend(self, rows: IntArray, names: list[str]) -> IntArray:
+        """(streams,) the places that they have got, see ``add``."""
+        place = self._place_for(len(rows))
+        self._names[place : place + len(rows)] = names
+        self._rows.frombytes(rows.tobytes())
+        return np.arange(place, place + len(rows))
+
+    def _place_for(self, count: int) -> int:
+        """The first of ``count`` places at the end."""
+        place = len(self._rows)
+        if place + count > len(self._names):
+            wider = np.empty(max(FIRST_NAMES, 2 * place, place + count), np.object_)
+            wider[:place] = self._names[:place]
+            self._names, self._shared = wider, False
         return place
 
     def remove(self, place: int) -> int:

@@ -55,8 +55,10 @@ class PackedRows:
     def __len__(self) -> int:
         return self._unused - len(self._free)
 
-    def _full(self) -> bool:
-        return not self._free and self._unused == self.capacity
+    @property
+    def room(self) -> int:
+        """Rows that can be taken."""
+        return self.capacity - len(self)
 
     def _take(self) -> int:
         if self._free:
@@ -77,7 +79,8 @@ class PackedRows:
         self.sequences[rows] = None
         self._free.extend(rows)
 
-    def _clear(self, row: int, reason: int) -> None:
+    def _clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
+        """One row, or some with a reason each."""
         self.states[row] = self.initial
         self.steps[row] = 0
         self.times[row] = NO_TIME_MS

@@ -72,6 +72,20 @@ class StreamTable(PackedRows):
         self._will_copy(len(streams.members))
         return row
 
+    def add(self, partition: Partition, names: list[str]) -> None:
+        """Rows for streams that are not known, each named once, as ``row`` gives them. There must be room for all."""
+        assert len(names) <= self.room, (len(names), self.room)
+        streams = self.partitions[partition]
+        rows, forgotten = self._take_many(len(names)), streams.forgotten
+        if forgotten:
+            reasons = np.array([forgotten.pop(name, Reset.NEW) for name in names], np.uint8)
+        else:
+            reasons = np.full(len(names), Reset.NEW, np.uint8)
+        self._clear(rows, reasons)
+        streams.rows.update(zip(names, rows.tolist(), strict=True))
+        self._places[rows] = streams.members.extend(rows, names)
+        self._will_copy(len(streams.members))
+
     def touch(self, rows: IntArray) -> None:
         """Note that these rows were used now, in this order."""
         self.touched[rows] = np.arange(self._events, self._events + len(rows))
@@ -151,8 +165,7 @@ class StreamTable(PackedRows):
         streams = self.partitions[state.partition]
         streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
         order = np.argsort(state.touched, kind="stable")
-        room = self.capacity - len(self)
-        left_out, order = order[: max(0, len(order) - room)], order[max(0, len(order) - room) :]
+        left_out, order = order[: max(0, len(order) - self.room)], order[max(0, len(order) - self.room) :]
         for index in left_out.tolist():
             streams.forgotten[state.keys[index]] = int(state.pending[index]) or Reset.EVICTED
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
@@ -174,7 +187,7 @@ class StreamTable(PackedRows):
         return len(left_out)
 
     def _allocate(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> int:
-        if self._full():
+        if not self.room:
             self._evict(asking, clock, in_use)
         return self._take()
 
