@@ -1,11 +1,11 @@
 """One worker on one core at a steady rate, each stream once a second: what a pod takes, to check the capacity model.
 
-    python -m bench.paced                               30,000 streams at 1 Hz, a minute
+    python -m bench.paced                               20,000 streams at 1 Hz, a minute
     python -m bench.paced --rate 5000 --seconds 30 --json FILE
 
-The load keeps its pace, however the worker does. Processor time per event is more than at full speed, where turns are
-large. The lag is the mean time from an event's arrival at the broker to its turn: a worker that keeps up stays at some
-milliseconds. Checkpoints are written as in production, every 30 s.
+The load keeps its pace, however the worker does. A worker that has time makes small turns, so processor time per event
+is far more than at full speed; a wait (--max-wait) makes them larger. The lag is the mean time from an event's arrival
+at the broker to its turn. Checkpoints are written as in production, every 30 s.
 """
 
 from __future__ import annotations
@@ -71,14 +71,15 @@ class Look:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rate", type=int, default=30_000, help="events per second, and streams")
+    options.add_argument("--rate", type=int, default=20_000, help="events per second, and streams")
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--cores", default="0", help="hold the worker to these")
+    options.add_argument("--max-wait", default="0ms", help="batch.max_wait of the worker")
     options.add_argument("--json", type=Path, help="write the figures here, too")
     given = options.parse_args()
     print("  events/s  of a core  CPU µs/event  events/turn  lag, ms  RSS, MB")
     looks = []
-    for look in paced(given.rate, given.seconds, given.cores):
+    for look in paced(given.rate, given.seconds, given.cores, given.max_wait):
         looks.append(look)
         print(
             f"{look.events_per_s:>10,.0f}{look.core:>11.2f}{look.cpu_us:>14.1f}"
@@ -86,11 +87,16 @@ def main() -> None:
             flush=True,
         )
     if given.json:
-        found = {"machine": machine_facts(), "rate": given.rate, "looks": [asdict(look) for look in looks]}
+        found = {
+            "machine": machine_facts(),
+            "rate": given.rate,
+            "max_wait": given.max_wait,
+            "looks": [asdict(look) for look in looks],
+        }
         given.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def paced(rate: int, seconds: float, cores: str) -> Iterator[Look]:
+def paced(rate: int, seconds: float, cores: str, max_wait: str) -> Iterator[Look]:
     """A worker under a load that lasts as long as this takes, and looks at it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -102,7 +108,7 @@ def paced(rate: int, seconds: float, cores: str) -> Iterator[Look]:
         save_model(DEFAULT_MODEL, job.features, folder / "model.keras")
         source, target = topics.create("events"), topics.create("answers")
         task = Task(servers, source, target, job.names, rate, folder / "model.keras", new_folder(), free_port())
-        running = stack.enter_context(Running(worker("confluent"), task, cores))
+        running = stack.enter_context(Running(worker("confluent", batch={"max_wait": max_wait}), task, cores))
         running.await_ready(task.port, PARTITIONS)
         numbers = [str(each) for each in (rate, job.events, rate, job.features, 0)]
         sent = [sys.executable, "-m", "worker.bench.load", servers, "confluent", source, *numbers]

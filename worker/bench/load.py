@@ -18,6 +18,7 @@ import orjson
 from worker.bench.job import Job, key_of
 
 FLUSH_TIMEOUT_S = 60.0
+IN_FLIGHT = 5  # as other clients have it; confluent's own million makes a request of each event, and those wait in line
 
 
 def main(servers: str, client: str, topic: str, *numbers: str) -> None:
@@ -44,7 +45,10 @@ def main(servers: str, client: str, topic: str, *numbers: str) -> None:
 def _confluent(servers: str, topic: str) -> tuple[Callable[[bytes, bytes], object], Callable[[], object]]:
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 0, "partitioner": "murmur2_random"})
+    producer = Producer(
+        {"bootstrap.servers": servers, "linger.ms": 0, "partitioner": "murmur2_random",
+         "max.in.flight.requests.per.connection": IN_FLIGHT}
+    )  # fmt: skip
     producer.list_topics(topic, FLUSH_TIMEOUT_S)
 
     def send(key: bytes, value: bytes) -> None:

@@ -65,7 +65,8 @@ def write_column(file: h5py.File, name: str, column: Column) -> None:
     if column.dtype.kind == "S":
         column = column.view(h5py.string_dtype("utf-8", column.dtype.itemsize))
     dtype = h5py.string_dtype("utf-8") if column.dtype == object else column.dtype
-    dataset = file.create_dataset(name, data=np.ascontiguousarray(column), dtype=dtype)
+    column = np.ascontiguousarray(column)  # once, for the file and for the checksum
+    dataset = file.create_dataset(name, data=column, dtype=dtype)
     dataset.attrs[CRC] = np.uint32(checksum(column))
 
 
