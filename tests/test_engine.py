@@ -34,7 +34,7 @@ logs = st.tuples(st.lists(events, max_size=40), st.lists(events, max_size=40))
 
 
 def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[int]) -> list[list[bytes]]:
-    """Per partition, the outputs and refusals of its log, cut into turns of these sizes in turn."""
+    """Per partition, the outputs and refusals of its log, cut into turns of these sizes; some have two batches."""
     seen: list[list[bytes]] = [[], []]
     positions = [0, 0]
     for partition in PARTITIONS:
@@ -45,9 +45,10 @@ def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[in
         for number, log in enumerate(logs):
             size = cuts[(turn + number) % len(cuts)]
             part = log[positions[number] : positions[number] + size]
-            if part:
-                work.append((batch(PARTITIONS[number], part, positions[number]), False))
-                positions[number] += len(part)
+            half = len(part) // 2 if turn % 2 == 0 else 0  # replay and live events of a partition may meet in a turn
+            for piece in filter(None, (part[:half], part[half:])):
+                work.append((batch(PARTITIONS[number], piece, positions[number]), False))
+                positions[number] += len(piece)
         for outcome in pipeline.turn(work):
             for message in [*outcome.outputs.values, *(refusal.error.encode() for refusal in outcome.refusals)]:
                 seen[outcome.batch.partition.number].append(message or b"")

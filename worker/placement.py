@@ -6,7 +6,7 @@ from itertools import compress
 
 import numpy as np
 
-from worker.records import Kind
+from worker.records import Kind, Partition
 from worker.streams import StreamTable, TableFullError
 from worker.turns import NO_ROW, Turn
 
@@ -41,12 +41,15 @@ def _add_new(table: StreamTable, turn: Turn, found: list[int | None]) -> bool:
     new = np.array([row is None for row in found])
     if np.count_nonzero(new) > table.room or not np.isin(turn.kinds[new], BEGIN_STREAMS).all():
         return False
+    names: dict[Partition, dict[str, None]] = {}  # each once, also where a partition has several batches
     begin = 0
     for each in turn.batches:
-        part = new[begin : begin + len(each)]
+        part = new[begin : begin + len(each)].tolist()
         begin += len(each)
-        if part.any():
-            table.add(each.batch.partition, list(dict.fromkeys(compress(each.streams, part.tolist()))))
+        names.setdefault(each.batch.partition, {}).update(dict.fromkeys(compress(each.streams, part)))
+    for partition, fresh in names.items():
+        if fresh:
+            table.add(partition, list(fresh))
     return True
 
 

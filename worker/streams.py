@@ -84,6 +84,7 @@ class StreamTable(PackedRows):
         self._clear(rows, reasons)
         streams.rows.update(zip(names, rows.tolist(), strict=True))
         self._places[rows] = streams.members.extend(rows, names)
+        assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
         self._will_copy(len(streams.members))
 
     def touch(self, rows: IntArray) -> None:
