@@ -96,7 +96,10 @@ def check_outputs(log: Log, every: Any, source: list[RecordBatch], outputs: list
     for stream, answers in by_stream(outputs).items():
         offsets = [answer["source"]["offset"] for answer in answers]
         assert offsets == sorted(offsets), stream
-    assert [output["step"] for output in outputs] == [steps[index] for index in found]
+    wrong = [
+        (output, steps[index]) for output, index in zip(outputs, found, strict=True) if output["step"] != steps[index]
+    ]
+    assert not wrong, f"{len(wrong)} steps are wrong, first {wrong[:5]}"
     assert [output["reset"] for output in outputs] == [log.reasons[index] for index in found]
     assert {output["stream"].encode() == log.keys[index] for output, index in zip(outputs, found, strict=True)} == {
         True
