@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.models import door, sequential
 from worker import StreamingModel
 from worker.model.backend import keras
+from worker.model.step import BATCH_MULTIPLES_ROWS
 
 L = keras.layers
 MODELS = {
@@ -41,6 +43,43 @@ def test_a_row_does_not_depend_on_its_batch_nor_its_place(name: str) -> None:
         given, state = model.step_packed(x[place], packed[place])
         np.testing.assert_array_equal(given, y[place])
         np.testing.assert_array_equal(state, after[place])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_after_the_warm_up_a_row_still_depends_on_nothing_else(name: str) -> None:
+    model = StreamingModel(MODELS[name]())
+    x, packed = rows(model, 1000)
+    before = model.step_packed(x, packed)
+    assert model.warm_up(1000)
+    assert model._packed.multiple_rows in BATCH_MULTIPLES_ROWS
+    for count in (1, 17, 48, 49, 72, 500, 1000):
+        for given, whole in zip(model.step_packed(x[:count], packed[:count]), before, strict=True):
+            np.testing.assert_array_equal(given, whole[:count])
+
+
+def _blocks_of(size: int) -> Callable[[Any], tuple[Any, Any]]:
+    """A graph whose rows beyond the last whole block come out otherwise, as with TensorFlow's kernels."""
+
+    def graph(joined: Any) -> tuple[Any, Any]:
+        rows = np.asarray(joined)
+        left_over = np.arange(len(rows)) >= len(rows) - len(rows) % size
+        return np.zeros((len(rows), 1), rows.dtype), rows[:, 1:] + 1e-7 * left_over[:, np.newaxis]
+
+    return graph
+
+
+@pytest.mark.parametrize(("size", "found"), [(8, 16), (16, 16), (24, 24), (48, 48)])
+def test_batches_are_padded_to_as_few_rows_as_this_processor_needs(size: int, found: int) -> None:
+    model = StreamingModel(MODELS["one unit"]())
+    model._packed._step_graph = _blocks_of(size)
+    assert model._packed.settle(*rows(model, 500))
+    assert model._packed.multiple_rows == found
+
+
+def test_it_says_so_when_no_padding_makes_rows_independent() -> None:
+    model = StreamingModel(MODELS["one unit"]())
+    model._packed._step_graph = _blocks_of(7)
+    assert not model._packed.settle(*rows(model, 500))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,7 +1,9 @@
 """The hot path: one step of many streams in one TensorFlow call, all states of a stream in one packed row.
 
-Rows are padded to a multiple of BATCH_MULTIPLE_ROWS, because TensorFlow's kernels compute the rows that are left over
-at the end of a batch another way: with it, a row's result depends neither on the batch around it nor on its place.
+A row's result depends neither on the batch around it nor on its place, to the last bit. TensorFlow's kernels take rows
+in blocks and compute those that are left over at the end another way, so batches are padded to whole blocks. How many
+rows that is differs between processors, and ``settle`` tries it out: Eigen's blocks have 24 rows with AVX2 and 48 with
+AVX-512 (``gebp_traits::mr`` in Eigen/src/Core/products/GeneralBlockPanelKernel.h), oneDNN's 16.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel
+from worker.model.tensors import shared
 from worker.records import BoolArray, FloatArray
 
-BATCH_MULTIPLE_ROWS = 16
+BATCH_MULTIPLES_ROWS = (16, 24, 48)  # the last one is a multiple of the others
+TRIED_BLOCKS = (1, 2, 3, 5)  # batches of so many blocks are compared with a large one
 PADDING = 0  # a valid id and a valid state, so it never makes NaN or an index out of range
 
 Graph: TypeAlias = Callable[..., Any]  # tensors → a list of tensors
@@ -28,7 +32,7 @@ class PackedStep:
     """The explicit model with its states side by side in one row per stream.
 
     ``slices`` maps (layer, name) to its part of the row and its shape; ``dtype`` is float32, or float64 when a state,
-    the input or the output is.
+    the input or the output is. Batches are padded to a multiple of ``multiple_rows``.
     """
 
     def __init__(self, explicit: ExplicitModel) -> None:
@@ -45,17 +49,31 @@ class PackedStep:
         dtypes = {spec.dtype for spec in explicit.states} | {tensor.dtype for tensor in self._model.outputs}
         dtypes.add(self._model.inputs[0].dtype)
         self.dtype: type[np.floating[Any]] = np.float64 if "float64" in dtypes else np.float32
+        self.multiple_rows = max(BATCH_MULTIPLES_ROWS)
 
     def step(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
         """x (n, features), packed (n, state_width) → y (n, units), packed after (n, state_width); read-only arrays."""
         rows = len(x)
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
         # Side by side, because to hand over two arrays takes as long as the step of a few rows.
-        joined = np.empty((rows + -rows % BATCH_MULTIPLE_ROWS, x.shape[1] + self.state_width), self.dtype)
+        joined, tensor = shared((self._padded(rows), x.shape[1] + self.state_width), self.dtype)
         joined[:rows, : x.shape[1]], joined[:rows, x.shape[1] :] = x, packed
         joined[rows:] = PADDING
-        y, after = self._step_graph(tf.convert_to_tensor(joined))
+        y, after = self._step_graph(tensor)
         return np.asarray(y)[:rows], np.asarray(after)[:rows]
+
+    def settle(self, x: FloatArray, packed: FloatArray) -> bool:
+        """Pad to the fewest rows with which each row's result is its own, tried with these (n, …); False with none."""
+        for self.multiple_rows in BATCH_MULTIPLES_ROWS:
+            whole, block = self.step(x, packed), self.multiple_rows
+            pieces = [
+                slice(begin, begin + count * block)
+                for count in TRIED_BLOCKS
+                for begin in (0, block, len(x) - count * block)
+            ]
+            if all(_same(self.step(x[piece], packed[piece]), whole, piece) for piece in pieces):
+                return True
+        return False
 
     def scan(
         self,
@@ -75,14 +93,18 @@ class PackedStep:
         if not len(xs):
             return np.zeros((0, rows, self._explicit.units), self.dtype), packed
         assert packed.shape == (rows, self.state_width), f"packed {packed.shape} for {rows} rows"
+        tensors = self._with_padding(xs, 1, self.dtype), self._with_padding(packed, 0, self.dtype)
         if resets is None and active is None:
-            ys, after = self._scan_graph(*self._tensors(xs, packed))
+            ys, after = self._scan_graph(*tensors)
         else:
             first = np.zeros(self.state_width, self.dtype) if initial is None else initial
-            masks = _mask(resets, xs.shape[:2], False), _mask(active, xs.shape[:2], True)
-            ys, after = self._masked_scan_graph(
-                *self._tensors(xs, packed), *map(tf.convert_to_tensor, (*masks, first.astype(self.dtype)))
-            )
+            masks = [
+                self._with_padding(
+                    (np.full(xs.shape[:2], missing) if mask is None else mask)[..., np.newaxis], 1, np.bool_
+                )
+                for mask, missing in ((resets, False), (active, True))
+            ]
+            ys, after = self._masked_scan_graph(*tensors, *masks, tf.convert_to_tensor(first.astype(self.dtype)))
         return np.asarray(ys)[:, :rows], np.asarray(after)[:rows]
 
     @cached_property
@@ -105,19 +127,16 @@ class PackedStep:
         ]
         return _graph(self._run_masked_scan, specs)
 
-    def _tensors(self, xs: FloatArray, packed: FloatArray) -> tuple[Any, Any]:
-        return tf.convert_to_tensor(self._padded(xs, 1)), tf.convert_to_tensor(self._padded(packed, 0))
+    def _padded(self, rows: int) -> int:
+        return rows + -rows % self.multiple_rows
 
-    def _padded(self, array: NDArray[Any], axis: int) -> FloatArray:
-        rows = array.shape[axis]
-        missing = -rows % BATCH_MULTIPLE_ROWS
-        if not missing:
-            return np.ascontiguousarray(array, self.dtype)
-        shape = list(array.shape)
-        shape[axis] = rows + missing
-        padded = np.full(shape, PADDING, self.dtype)
-        padded[(slice(None),) * axis + (slice(rows),)] = array
-        return padded
+    def _with_padding(self, array: NDArray[Any], axis: int, dtype: DTypeLike) -> Any:
+        """A tensor with more rows, which are neither reset nor active."""
+        rows, before = array.shape[axis], (slice(None),) * axis
+        padded, tensor = shared((*array.shape[:axis], self._padded(rows), *array.shape[axis + 1 :]), dtype)
+        padded[*before, :rows] = array
+        padded[*before, rows:] = PADDING
+        return tensor
 
     def _run_joined(self, joined: Any) -> tuple[Any, Any]:
         """The graph of one step, x and states in one tensor."""
@@ -182,9 +201,5 @@ def _graph(run: Callable[..., Any], specs: list[Any]) -> Graph:
     return lambda *tensors: tf.raw_ops.StatefulPartitionedCall(args=[*tensors, *captured], Tout=dtypes, f=graph)
 
 
-def _mask(given: BoolArray | None, shape: tuple[int, ...], missing: bool) -> BoolArray:
-    """(time, n) → (time, n padded, 1); padding is neither reset nor active."""
-    time, rows = shape
-    mask = np.zeros((time, rows + -rows % BATCH_MULTIPLE_ROWS, 1), np.bool_)
-    mask[:, :rows, 0] = missing if given is None else given
-    return mask
+def _same(part: tuple[FloatArray, FloatArray], whole: tuple[FloatArray, FloatArray], piece: slice) -> bool:
+    return all(np.array_equal(one, other[piece], equal_nan=True) for one, other in zip(part, whole, strict=True))

@@ -27,6 +27,7 @@ States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
 
 PROOF_STEPS = 40
 PROOF_STEPS_LIMIT = 400
+TRIED_ROWS = 512  # at least, to find out what batches must be padded to
 
 
 class StreamingModel:
@@ -130,14 +131,19 @@ class StreamingModel:
         """
         return self._packed.scan(xs, packed, resets, active, self.initial_row if initial is None else initial)
 
-    def warm_up(self, max_batch: int) -> None:
-        """Build the graphs and run them at the smallest and the largest batch, so that no event waits for it."""
-        for rows in sorted({1, max_batch}):
-            packed = np.broadcast_to(self.initial_row, (rows, self.state_width))
-            self._packed.step(np.zeros((rows, self.features), self.dtype), packed)
+    def warm_up(self, max_batch: int) -> bool:
+        """Build the graphs and run them at small batches and the largest, so that no event waits for it.
+
+        Finds out the fewest rows that batches must be padded to here; whether with these a row's result is its own to
+        the last bit. Where not, a replay may differ from what was before by rounding.
+        """
+        vectors = self.samples(max(max_batch, TRIED_ROWS), 1)[:, 0]
+        _, packed = self._packed.step(vectors, np.broadcast_to(self.initial_row, (len(vectors), self.state_width)))
+        exact = self._packed.settle(vectors, packed)
         one = np.zeros((1, 1, self.features), self.dtype), self.initial_row[np.newaxis]
         self._packed.scan(*one)
         self._packed.scan(*one, resets=np.zeros((1, 1), np.bool_), initial=self.initial_row)
+        return exact
 
     def pack(self, states: States, batch: int) -> FloatArray:
         """Arrays (batch, *shape), in order or by layer and name → packed rows (batch, state_width).
