@@ -44,7 +44,7 @@ class Before:
     """The streams as their last events left them, one row per event about to be processed."""
 
     pending: CodeArray
-    ids: NDArray[np.object_]
+    ids: NDArray[np.object_] | None  # None where events have none
     times: IntArray  # event time of the last event, ms
     clocks: IntArray  # the partition's clock at the last event, ms
 
@@ -76,6 +76,7 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
         idle = (incoming.clocks - before.clocks > rules.idle_ms) | (incoming.times - before.times > rules.idle_ms)
         mark(idle, Reset.IDLE)
     if incoming.ids is not None:
+        assert before.ids is not None
         mark(_differ(before.ids, incoming.ids), Reset.ID)
     if incoming.starts is not None:
         mark(incoming.starts, Reset.START)

@@ -17,6 +17,7 @@ from worker.emission import EmitRule
 from worker.placement import place
 from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
 from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
+from worker.spare import Records
 from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn, Wave, finite_rows, numbered, waves
 
@@ -109,24 +110,26 @@ class Engine:
 
     def _scan(self, turn: Turn, runs: Runs) -> None:
         """Step through these events in one call of the model over time."""
-        table, rows = self.table, turn.rows[runs.events[runs.begins]]
-        planned = plan(self.rules, runs, self._before(rows), table.steps[rows], turn.incoming(runs.events))
+        rows, incoming = turn.rows[runs.events[runs.begins]], turn.incoming(runs.events)
+        found = self.table.read(rows)
+        planned = plan(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
         vectors = turn.vectors[runs.events]
-        scanned = scan(self.model.scan_packed, runs, planned, vectors, table.states[rows], table.initial)
+        scanned = scan(self.model.scan_packed, runs, planned, vectors, found["states"], self.table.initial)
         whole = scanned.finite[runs.number]
         if whole.any():
-            self._finish(turn, rows[scanned.finite], scanned.part(scanned.finite))
+            self._finish(turn, rows[scanned.finite], found[scanned.finite], scanned.part(scanned.finite))
         if not whole.all():
             # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
             self._waves(turn, runs.events[~whole], runs.nth[~whole])
 
-    def _finish(self, turn: Turn, rows: IntArray, scanned: Scanned) -> None:
+    def _finish(self, turn: Turn, rows: IntArray, found: Records, scanned: Scanned) -> None:
         table, runs, planned, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
         lasts, zeroed, probabilities = runs.lasts, planned.resets != Reset.NONE, scanned.probabilities
-        turn.origins[events] = runs.since(zeroed, table.origins[rows], turn.fresh_origins(events))
-        table.origins[rows] = turn.origins[events[lasts]]
-        self._scatter(rows, scanned.states, planned.steps[lasts], planned.pending[lasts], turn.incoming(events[lasts]))
-        turn.answer(events, probabilities, planned.resets, planned.steps, planned.pending)
+        origins = runs.since(zeroed, found["origins"], turn.fresh_origins(events))
+        found["origins"] = origins[lasts]
+        after = turn.incoming(events[lasts])
+        self._scatter(rows, found, scanned.states, planned.steps[lasts], planned.pending[lasts], after)
+        turn.answer(events, probabilities, planned.resets, planned.steps, planned.pending, origins)
         self._count(planned.resets)
         # What changes is measured from what was sent last, so that is found out event by event.
         whole = [np.arange(len(events))]
@@ -137,7 +140,7 @@ class Engine:
 
     def _wave(self, turn: Turn, wave: IntArray) -> None:
         kinds = turn.kinds[wave]
-        if kinds.any():
+        if turn.commands:
             for index in wave[kinds != Kind.STEP].tolist():
                 self._command(turn, index)
             wave = wave[kinds == Kind.STEP]
@@ -146,12 +149,15 @@ class Engine:
 
     def _step(self, turn: Turn, wave: Wave) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
-        resets = resets_before(self.rules, self._before(rows), incoming)
-        zeroed = resets != Reset.NONE
-        packed = table.states[rows]
-        packed[zeroed] = table.initial
-        probabilities, after = self.model.step_packed(turn.vectors[wave], packed)
-        steps = np.where(zeroed, 0, table.steps[rows]) + 1
+        found = table.read(rows)
+        resets = resets_before(self.rules, self._before(rows, found, incoming), incoming)
+        zeroed = resets.astype(np.bool_)
+        if zeroed.any():
+            found["states"][zeroed], found["steps"][zeroed] = table.initial, 0
+            found["origins"][zeroed] = turn.fresh_origins(wave)[zeroed]
+            self._count(resets)
+        probabilities, after = self.model.step_packed(turn.vectors[wave], found["states"])
+        steps = found["steps"] + 1
         pending = pending_after(self.rules, steps, incoming)
         finite = finite_rows(probabilities, after)
         if finite is not None:
@@ -159,32 +165,27 @@ class Engine:
             after = np.where(finite[:, np.newaxis], after, table.initial)
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
-        if zeroed.any():
-            table.origins[rows[zeroed]] = turn.fresh_origins(wave)[zeroed]
-        self._scatter(rows, after, steps, pending, incoming)
-        turn.answer(wave, probabilities, resets, steps, pending)
-        self._count(resets)
-        turn.origins[wave] = table.origins[rows]
+        self._scatter(rows, found, after, steps, pending, incoming)
+        turn.answer(wave, probabilities, resets, steps, pending, found["origins"])
         emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
 
-    def _before(self, rows: IntArray) -> Before:
-        table = self.table
-        return Before(table.pending[rows], table.sequences[rows], table.times[rows], table.clocks[rows])
+    def _before(self, rows: IntArray, found: Records, incoming: Incoming) -> Before:
+        ids = None if incoming.ids is None else self.table.sequences[rows]
+        return Before(found["pending"], ids, found["times"], found["clocks"])
 
     def _count(self, resets: CodeArray) -> None:
-        if resets.any():
-            self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
+        self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
 
-    def _scatter(self, rows: IntArray, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming) -> None:
-        table = self.table
-        table.states[rows] = states
-        table.steps[rows] = steps
-        table.pending[rows] = pending
-        table.times[rows] = now.times
-        table.clocks[rows] = now.clocks
+    def _scatter(
+        self, rows: IntArray, found: Records, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming
+    ) -> None:
+        """``found`` is what these rows held, with the origins of now; it is changed to what they hold from now on."""
+        found["states"], found["steps"], found["pending"] = states, steps, pending
+        found["times"], found["clocks"] = now.times, now.clocks
+        self.table.write(rows, found)
         if now.ids is not None:
-            table.sequences[rows] = now.ids
+            self.table.sequences[rows] = now.ids
 
     def _command(self, turn: Turn, index: int) -> None:
         table, row, kind = self.table, int(turn.rows[index]), turn.kinds[index]
@@ -206,7 +207,7 @@ class Engine:
 
     def _forget_tombstones(self, turn: Turn, start: int, stop: int) -> None:
         """Free the rows of streams whose last event was a tombstone; until here it is a pending reset."""
-        if not (turn.kinds[start:stop] == Kind.TOMBSTONE).any():
+        if not turn.commands or not (turn.kinds[start:stop] == Kind.TOMBSTONE).any():
             return
         last = {row: index for index, row in enumerate(turn.rows[start:stop].tolist(), start)}
         for row, index in last.items():

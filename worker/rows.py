@@ -37,6 +37,8 @@ class PackedRows:
         self.initial = initial
         self.capacity = capacity
         self._records = np.zeros(capacity, _record(initial, emitted_units))
+        # The same memory as plain bytes: numpy copies such rows as they are, structured ones field by field.
+        self._octets = self._records.view(np.dtype((np.void, self._records.dtype.itemsize)))
         self._spare = SpareRows(capacity, self._records.dtype)
         self.states: FloatArray = self._records["states"]  # (capacity, width)
         self.steps: IntArray = self._records["steps"]
@@ -54,6 +56,14 @@ class PackedRows:
 
     def __len__(self) -> int:
         return self._unused - len(self._free)
+
+    def read(self, rows: IntArray) -> Records:
+        """(n,) a copy of what these rows hold; its fields are named as the columns."""
+        return self._octets.take(rows, mode="clip").view(self._records.dtype)  # no row is out of range
+
+    def write(self, rows: IntArray, records: Records) -> None:
+        """Put records that were read back, changed. No row twice."""
+        self._octets[rows] = records.view(self._octets.dtype)
 
     @property
     def room(self) -> int:
@@ -95,4 +105,5 @@ class PackedRows:
         """(rows,) their numbers, in memory that nobody else sees."""
         copy = self._spare.take(len(rows))
         # With the default mode numpy would copy twice. No row is out of range.
-        return np.take(self._records, rows, out=copy, mode="clip")
+        self._octets.take(rows, out=copy.view(self._octets.dtype), mode="clip")
+        return copy

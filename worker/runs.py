@@ -119,7 +119,10 @@ class Scanned:
 
 def plan(rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, incoming: Incoming) -> Plan:
     """``before`` and ``steps`` (runs,): how the streams' last events left them; ``incoming`` (events,)."""
-    ids = before.ids if incoming.ids is None else runs.found(before.ids, incoming.ids)
+    ids = None
+    if incoming.ids is not None:
+        assert before.ids is not None
+        ids = runs.found(before.ids, incoming.ids)
     times, clocks = runs.found(before.times, incoming.times), runs.found(before.clocks, incoming.clocks)
 
     def resets_after(pending: CodeArray) -> CodeArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class Turn:
     ids: NDArray[np.object_] | None
     starts: BoolArray | None
     ends: BoolArray | None
-    replay: BoolArray
+    commands: bool  # whether any of the kinds is one
     payloads: dict[int, FloatArray]
     rows: IntArray
     probabilities: FloatArray
@@ -62,20 +63,20 @@ class Turn:
         lengths = [len(events) for events in batches]
         count = sum(lengths)
         timed = [_clocks(events, partitions[events.batch.partition]) for events in batches]
-        starts = np.cumsum([0, *lengths])
+        kinds = _joined([events.kinds for events in batches])
         return cls(
             batches=batches,
-            kinds=_joined([events.kinds for events in batches]),
+            kinds=kinds,
             vectors=_joined([events.vectors for events in batches]),
             times=_joined([times for times, _ in timed]),
             clocks=_joined([clocks for _, clocks in timed]),
             ids=_ids(batches, count),
             starts=_flags([events.starts for events in batches]),
             ends=_flags([events.ends for events in batches]),
-            replay=np.repeat([events.replay for events in batches], lengths),
+            commands=bool(kinds.any()),
             payloads={
-                int(start) + index: row
-                for start, events in zip(starts, batches, strict=False)
+                start + index: row
+                for start, events in zip(accumulate(lengths, initial=0), batches, strict=False)
                 for index, row in events.payloads.items()
             },
             rows=np.full(count, NO_ROW, np.int64),
@@ -110,20 +111,31 @@ class Turn:
 
     def fresh_origins(self, events: Wave) -> CodeArray:
         """Origin of the states that return to zero at these events."""
-        return np.where(self.replay[events], Origin.REBUILT, Origin.LIVE).astype(np.uint8)
+        origins = [Origin.REBUILT if batch.replay else Origin.LIVE for batch in self.batches]
+        fresh: CodeArray = np.repeat(np.array(origins, np.uint8), [len(batch) for batch in self.batches])[events]
+        return fresh
 
     def is_one_wave(self, start: int, stop: int) -> bool:
         """Whether these are steps of as many streams: usual where events are rare, or streams many."""
         rows = self.rows[start:stop].tolist()
         distinct = set(rows)
-        return len(distinct) == len(rows) and NO_ROW not in distinct and not self.kinds[start:stop].any()
+        return len(distinct) == len(rows) and NO_ROW not in distinct and not self.commands
 
-    def answer(self, events: Wave, values: FloatArray, resets: CodeArray, steps: IntArray, pending: CodeArray) -> None:
-        """What the model and the boundaries say to these events."""
+    def answer(
+        self,
+        events: Wave,
+        values: FloatArray,
+        resets: CodeArray,
+        steps: IntArray,
+        pending: CodeArray,
+        origins: CodeArray,
+    ) -> None:
+        """What the model and the boundaries say to these events, and where their states come from."""
         self.probabilities[events] = values
         self.steps[events] = steps
         self.resets[events] = resets
-        self.finals[events] = pending != Reset.NONE
+        self.finals[events] = pending.astype(np.bool_)
+        self.origins[events] = origins
 
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
