@@ -21,7 +21,6 @@ from worker.records import (
     Partition,
     Predictions,
     Refusal,
-    Reset,
 )
 from worker.streams import PartitionStreams
 
