@@ -70,11 +70,12 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
     resets = before.pending.copy()
 
     def mark(where: BoolArray, reason: Reset) -> None:
-        resets[where & (resets == Reset.NONE)] = reason
+        if where.any():
+            resets[where & (resets == Reset.NONE)] = reason
 
     if rules.idle_ms is not None:
-        idle = (incoming.clocks - before.clocks > rules.idle_ms) | (incoming.times - before.times > rules.idle_ms)
-        mark(idle, Reset.IDLE)
+        silence = np.maximum(incoming.clocks - before.clocks, incoming.times - before.times)
+        mark(silence > rules.idle_ms, Reset.IDLE)
     if incoming.ids is not None:
         assert before.ids is not None
         mark(_differ(before.ids, incoming.ids), Reset.ID)

@@ -138,13 +138,13 @@ class Turn:
 
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
-        answers, start = [], 0
+        answers, start, some_invalid = [], 0, bool(self.invalid.any())
         for events in self.batches:
             part = slice(start, start + len(events))
             start += len(events)
             answers.append(
                 Predictions(
-                    emit=self.emit[part] & (not events.replay),
+                    emit=np.zeros(len(events), np.bool_) if events.replay else self.emit[part],
                     probabilities=self.probabilities[part],
                     steps=self.steps[part],
                     resets=self.resets[part],
@@ -153,7 +153,9 @@ class Turn:
                     refusals=[
                         Refusal(int(events.records[index]), "invalid_state", INVALID_STATE_REASON)
                         for index in np.flatnonzero(self.invalid[part]).tolist()
-                    ],
+                    ]
+                    if some_invalid
+                    else [],
                 )
             )
         return answers
