@@ -28,12 +28,15 @@ class UnusableColumnError(ValueError):
     """The file is not what a checkpoint is made of; the message says where."""
 
 
-def text_column(values: Sequence[Any], encode: Callable[[Any], bytes]) -> Column:
-    """(rows,) fixed-length bytes while the longest has at most MAX_FIXED_BYTES, else bytes objects."""
+def text_column(values: Sequence[Any], encode: Callable[[list[Any]], list[bytes]]) -> Column:
+    """(rows,) fixed-length bytes while the longest has at most MAX_FIXED_BYTES, else bytes objects.
+
+    ``encode`` takes many values at a time: this is done beside the loop, which waits for the interpreter meanwhile.
+    """
     pieces: list[Column] = []
     longest = 1
     for start in range(0, len(values), CHUNK_ROWS):
-        piece = [encode(value) for value in values[start : start + CHUNK_ROWS]]
+        piece = encode(list(values[start : start + CHUNK_ROWS]))
         longest_here = max(map(len, piece))
         longest = max(longest, longest_here)
         pieces.append(np.array(piece, bytes if longest_here <= MAX_FIXED_BYTES else object))

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import h5py
+import msgspec
 import numpy as np
 
 from worker.checkpoints.columns import (
@@ -50,6 +51,7 @@ __all__ = [
 # Metadata with checksums of its own, which HDF5 1.10 and everything later reads.
 LIBRARY = ("v110", "v110")
 
+JSON = msgspec.json.Encoder()
 NOT_KNOWN = b"{}"  # the sequence of a stream that has had no event with an id
 
 
@@ -68,38 +70,46 @@ def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIden
 def _columns(state: PartitionState) -> dict[str, Column]:
     rows = len(state.keys)
     columns: dict[str, Column] = {
-        "keys": text_column(state.keys, _key),
+        "keys": text_column(state.keys, _keys),
         "steps": state.steps,
         "times": state.times,
         "clocks": state.clocks,
         "touched": state.touched,
         "pending": state.pending,
-        "sequences": text_column(state.sequences, _sequence),
+        "sequences": text_column(state.sequences, _sequences),
         **{state_path(layer, name): values for (layer, name), values in state.states.items()},
     }
     if state.emitted is not None:
         columns["emitted"] = state.emitted
     wrong = {name: column.shape for name, column in columns.items() if len(column) != rows}
     assert not wrong, f"{rows} streams, but {wrong}"
-    columns["forgotten/keys"] = text_column(list(state.forgotten), _key)
+    columns["forgotten/keys"] = text_column(list(state.forgotten), _keys)
     columns["forgotten/resets"] = np.fromiter(state.forgotten.values(), np.uint8, len(state.forgotten))
     return {name: column.astype(NUMBERS.get(name, column.dtype), copy=False) for name, column in columns.items()}
 
 
-def _key(key: str) -> bytes:
+def _keys(keys: list[str]) -> list[bytes]:
     # A lone surrogate can't come from a record's key, but from a JSON field: it must not stop all checkpoints.
-    encoded = key.encode("utf-8", "surrogatepass")
-    assert not encoded.endswith(b"\0"), f"key {key!r} ends in NUL, which fixed-length text can't hold"
+    encoded = "\0".join(keys).encode("utf-8", "surrogatepass").split(b"\0")
+    if len(encoded) > len(keys):
+        wrong = [key for key in keys if key.endswith("\0")]
+        assert not wrong, f"key {wrong[0]!r} ends in NUL, which fixed-length text can't hold"
+        encoded = [key.encode("utf-8", "surrogatepass") for key in keys]
     return encoded
 
 
-def _sequence(value: object) -> bytes:
-    # A million ids are written beside the loop: what most are, or hold, is not worth a call of the JSON module.
-    if value is None:
-        return b""
-    if type(value) is int:
-        return b"%d" % value
-    return NOT_KNOWN if type(value) is dict and not value else json.dumps(value).encode()
+def _sequences(values: list[object]) -> list[bytes]:
+    if len(set(map(id, values))) == 1:  # where events have no ids
+        return _json_of(values[:1]) * len(values)
+    try:
+        return _json_of(values)
+    except UnicodeEncodeError:  # a lone surrogate
+        return [b"" if value is None else json.dumps(value).encode() for value in values]
+
+
+def _json_of(values: list[object]) -> list[bytes]:
+    lines = JSON.encode_lines(values).split(b"\n")[:-1]  # JSON itself has no line breaks
+    return [b"" if line == b"null" else line for line in lines]
 
 
 def _sequence_of(text: bytes) -> object:
