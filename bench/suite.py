@@ -93,7 +93,9 @@ def then(revision: str, folder: Path) -> Iterator[Contender]:
     subprocess.run([*git, "add", "--quiet", "--detach", str(tree), revision], check=True)
     now = worker("confluent")
     try:
-        yield Contender(f"worker of {revision}", lambda task: ["env", f"PYTHONPATH={tree}", *now.command(task)])
+        # Without the first, `python -m` would look in the current folder before anywhere else: the worker of now.
+        there = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={tree}"]
+        yield Contender(f"worker of {revision}", lambda task: [*there, *now.command(task)])
     finally:
         subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from bench.processes import cpu_seconds, memory_bytes, open_files, sums, threads
 from bench.soak import Line, Look, Verdict
 from bench.spans import Span, between, compare, longest_gap_s, merged, speed, within
 from bench.start import age_s
+from bench.suite import ROOT, then
+from worker.bench.contenders import Task
 from worker.records import Partition
 from worker.web.metrics import Metrics
 
@@ -189,3 +193,12 @@ def test_between_two_sights_only_what_happened_meanwhile_counts() -> None:
 def test_a_worker_without_events_has_no_cost_per_event() -> None:
     idle = dict.fromkeys((PROCESSED, TURNS, LAG_S, LAGS), 0.0)
     assert Paced.between(Sight(0.0, idle, 3.0, MB), Sight(5.0, idle, 3.0, MB)) == Paced(0, 0, 0, 0, 0, MB)
+
+
+def test_the_worker_of_another_commit_is_that_of_its_own_tree(tmp_path: Path) -> None:
+    task = Task("localhost:9", "in", "out", ("f0",), 1, tmp_path / "model.keras", tmp_path)
+    with then("HEAD", tmp_path) as contender:
+        *environment, python = (part for part in contender.command(task)[:4])
+        asked = [*environment, python, "-c", "import worker; print(worker.__file__)"]
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    assert Path(answer.stdout.strip()) == tmp_path / "then" / "worker" / "__init__.py"
