@@ -390,6 +390,11 @@ def test_a_batch_decoded_whole_equals_its_records_decoded_one_by_one(form: str, 
         assert rows(events) == [
             (index + row[0], *row[1:]) for index, each in enumerate(one_by_one) for row in rows(each)
         ]
+    # Batches of several partitions are read as one.
+    halves = list(zip(whole.split(100 + data.draw(st.integers(0, count))), (True, False), strict=True))
+    for (half, replay), events in zip(halves, decoder.decode_all(halves), strict=True):
+        alone = decoder.decode(half, replay)
+        assert (rows(events), events.batch, events.replay) == (rows(alone), half, replay)
 
 
 def rows(events: Events) -> list[tuple[Any, ...]]:

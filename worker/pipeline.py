@@ -35,7 +35,7 @@ class Pipeline:
 
     def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
         """``batches`` are (records, replay); of one partition they come in offset order."""
-        decoded = [self.decoder.decode(batch, replay) for batch, replay in batches]
+        decoded = self.decoder.decode_all(batches)
         answers = self.engine.process(decoded)
         outcomes = []
         for events, predictions in zip(decoded, answers, strict=True):

@@ -92,6 +92,18 @@ class RecordBatch:
         at = bisect_left(self.offsets, offset)
         return self._part(slice(None, at), min(offset, self.next_offset)), self._part(slice(at, None), self.next_offset)
 
+    @classmethod
+    def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
+        """The records of all, one after the other, as if they were of the first one's partition."""
+        whole = cls(batches[0].partition, 0)
+        for batch in batches:
+            whole.offsets += batch.offsets
+            whole.timestamps += batch.timestamps
+            whole.keys += batch.keys
+            whole.values += batch.values
+            whole.headers += batch.headers
+        return whole
+
     def _part(self, part: slice, next_offset: int) -> RecordBatch:
         return RecordBatch(
             self.partition,
@@ -135,6 +147,29 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.streams)
+
+    def cut(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
+        """Of (batch, replay) that were decoded as one, each with an event for every record: the events of each."""
+        parts, start = [], 0
+        for batch, replay in batches:
+            part = slice(start, start + len(batch))
+            start = part.stop
+            parts.append(
+                Events(
+                    batch,
+                    self.records[: len(batch)],
+                    self.items[part],
+                    self.kinds[part],
+                    self.streams[part],
+                    self.vectors[part],
+                    self.times[part],
+                    None if self.ids is None else self.ids[part],
+                    None if self.starts is None else self.starts[part],
+                    None if self.ends is None else self.ends[part],
+                    replay=replay,
+                )
+            )
+        return parts
 
 
 @dataclass(slots=True)

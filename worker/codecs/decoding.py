@@ -5,6 +5,7 @@ Both ways give the same events. A record that can't be used becomes a Refusal an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal, unkno
 VALUE_BYTES_LIMIT = 1_048_576
 KEY_BYTES_LIMIT = 1_024
 NO_ITEM = -1
+READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
 
 
 def open_decoder(form: str, fields: InputFields, layout: StateLayout) -> Decoder:
@@ -56,6 +58,14 @@ class Decoder:
         events = self._plain(batch) or self._mixed(batch)
         events.replay = replay
         return events
+
+    def decode_all(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
+        """As ``decode`` for each (batch, replay). Small batches are read as one: to begin costs more than to read."""
+        if len(batches) > 1 and sum(len(batch) for batch, _ in batches) <= READ_AS_ONE_RECORDS:
+            events = self._plain(RecordBatch.joined([batch for batch, _ in batches]))
+            if events is not None:
+                return events.cut(batches)
+        return [self.decode(batch, replay) for batch, replay in batches]
 
     def _plain(self, batch: RecordBatch) -> Events | None:
         """All records at once; None when a single one needs a closer look."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,9 @@ from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predic
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
 DEAD_LETTER_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, headers and framing included
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
+
+
+Value = TypeVar("Value")
 
 
 class Source(msgspec.Struct, gc=False):
@@ -68,14 +71,14 @@ class Encoder:
 
     def encode(self, events: Events, predictions: Predictions) -> Messages:
         """The outputs of a batch, in event order."""
-        where = np.flatnonzero(predictions.emit)
+        where = slice(None) if predictions.emit.all() else np.flatnonzero(predictions.emit)
         batch, records = events.batch, events.records[where]
         topic, partition = batch.partition
         probabilities = predictions.probabilities[where]
-        streams = [events.streams[index] for index in where.tolist()]
+        streams = _chosen(events.streams, where)
         columns = zip(
             streams,
-            [None] * len(where) if events.ids is None else [events.ids[index] for index in where.tolist()],
+            [None] * len(streams) if events.ids is None else _chosen(events.ids, where),
             predictions.steps[where].tolist(),
             self._numbers(probabilities),
             self._names(probabilities),
@@ -117,6 +120,10 @@ class Encoder:
         if self._labels is None:
             return [msgspec.UNSET] * len(probabilities)
         return [self._labels[unit] for unit in probabilities.argmax(axis=1).tolist()]
+
+
+def _chosen(values: list[Value], where: slice | IntArray) -> list[Value]:
+    return values[where] if isinstance(where, slice) else [values[index] for index in where.tolist()]
 
 
 def dead_letters(batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
