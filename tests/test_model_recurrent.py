@@ -216,7 +216,7 @@ def test_states_have_the_dtype_that_the_cell_computes_in(policy: str) -> None:
         L.LSTM(4, return_sequences=True, dtype=policy),
         L.RNN(Learned(4, dtype=policy), return_sequences=True, dtype=policy),
         L.RNN(stack, dtype=policy),
-        L.Dense(2, dtype="float32"),
+        L.Dense(2, dtype="float64" if policy == "float64" else "float32"),
     )
     model = StreamingModel(trained)
     assert {spec.dtype for spec in model.states} == {policy.removeprefix("mixed_")}
