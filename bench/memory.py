@@ -101,9 +101,9 @@ def parts(table: Any) -> dict[str, float]:
     record = table._records.dtype.itemsize
     found = {
         "states, raw": len(table) * table.initial.nbytes,
-        "other numbers of the row": table._unused * record - len(table) * table.initial.nbytes,
+        "other numbers of the row": table.free.dealt * record - len(table) * table.initial.nbytes,
         "copy of the row, for checkpoints": table._spare._ready * record,
-        "sequence ids (references)": table._unused * table.sequences.itemsize,
+        "sequence ids (references)": table.free.dealt * table.sequences.itemsize,
         "names: str": sum(sys.getsizeof(name) for known in rows for name in known),
         "names: dict → row": sum(map(sys.getsizeof, rows)),
         "row numbers: int": sum(sys.getsizeof(row) for known in rows for row in known.values()),
@@ -111,7 +111,7 @@ def parts(table: Any) -> dict[str, float]:
         "members: names (references)": sum(each._names.nbytes for each in members),
         "forgotten: dict": sum(sys.getsizeof(streams.forgotten) for streams in table.partitions.values()),
         "forgotten: names": sum(sys.getsizeof(n) for streams in table.partitions.values() for n in streams.forgotten),
-        "free rows": sys.getsizeof(table._free),
+        "free rows": sum(map(sys.getsizeof, table.free._kept.values())),
     }
     found["sum"] = sum(found.values())
     return {name: size / max(len(table), 1) for name, size in found.items()}

@@ -82,5 +82,5 @@ class PipelineProcess:
         gc.collect()
         rss, known = memory_bytes(), len(self.table)
         growth = rss - self.rows[1]["rss"] if known else 0
-        row = {"what": what, "streams": known, "rows": self.table._unused, "rss": rss, "growth": growth}
+        row = {"what": what, "streams": known, "rows": self.table.free.dealt, "rss": rss, "growth": growth}
         self.rows.append({**row, "most": memory_bytes(field="VmHWM")})

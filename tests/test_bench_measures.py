@@ -202,3 +202,10 @@ def test_the_worker_of_another_commit_is_that_of_its_own_tree(tmp_path: Path) ->
         asked = [*environment, python, "-c", "import worker; print(worker.__file__)"]
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     assert Path(answer.stdout.strip()) == tmp_path / "then" / "worker" / "__init__.py"
+
+
+def test_a_checkpoint_with_no_output_around_it_has_no_ratio() -> None:
+    found = times((2, 10), (1, 0), (1, 10), (1, 0), (3, 10))
+    said = compare(found, spans((2.5, 2.9), (3.0, 4.0), (4.2, 4.6), (5.5, 6.5)), first=0)
+    assert said["checkpoints"] == 4
+    assert len(said["ratio"]) == 3

@@ -16,8 +16,8 @@ FUNCTION_LINES = 40
 MODULE_LINES = 250
 
 PURE = (
-    "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "spare", "boundaries", "emission",
-    "turns", "pipeline", "model", "codecs",
+    "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
+    "boundaries", "emission", "turns", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from worker.boundaries import UNKNOWN_ID
-from worker.records import CodeArray, FloatArray, IntArray, Origin
+from worker.free_rows import FreeRows
+from worker.records import CodeArray, FloatArray, IntArray, Origin, Partition
 from worker.spare import Records, SpareRows
 
 NO_TIME_MS = -1
@@ -51,11 +52,10 @@ class PackedRows:
         self.sequences = np.empty(capacity, np.object_)
         self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
         self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._records.dtype.itemsize)  # rows
-        self._free: list[int] = []
-        self._unused = 0
+        self.free = FreeRows(capacity)
 
     def __len__(self) -> int:
-        return self._unused - len(self._free)
+        return self.capacity - len(self.free)
 
     def read(self, rows: IntArray) -> Records:
         """(n,) a copy of what these rows hold; its fields are named as the columns."""
@@ -68,26 +68,15 @@ class PackedRows:
     @property
     def room(self) -> int:
         """Rows that can be taken."""
-        return self.capacity - len(self)
-
-    def _take(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._unused += 1
-        return self._unused - 1
-
-    def _take_many(self, count: int) -> IntArray:
-        again = [self._free.pop() for _ in range(min(count, len(self._free)))]
-        begin, self._unused = self._unused, self._unused + count - len(again)
-        return np.concatenate([np.array(again, np.int64), np.arange(begin, self._unused)])
+        return len(self.free)
 
     def _will_copy(self, rows: int) -> None:
         """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
         self._spare.ready(max(rows, min(len(self), self.copied_at_once)))
 
-    def _give_back(self, rows: list[int]) -> None:
+    def _give_back(self, owner: Partition, rows: list[int]) -> None:
         self.sequences[rows] = None
-        self._free.extend(rows)
+        self.free.give_back(owner, rows)
 
     def _clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
         """One row, or some with a reason each."""

@@ -76,7 +76,7 @@ class StreamTable(PackedRows):
         """Rows for streams that are not known, each named once, as ``row`` gives them. There must be room for all."""
         assert len(names) <= self.room, (len(names), self.room)
         streams = self.partitions[partition]
-        rows, forgotten = self._take_many(len(names)), streams.forgotten
+        rows, forgotten = np.array(self.free.take(partition, len(names)), np.int64), streams.forgotten
         if forgotten:
             reasons = np.array([forgotten.pop(name, Reset.NEW) for name in names], np.uint8)
         else:
@@ -104,7 +104,7 @@ class StreamTable(PackedRows):
         moved = streams.members.remove(place)
         if moved != NO_ROW:
             self._places[moved] = place
-        self._give_back([row])
+        self._give_back(partition, [row])
 
     def sweep(self, partition: Partition) -> int:
         """Forget the streams that are idle by the partition's clock; how many.
@@ -126,7 +126,8 @@ class StreamTable(PackedRows):
         """Forget a partition whole, without a trace."""
         streams = self.partitions.pop(partition, None)
         if streams is not None:
-            self._give_back(streams.members.rows().tolist())
+            self._give_back(partition, streams.members.rows().tolist())
+            self.free.disown(partition)
             self._candidates = iter(())
 
     def open(self, partition: Partition) -> None:
@@ -170,7 +171,7 @@ class StreamTable(PackedRows):
         for index in left_out.tolist():
             streams.forgotten[state.keys[index]] = int(state.pending[index]) or Reset.EVICTED
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
-        rows = self._take_many(len(order))
+        rows = np.array(self.free.take(state.partition, len(order)), np.int64)
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
         streams.members = Members(rows, names)
         self._places[rows] = np.arange(len(rows))
@@ -190,7 +191,8 @@ class StreamTable(PackedRows):
     def _allocate(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> int:
         if not self.room:
             self._evict(asking, clock, in_use)
-        return self._take()
+        (row,) = self.free.take(asking, 1)
+        return row
 
     def _evict(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> None:
         while True:
