@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.commands import written
 from tests.models import door, sequential
 from worker import StreamingModel
+from worker.config import load_config
 from worker.model.backend import keras
 from worker.model.step import BATCH_MULTIPLES_ROWS
+from worker.service import prove_model
 
 L = keras.layers
 MODELS = {
@@ -80,6 +84,18 @@ def test_it_says_so_when_no_padding_makes_rows_independent() -> None:
     model = StreamingModel(MODELS["one unit"]())
     model._packed._step_graph = _blocks_of(7)
     assert not model._packed.settle(*rows(model, 500))
+
+
+@pytest.mark.parametrize("rows_are_independent", [True, False])
+def test_the_log_says_at_start_that_rows_depend_on_each_other(
+    rows_are_independent: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not rows_are_independent:
+        monkeypatch.setattr("worker.model.step._same", lambda *_: False)
+    door().save(tmp_path / "good.keras")
+    prove_model(load_config(Path(written(tmp_path)), {}))
+    said = [record for record in caplog.records if "depend on which others are in its batch" in record.getMessage()]
+    assert len(said) == (not rows_are_independent)
 
 
 @pytest.mark.parametrize("name", MODELS)
