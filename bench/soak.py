@@ -5,7 +5,7 @@
 
 A worker (confluent, at_least_once, a checkpoint every 30 s) answers the load of bench/churn.py, whose streams live for
 some seconds; it forgets them because they are idle or because its table is full. A straight line is fitted to the RSS
-of the second half. "Flat": it grows by less than 1 % and its own error. The worker remembers for up to 100,000 streams
+of the second half. "Flat": it grows by less than 1 % and its own error. The worker remembers for up to 80,000 streams
 of each partition why they were forgotten, and grows until those are full: some minutes. Exit status 1 when not flat.
 """
 

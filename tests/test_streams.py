@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,18 @@ def test_the_oldest_reasons_are_forgotten_together() -> None:
     assert len(known) == FORGOTTEN_STREAMS_LIMIT + 1 - FORGOTTEN_STREAMS_DROPPED
     assert next(iter(known)) == f"old{FORGOTTEN_STREAMS_DROPPED}"
     assert known["s"] == Reset.NEW  # it was pending, and outlives the stream
+
+
+def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_be() -> None:
+    table, place = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table.open(place)
+    sizes = set()
+    for number in range(4 * FORGOTTEN_STREAMS_LIMIT):
+        table.row(place, f"s{number}", 0, lambda row: False)
+        table.forget(place, f"s{number}", Reset.IDLE)
+        if number >= 1.1 * FORGOTTEN_STREAMS_LIMIT:
+            sizes.add(sys.getsizeof(table.partitions[place].forgotten))
+    assert len(sizes) == 1, sizes
 
 
 def test_memory_for_copies_is_that_of_one_part() -> None:
