@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.forked import WorkerProcess
 from tests.sequences import Log, by_stream, expected
 from worker.kafka.clients import ClientSettings, open_sink, open_source
 from worker.records import Assigned, Change, Partition, RecordBatch
@@ -23,19 +24,34 @@ HTTP_TIMEOUT_S = 60.0
 
 
 @contextmanager
-def worker(folder: Path, name: str, file: str = "worker.yaml") -> Iterator[subprocess.Popen[bytes]]:
+def worker(folder: Path, name: str, file: str = "worker.yaml") -> Iterator[WorkerProcess]:
     """``worker run`` as a process, its log in ``name``.log; that is shown when the test fails."""
     log = folder / f"{name}.log"
-    command = [sys.executable, "-m", "worker", "run", "-c", str(folder / file)]
-    with log.open("wb") as file, subprocess.Popen(command, stderr=file, stdout=file) as process:
-        try:
-            yield process
-        except BaseException:
-            print(f"--- {log.name}\n{log.read_text()[-4000:]}")
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
+    log.touch()
+    process = WorkerProcess(folder / file, log)
+    with _watched(process, log):
+        yield process
+
+
+@contextmanager
+def worker_anew(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As ``worker``, from Python's start on, as a user types it."""
+    log = folder / f"{name}.log"
+    command = [sys.executable, "-m", "worker", "run", "-c", str(folder / "worker.yaml")]
+    with log.open("wb") as said, subprocess.Popen(command, stderr=said, stdout=said) as process, _watched(process, log):
+        yield process
+
+
+@contextmanager
+def _watched(process: WorkerProcess | subprocess.Popen[bytes], log: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        print(f"--- {log.name}\n{log.read_text()[-4000:]}")
+        raise
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
 
 
 class Reader:

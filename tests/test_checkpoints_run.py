@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from tests.conftest import eventually
+from tests.forked import WorkerProcess
 from tests.running import WAIT_S, Reader, check_outputs, get, send, worker
 from tests.sequences import configuration, make_log, save_model
 from tests.test_checkpoints_stores import Gate, gate, s3, s3_account, s3_server  # noqa: F401 (fixtures)
@@ -37,7 +37,7 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
     log = make_log(EVENTS, STREAMS)
     outputs, source = Reader(servers, topics[1]), Reader(servers, topics[0])
 
-    def stop(process: subprocess.Popen[bytes]) -> None:
+    def stop(process: WorkerProcess) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT_S) == 0
 

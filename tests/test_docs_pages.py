@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stdout
@@ -26,6 +25,7 @@ import pytest
 import yaml
 from kafka import KafkaConsumer, KafkaProducer
 
+from tests.forked import WorkerProcess
 from tests.running import WAIT_S, worker
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import free_port
@@ -94,7 +94,7 @@ class Typist:
         self.names: dict[str, Any] = {}
         self.printed = ""
         self.workers = ExitStack()
-        self.running: subprocess.Popen[bytes] | None = None
+        self.running: WorkerProcess | None = None
         self.prefix = f"{page}-"
         topics = re.findall(r"--topic (\S+?):\d+", "".join(text for _, text, _ in blocks(page)))
         self._topics = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}\b" for name in topics) or "(?!)")

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
-from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker
-from tests.sequences import Log, configuration, make_log, save_model
+from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker, worker_anew
+from tests.sequences import FEATURES, Log, configuration, make_log, save_model
+from worker.kafka.clients import ClientSettings, open_sink
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
@@ -49,7 +50,7 @@ def test_every_output_is_the_model_on_the_prefix(
 ) -> None:
     folder, topics, outputs, dead, every = place
     log = configured(folder, bootstrap_servers, client, delivery, topics)
-    with worker(folder, "worker") as process:
+    with worker_anew(folder, "worker") as process:
         send(bootstrap_servers, topics[0], log, 0, EVENTS)
         eventually(lambda: outputs.count() >= EVENTS or process.poll() is not None, WAIT_S)
         process.send_signal(signal.SIGTERM)
@@ -75,10 +76,13 @@ class Load(threading.Thread):
         self._hurry = threading.Event()
 
     def run(self) -> None:
+        log, sink = self._log, open_sink(ClientSettings(self._servers, "confluent"))
         for start in range(0, EVENTS, PIECE):
-            send(self._servers, self._topic, self._log, start, start + PIECE)
+            sink.send(self._topic, log.keys[start : start + PIECE], log.values[start : start + PIECE])
             while not self._hurry.wait(PIECE_S) and start + PIECE >= self.allowed:
                 pass
+        sink.flush(WAIT_S)
+        sink.close(WAIT_S)
 
     def finish(self) -> None:
         """Send what is left at once."""
@@ -138,26 +142,33 @@ def checkpoints(folder: Path) -> set[Path]:
 
 def check_states(folder: Path, topic: str, every: Any, log: Log) -> None:
     """The newest checkpoints hold, for every stream, what plain Keras layers hold after the stream's last sequence."""
-    from tests.models import keras
-
     last = {log.keys[sequence[-1]].decode(): sequence for sequence in sorted(log.sequences, key=lambda s: s[-1])}
-    lstm, leaky, gru = every.layers[0], every.layers[1], every.layers[2]
-    lstm.return_state = gru.return_state = True
+    names = list(last)
+    wanted = dict(zip(names, zip(*final_states(every, log, list(last.values())), strict=True), strict=True))
     seen = 0
     for number, offset in final_checkpoints(folder, topic).items():
         with h5py.File(folder / "state" / topic / str(number) / f"{offset:020d}.h5") as file:
+            lstm, gru = sorted(file["states"], reverse=True)
+            found = [file[f"states/{place}"][:] for place in (f"{lstm}/h", f"{lstm}/c", f"{gru}/h")]
+            assert sum(len(layer) for layer in file["states"].values()) == len(found)
             for row, key in enumerate(file["keys"][:]):
-                sequence = last[key.decode()]
-                x = np.array([[log.vectors[index] for index in sequence]], np.float32)
-                outer, h, c = lstm(x)
-                _, inner = gru(leaky(outer))
-                states = {name: value[row] for layer in file["states"].values() for name, value in layer.items()}
-                assert file["steps"][row] == len(sequence)
-                found = {f"{layer}/{name}" for layer in file["states"] for name in file["states"][layer]}
-                lstm_name, gru_name = sorted({name.split("/")[0] for name in found}, reverse=True)
-                for layer, name, wanted in ((lstm_name, "h", h), (lstm_name, "c", c), (gru_name, "h", inner)):
-                    state = file[f"states/{layer}/{name}"][row]
-                    np.testing.assert_allclose(state, keras.ops.convert_to_numpy(wanted)[0], atol=1e-5)
-                assert states
+                assert file["steps"][row] == len(last[key.decode()])
+                for values, state in zip(found, wanted[key.decode()], strict=True):
+                    np.testing.assert_allclose(values[row], state, atol=1e-5)
                 seen += 1
     assert seen == len(last)
+
+
+def final_states(every: Any, log: Log, sequences: list[list[int]]) -> list[Any]:
+    """The arrays (sequences, units) that the LSTM (h, c) and the GRU hold at the end of each sequence."""
+    from tests.models import keras
+
+    x = np.zeros((len(sequences), max(map(len, sequences)), len(FEATURES)), np.float32)
+    there = np.zeros(x.shape[:2], np.bool_)
+    for row, sequence in enumerate(sequences):
+        x[row, : len(sequence)], there[row, : len(sequence)] = [log.vectors[index] for index in sequence], True
+    lstm, leaky, gru = every.layers[:3]
+    lstm.return_state = gru.return_state = True
+    outer, h, c = lstm(x, mask=there)
+    _, inner = gru(leaky(outer), mask=there)
+    return [keras.ops.convert_to_numpy(state) for state in (h, c, inner)]

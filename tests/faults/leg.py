@@ -112,7 +112,6 @@ class Leg:
             self.members.add()
         self.load.start()
         self._until_well()
-        self.stage.pool.fill()
 
     def round(self, number: int, name: str, action: Callable[[Leg, random.Random], None]) -> RoundResult:
         """One fault at a random moment, until everything sent so far is answered. Raises StuckError."""
@@ -124,7 +123,6 @@ class Leg:
         self._until_well()
         found = RoundResult(name, time.monotonic() - begun)
         self.result.rounds.append(found)
-        self.stage.pool.fill()
         return found
 
     def pump(self, seconds: float) -> None:

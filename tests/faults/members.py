@@ -87,7 +87,7 @@ class Members:
         self._await_end(member)
 
     def _take(self, file: Path) -> Process:
-        self.lives.append(self._pool.take(file))
+        self.lives.append(self._pool.start(file))
         return self.lives[-1]
 
     def _tell_to_end(self, member: Member) -> None:

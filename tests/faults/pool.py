@@ -1,21 +1,18 @@
-"""Worker processes: started ahead of time, told their configuration when they are needed, all ended at the end."""
+"""Worker processes: each started for one configuration, all ended at the end."""
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter, deque
-from contextlib import suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.forked import WorkerProcess, pipe
+
 LAST_LINES = 60
-SPARES = 2
 END_TIMEOUT_S = 60.0
 ADDRESS = re.compile(r"metrics and probes on http://127\.0\.0\.1:(\d+)")
 # What the log tells about recoveries: that faults have had the effect they were made for.
@@ -30,45 +27,36 @@ SAID = {
 
 
 class Process:
-    """One worker process, a spare until ``run``. What it says is read by a thread: a full disk does not silence it."""
+    """One worker process. What it says is read by a thread: a full disk does not silence it."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, file: Path, log: Path) -> None:
         self.port: int | None = None
         self.traceback = False
         self.said: Counter[str] = Counter()
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self.log = log
         self._started = threading.Event()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.spare", str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            start_new_session=True, cwd=ROOT,
-        )  # fmt: skip
+        self._output, theirs = pipe()
+        self._worker = WorkerProcess(file, theirs)
+        theirs.close()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
-
-    def run(self, file: Path) -> None:
-        """Be ``worker run -c FILE`` from now on."""
-        assert self._popen.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already: whoever looks at its exit status learns why
-            self._popen.stdin.write(f"{file}\n")
-            self._popen.stdin.close()
+        return self._worker.pid
 
     def exit_code(self) -> int | None:
         """None while it runs, or is stopped; minus the signal's number when a signal ended it."""
-        return self._popen.poll()
+        return self._worker.poll()
 
     def signal(self, number: int) -> None:
-        self._popen.send_signal(number)
+        self._worker.send_signal(number)
 
     def wait(self, timeout_s: float) -> int | None:
         """Its exit status; None when it still runs."""
         try:
-            code = self._popen.wait(timeout_s)
+            code = self._worker.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
         self._listener.join(timeout_s)
@@ -80,7 +68,7 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL, stopped or not, and wait for the end."""
-        self._popen.kill()
+        self._worker.kill()
         self.wait(END_TIMEOUT_S)
 
     def limit_files(self, size_bytes: int | None) -> None:
@@ -89,12 +77,12 @@ class Process:
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if size_bytes is None else size_bytes, hard))
 
     def _listen(self) -> None:
-        assert self._popen.stdout is not None
-        with self.log.open("w") as log, self._popen.stdout as lines:
+        with self.log.open("w") as log, open(self._output.fileno(), errors="replace", closefd=False) as lines:
             for line in lines:
                 log.write(line)
                 log.flush()
                 self._note(line.rstrip())
+        self._output.close()
         self._started.set()
 
     def _note(self, line: str) -> None:
@@ -110,33 +98,19 @@ class Process:
 class Pool:
     """All processes of a run; close it whatever happens."""
 
-    def __init__(self, folder: Path, spares: int = SPARES) -> None:
+    def __init__(self, folder: Path) -> None:
         self.started: list[Process] = []
-        self._folder, self._wanted = folder, spares
-        self._spares: deque[Process] = deque()
-        self.fill()
+        self._folder = folder
 
-    def take(self, file: Path) -> Process:
-        """A process that runs ``worker run -c FILE``: a spare, or (when there is none left) a new one."""
-        process = self._spares.popleft() if self._spares else self._new()
-        process.run(file)
+    def start(self, file: Path) -> Process:
+        """A process that runs ``worker run -c FILE``."""
+        process = Process(file, self._folder / f"process-{len(self.started):04d}.log")
+        self.started.append(process)
         return process
-
-    def fill(self) -> None:
-        """Start what spares are missing. Not while workers recover: importing takes a processor for seconds."""
-        while len(self._spares) < self._wanted:
-            self._spares.append(self._new())
 
     def close(self) -> None:
         """Kill what still runs."""
         for process in self.started:
-            if process.exit_code() is None:
-                with suppress(ProcessLookupError):
-                    process.signal(signal.SIGKILL)
+            process.signal(signal.SIGKILL)
         for process in self.started:
             process.wait(END_TIMEOUT_S)
-
-    def _new(self) -> Process:
-        process = Process(self._folder / f"process-{len(self.started):04d}.log")
-        self.started.append(process)
-        return process
