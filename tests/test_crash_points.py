@@ -1,4 +1,4 @@
-"""A crash before or after every single call of the worker to the outside, one after the other.
+"""A crash before or after every call of the worker to the outside, one after the other.
 
 That is every step of the commit law, and the places between them: an undisturbed run counts the calls, then the same
 run is made again for each of them and ends there. Who restarts must bring about what would have been.
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ CALLS: list[tuple[Any, str]] = [
     *[(CheckpointStore, name) for name in ("candidates", "publish", "prune")],
     *[(os, name) for name in ("fsync", "replace", "unlink", "pwrite")],
 ]
+WRITE = "os.pwrite"
 # (records of the poll, seconds before it): commits, checkpoints and turns without either.
 TURNS = [(2, 0.0), (3, COMMIT_S), (2, CHECKPOINT_S), (1, 0.0), (3, CHECKPOINT_S), (9, COMMIT_S), (9, CHECKPOINT_S)]
 
@@ -115,13 +117,31 @@ def rehearsal(exactly_once: bool) -> tuple[Fuse, tuple[Any, ...]]:
         return fuse, outcome(Path(name), exactly_once, fuse)
 
 
+def crash_points(calls: list[str]) -> list[int]:
+    """All of them, but of writes into one file in a row the first, the middle and the last.
+
+    A death at each write of a file is in test_checkpoints_disk.py: here it is about what else there is by then.
+    """
+    points: list[int] = []
+    for name, run in groupby(range(len(calls)), calls.__getitem__):
+        row = list(run)
+        points += sorted({row[0], row[len(row) // 2], row[-1]}) if name == WRITE else row
+    return points
+
+
+def test_hardly_any_call_is_left_out() -> None:
+    calls = ["a", WRITE, WRITE, WRITE, WRITE, "b", "b", WRITE, "c"]
+    assert crash_points(calls) == [0, 1, 3, 4, 5, 6, 7, 8]
+
+
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_anywhere_makes_no_difference(exactly_once: bool, after: bool) -> None:
     undisturbed, (states, sums, dead) = rehearsal(exactly_once)
     assert len(sums) == len(ROWS) - 1
     assert len(dead) == 1
-    for at, call in enumerate(undisturbed.calls):
+    for at in crash_points(undisturbed.calls):
+        call = undisturbed.calls[at]
         with tempfile.TemporaryDirectory() as name:
             fuse = Fuse(at, after)
             found = outcome(Path(name), exactly_once, fuse)
