@@ -216,8 +216,8 @@ def inputs(model: Any) -> Any:
 def answers(model: Any, x: Any) -> dict[str, Any]:
     """What the model says to the whole, and where its length is open to every prefix: (rows, steps, units)."""
     if isinstance(x, list):
-        return {"x": np.concatenate(x, axis=-1), "whole": model.predict_on_batch(x)}
-    found = {"x": x, "whole": model.predict_on_batch(x)}
+        return {"x": np.concatenate(x, axis=-1), "whole": np.array(model(x, training=False))}
+    found = {"x": x, "whole": np.array(model(x, training=False))}
     if model.input_shape[1] is None and found["whole"].ndim == 2:
         found["prefixes"] = np.stack([np.array(model(x[:, : n + 1], training=False)) for n in range(T)], axis=1)
     return found

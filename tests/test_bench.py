@@ -100,15 +100,13 @@ def test_the_command_measures_and_writes_figures(
 ) -> None:
     file = tmp_path / "figures.json"
     ended = command(
-        "bench", "--bootstrap-servers", bootstrap_servers, "--client", "kafka-python", "--events", "2000",
-        "--streams", "50", "--rounds", "1", "--rate", "50", "--seconds", "1", "--json", str(file),
+        "bench", "--bootstrap-servers", bootstrap_servers, "--client", "kafka-python", "--delivery", "exactly_once",
+        "--events", "2000", "--streams", "50", "--rounds", "1", "--rate", "50", "--seconds", "1", "--json", str(file),
     )  # fmt: skip
     assert ended.status == 0, ended.err
     figures = json.loads(file.read_text())
     names = [found["name"] for found in figures["found"]]
-    workers = ["worker, kafka-python, at_least_once", "worker, kafka-python, exactly_once"]
-    nulls = ["null, kafka-python, at_least_once", "null, kafka-python, exactly_once"]
-    pairs = [name for pair in zip(nulls, workers, strict=True) for name in pair]
-    assert names == [nulls[0], *workers, "one hop, kafka-python", *pairs]
+    both = ["null, kafka-python, exactly_once", "worker, kafka-python, exactly_once"]
+    assert names == [*both, "one hop, kafka-python", *both]
     assert all(speed > 0 for found in figures["found"] for speed in found.get("events_per_s", [1.0]))
     assert all(name in ended.out for name in names)
