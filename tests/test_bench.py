@@ -106,7 +106,7 @@ def test_the_command_measures_and_writes_figures(
     assert ended.status == 0, ended.err
     figures = json.loads(file.read_text())
     names = [found["name"] for found in figures["found"]]
-    both = ["null, kafka-python, exactly_once", "worker, kafka-python, exactly_once"]
-    assert names == [*both, "one hop, kafka-python", *both]
+    null, both = "null, kafka-python", ["null, kafka-python, exactly_once", "worker, kafka-python, exactly_once"]
+    assert names == [f"{null}, at_least_once", both[1], "one hop, kafka-python", *both]
     assert all(speed > 0 for found in figures["found"] for speed in found.get("events_per_s", [1.0]))
     assert all(name in ended.out for name in names)
