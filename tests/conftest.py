@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that ask for the broker are marked as such. The longest files come first, then the others with a broker.
 
-    On several processes (pytest -n 3 --dist loadfile --no-loadscope-reorder) only short ones are left for the end.
+    On several processes (pytest -n 2 --dist loadfile --no-loadscope-reorder) only short ones are left for the end.
     """
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
-from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker
+from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker, worker_anew
 from tests.sequences import Log, configuration, make_log, save_model
 from worker.kafka.clients import ClientSettings, open_sink, open_source
 from worker.kafka.embedded import EmbeddedKafka
@@ -302,7 +302,7 @@ def hears_signals(pid: int) -> bool:
 def test_signals_while_starting(tmp_path: Path, configured: Callable[..., int]) -> None:
     """One ends in order, also while TensorFlow is being imported; a second one ends at once."""
     configured(NOWHERE, ("readings", "probabilities", "dead"))
-    with worker(tmp_path, "once") as first, worker(tmp_path, "twice") as second:
+    with worker_anew(tmp_path, "once") as first, worker_anew(tmp_path, "twice") as second:
         eventually(lambda: hears_signals(first.pid))
         first.send_signal(signal.SIGTERM)
         eventually(lambda: hears_signals(second.pid))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 QUESTION_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 120.0
 SILENT_S = 15.0  # a reader that hears nothing for so long is made anew: librdkafka can forget its only broker
+ASK_AGAIN_S = 0.1
+NOT_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+)  # fmt: skip
 QUIET = logging.getLogger("tests.faults.kafka")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 class Row(NamedTuple):
@@ -93,7 +101,10 @@ def ends(servers: str, topic: str, partitions: int) -> dict[int, int]:
     asking = consumer(servers)
     try:
         return {
-            number: asking.get_watermark_offsets(TopicPartition(topic, number), timeout=QUESTION_TIMEOUT_S)[1]
+            number: _answered(
+                lambda place: asking.get_watermark_offsets(place, timeout=QUESTION_TIMEOUT_S)[1],
+                TopicPartition(topic, number),
+            )
             for number in range(partitions)
         }
     finally:
@@ -103,15 +114,30 @@ def ends(servers: str, topic: str, partitions: int) -> dict[int, int]:
 def committed(servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
     """The group's committed offsets; -1001 where there is none."""
     asking = consumer(servers, group)
-    try:
-        names = [TopicPartition(topic, number) for number in range(partitions)]
+
+    def ask(names: list[TopicPartition]) -> dict[int, int]:
         answers = asking.committed(names, timeout=QUESTION_TIMEOUT_S)
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
         return {answer.partition: answer.offset for answer in answers}
+
+    try:
+        return _answered(ask, [TopicPartition(topic, number) for number in range(partitions)])
     finally:
         asking.close()
+
+
+def _answered(ask: Callable[[Asked], Answer], asked: Asked) -> Answer:
+    """Ask again while the broker says that it can't tell yet: of a topic that is new, or after it has come back."""
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        try:
+            return ask(asked)
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
+                raise
+        time.sleep(ASK_AGAIN_S)
 
 
 def everything(servers: str, topic: str, partitions: int) -> list[Row]:

@@ -26,8 +26,9 @@ PROPERTIES: Mapping[str, object] = {
     "share.coordinator.state.topic.num.partitions": 1,
     "default.replication.factor": 1,
     "min.insync.replicas": 1,
-    # A broker ended by kill -9 is let in again only when the session of its former life is over.
-    "broker.session.timeout.ms": 2_000,
+    # A broker ended by kill -9 is let in again only when the session of its former life is over; one that a busy
+    # machine does not let speak for so long leads no partition until it does.
+    "broker.session.timeout.ms": 5_000,
     "broker.heartbeat.interval.ms": 500,
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 500,
