@@ -59,6 +59,9 @@ def pipe() -> tuple[Connection, Connection]:
 def _be(file: Path, output: Path | Connection, folder: Path, environment: Mapping[str, str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(LINUX_PR_SET_PDEATHSIG, signal.SIGKILL)
+    asking = multiprocessing.parent_process()
+    if asking is None or not asking.is_alive():
+        return  # it ended before the line above
     from worker.__main__ import main
 
     os.setsid()
