@@ -1,7 +1,8 @@
 """A crash before or after every call of the worker to the outside, one after the other.
 
 That is every step of the commit law, and the places between them: an undisturbed run counts the calls, then the same
-run is made again for each of them (of many writes into one file: for three) and ends there. Who restarts must bring about what would have been.
+run is made again for each of them (of many writes into one file: for three) and ends there. Who restarts must bring
+about what would have been.
 """
 
 from __future__ import annotations
