@@ -264,6 +264,16 @@ def test_commands() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "msgpack"])
+def test_commands_have_the_records_time_only_where_it_is_the_events_time(form: str) -> None:
+    set_state = json.dumps({"states": STATES, "d": "k", "at": 5}).encode()
+    for value, command in ((None, None), (b"", b"reset"), (set_state, b"set-state")):
+        headers = [None if command is None else [("worker-command", command)]]
+        for fields, time in ((A_B, 7), (InputFields(2, ("a", "b"), time="at"), -1)):
+            events = decode(fields, value, form, headers=headers)
+            assert (events.refusals, events.times.tolist()) == ([], [time])
+
+
+@pytest.mark.parametrize("form", ["json", "msgpack"])
 @pytest.mark.parametrize(
     ("at", "ms"),
     [

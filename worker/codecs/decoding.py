@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from worker.codecs.commands import StateLayout, command_of, parse_command
-from worker.codecs.fields import KEY, InputFields
+from worker.codecs.fields import KEY, TIMESTAMP, InputFields
 from worker.codecs.values import Float32, Parsed, Structured, UnusableError, ValueFormat
 from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal, unknown_ids
 
 VALUE_BYTES_LIMIT = 1_048_576
 KEY_BYTES_LIMIT = 1_024
 NO_ITEM = -1
+NO_TIME = -1  # of commands where a field tells the time: they happen at their partition's clock
 READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
 
 
@@ -51,6 +52,7 @@ class Decoder:
         self._fields = fields
         self._layout = layout
         self._by_key = fields.stream == KEY
+        self._by_timestamp = fields.time == TIMESTAMP
         self._dtype = layout.initial.dtype
 
     def decode(self, batch: RecordBatch, replay: bool = False) -> Events:
@@ -167,7 +169,7 @@ class Decoder:
         columns.kinds.append(kind)
         columns.streams.append(stream)
         columns.vectors.append((0.0,) * self._fields.width)
-        columns.times.append(batch.timestamps[record])
+        columns.times.append(batch.timestamps[record] if self._by_timestamp else NO_TIME)
         columns.ids.append(None)
         columns.starts.append(False)
         columns.ends.append(False)
