@@ -179,6 +179,12 @@ def test_not_durations(text: object) -> None:
         ({"kafka__security__password": "x"}, "kafka.security.password: is not used with protocol PLAINTEXT"),
         ({"kafka__security__ca_file": "ca.pem"}, "kafka.security.ca_file: is not used with protocol PLAINTEXT"),
         ({"kafka__security": {"protocol": "SSL", "key_file": "k"}}, "kafka.security.key_file: needs cert_file too"),
+        ({"kafka__security": {"protocol": "SSL", "key_password": "k"}}, "kafka.security.key_password: needs cert_file"),
+        ({"kafka__security": {"check_hostname": False}}, "kafka.security.check_hostname: is not used with protocol"),
+        (
+            {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "GSSAPI"}},
+            "kafka.security.mechanism: GSSAPI is not available yet (use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512)",
+        ),
         ({"kafka": "here"}, "kafka: should be a mapping of keys"),
     ],
 )

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from worker.kafka.clients import refused_options
-from worker.kafka.options import contradicting_options, security_options, spell_topic_id
+from worker.kafka.connection_options import client_options, contradicting_security, security_options
+from worker.kafka.options import contradicting_options, spell_topic_id
+from worker.kafka.settings import LONGEST_ID_BYTES, ClientSettings, transactional_id
 from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, StallWatch
 
 
@@ -15,7 +17,7 @@ from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, Stal
     ("client", "section", "free", "refused"),
     [
         ("kafka-python", "consumer", ["fetch_max_wait_ms", "session_timeout_ms"], ["group_id", "auto_offset_reset"]),
-        ("kafka-python", "consumer", ["fetch_min_bytes"], ["value_deserializer", "security_protocol"]),
+        ("kafka-python", "consumer", ["fetch_min_bytes"], ["value_deserializer", "isolation_level"]),
         ("kafka-python", "producer", ["linger_ms", "batch_size"], ["acks", "enable_idempotence", "partitioner"]),
         ("confluent", "consumer", ["session.timeout.ms"], ["isolation.level", "enable.partition.eof", "group.id"]),
         ("confluent", "producer", ["linger.ms", "compression.type"], ["request.required.acks", "bootstrap.servers"]),
@@ -27,17 +29,105 @@ def test_options_the_worker_must_control_are_named(
     assert refused_options(client, section, dict.fromkeys([*free, *refused], 1)) == refused
 
 
-def test_options_that_security_gives_already_are_refused_and_others_pass() -> None:
-    security = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": "p", "ca_file": None}
-    options = {"sasl.mechanisms": 1, "sasl.mechanism": 1, "sasl.username": 1, "ssl.ca.location": 1}
-    assert refused_options("confluent", "consumer", options, security) == list(options)[:3]
-    assert refused_options("confluent", "consumer", options) == []
+LOGIN = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": "p", "ca_file": "ca"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "security.protocol", "security_protocol", "sasl.mechanism", "sasl.mechanisms", "sasl_mechanism",
+        "sasl.username", "sasl_plain_username", "sasl.password", "sasl_plain_password", "sasl.oauthbearer.method",
+        "sasl.kerberos.principal", "sasl_oauth_token_provider", "ssl.ca.location", "ssl.ca.pem", "ssl_cafile",
+        "ssl_cadata", "ssl_context", "enable.ssl.certificate.verification",
+    ],
+)  # fmt: skip
+def test_what_security_says_can_not_be_said_again_in_either_spelling(name: str) -> None:
+    for section in ("consumer", "producer"):
+        (line,) = contradicting_security(section, {"fetch.min.bytes": 1, name: "x"}, LOGIN)  # type: ignore[arg-type]
+        assert line.startswith(f"kafka.{section}.{name}: ")
+        assert "kafka.security." in line
+
+
+def test_what_security_does_not_say_passes() -> None:
+    rest = {"ssl.certificate.pem": 1, "ssl.endpoint.identification.algorithm": "none", "ssl_check_hostname": False}
+    assert list(contradicting_security("consumer", rest, LOGIN)) == []
+    said = {**LOGIN, "check_hostname": True, "cert_file": "c"}
+    assert len(list(contradicting_security("consumer", rest, said))) == 3
+
+
+def test_options_of_tls_are_refused_where_there_is_none() -> None:
+    (line,) = contradicting_security("producer", {"ssl_crlfile": "x"}, {"protocol": "PLAINTEXT"})
+    assert line == "kafka.producer.ssl_crlfile: is not used with kafka.security.protocol PLAINTEXT (SSL or SASL_SSL)"
+
+
+def test_options_of_connections_reach_every_client() -> None:
+    settings = ClientSettings(
+        "b", "confluent", security={"protocol": "SSL", "check_hostname": False},
+        consumer={"broker.address.family": "v4", "ssl.ca.pem": "A", "fetch.min.bytes": 2},
+        producer={"client.dns.lookup": "x", "ssl.ca.pem": "B", "linger.ms": 5},
+    )  # fmt: skip
+    security = {"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": "none"}
+    both = {"broker.address.family": "v4", "client.dns.lookup": "x", **security}
+    assert client_options(settings, None) == {**both, "ssl.ca.pem": "A"}
+    assert client_options(settings, "consumer") == {**both, "ssl.ca.pem": "A", "fetch.min.bytes": 2}
+    assert client_options(settings, "producer") == {**both, "ssl.ca.pem": "B", "linger.ms": 5}
+
+
+def test_options_of_connections_are_options_of_every_kafka_python_client() -> None:
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+    common = (
+        set(KafkaConsumer.DEFAULT_CONFIG) & set(KafkaProducer.DEFAULT_CONFIG) & set(KafkaAdminClient.DEFAULT_CONFIG)
+    )
+    given = dict.fromkeys(common, 1)
+    found = client_options(ClientSettings("b", "kafka-python", consumer=given), None)
+    assert {name for name in common if name.startswith(("ssl_", "proxy", "socks5", "client_dns"))} <= set(found)
+    assert not {"request_timeout_ms", "bootstrap_servers", "metric_reporters"} & set(found)
+
+
+IDS = [
+    "scores",
+    "scores-blue",
+    "scores-blue-0",
+    "0",
+    "blue-0",
+    "-",
+    "/",
+    "a/b",
+    "b/c",
+    "a",
+    "b",
+    "c",
+    "a/1",
+    "1",
+    "a/b/1",
+]
+
+
+def test_every_member_of_every_group_has_a_transactional_id_of_its_own() -> None:
+    pairs = {transactional_id(group, member): (group, member) for group in IDS for member in IDS}
+    assert len(pairs) == len(IDS) ** 2
+    assert transactional_id("scores-blue", "0") == "scores-blue/0"
+    assert all(name.startswith(group) for name, (group, _) in pairs.items())
+    long = {transactional_id("é" * size, "0") for size in (20_000, 20_001)}
+    assert len(long) == 2
+    assert all(len(name.encode()) <= LONGEST_ID_BYTES for name in long)
 
 
 @pytest.mark.parametrize(
     ("client", "wanted"),
     [
-        ("kafka-python", {"security_protocol": "SSL", "ssl_cafile": "a", "ssl_certfile": "b", "ssl_keyfile": "c"}),
+        (
+            "kafka-python",
+            {
+                "security_protocol": "SSL",
+                "ssl_cafile": "a",
+                "ssl_certfile": "b",
+                "ssl_keyfile": "c",
+                "ssl_check_hostname": True,
+                "ssl_password": "d",
+            },
+        ),
         (
             "confluent",
             {
@@ -45,19 +135,39 @@ def test_options_that_security_gives_already_are_refused_and_others_pass() -> No
                 "ssl.ca.location": "a",
                 "ssl.certificate.location": "b",
                 "ssl.key.location": "c",
+                "ssl.endpoint.identification.algorithm": "https",
+                "ssl.key.password": "d",
             },
         ),
     ],
 )
 def test_security_is_spelt_for_each_client(client: Any, wanted: dict[str, str]) -> None:
-    security = {"protocol": "SSL", "mechanism": None, "ca_file": "a", "cert_file": "b", "key_file": "c"}
+    security = {
+        "protocol": "SSL",
+        "mechanism": None,
+        "ca_file": "a",
+        "cert_file": "b",
+        "key_file": "c",
+        "check_hostname": True,
+        "key_password": "d",
+    }
     assert security_options(client, security) == wanted
 
 
 def test_every_option_of_security_exists_in_kafka_python() -> None:
     from kafka import KafkaConsumer, KafkaProducer
 
-    names = ["protocol", "mechanism", "username", "password", "ca_file", "cert_file", "key_file"]
+    names = [
+        "protocol",
+        "mechanism",
+        "username",
+        "password",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "key_password",
+        "check_hostname",
+    ]
     ours = set(security_options("kafka-python", dict.fromkeys(names, "x")))
     assert ours <= set(KafkaConsumer.DEFAULT_CONFIG) & set(KafkaProducer.DEFAULT_CONFIG)
 

@@ -34,7 +34,7 @@ from worker.kafka.clients import ClientSettings, open_transactional_sink
 from worker.kafka.contracts import TransactionalSink
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.memory import MemoryTransactions
-from worker.kafka.options import Client
+from worker.kafka.settings import Client
 from worker.records import Assigned, Headers, Lost, Partition, Revoked
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")

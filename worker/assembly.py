@@ -26,12 +26,16 @@ from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
 from worker.kafka.clients import ClientSettings
+from worker.kafka.connection_options import contradicting_security
 from worker.kafka.options import contradicting_options, refused_options
+from worker.kafka.settings import Section, transactional_id
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
 from worker.streams import StreamTable
 
 MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
+RANDOM_ID_BYTES = 8
+SECTIONS: tuple[Section, ...] = ("consumer", "producer")
 TRACEBACK_VARIABLE = "WORKER_TRACEBACK"
 
 
@@ -160,41 +164,36 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
 
 def client_settings(config: Config) -> ClientSettings:
     """How to reach Kafka. Raises ConfigError for client options that the worker must control itself."""
-    kafka = config.kafka
-    problems = [
-        f"kafka.{section}.{name}: the worker sets this itself; remove it"
-        for section in ("consumer", "producer")
-        for name in refused_options(kafka.client, section, getattr(kafka, section))
-    ]
+    kafka, security = config.kafka, _plain(config.kafka.security)
+    problems: list[str] = []
+    for section in SECTIONS:
+        options = getattr(kafka, section)
+        refused = refused_options(kafka.client, section, options)
+        problems += [f"kafka.{section}.{name}: the worker sets this itself; remove it" for name in refused]
+        problems += contradicting_security(section, options, security)
     problems += contradicting_options(kafka.client, config.delivery, kafka.producer)
     if problems:
         raise ConfigError("\n".join(problems))
+    # Without a name of its own the id is new each time, and Kafka ends its transaction after the time-out. With one, a
+    # worker that starts again ends at once what its last life has left open.
+    member = kafka.instance_id or secrets.token_hex(RANDOM_ID_BYTES)
     return ClientSettings(
         bootstrap_servers=kafka.bootstrap_servers,
         client=kafka.client,
         group_id=kafka.group_id,
         instance_id=kafka.instance_id,
-        security=_plain(kafka.security),
+        security=security,
         consumer=kafka.consumer,
         producer=kafka.producer,
-        transactional_id=_transactional_id(config) if config.delivery == "exactly_once" else None,
+        transactional_id=transactional_id(kafka.group_id, member) if config.delivery == "exactly_once" else None,
     )
-
-
-def _transactional_id(config: Config) -> str:
-    """With a name of its own a worker that starts again ends at once what its last life has left open.
-
-    Without, the id is new each time, and Kafka ends it after the transaction's time-out.
-    """
-    kafka = config.kafka
-    return f"{kafka.group_id}-{kafka.instance_id or secrets.token_hex(8)}"
 
 
 def _plain(security: Security) -> dict[str, Any]:
     """The given keys of ``kafka.security``, secrets in the clear: only the client sees the result."""
-    values = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in security
-        if value is not None and name not in ("username_file", "password_file")
-    }
-    return {name: str(value) for name, value in values.items()}
+    values: dict[str, Any] = {"protocol": security.protocol}
+    for name in security.model_fields_set - {"protocol"}:
+        value = getattr(security, name)
+        if value is not None and not name.endswith(("name_file", "password_file")):
+            values[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

@@ -29,7 +29,7 @@ from worker.bench.topics import Topics
 from worker.errors import ConfigError
 from worker.kafka.clients import ClientSettings
 from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.options import Client
+from worker.kafka.settings import Client
 
 PARTITIONS = 4
 DEFAULT_FEATURES = 3

@@ -23,6 +23,9 @@ TASKS_OF_KEYS = {
     "unknown": ("generate", "seq2seq"),
 }
 
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+MECHANISMS_TO_COME = ("OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI")
+
 
 def not_yet(config: Config) -> list[str]:
     """What a later version will do: each line names the key and what is possible now."""
@@ -31,6 +34,9 @@ def not_yet(config: Config) -> list[str]:
         lines.append("input.format: avro is not available yet (use json, msgpack or float32)")
     if config.model.task != "score":
         lines.append(f"model.task: {config.model.task} is not available yet (use score)")
+    mechanism = config.kafka.security.mechanism
+    if mechanism in MECHANISMS_TO_COME:
+        lines.append(f"kafka.security.mechanism: {mechanism} is not available yet (use {', '.join(MECHANISMS)})")
     return lines
 
 
@@ -109,6 +115,8 @@ def _task_keys(config: Config) -> Iterator[str]:
 
 def _login(config: Config) -> Iterator[str]:
     security = config.kafka.security
+    if security.mechanism in MECHANISMS_TO_COME:
+        return  # each wants keys of its own
     for key in ("mechanism", "username", "password"):
         given = getattr(security, key) is not None
         if security.protocol.startswith("SASL") and not given:
@@ -119,8 +127,11 @@ def _login(config: Config) -> Iterator[str]:
 
 def _encryption(config: Config) -> Iterator[str]:
     security = config.kafka.security
-    for key in ("ca_file", "cert_file", "key_file"):
+    for key in ("ca_file", "cert_file", "key_file", "key_password"):
         if getattr(security, key) is not None and not security.protocol.endswith("SSL"):
             yield f"kafka.security.{key}: is not used with protocol {security.protocol} (SSL or SASL_SSL)"
-    if security.key_file is not None and security.cert_file is None:
-        yield "kafka.security.key_file: needs cert_file too"
+    if not security.check_hostname and not security.protocol.endswith("SSL"):
+        yield f"kafka.security.check_hostname: is not used with protocol {security.protocol} (SSL or SASL_SSL)"
+    for key in ("key_file", "key_password"):
+        if getattr(security, key) is not None and security.cert_file is None:
+            yield f"kafka.security.{key}: needs cert_file too"

@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from worker.config.values import Section, Text
+from worker.config.values import Section, Switch, Text
 from worker.config.yaml import FromEnvironment, scalar
 
 
 class Security(Section):
-    """How the client reaches the brokers."""
+    """How the worker reaches the brokers, on every connection."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    """How to log in, for SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI"] | None = None
+    """How to log in, for SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; others are not available yet."""
     username: SecretStr | None = None
     """User name, for SASL."""
     username_file: Path | None = None
@@ -31,7 +31,13 @@ class Security(Section):
     cert_file: Path | None = None
     """PEM file of this client's certificate, where the brokers ask for one."""
     key_file: Path | None = None
-    """PEM file of the key that belongs to cert_file."""
+    """PEM file of the key that belongs to cert_file; null: it is in cert_file."""
+    key_password: SecretStr | None = None
+    """Password of an encrypted key: from the environment, ${NAME}, or use key_password_file."""
+    key_password_file: Path | None = None
+    """File that holds the password of the key, such as a mounted secret."""
+    check_hostname: Switch = True
+    """Whether the name in a broker's certificate must be that of the address it is reached at."""
 
 
 class Kafka(Section):
@@ -46,7 +52,7 @@ class Kafka(Section):
     instance_id: Text | None = None
     """Name of this member for static membership, e.g. ${HOSTNAME}: a quick restart then moves no partition."""
     security: Security = Security()
-    """How the client reaches the brokers."""
+    """How the worker reaches the brokers, on every connection."""
     consumer: dict[str, Any] = Field(default={}, repr=False)
     """More options for the client's consumer, as they are; those that the worker must control are refused."""
     producer: dict[str, Any] = Field(default={}, repr=False)

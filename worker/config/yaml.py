@@ -16,7 +16,12 @@ MAX_FILE_BYTES = 1 << 20
 MAX_NODES = 100_000  # aliases can make a small file enormous
 MAX_SECRET_BYTES = 1 << 16
 VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
-SECRETS = (("kafka.security", "username"), ("kafka.security", "password"), ("http", "token"))
+SECRETS = (
+    ("kafka.security", "username"),
+    ("kafka.security", "password"),
+    ("kafka.security", "key_password"),
+    ("http", "token"),
+)
 
 
 class FromEnvironment(str):

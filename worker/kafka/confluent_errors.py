@@ -19,8 +19,8 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka.options import Section, security_options
-from worker.kafka.settings import ClientSettings
+from worker.kafka import connection_options
+from worker.kafka.settings import ClientSettings, Section
 from worker.records import Partition
 
 # A consumer has one fatal error only: its instance id was taken.
@@ -98,13 +98,12 @@ class FencedError(CommitRefusedError):
 
 
 def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a client: ours, the users' of this section, and security. None = an admin client."""
+    """The options of a client: ours, and the users' (see connection_options). None = an admin client."""
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": settings.client_id,
         **own,
-        **(getattr(settings, section) if section else {}),
-        **security_options("confluent", settings.security),
+        **connection_options.client_options(settings, section),
     }
 
 

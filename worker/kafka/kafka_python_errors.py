@@ -20,9 +20,9 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
+from worker.kafka import connection_options
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
-from worker.kafka.options import Section, security_options
-from worker.kafka.settings import ClientSettings
+from worker.kafka.settings import ClientSettings, Section
 
 Opened = TypeVar("Opened")
 
@@ -49,13 +49,12 @@ _REFUSED_MESSAGE = (
 
 
 def client_options(settings: ClientSettings, section: Section | None, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a client: ours, the users' of this section, and security. None = an admin client."""
+    """The options of a client: ours, and the users' (see connection_options). None = an admin client."""
     return {
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "client_id": settings.client_id,
         **own,
-        **(getattr(settings, section) if section else {}),
-        **security_options("kafka-python", settings.security),
+        **connection_options.client_options(settings, section),
     }
 
 

@@ -1,4 +1,4 @@
-"""Client options as data: what users may set, what the worker sets itself, and how security is spelt for each client.
+"""Client options as data: what users may set, and what the worker sets itself. Of connections: see connection_options.
 
 Rule of this file: pure functions, no client is imported, so the configuration check can use it.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-Client: TypeAlias = Literal["kafka-python", "confluent"]
-Section: TypeAlias = Literal["consumer", "producer"]
+from worker.kafka.settings import Client, Section
 
 _KAFKA_PYTHON_SHARED = {"bootstrap_servers", "client_id", "kafka_client", "selector"}
 _CONFLUENT_SHARED = {
@@ -58,31 +57,10 @@ KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
 # librdkafka says in its log, and nowhere else, that the connection to the transaction coordinator broke.
 _HIDES_LOST_CONNECTIONS = ("log.connection.close", "log_level")
 
-_SECURITY: Mapping[str, Mapping[str, str]] = {
-    "kafka-python": {
-        "protocol": "security_protocol", "mechanism": "sasl_mechanism", "username": "sasl_plain_username",
-        "password": "sasl_plain_password", "ca_file": "ssl_cafile", "cert_file": "ssl_certfile",
-        "key_file": "ssl_keyfile",
-    },
-    "confluent": {
-        "protocol": "security.protocol", "mechanism": "sasl.mechanism", "username": "sasl.username",
-        "password": "sasl.password", "ca_file": "ssl.ca.location", "cert_file": "ssl.certificate.location",
-        "key_file": "ssl.key.location",
-    },
-}  # fmt: skip
-_CONFLUENT_SAME = {"sasl.mechanism": "sasl.mechanisms"}
 
-
-def refused_options(
-    client: Client, section: Section, options: Mapping[str, Any], security: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Names in ``options`` that the worker must control, or that ``kafka.security`` sets already, in their order."""
-    controlled = set(_CONTROLLED[client, section])
-    for name in security_options(client, security or {}):
-        controlled |= {name, _CONFLUENT_SAME.get(name, name)}
-    # The protocol is always set, by default to PLAINTEXT: only `kafka.security` can say otherwise.
-    controlled.add(_SECURITY[client]["protocol"])
-    return [name for name in options if name in controlled]
+def refused_options(client: Client, section: Section, options: Mapping[str, Any]) -> list[str]:
+    """Names in ``options`` that the worker must control, in their order."""
+    return [name for name in options if name in _CONTROLLED[client, section]]
 
 
 def contradicting_options(client: Client, delivery: str, options: Mapping[str, Any]) -> list[str]:
@@ -113,14 +91,6 @@ def contradicting_options(client: Client, delivery: str, options: Mapping[str, A
             "lower the second"
         )
     return said
-
-
-def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, Any]:
-    """``kafka.security`` in the words of ``client``; keys without a value are left out."""
-    names = _SECURITY[client]
-    unknown = set(security) - set(names)
-    assert not unknown, f"unknown security keys: {sorted(unknown)}"
-    return {names[key]: value for key, value in security.items() if value is not None}
 
 
 def spell_topic_id(digits: bytes) -> str:

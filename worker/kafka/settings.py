@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from worker.errors import WorkerError
-from worker.kafka.options import Client
+
+Client: TypeAlias = Literal["kafka-python", "confluent"]
+Section: TypeAlias = Literal["consumer", "producer"]
+
+LONGEST_ID_BYTES = 32_767  # the protocol's limit of a text
+SHORT_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,19 @@ class ClientSettings:
     consumer: Mapping[str, Any] = field(default_factory=dict)
     producer: Mapping[str, Any] = field(default_factory=dict)
     transactional_id: str | None = None  # for a TransactionalSink: one process at a time has it
+
+
+def transactional_id(group_id: str, member: str) -> str:
+    """The name under which one member of a group writes: another one for every other pair of the two.
+
+    It begins with the group's, so that a right for a prefix can name it.
+    """
+    name = f"{group_id}/{member}"
+    if name.count("/") > 1:
+        name += f"/{len(group_id)}"  # a/b and c is not a and b/c
+    if len(name.encode()) > LONGEST_ID_BYTES:
+        name = f"{group_id[:SHORT_CHARACTERS]}/{hashlib.sha256(name.encode()).hexdigest()}"
+    return name
 
 
 def instance_id_taken(settings: ClientSettings) -> WorkerError:

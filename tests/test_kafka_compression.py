@@ -1,0 +1,52 @@
+"""A default installation reads and writes every compression that Kafka has, with either client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.conftest import eventually
+from worker.kafka.clients import ClientSettings, open_sink, open_source
+from worker.kafka.settings import Client
+from worker.records import Assigned, Change, RecordBatch
+
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
+# Far more than a block of any codec, in batches that are small once compressed.
+VALUES = [b'{"a": %d, "pad": "%s"}' % (number, b"x" * 300_000) for number in range(8)]
+
+
+def write(servers: str, topic: str, client: Client, codec: str) -> None:
+    name = {"kafka-python": "compression_type", "confluent": "compression.type"}[client]
+    sink = open_sink(ClientSettings(servers, client, producer={name: codec}))
+    sink.send(topic, [b"device"] * len(VALUES), list(VALUES), [[("trace", b"7")]] * len(VALUES))
+    sink.flush(120)
+    sink.close(30)
+
+
+def read(servers: str, topics: list[str], client: Client) -> dict[str, list[bytes | None]]:
+    source = open_source(ClientSettings(servers, client, group_id=f"group-{client}-of-{topics[0]}"))
+    found: list[RecordBatch] = []
+
+    def start(change: Change) -> dict[object, int]:
+        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+
+    def everything() -> bool:
+        found.extend(source.poll(100, 0.2))
+        return sum(map(len, found)) >= len(topics) * len(VALUES)
+
+    source.subscribe(topics, start)  # type: ignore[arg-type]
+    eventually(everything)
+    source.close(30)
+    return {
+        topic: [value for batch in found if batch.partition.topic == topic for value in batch.values]
+        for topic in topics
+    }
+
+
+def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, topic: Callable[..., str]) -> None:
+    names = {(client, codec): topic(prefix=f"{codec}-{client}") for client in CLIENTS for codec in CODECS}
+    for (client, codec), name in names.items():
+        write(bootstrap_servers, name, client, codec)
+    for client in CLIENTS:
+        found = read(bootstrap_servers, list(names.values()), client)
+        assert {name: values == VALUES for name, values in found.items()} == dict.fromkeys(found, True)
