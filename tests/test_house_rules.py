@@ -28,7 +28,7 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "starts", "repartition",
-    "partitions", "assembly",
+    "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.config import Config
 from worker.model.facts import TrainedFacts
+from worker.ports import InputReport
 
 # Seen with LSTM 256 → GRU 128: 4e-3 between batches of different sizes where outputs are about 10, less below.
 HALF_PRECISION_TOLERANCE = 1e-2
@@ -29,11 +30,20 @@ class Room:
     streams_that_fit: int | None
 
 
-def advice(config: Config, trained: TrainedFacts, room: Room) -> Advice:
+def advice(config: Config, trained: TrainedFacts, room: Room, inputs: Sequence[InputReport] = ()) -> Advice:
     """All there is to say about a model that streams."""
     warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
     notes = [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config)]
-    return Advice([*warnings, *_memory(config, room)], notes)
+    return Advice([*_order(config, inputs), *warnings, *_memory(config, room)], notes)
+
+
+def _order(config: Config, inputs: Sequence[InputReport]) -> Iterator[str]:
+    if len(inputs) > 1 and isinstance(config.input.features, tuple):
+        fields = ", ".join(f"{each.name}: [{', '.join(each.fields)}]" for each in inputs)
+        yield (
+            f"the model has {len(inputs)} inputs, and input.features is one list for all, in which nothing tells when "
+            f"two are swapped; write it by input, if this is what you mean: features: {{{fields}}}"
+        )
 
 
 def _has_boundary(config: Config) -> bool:

@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from itertools import permutations
@@ -21,6 +21,7 @@ from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import KEY, TIMESTAMP, InputFields
 from worker.config import Config
+from worker.config.features import FeatureFields, field_names, in_order
 from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
@@ -46,15 +47,17 @@ def load_model(config: Config) -> StreamingModel:
     import_modules(config.model.imports)
     with foreseen("converted", config):
         model = StreamingModel.load(config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda)
-    features = config.input.features
-    if isinstance(features, tuple) and len(features) != model.features:
-        raise ConfigError(
-            f"input.features: names {len(features)} fields, but {config.model.path} takes {model.features} numbers"
-        )
+    feature_fields(config, model)
     labels = config.model.labels
     if labels is not None and len(labels) != model.units:
         raise ConfigError(f"model.labels: {len(labels)} names for the {model.units} outputs of {config.model.path}")
     return model
+
+
+def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
+    """The fields in the order of the model's inputs. Raises ConfigError for others than these take."""
+    widths = {part.name: part.width for part in model.inputs}
+    return in_order(config.input.features or "", widths, str(config.model.path))
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -110,7 +113,9 @@ def describe(error: BaseException) -> str:
 def check_fields(config: Config) -> None:
     """Raises ConfigError where one field would have to be a value and an object, or a vector and something else."""
     features, sequence = config.input.features or (), config.sequence
-    roles = [("input.features", path) for path in ((features,) if isinstance(features, str) else features)]
+    roles = [("input.features", path) for path in field_names(features)]
+    by_input = isinstance(features, Mapping)
+    vectors = list(features.values()) if isinstance(features, Mapping) else [features]
     others = [
         ("input.stream", None if config.input.stream == KEY else config.input.stream),
         ("input.time", None if config.input.time == TIMESTAMP else config.input.time),
@@ -122,16 +127,21 @@ def check_fields(config: Config) -> None:
     for (outer_key, outer), (key, path) in permutations(roles, 2):
         if path.startswith(f"{outer}."):
             raise ConfigError(f"{key}: '{path}' is inside of '{outer}' ({outer_key}), which is no object but a value")
-        if key != "input.features" and path == features:
-            raise ConfigError(f"{key}: '{path}' is the field with the vector (input.features); name another one")
+        if key != "input.features" and path in vectors:
+            number = f", or write [{path}] where it holds one number" if by_input else ""
+            raise ConfigError(
+                f"{key}: '{path}' is the field with the vector (input.features); name another one{number}"
+            )
 
 
 def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     """Decoder, engine and encoder for this configuration and model."""
     sequence, state = config.sequence, config.state
+    features = feature_fields(config, model)
     fields = InputFields(
         width=model.features,
-        features=config.input.features or (),
+        features=features.names,
+        lengths=features.lengths,
         stream=config.input.stream,
         time=config.input.time,
         id=sequence.id,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
-from worker.assembly import client_settings, foreseen, load_model
+from worker.assembly import client_settings, feature_fields, foreseen, load_model
 from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
@@ -18,6 +18,7 @@ from worker.model.files.loading import load_model as read_model
 from worker.model.proof.parity import Parity
 from worker.model.streaming import StreamingModel
 from worker.model.survey import refusals
+from worker.ports import InputReport, OutputReport, inputs_of, outputs_of
 from worker.records import StateSpec
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Report:
     units: int = 0
     bytes_per_stream: int = 0
     free_memory_bytes: int | None = None
+    inputs: list[InputReport] = field(default_factory=list)
+    outputs: list[OutputReport] = field(default_factory=list)
     trained: TrainedFacts | None = None
     layers: list[LayerReport] = field(default_factory=list)
     states: list[StateSpec] = field(default_factory=list)
@@ -81,6 +84,8 @@ class Report:
             "sha256": self.sha256,
             "features": self.features,
             "units": self.units,
+            "inputs": [asdict(part) for part in self.inputs],
+            "outputs": [asdict(part) for part in self.outputs],
             "trained": None if self.trained is None else asdict(self.trained),
             "layers": [asdict(layer) for layer in self.layers],
             "states": [asdict(state) for state in self.states],
@@ -110,9 +115,9 @@ def examine(config: Config) -> Report:
     try:
         model = load_model(config)
         with foreseen("proven", config):
-            _describe(report, model)
+            _describe(report, model, config)
             _prove(report, model)
-            report.advice = advice(config, model.trained, _room(report))
+            report.advice = advice(config, model.trained, _room(report), report.inputs)
     except ConfigError:
         raise
     except ModelRefusedError as first:
@@ -141,9 +146,10 @@ def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefused
     return found if found and found[0].layer == first.layer else [first]
 
 
-def _describe(report: Report, model: StreamingModel) -> None:
+def _describe(report: Report, model: StreamingModel, config: Config) -> None:
     report.sha256, report.layers, report.states = model.sha256, model.layers, model.states
     report.features, report.units = model.features, model.units
+    report.inputs, report.outputs = inputs_of(model, feature_fields(config, model)), outputs_of(model)
     report.bytes_per_stream = model.initial_row.nbytes
     report.trained = model.trained
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from worker.assembly import foreseen, load_model
+from worker.assembly import feature_fields, foreseen, load_model
 from worker.config import Config
 from worker.errors import WorkerError
 from worker.model.backend import keras
 from worker.model.streaming import StreamingModel
+from worker.ports import InputReport, OutputReport, inputs_of, outputs_of
 from worker.records import FloatArray
 
 PROOF_ROWS = 4
@@ -39,6 +40,7 @@ class Port:
 class Exported:
     """``output`` is the file, ``initial`` the states that don't begin at zero, ``needs`` what reads it must register.
 
+    ``parts_of_x`` and ``parts_of_y`` are the trained model's inputs and outputs: which numbers of x and y are whose.
     ``max_abs_difference`` is between the file, read with plain Keras, and the streaming model; one step.
     """
 
@@ -48,6 +50,8 @@ class Exported:
     trained_sha256: str
     inputs: list[Port]
     outputs: list[Port]
+    parts_of_x: list[InputReport]
+    parts_of_y: list[OutputReport]
     initial: dict[str, list[Any]]
     needs: list[str]
     has_lambda: bool
@@ -88,6 +92,8 @@ def export(config: Config, output: Path) -> Exported:
         trained_sha256=model.sha256 or "",
         inputs=inputs,
         outputs=_outputs(model, inputs),
+        parts_of_x=inputs_of(model, feature_fields(config, model)),
+        parts_of_y=outputs_of(model),
         initial=_initial(model, inputs),
         needs=kinds,
         has_lambda=bool(model.trained.code),
@@ -109,8 +115,8 @@ def _check_place(config: Config, output: Path) -> None:
 
 def _compare(model: StreamingModel, file: Path, config: Config) -> float:
     """The greatest difference of one step between the file, read with plain Keras, and the streaming model."""
-    *before, x = model.samples(PROOF_ROWS, STEPS_BEFORE_PROOF + 1, seed=1).swapaxes(0, 1)
-    states = model.scan(before, model.zero_states(PROOF_ROWS))[1]
+    xs = model.samples(PROOF_ROWS, STEPS_BEFORE_PROOF + 1, seed=1).swapaxes(0, 1)
+    x, states = xs[-1], model.scan(xs[:-1], model.zero_states(PROOF_ROWS))[1]
     y, after = model.step(x, states)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -108,9 +108,8 @@ def build_worker(
     store = open_store(config.state.directory)
     store.check_writable()
     _look_for_topics(config, settings)
-    identity = CheckpointIdentity(
-        model.sha256 or "", "", config.kafka.group_id, worker.__version__, input=input_description(config)
-    )
+    described = input_description(config, [part.name for part in model.inputs])
+    identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__, input=described)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     limits = LoopLimits(
         poll_records=config.batch.max_events,

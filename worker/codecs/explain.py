@@ -48,8 +48,13 @@ def _says_nan(value: bytes) -> bool:
 def _features(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | None:
     if isinstance(fields.features, str):
         return _vector(fields.features, _find(parsed, fields.features), fields.width)
-    for path in fields.features:
+    for path, length in zip(fields.features, fields.lengths or (1,) * len(fields.features), strict=True):
         found = _find(parsed, path)
+        if length > 1:
+            wrong = _vector(path, found, length, "its input takes", chunks=False)
+            if wrong is not None:
+                return wrong
+            continue
         if found is _MISSING:
             return "field_missing", f"field '{path}' (input.features) is missing"
         if not _is_number(found):
@@ -59,7 +64,9 @@ def _features(fields: InputFields, parsed: dict[str, Any]) -> tuple[str, str] | 
     return None
 
 
-def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
+def _vector(
+    path: str, found: Any, width: int, takes: str = "the model takes", chunks: bool = True
+) -> tuple[str, str] | None:
     if found is _MISSING:
         return "field_missing", f"field '{path}' (input.features) is missing"
     if width == 1 and _is_number(found):
@@ -67,8 +74,8 @@ def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
     if not isinstance(found, list):
         return "not_a_number", f"field '{path}' (input.features) is {_kind(found)}, not a list of numbers"
     if not found:
-        return "wrong_length", f"field '{path}' (input.features) is an empty list; the model takes {width} numbers"
-    vectors = found if all(isinstance(vector, list) for vector in found) else [found]
+        return "wrong_length", f"field '{path}' (input.features) is an empty list; {takes} {width} numbers"
+    vectors = found if chunks and all(isinstance(vector, list) for vector in found) else [found]
     for vector in vectors:
         for number in vector:
             if not _is_number(number):
@@ -76,7 +83,7 @@ def _vector(path: str, found: Any, width: int) -> tuple[str, str] | None:
             if _is_huge(number):
                 return _huge(path)
         if len(vector) != width:
-            return "wrong_length", f"field '{path}' (input.features) has {len(vector)} numbers; the model takes {width}"
+            return "wrong_length", f"field '{path}' (input.features) has {len(vector)} numbers; {takes} {width}"
     return None
 
 

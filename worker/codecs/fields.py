@@ -24,7 +24,8 @@ Flag = bool | int | None
 class InputFields:
     """What to read: names as in the configuration, ``width`` numbers per vector.
 
-    ``ids``: columns whose numbers must be whole, from 0 to below a limit.
+    ``ids``: columns whose numbers must be whole, from 0 to below a limit. ``lengths``: how many numbers each of the
+    fields holds, in a list where more than one; () where each holds one.
     """
 
     width: int
@@ -35,6 +36,7 @@ class InputFields:
     start: str | None = None
     end: str | None = None
     ids: tuple[tuple[slice, int], ...] = ()
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,9 @@ def _reader(fields: InputFields, number: Any) -> Reader:
     paths = (fields.features,) if isinstance(fields.features, str) else fields.features
     # The first to name a path decides its type; what a later role needs of it is checked after parsing.
     others = (fields.stream, fields.time, fields.id, fields.start, fields.end)
-    for path in paths:
-        _plant(tree, path, (int | float if path in others else number,))  # 7 names stream 7, not 7.0
+    for path, length in zip(paths, fields.lengths or (1,) * len(paths), strict=True):
+        # 7 names stream 7, not 7.0
+        _plant(tree, path, (list[float] if length > 1 else int | float if path in others else number,))
     if fields.stream != KEY:
         _plant(tree, fields.stream, (str | int,))
     if fields.time != TIMESTAMP:
@@ -81,7 +84,9 @@ def _reader(fields: InputFields, number: Any) -> Reader:
         return None if path is None or path == unless else attrgetter(_attribute(path))
 
     get_features: Callable[[Any], Any] = attrgetter(*(_attribute(path) for path in paths))
-    if len(paths) == 1 and not isinstance(fields.features, str):
+    if fields.lengths:
+        get_features = _one_vector(get_features, fields.lengths)
+    elif len(paths) == 1 and not isinstance(fields.features, str):
         only = get_features
 
         def get_features(value: Any) -> Any:
@@ -96,6 +101,23 @@ def _reader(fields: InputFields, number: Any) -> Reader:
         start=way(fields.start),
         end=way(fields.end),
     )
+
+
+def _one_vector(parts: Callable[[Any], Any], lengths: tuple[int, ...]) -> Callable[[Any], Any]:
+    """Numbers and lists of numbers as one vector; an empty one where a list has another length."""
+
+    def get_features(value: Any) -> Any:
+        vector: list[float] = []
+        for part, length in zip(parts(value), lengths, strict=True):
+            if length == 1:
+                vector.append(part)
+            elif len(part) == length:
+                vector += part
+            else:
+                return ()
+        return vector
+
+    return get_features
 
 
 def _attribute(path: str) -> str:

@@ -51,7 +51,7 @@ def _in_a_line(report: Report) -> str:
 
 
 def _text(report: Report) -> str:
-    parts = (_model, _layers, _cost, _speed, _proof, _findings)
+    parts = (_model, _inputs, _outputs, _layers, _cost, _speed, _proof, _findings)
     return page(line for part in parts for line in part(report)) + f"\n{VERDICTS[report.ok]}"
 
 
@@ -64,6 +64,28 @@ def _model(report: Report) -> Lines:
         steps = "sequences of any length" if window is None else f"windows of {window:,} {_plural('step', window)}"
         numbers = f"{report.features:,} {_plural('number', report.features)} in, {report.units:,} out"
         yield "trained on", f"{steps}; per event {numbers}"
+
+
+def _inputs(report: Report) -> Lines:
+    """Of a single input all there is to say is how many numbers it takes."""
+    if len(report.inputs) < 2:
+        return
+    rows = [
+        (
+            part.name,
+            _columns(part.first, part.last),
+            "constant per stream" if part.constant else "per event",
+            ", ".join(part.fields),
+        )
+        for part in report.inputs
+    ]
+    yield from table("inputs", [("name", "columns", "when", "from input.features"), *rows])
+
+
+def _outputs(report: Report) -> Lines:
+    if len(report.outputs) > 1:
+        rows = [(part.name, _columns(part.first, part.last)) for part in report.outputs]
+        yield from table("outputs", [("name", "numbers"), *rows])
 
 
 def _layers(report: Report) -> Lines:
@@ -124,6 +146,10 @@ def _findings(report: Report) -> Lines:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return " × ".join(f"{size:,}" for size in shape) or "1"
+
+
+def _columns(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _distance(difference: float) -> str:

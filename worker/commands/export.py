@@ -14,6 +14,7 @@ from worker.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
     from worker.exporting import Exported, Port
+    from worker.ports import InputReport, OutputReport
 
 SUFFIX = ".keras"
 
@@ -74,6 +75,15 @@ def _ports(exported: Exported) -> Lines:
     for label, ports in (("inputs", exported.inputs), ("outputs", exported.outputs)):
         rows = [(str(number), port.name, _shape(port), port.dtype) for number, port in enumerate(ports)]
         yield from table(label, [("", "name", "shape", "type"), *rows])
+
+    for name, parts in (("x", exported.parts_of_x), ("y", exported.parts_of_y)):
+        if len(parts) > 1:
+            yield from table(name, [(f"{name}[..., {each.first}:{each.last + 1}]", *_whose(each)) for each in parts])
+
+
+def _whose(part: InputReport | OutputReport) -> tuple[str, ...]:
+    when = getattr(part, "constant", None)
+    return (part.name,) if when is None else (part.name, "constant per stream" if when else "per event")
 
 
 def _use(exported: Exported) -> Lines:

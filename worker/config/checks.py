@@ -72,6 +72,8 @@ def _value_fields(config: Config) -> Iterator[str]:
     for key, field in wanted.items():
         if field is not None:
             yield f"{key}: there is no field '{field}' in a value of input.format float32"
+    if isinstance(config.input.features, dict):
+        yield "input.features: a value of input.format float32 has no fields, only numbers in the model's order"
 
 
 def _emit(config: Config) -> Iterator[str]:

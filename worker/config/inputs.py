@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from worker.config.features import Features, field_names
 from worker.config.sections import Config
 from worker.config.values import Vocabulary
 
@@ -18,25 +20,34 @@ DIGEST_DIGITS = 12  # of a vocabulary's SHA-256: the attributes of a checkpoint 
 NOTHING = "null"
 
 
-def input_description(config: Config) -> str:
+def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
     """The keys that say how numbers and streams come out of records: one JSON object of text, sorted, on one line.
 
     Part of it: the format (records between a checkpoint and the last commit are read once more, and in another format
     all of them would be refused in silence), the field that names the stream, the features in their order (float32 has
     no names for them), the field with the time (a stream's last time and its partition's clock are states, too), and
     for tasks that read text its vocabulary: a list by its SHA-256, a file by its path, because nothing is read here.
+    Features by input are taken in the order of the model's ``inputs``: a list that says the same is the same.
     """
     given, model = config.input, config.model
     values: dict[str, Any] = {
         "input.format": given.format,
         "input.stream": given.stream,
-        "input.features": None if given.format == "float32" else given.features,
+        "input.features": None if given.format == "float32" else _features(given.features, inputs),
         "input.time": given.time,
     }
     if model.task != "score":
         values["model.vocabulary"] = _vocabulary(model.vocabulary)
         values["model.source_vocabulary"] = _vocabulary(model.source_vocabulary)
     return _json(values)
+
+
+def _features(given: Features | None, inputs: Sequence[str]) -> Features | None:
+    if not isinstance(given, Mapping) or set(given) != set(inputs):
+        return given
+    if len(inputs) == 1:
+        return given[inputs[0]]
+    return tuple(name for each in inputs for name in field_names(given[each]))
 
 
 def input_changes(was: str, now: str) -> str:

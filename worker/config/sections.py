@@ -16,6 +16,7 @@ from worker.config.values import (
     Amount,
     Count,
     Duration,
+    FieldsOfInputs,
     Item,
     Modules,
     Names,
@@ -44,8 +45,9 @@ class Input(Section):
     """json, msgpack, float32 (the value is one raw little-endian vector) or avro."""
     stream: Text = "key"
     """What names the stream: key (the record's key) or a field of the value; a dot goes deeper (device.id)."""
-    features: Names | Text | None = None
-    """Fields with the numbers, in the model's order, or the name of one field that holds the whole vector."""
+    features: Names | Text | FieldsOfInputs | None = None
+    """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
+    input of a model by its name."""
     time: Text = "timestamp"
     """Event time: timestamp (the record's) or a field (milliseconds since the epoch, or ISO 8601)."""
 

@@ -97,6 +97,12 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return _each_once(values)
 
 
+def _some(values: dict[str, Any]) -> dict[str, Any]:
+    if not values:
+        raise ValueError("should not be empty")
+    return values
+
+
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({value for value in values if values.count(value) > 1}) if len(set(values)) < len(values) else []
     if twice:
@@ -109,6 +115,7 @@ Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
 Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
 Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
+FieldsOfInputs: TypeAlias = Annotated[dict[Text, Names | Text], AfterValidator(_some)]
 Modules: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], AfterValidator(_each_once)]
 Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break
 Vocabulary: TypeAlias = Items | Path

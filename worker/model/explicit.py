@@ -16,6 +16,7 @@ from worker.model.backend import keras
 from worker.model.building import Building, LayerReport
 from worker.model.graph import Tensor, graph_of, walk
 from worker.model.inputs import InputPart, assignments
+from worker.model.ports import OutputPart, output_parts
 from worker.model.rules import Time
 from worker.records import FloatArray, StateSpec
 
@@ -25,8 +26,8 @@ class ExplicitModel:
     """The streaming form and what is known about it.
 
     ``inputs`` are the trained model's, each a part of a step's vector of ``features`` numbers; ``step_shape`` is the
-    shape of x after (batch, 1). ``output_times`` says for each output of the trained model whether it runs over time;
-    they stand side by side in the ``units`` numbers of y. ``initial`` (state_width,) is a new stream's packed row.
+    shape of x after (batch, 1). ``outputs`` are the trained model's, side by side in the ``units`` numbers of y.
+    ``initial`` (state_width,) is a new stream's packed row.
     """
 
     keras_model: Any
@@ -36,8 +37,13 @@ class ExplicitModel:
     step_shape: tuple[int, ...]
     features: int
     units: int
-    output_times: list[Time]
+    outputs: list[OutputPart]
     initial: FloatArray
+
+    @property
+    def output_times(self) -> list[Time]:
+        """For each output of the trained model whether it runs over time."""
+        return [part.time for part in self.outputs]
 
 
 def build(model: Any) -> ExplicitModel:
@@ -78,7 +84,7 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
         step_shape=tuple(x.shape[2:]),
         features=sum(part.width for part in parts),
         units=int(np.prod(y.shape[1:])),
-        output_times=times,
+        outputs=output_parts(graph, outputs, times),
         initial=building.initial(),
     )
 

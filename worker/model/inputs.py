@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -24,7 +24,8 @@ _DTYPES = ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int8",
 class InputPart:
     """One input: ``columns`` of a step's vector, reshaped to ``shape`` (without batch and time).
 
-    ``ids``: its numbers are whole, from 0 to below this; None for any numbers.
+    ``ids``: its numbers are whole, from 0 to below this; None for any numbers. ``keyed``: the trained model takes its
+    inputs by name, so that their order is Keras' and not its author's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class InputPart:
     shape: tuple[int, ...]
     columns: slice
     ids: int | None = None
+    keyed: bool = False
 
     @property
     def width(self) -> int:
@@ -112,9 +114,17 @@ def _ids(graph: Any, tensor: Tensor) -> int | None:
 
 def _parts(graph: Any, times: tuple[Time, ...]) -> list[InputPart]:
     parts, start = [], 0
-    for tensor, time in zip(graph.inputs, times, strict=True):
+    paths = [path for path, _ in keras.src.tree.flatten_with_path(graph._inputs_struct)]
+    for tensor, time, path in zip(graph.inputs, times, paths, strict=True):
         shape = tuple(tensor.shape[2 if time is Time.EACH_STEP else 1 :])
         columns = slice(start, start + int(np.prod(shape, dtype=np.int64)))
-        parts.append(InputPart(tensor.name, tensor.dtype, time, shape, columns, _ids(graph, tensor)))
+        name, keyed = name_in_structure(path, tensor.name), any(isinstance(key, str) for key in path)
+        parts.append(InputPart(name, tensor.dtype, time, shape, columns, _ids(graph, tensor), keyed))
         start = columns.stop
     return parts
+
+
+def name_in_structure(path: Sequence[Any], otherwise: str) -> str:
+    """What an input or output is called in the model's own mapping; ``otherwise`` where it is one of a list."""
+    keyed = any(isinstance(key, str) for key in path)
+    return ".".join(str(key) for key in path) if keyed else otherwise

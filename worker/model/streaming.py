@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from warnings import catch_warnings
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from worker.errors import StateShapeError, WorkerError
 from worker.model.backend import tf
@@ -17,10 +17,13 @@ from worker.model.explicit import ExplicitModel, build
 from worker.model.facts import TrainedFacts, facts_of
 from worker.model.files.loading import load_model
 from worker.model.graph import first_line
+from worker.model.inputs import InputPart
+from worker.model.ports import OutputPart, input_words, output_words
 from worker.model.proof.parity import Parity, check, measure
 from worker.model.proof.samples import draw
 from worker.model.step import PackedStep, Slices
-from worker.records import BoolArray, FloatArray, StateSpec, unknown_ids
+from worker.model.vectors import SCAN, STEP, Inputs, vectors_of
+from worker.records import BoolArray, FloatArray, StateSpec
 
 # One array (batch, *shape) per entry of ``StreamingModel.states``, in order or as {layer: {name: array}}.
 States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
@@ -35,7 +38,7 @@ class StreamingModel:
 
     Raises ModelRefusedError, naming the layer, for a model that can't be streamed. The trained model is copied: it
     stays as it is, and training it further changes nothing here. Several inputs stand side by side in a step's
-    vector, several outputs in its answer, in the trained model's order::
+    vector, several outputs in its answer, as ``inputs`` and ``outputs`` say::
 
         model = StreamingModel.load("door.keras")  # or StreamingModel(keras_model)
         print(model.summary())  # each layer and how it runs on a step
@@ -46,6 +49,8 @@ class StreamingModel:
 
     ``states``        what there is to carry: layer, name, shape without the batch axis, dtype
     ``layers``        what became of each layer
+    ``inputs``        of the trained model: name, columns of a step's vector, shape, whether constant per stream
+    ``outputs``       of the trained model: name, columns of a step's answer, shape
     ``features``      width of one vector; 1 for a model of ids
     ``ids``           parts of a vector that are ids: (columns, they are whole numbers from 0 to below this)
     ``units``         numbers per output
@@ -66,6 +71,8 @@ class StreamingModel:
         self.sha256 = sha256
         self.states: list[StateSpec] = self._explicit.states
         self.layers: list[LayerReport] = self._explicit.layers
+        self.inputs: list[InputPart] = self._explicit.inputs
+        self.outputs: list[OutputPart] = self._explicit.outputs
         self.features: int = self._explicit.features
         self.ids = tuple((part.columns, part.ids) for part in self._explicit.inputs if part.ids is not None)
         self.units: int = self._explicit.units
@@ -93,18 +100,20 @@ class StreamingModel:
         """States of streams that have seen nothing: one array (batch, *shape) per entry of ``states``."""
         return self.unpack(np.broadcast_to(self.initial_row, (batch, self.state_width)))
 
-    def step(self, x: ArrayLike, states: States) -> tuple[FloatArray, list[FloatArray]]:
+    def step(self, x: Inputs, states: States) -> tuple[FloatArray, list[FloatArray]]:
         """x (batch, features), states before → y (batch, units), states after.
 
-        Ids may also be (batch,). Raises StateShapeError naming layer, wanted and given; ValueError for x.
+        Ids may also be (batch,). Several inputs may be given as the trained model takes them, without the time: by
+        name, or as a list.
+        Raises StateShapeError naming layer, wanted and given; ValueError for x.
         """
-        vectors = self._vectors(x, 2)
+        vectors = vectors_of(x, self.inputs, STEP)
         y, after = self._packed.step(vectors, self.pack(states, len(vectors)))
         return np.array(y), self.unpack(after)
 
-    def scan(self, xs: ArrayLike, states: States) -> tuple[FloatArray, list[FloatArray]]:
+    def scan(self, xs: Inputs, states: States) -> tuple[FloatArray, list[FloatArray]]:
         """xs (time, batch, features), states before the first → ys (time, batch, units), states after the last."""
-        vectors = self._vectors(xs, 3)
+        vectors = vectors_of(xs, self.inputs, SCAN)
         ys, after = self._packed.scan(vectors, self.pack(states, vectors.shape[1]))
         return np.array(ys), self.unpack(after)
 
@@ -220,25 +229,16 @@ class StreamingModel:
         return self._explicit.keras_model
 
     def summary(self) -> str:
-        """One line per layer: its name, its kind, how it runs on a step, the states it has."""
+        """One line per layer: its name, its kind, how it runs on a step, the states it has.
+
+        Before them, where there are several inputs or outputs, which columns of a vector or an answer are whose.
+        """
         rows = [
             (each.layer, each.kind, each.form, ", ".join(f"{state.name} {state.shape}" for state in each.states))
             for each in self.layers
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
-
-    def _vectors(self, x: ArrayLike, rank: int) -> NDArray[Any]:
-        array = np.asarray(x)
-        shape = self._explicit.step_shape
-        if len(shape) != 1 and array.ndim == rank - 1 + len(shape) and array.shape[rank - 1 :] == shape:
-            array = array.reshape(*array.shape[: rank - 1], self.features)
-        if array.ndim != rank or array.shape[-1] != self.features:
-            axes = ("time, batch" if rank == 3 else "batch") + f", {self.features}"
-            raise ValueError(f"x: wanted ({axes}), given {array.shape}")
-        for columns, below in self.ids:
-            if unknown_ids(array[..., columns], below).any():
-                raise ValueError(f"x: its ids must be whole numbers from 0 to {below - 1}")
-        return array
+        ports = [f"inputs: {input_words(self.inputs)}"] if len(self.inputs) > 1 else []
+        ports += [f"outputs: {output_words(self.outputs)}"] if len(self.outputs) > 1 else []
+        layers = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join(line.rstrip() for line in [*ports, *layers])
