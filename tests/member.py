@@ -48,6 +48,7 @@ class Cluster:
         self.folder = folder
         self.now_s = 0.0
         self.numbers = itertools.count()
+        self.commits_take_s = 0.0  # those of transactions
         self.write(rows)
 
     def clock(self) -> float:
@@ -127,6 +128,7 @@ class Transactions(MemoryTransactions):
         self.cluster = cluster
 
     def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+        self.cluster.now_s += self.cluster.commits_take_s
         super().commit(offsets, member, timeout_s)
         assert isinstance(member, Source)
         if member.unanswered:

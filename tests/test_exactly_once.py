@@ -49,7 +49,7 @@ def test_a_dead_letter_is_part_of_the_transaction(cluster: Cluster) -> None:
     member = Member(cluster, exactly_once=True)
     member.turn()
     assert (sums(cluster), cluster.dead()) == ([], [])
-    member.turn()
+    member.drain()
     assert (sums(cluster), cluster.dead()) == (SUMS, [("not_json", 0, 3)])
 
 

@@ -17,7 +17,7 @@ MODULE_LINES = 250
 
 PURE = (
     "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "turns", "pipeline", "model", "codecs",
+    "boundaries", "emission", "turns", "backlog", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",
@@ -27,8 +27,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery", "starts", "repartition",
-    "partitions", "assembly", "ports",
+    "loop", "intake", "setbacks", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery",
+    "starts", "repartition", "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

@@ -10,6 +10,9 @@ class LoopLimits:
     """Every wait and size of the loop."""
 
     poll_records: int = 4096
+    turn_events: int = 4096  # a record is never cut: one with more is a turn by itself
+    turn_bytes_in: int = 4 * 1024 * 1024  # of records; decoded they are up to forty times as large
+    turn_bytes_out: int = 16 * 1024 * 1024  # of outputs: what a transaction takes within its seconds
     poll_wait_s: float = 0.1  # how long an idle turn waits for a record; signals are seen in between
     batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
     commit_interval_s: float = 1.0
@@ -19,6 +22,7 @@ class LoopLimits:
     kafka_call_s: float = 20.0  # commits and look-ups
     commit_s: float = 140.0  # flush and commit together
     commit_refused_s: float = 60.0  # refused this long: another process has our place, or an output can't be written
+    no_progress_s: float = 600.0  # of work in transactions that were rolled back, one after the other
     stop_s: float = 25.0  # to leave in order, all of it: less than the 30 s that Kubernetes gives a pod
 
 

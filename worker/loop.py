@@ -13,15 +13,18 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from worker.backlog import Taken
 from worker.checkpoints.writer import CheckpointWriter
 from worker.delivery import Delivery
-from worker.errors import CommitRefusedError, KafkaUnavailableError, UnavailableError, WorkerError
+from worker.errors import KafkaUnavailableError, UnavailableError
+from worker.intake import Intake
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
 from worker.pipeline import Outcome, Pipeline
-from worker.records import Assigned, Change, Lost, RecordBatch, Revoked, StartOffsets
+from worker.records import Assigned, Change, Events, Lost, RecordBatch, Revoked, StartOffsets
 from worker.recovery import Recovery
 from worker.reporter import Reporter
+from worker.setbacks import Setbacks
 from worker.states import States
 
 KAFKA_AWAY = -1
@@ -46,13 +49,14 @@ class Worker:
         self.topics, self.limits = topics, limits
         self.states = States(source, pipeline, recovery, writer, reporter, limits)
         self.partitions = self.states.partitions
+        self.intake = Intake(source, reporter.now)
+        self.setbacks = Setbacks(limits, pipeline.engine.model.units)
         self._commit_at = 0.0
         self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
         self._checkpoint_at = 0.0
         self._lag_at = 0.0
         self._joined = False
         self._in_doubt = False  # states have seen records whose outputs may never appear
-        self._refused_since: float | None = None
 
     def start(self, now: float) -> None:
         """Join the group."""
@@ -62,31 +66,34 @@ class Worker:
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int:
-        """The way of an event, for all that one poll brings; how many records it brought, or KAFKA_AWAY."""
+        """The way of an event, for what one turn may hold; how many records it answered, or KAFKA_AWAY."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
             if self._in_doubt:
                 self._begin_again()
             with timed(metrics.poll_duration):
-                batches = self._poll()
+                self._poll()
         except UnavailableError as error:
-            # Only here is nothing lost by going on: no record has been taken yet.
+            # Only here is nothing lost by going on: no record of this poll has been taken yet.
             self.reporter.kafka_away(now, error)
             return KAFKA_AWAY
-        work = [part for batch in batches for part in self.partitions.parts(batch)]
-        outcomes: list[Outcome] = []
-        sent = False
-        if work:
+        taken, outcomes = Taken(), list[Outcome]()
+        if self.intake:
             with timed(metrics.turn_duration):
-                outcomes = self.pipeline.turn(work)
-            with timed(metrics.send_duration):
-                sent = self._send(now, outcomes)
-        for batch in batches:
+                taken = self.intake.take(self._decode, self.setbacks.limit())
+                outcomes = self.pipeline.answer(taken.events)
+        sent = bool(outcomes) and self._send(now, outcomes)
+        for batch in taken.batches():
             self.partitions.advance(batch.partition, batch.next_offset)
-        if (now >= self._commit_at or (self.delivery.transactional and sent)) and self.commit(now):
+        if (now >= self._commit_at or (self.delivery.transactional and sent)) and self.commit(now, outcomes):
             self.states.save_due()
         # After the commit: whoever waits for the outputs does not wait for our numbers.
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
+        self._look_around(now)
+        return taken.records()
+
+    def _look_around(self, now: float) -> None:
+        """What is due now and then, between two turns."""
         if not self._joined and self.source.joined:
             self._joined = True
             self.reporter.owned(self.partitions)  # a member without partitions is ready, too, and nothing else says so
@@ -95,10 +102,12 @@ class Worker:
         if now >= self._lag_at:
             self._look_at_lag(now)
         self.states.look_at_checkpoints()
-        return sum(map(len, batches))
 
-    def commit(self, now: float) -> bool:
-        """Steps 1 and 2 of the commit law, for all partitions; whether everything read is committed."""
+    def commit(self, now: float, outcomes: Sequence[Outcome] = ()) -> bool:
+        """Steps 1 and 2 of the commit law, for all partitions; whether everything answered is committed.
+
+        ``outcomes``: of the turn that began ``now``, which a transaction may have failed for.
+        """
         self._commit_at = now + self.limits.commit_interval_s
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
@@ -110,9 +119,9 @@ class Worker:
             self.delivery.commit(offsets, timeout_s)
         except self.delivery.retried_after as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
-            self._failed(now, error)
+            self._failed(now, error, outcomes)
             return False
-        self._refused_since = None
+        self.setbacks.committed()
         self.partitions.committed(offsets)
         self.reporter.committed(offsets)
         return True
@@ -145,10 +154,11 @@ class Worker:
     def react(self, change: Change) -> StartOffsets:
         """A change of ownership, during ``poll`` or ``close``."""
         self.reporter.rebalanced(change)
+        self.intake.drop(change.partitions)
         starts: StartOffsets = {}
         if isinstance(change, Assigned):
             starts = self.states.take_over(change.partitions)
-            self._refused_since = None
+            self.setbacks.assigned()
         else:
             self._let_go(change)
         self.reporter.owned(self.partitions)
@@ -173,53 +183,42 @@ class Worker:
         self._in_doubt = False
         self.reporter.began_again(self.partitions)
 
-    def _poll(self) -> list[RecordBatch]:
-        """What there is now; with ``batch_wait_s`` also what comes until then, if it is not enough."""
-        batches = self.source.poll(self.limits.poll_records, self.limits.poll_wait_s)
-        deadline = self.reporter.now() + self.limits.batch_wait_s
-        missing = self.limits.poll_records - sum(map(len, batches))
-        while batches and missing > 0 and (left_s := deadline - self.reporter.now()) > 0:
-            self.partitions.gone.clear()
-            try:
-                more = self.source.poll(missing, left_s)
-            except UnavailableError:
-                more, missing = [], 0  # what is there is not lost for what is not
-            # What was read of a partition that went meanwhile is read again by its next owner, be it this one.
-            batches = [batch for batch in batches if batch.partition not in self.partitions.gone] + more
-            missing -= sum(map(len, more))
-        return [] if self._in_doubt else batches  # a commit on the way may have failed: then they are read again
+    def _poll(self) -> None:
+        self.intake.poll(self.limits)
+        if self._in_doubt:
+            self.intake.clear()  # a commit on the way may have failed: then they are read again
+
+    def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
+        return self.pipeline.decode([part for batch in batches for part in self.partitions.parts(batch)])
 
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
         """Hand over outputs and dead letters; whether there were any."""
         sent = False
         dead_letters = self.topics.dead_letters
         try:
-            for outcome in outcomes:
-                for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
-                    if topic is not None and len(messages):
-                        sent = True
-                        self.delivery.send(topic, messages.keys, messages.values, messages.headers)
-                        self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
+            with self.reporter.timed(self.reporter.metrics.send_duration):
+                for outcome in outcomes:
+                    self.setbacks.sent(len(outcome.outputs), outcome.outputs.size_bytes())
+                    for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
+                        if topic is not None and len(messages):
+                            sent = True
+                            self.delivery.send(topic, messages.keys, messages.values, messages.headers)
+                            self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
         except self.delivery.retried_after as error:
             if not self.delivery.transactional:
                 raise
-            self._failed(now, error)
+            self._failed(now, error, outcomes)
         return sent
 
-    def _failed(self, now: float, error: Exception) -> None:
+    def _failed(self, now: float, error: Exception, outcomes: Sequence[Outcome] = ()) -> None:
         """A commit, or what was to be in it, has failed: try again, but not for ever."""
-        self._in_doubt = self.delivery.transactional
         self.reporter.commit_failed(now, error)
-        if isinstance(error, KafkaUnavailableError):
-            return
-        refused = isinstance(error, CommitRefusedError)
-        if self._refused_since is None:
-            self._refused_since = now
-        elif now - self._refused_since > self.limits.commit_refused_s:
-            raise WorkerError(
-                f"commits have been refused for {self.limits.commit_refused_s:.0f} s ({error})"
-                + "; is another process running with the same kafka.instance_id?" * refused
-            )
+        if self.delivery.transactional:
+            self._in_doubt = True
+            self.intake.clear()
+            events = sum(outcome.events + len(outcome.refusals) for outcome in outcomes)
+            self.reporter.rolling_back(self.setbacks.rolled_back(events, self.reporter.now() - now, error))
+        self.setbacks.failed(now, error)
 
     def _look_at_lag(self, now: float) -> None:
         self._lag_at = now + self.limits.lag_interval_s
@@ -227,7 +226,7 @@ class Worker:
         positions = self.partitions.positions()
         with suppress(KafkaUnavailableError):  # then it stays as it was
             ranges = self.source.log_range(positions, self.limits.kafka_call_s)
-            self.reporter.lags({place: ranges[place][1] - position for place, position in positions.items()})
+            self.reporter.lags({place: end for place, (_, end) in ranges.items()}, self.partitions)
 
 
 def run(

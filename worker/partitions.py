@@ -23,7 +23,6 @@ class Partitions:
 
     def __init__(self) -> None:
         self._owned: dict[Partition, _Progress] = {}
-        self.gone: set[Partition] = set()  # closed since this was last cleared, also those that are open again
 
     def __contains__(self, partition: Partition) -> bool:
         return partition in self._owned
@@ -39,7 +38,6 @@ class Partitions:
     def close(self, partition: Partition) -> None:
         """Own it no longer."""
         self._owned.pop(partition, None)
-        self.gone.add(partition)
 
     def parts(self, batch: RecordBatch) -> list[tuple[RecordBatch, bool]]:
         """The batch as (records, replay): those answered before the restart, and those that are new."""
@@ -98,6 +96,10 @@ class Partitions:
     def positions(self) -> dict[Partition, int]:
         """The next offset to read, of every owned partition."""
         return {partition: progress.position for partition, progress in self._owned.items()}
+
+    def commits(self) -> dict[Partition, int]:
+        """The offset committed last, of every owned partition."""
+        return {partition: progress.committed for partition, progress in self._owned.items()}
 
     def topic_id(self, partition: Partition) -> str:
         """The id of the partition's topic when it was assigned."""

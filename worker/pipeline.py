@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages, dead_letters
 from worker.engine import Engine
-from worker.records import Partition, PartitionState, RecordBatch, Refusal
+from worker.records import Events, Partition, PartitionState, RecordBatch, Refusal
 from worker.streams import Slices
 
 
@@ -35,7 +35,14 @@ class Pipeline:
 
     def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
         """``batches`` are (records, replay); of one partition they come in offset order."""
-        decoded = self.decoder.decode_all(batches)
+        return self.answer(self.decode(batches))
+
+    def decode(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
+        """What the records of each (records, replay) say; no state takes part in it."""
+        return self.decoder.decode_all(batches)
+
+    def answer(self, decoded: Sequence[Events]) -> list[Outcome]:
+        """Move the states on by these events; of one partition they come in offset order."""
         answers = self.engine.process(decoded)
         outcomes = []
         for events, predictions in zip(decoded, answers, strict=True):

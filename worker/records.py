@@ -92,6 +92,10 @@ class RecordBatch:
         at = bisect_left(self.offsets, offset)
         return self._part(slice(None, at), min(offset, self.next_offset)), self._part(slice(at, None), self.next_offset)
 
+    def part(self, start: int, stop: int) -> RecordBatch:
+        """The records from index ``start`` to before ``stop``; its position is that of the first record after it."""
+        return self._part(slice(start, stop), self.offsets[stop] if stop < len(self.offsets) else self.next_offset)
+
     @classmethod
     def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
         """The records of all, one after the other, as if they were of the first one's partition."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Annotated, Any
 
 import msgspec
 
+from worker.backlog import Backlog, TurnLimit
 from worker.codecs.encoding import Messages
 from worker.errors import WorkerError
+from worker.limits import LoopLimits
 from worker.pipeline import Outcome, Pipeline
-from worker.records import Headers, Partition, RecordBatch
+from worker.records import Events, Headers, Partition, RecordBatch
 
 NO_TIMESTAMP = -1
 
@@ -55,20 +57,27 @@ class Record:
     headers: Headers | None
 
 
-def replay(pipeline: Pipeline, records: Iterable[Record], turn_records: int, write: Writer) -> tuple[int, int, int]:
-    """Feed records in turns of ``turn_records``; (records, outputs, refused)."""
+def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, write: Writer) -> tuple[int, int, int]:
+    """Feed records in turns of ``turn_events`` and as many bytes as ``run`` takes; (records, outputs, refused)."""
     known: set[Partition] = set()
     counts = [0, 0, 0]
-    for batches in _turns(records, turn_records):
+    backlog, limit = Backlog(), TurnLimit(turn_events, turn_events, LoopLimits().turn_bytes_in)
+
+    def decode(batches: Sequence[RecordBatch]) -> list[Events]:
+        return pipeline.decode([(batch, False) for batch in batches])
+
+    for batches in _polls(records, turn_events):
         for batch in batches:
             if batch.partition not in known:
                 known.add(batch.partition)
                 pipeline.open(batch.partition)
-        for outcome in pipeline.turn([(batch, False) for batch in batches]):
-            write.outcome(outcome)
-            counts[0] += len(outcome.batch)
-            counts[1] += len(outcome.outputs)
-            counts[2] += len(outcome.refusals)
+        backlog.add(batches)
+        while backlog:
+            for outcome in pipeline.answer(backlog.take(decode, limit).events):
+                write.outcome(outcome)
+                counts[0] += len(outcome.batch)
+                counts[1] += len(outcome.outputs)
+                counts[2] += len(outcome.refusals)
     return counts[0], counts[1], counts[2]
 
 
@@ -121,8 +130,8 @@ class Writer:
             yield record, msgspec.json.encode(line) + b"\n"
 
 
-def _turns(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
-    """Turns of at most ``size`` records, as runs of one partition each, in file order."""
+def _polls(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
+    """At most ``size`` records at once, as runs of one partition each, in file order."""
     batches: list[RecordBatch] = []
     count = 0
     for record in records:

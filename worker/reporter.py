@@ -73,9 +73,14 @@ class Reporter:
         self.metrics.commits.labels("failed").inc()
         self._say(now, "commit", "offsets are not committed now: %s", error)
 
+    def rolling_back(self, told: str | None) -> None:
+        """The turn that failed will be made again; ``told``: why the worker does not get on, if it does not."""
+        self.status.set("delivery", told)
+
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """Offsets are committed."""
         self.metrics.commits.labels("ok").inc()
+        self.status.set("delivery", None)
         self._place(self.metrics.committed_offset, offsets)
 
     def rebuilt(self, rebuilds: int) -> None:
@@ -83,9 +88,13 @@ class Reporter:
         self.metrics.client_rebuilds.inc(rebuilds - self._rebuilds)
         self._rebuilds = rebuilds
 
-    def lags(self, lags: Mapping[Partition, int]) -> None:
-        """Records in the log that are not read yet."""
-        self._place(self.metrics.lag_records, lags)
+    def lags(self, ends: Mapping[Partition, int], partitions: Partitions) -> None:
+        """What is in the log and not answered yet, or not committed yet; ``ends`` of the logs."""
+        for gauge, offsets in (
+            (self.metrics.lag_records, partitions.positions()),
+            (self.metrics.uncommitted_records, partitions.commits()),
+        ):
+            self._place(gauge, {place: max(0, end - offsets[place]) for place, end in ends.items() if place in offsets})
 
     def rebalanced(self, change: Change) -> None:
         """The group has given or taken partitions."""

@@ -113,6 +113,7 @@ def build_worker(
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     limits = LoopLimits(
         poll_records=config.batch.max_events,
+        turn_events=config.batch.max_events,
         batch_wait_s=config.batch.max_wait.seconds,
         checkpoint_interval_s=config.state.checkpoint_interval.seconds,
     )

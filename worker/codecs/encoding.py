@@ -58,6 +58,10 @@ class Messages:
     def __len__(self) -> int:
         return len(self.values)
 
+    def size_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+
 
 class Encoder:
     """Encodes predictions as ``json`` or ``msgpack``. ``labels`` names the units, ``model`` is the short SHA-256."""

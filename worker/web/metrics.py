@@ -101,6 +101,9 @@ class Metrics:
         self.position_offset = self._partition_gauge("partition_position_offset", "Offset of the next record to read.")
         self.committed_offset = self._partition_gauge("partition_committed_offset", "Offset committed last.")
         self.lag_records = self._partition_gauge("partition_lag_records", "Records in the log that are not yet read.")
+        self.uncommitted_records = self._partition_gauge(
+            "partition_uncommitted_records", "Records in the log that are not yet committed as answered."
+        )
         self.replay_remaining = self._partition_gauge(
             "replay_remaining_records", "Offsets to replay before the partition is live."
         )

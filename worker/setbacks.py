@@ -1,0 +1,88 @@
+"""What follows from a commit that failed: smaller turns, a word to whoever looks, and in the end to stop.
+
+A transaction that fails as a whole may fail for its size: after it the next turn has half as many events, down to one
+record, and twice as many after each one that was committed. Time is an argument, in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from worker.backlog import TurnLimit
+from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.limits import LoopLimits
+
+TOLD_ROLLBACKS = 2  # in a row, before the probe says so: one is what every restart of a broker brings
+OUTPUT_BYTES = 512  # of an output without its numbers, until there was one to measure
+NUMBER_BYTES = 16  # of a number as text
+SLOWER = 0.9  # of a measure of size, per turn: how soon large outputs are forgotten
+
+
+class Setbacks:
+    """How large the next turn may be, and how long it may go on like this. ``units``: numbers in each output."""
+
+    def __init__(self, limits: LoopLimits, units: int) -> None:
+        self._limits = limits
+        self._most_events: float = math.inf  # in the next turn, by how the last ones went
+        self._output_bytes: float = OUTPUT_BYTES + units * NUMBER_BYTES
+        self._refused_since: float | None = None
+        self._rolled_back = 0  # in a row
+        self._lost_s = 0.0  # in turns whose transaction failed, since the last one that was committed
+
+    def limit(self) -> TurnLimit:
+        """What the next turn holds at most."""
+        limits = self._limits
+        events = max(1, min(limits.turn_events, int(limits.turn_bytes_out / self._output_bytes)))
+        return TurnLimit(events, max(1, int(min(events, self._most_events))), limits.turn_bytes_in)
+
+    def sent(self, outputs: int, size_bytes: int) -> None:
+        """What the outputs of a turn came to."""
+        if outputs:
+            self._output_bytes = max(size_bytes / outputs, self._output_bytes * SLOWER, 1.0)
+
+    def committed(self) -> None:
+        """A commit has succeeded."""
+        self._refused_since = None
+        self._rolled_back, self._lost_s = 0, 0.0
+        if self._most_events >= self._limits.turn_events:
+            self._most_events = math.inf
+        else:
+            self._most_events *= 2
+
+    def assigned(self) -> None:
+        """The group has let us in: what was refused before it is no reason any more."""
+        self._refused_since = None
+
+    def failed(self, now: float, error: Exception) -> None:
+        """A commit has failed. Raises WorkerError when it has been refused for too long."""
+        if isinstance(error, KafkaUnavailableError):
+            return
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > self._limits.commit_refused_s:
+            refused = isinstance(error, CommitRefusedError)
+            raise WorkerError(
+                f"commits have been refused for {self._limits.commit_refused_s:.0f} s ({error})"
+                + "; is another process running with the same kafka.instance_id?" * refused
+            )
+
+    def rolled_back(self, events: int, lost_s: float, error: Exception) -> str | None:
+        """The transaction of a turn of so many events and seconds has failed; what to tell of it, if it is told.
+
+        Raises WorkerError when nothing was committed for too long, in spite of turns of one record.
+        """
+        limits = self._limits
+        self._rolled_back += 1
+        self._lost_s += lost_s
+        self._most_events = max(1, min(self._most_events, events, limits.turn_events) // 2)
+        if self._lost_s > limits.no_progress_s:
+            raise WorkerError(
+                f"nothing was committed in {self._rolled_back} transactions, of {self._lost_s:.0f} s together, the "
+                f"last of {events} events; the cause: {error}"
+            )
+        if self._rolled_back < TOLD_ROLLBACKS:
+            return None
+        return (
+            f"{self._rolled_back} transactions in a row were rolled back, after {self._lost_s:.0f} s of work; the "
+            f"worker ends at {limits.no_progress_s:.0f} s; the last one: {error}"
+        )
