@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails
 
 from worker.config.checks import contradictions, not_yet
+from worker.config.environment import fill_in, settle
 from worker.config.sections import Config
-from worker.config.values import Duration, Section, members
-from worker.config.yaml import fill_in, read_secrets, read_tree
+from worker.config.values import Duration, Section, fields_of, members
+from worker.config.yaml import read_secrets, read_tree
 from worker.errors import ConfigError
 
 __all__ = ["Config", "Duration", "json_schema", "key_paths", "load_config", "not_yet"]
+
+EMPTY_KEY = "''"
+SECRET = re.compile("username|password|secret|token")
+MAX_PROBLEMS = 50
+MAX_PROBLEM_CHARACTERS = 500
 
 WANTED = {
     "string_type": "text",
@@ -34,6 +41,7 @@ WANTED = {
 SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
     "missing": lambda error: "is required",
     "value_error": lambda error: str(error["ctx"]["error"]),
+    "string_unicode": lambda error: "holds characters that are no Unicode text",
     "literal_error": lambda error: f"{error['input']!r} is not one of {error['ctx']['expected']}",
     "greater_than_equal": lambda error: f"should be at least {error['ctx']['ge']}, not {error['input']}",
     "less_than_equal": lambda error: f"should be at most {error['ctx']['le']}, not {error['input']}",
@@ -52,22 +60,32 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     tree = read_tree(path, problems)
     if tree is not None:
         tree = fill_in(tree, environ, problems)
+        if not problems:
+            settle(tree, problems, Config)
         read_secrets(tree, problems)
     config = None
     if not problems:
         try:
             config = Config.model_validate(tree)
-            problems += contradictions(config) + not_yet(config)
+            problems += not_yet(config) or contradictions(config)
         except ValidationError as error:
             problems += _lines(error)
     if problems or config is None:
-        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _readable(problems)))
     return config
+
+
+def _readable(problems: list[str]) -> list[str]:
+    """One line each, without what a terminal would obey, and no more of them than somebody reads."""
+    lines = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in problem) for problem in problems[:MAX_PROBLEMS]]
+    lines = [line if len(line) <= MAX_PROBLEM_CHARACTERS else f"{line[:MAX_PROBLEM_CHARACTERS]}..." for line in lines]
+    more = len(problems) - len(lines)
+    return [*lines, f"and {more} problems more"] if more else lines
 
 
 def key_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
     """Every key of the configuration as a dotted path, sections before their keys."""
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         yield f"{prefix}{name}"
         for kind in members(field.annotation):
             if issubclass(kind, Section):
@@ -83,7 +101,7 @@ def _lines(refused: ValidationError) -> list[str]:
             continue  # it needs a key that is in the list already
         if error["type"] == "extra_forbidden":
             place = _place(error["loc"][:-1], known)
-            found[f"{place}.{error['loc'][-1]}".lstrip(".")] = [error]
+            found[f"{place}.{error['loc'][-1] or EMPTY_KEY}".lstrip(".")] = [error]
         else:
             found.setdefault(_place(error["loc"], known), []).append(error)
     inner = {place: any(other.startswith(f"{place}.") for other in found) for place in found}
@@ -113,9 +131,14 @@ def _sentence(place: str, errors: list[ErrorDetails], known: set[str]) -> str:
         return " or ".join(dict.fromkeys(_telling(error) for error in telling))
     wanted = " or ".join(dict.fromkeys(WANTED[error["type"]] for error in errors))
     given = errors[0]["input"]
-    if "text" in wanted and isinstance(given, (bool, int, float)):
-        return f"should be {wanted}, not {given!r} (put it in quotes)"
-    return f"should be {wanted}"
+    shown = f", not {_shown(given)}" if isinstance(given, bool | int | float) and not SECRET.search(place) else ""
+    quotes = " (put it in quotes)" if "text" in wanted and isinstance(given, bool | int | float) else ""
+    listed = " ([first, second])" if "a list" in wanted and isinstance(given, str) else ""
+    return f"should be {wanted}{', not a list' if isinstance(given, list) else shown}{quotes}{listed}"
+
+
+def _shown(given: float) -> str:
+    return str(given).lower() if isinstance(given, bool) else repr(given)
 
 
 def _telling(error: ErrorDetails) -> str:

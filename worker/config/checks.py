@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
+from typing import Any
 
-from worker.config.sections import Config, EncoderDecoder, Model
+from worker.config.features import field_names
+from worker.config.model import EncoderDecoder, Model
+from worker.config.sections import Alert, Config, Schema
+from worker.config.values import attribute_of
 
 TASKS_OF_KEYS = {
     "labels": ("score",),
@@ -27,22 +31,73 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 MECHANISMS_TO_COME = ("OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI")
 
 
+# What of a key's values this version knows, where a later one will know more.
+AVAILABLE: Mapping[str, tuple[object, ...]] = {
+    "input.start": ("earliest",),
+    "input.format": ("json", "msgpack", "float32"),
+    "input.schema": (Schema(),),
+    "input.stream_format": ("utf8",),
+    "input.missing": ("refuse",),
+    "input.coerce": (False,),
+    "input.records": (None,),
+    "input.pairs": (None,),
+    "input.sequence_number": (None,),
+    "output.format": ("json", "msgpack"),
+    "output.emit": ("every_event", "sequence_end", "change"),
+    "output.alert": (Alert(),),
+    "output.score": (None,),
+    "output.copy": ((),),
+    "output.headers": ((),),
+    "dead_letters.on_failure": ("stop",),
+    "model.task": ("score",),
+    "model.window": (None,),
+    "model.window_fill": ("wait",),
+    "model.memory": (None,),
+    "model.every": (1,),
+    "model.expect": (None,),
+    "http.token": (None,),
+    "http.token_file": (None,),
+}
+
+
 def not_yet(config: Config) -> list[str]:
     """What a later version will do: each line names the key and what is possible now."""
     lines = []
-    if config.input.format == "avro":
-        lines.append("input.format: avro is not available yet (use json, msgpack or float32)")
-    if config.model.task != "score":
-        lines.append(f"model.task: {config.model.task} is not available yet (use score)")
+    for path, available in AVAILABLE.items():
+        value = _value_at(config, path)
+        if value in available:
+            continue
+        given = f"{path}: {_spelt(value)} is" if isinstance(value, str | int | float) else f"{path}: is"
+        known = [text for text in map(_spelt, available) if text]
+        lines.append(f"{given} not available yet ({'use ' + _listed(known) if known else 'leave it out'})")
     mechanism = config.kafka.security.mechanism
     if mechanism in MECHANISMS_TO_COME:
         lines.append(f"kafka.security.mechanism: {mechanism} is not available yet (use {', '.join(MECHANISMS)})")
     return lines
 
 
+def _value_at(config: Config, path: str) -> object:
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, attribute_of(type(value), part))
+    return value
+
+
+def _spelt(value: object) -> str:
+    """A value as the file spells it; "" for null, a list or a section, which are best left out."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _listed(texts: list[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def contradictions(config: Config) -> list[str]:
     """Every pair of keys that can't both be meant."""
-    checks = (_topics, _value_fields, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
+    checks = (_topics, _feature_names, _value_fields, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
     return [line for check in checks for line in check(config)]
 
 
@@ -54,6 +109,13 @@ def _topics(config: Config) -> Iterator[str]:
     for (first, topic), (second, other) in combinations(named, 2):
         if topic == other:
             yield f"{second}: '{other}' is {first} too; the worker would read what it writes, or mix two kinds"
+
+
+def _feature_names(config: Config) -> Iterator[str]:
+    for name in field_names(config.input.features or ()):
+        if "," in name and not name.startswith("value:"):
+            names = ", ".join(part.strip() for part in name.strip("[] ").split(","))
+            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} if there is such a field)"
 
 
 def _value_fields(config: Config) -> Iterator[str]:

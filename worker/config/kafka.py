@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from worker.config.values import Section, Switch, Text
-from worker.config.yaml import FromEnvironment, scalar
 
 
 class Security(Section):
@@ -57,8 +56,3 @@ class Kafka(Section):
     """More options for the client's consumer, as they are; those that the worker must control are refused."""
     producer: dict[str, Any] = Field(default={}, repr=False)
     """More options for the client's producer, as they are; those that the worker must control are refused."""
-
-    @field_validator("consumer", "producer")
-    @classmethod
-    def _typed_options(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return {k: scalar(v) if isinstance(v, FromEnvironment) else v for k, v in options.items()}

@@ -6,34 +6,57 @@ the file is mounted somewhere of its own. What keys demand of each other is in `
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
 from worker.config.kafka import Kafka
+from worker.config.model import Model
 from worker.config.values import (
+    TOPIC,
     Amount,
+    Choices,
     Count,
     Duration,
     FieldsOfInputs,
-    Item,
-    Modules,
+    File,
+    Folder,
     Names,
+    Number,
     Port,
     PositiveDuration,
     Section,
-    Sha256,
-    Share,
     Switch,
     Text,
     Topic,
     Topics,
-    Vocabulary,
-    WholeNumber,
+    Unit,
 )
 
-Task: TypeAlias = Literal["score", "generate", "seq2seq"]
+class Schema(Section):
+    """Where the schemas of records are found. Not available yet."""
+
+    registry: Text | None = None
+    """URL of the schema registry."""
+    username: SecretStr | None = None
+    """User name at the registry."""
+    password: SecretStr | None = None
+    """Password at the registry: from the environment, ${NAME}."""
+    ca_file: File | None = None
+    """PEM file of the authorities that sign the registry's certificate; null: those of the system."""
+    file: File | None = None
+    """Schema of records that carry no number of one in a registry."""
+
+
+class Pairs(Section):
+    """A list of name/value pairs that holds the features."""
+
+    path: Text
+    """Field that holds the list."""
+    name: Text = "name"
+    """Field of an element with the feature's name."""
+    value: Text = "value"
+    """Field of an element with the feature's number."""
 
 
 class Input(Section):
@@ -41,19 +64,48 @@ class Input(Section):
 
     topic: Topic | Topics
     """Topic to read, or a list of topics."""
-    format: Literal["json", "msgpack", "float32", "avro"] = "json"
-    """json, msgpack, float32 (the value is one raw little-endian vector) or avro."""
+    start: Text = "earliest"
+    """Where a new group begins: earliest. Not available yet: latest, a time (ISO 8601) or an age (7d)."""
+    format: Literal["json", "msgpack", "float32", "avro", "protobuf"] = "json"
+    """json, msgpack or float32 (the value is one raw little-endian vector). Not available yet: avro, protobuf."""
+    value_schema: Schema = Field(default=Schema(), alias="schema")
+    """Where the schemas of records are found. Not available yet."""
     stream: Text = "key"
     """What names the stream: key (the record's key) or a field of the value; a dot goes deeper (device.id)."""
+    stream_format: Literal["utf8", "hex", "base64", "int32", "int64", "uuid"] = "utf8"
+    """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64 (big endian), uuid."""
     features: Names | Text | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
     input of a model by its name."""
     time: Text = "timestamp"
     """Event time: timestamp (the record's) or a field (milliseconds since the epoch, or ISO 8601)."""
+    missing: Literal["refuse", "hold"] | Number = "refuse"
+    """A feature that is left out, null or NaN: refuse (a dead letter). Not available yet: hold, or a number for it."""
+    coerce: Switch = False
+    """Whether numbers in text and booleans count as numbers. Not available yet: true."""
+    records: Text | None = None
+    """Path of a list inside the value, one event per element. Not available yet."""
+    pairs: Pairs | None = None
+    """Features given as a list of name/value pairs. Not available yet."""
+    sequence_number: Text | None = None
+    """Field that counts up per stream: a record at or below the last one seen is dropped. Not available yet."""
 
     @property
     def topics(self) -> tuple[str, ...]:
         return (self.topic,) if isinstance(self.topic, str) else self.topic
+
+
+class Alert(Section):
+    """When an alert is raised and cleared, with emit alert. Not available yet."""
+
+    unit: Unit = 0
+    """Output unit to watch: its number or its label."""
+    above: Amount = 0.8
+    """Raised at or above this."""
+    below: Amount = 0.6
+    """Cleared below this."""
+    events: Count = 1
+    """Events in a row that it takes to raise or clear."""
 
 
 class Output(Section):
@@ -61,12 +113,20 @@ class Output(Section):
 
     topic: Topic
     """Topic to write to."""
-    format: Literal["json", "msgpack"] = "json"
-    """json or msgpack."""
-    emit: Literal["every_event", "sequence_end", "every_item", "change"] = "every_event"
-    """every_event, sequence_end, every_item (tasks that generate), or change (the label, or by emit_delta)."""
+    format: Literal["json", "msgpack", "avro"] = "json"
+    """json or msgpack. Not available yet: avro."""
+    emit: Literal["every_event", "sequence_end", "every_item", "change", "alert"] = "every_event"
+    """every_event, sequence_end or change (the label, or by emit_delta). Not available yet: every_item, alert."""
     emit_delta: Amount = 0.05
     """With emit change: how far one of the probabilities must move for a new output."""
+    alert: Alert = Alert()
+    """When an alert is raised and cleared, with emit alert. Not available yet."""
+    score: Literal["reconstruction", "forecast"] | None = None
+    """How far the output is from the event, or was from the next one. Not available yet."""
+    copied: Choices = Field(default=(), alias="copy")
+    """Input fields to carry into the output. Not available yet."""
+    headers: Literal["all"] | Choices = ()
+    """Record headers to carry over: names, or all. Not available yet."""
 
 
 class DeadLetters(Section):
@@ -74,58 +134,8 @@ class DeadLetters(Section):
 
     topic: Topic | None = Field(default_factory=lambda: None)  # filled in by Config: the schema names no default
     """Topic for refused records; null: they are only counted and logged. Left out: the first input topic + '.dead'."""
-
-
-class EncoderDecoder(Section):
-    """The two model files of an encoder-decoder pair."""
-
-    encoder: Path
-    """File of the encoder, whose last outputs are its states."""
-    decoder: Path
-    """File of the decoder: [x, *states] to [y, *states]."""
-
-
-class Model(Section):
-    """The trained network and how its outputs are read."""
-
-    path: Path | EncoderDecoder
-    """Model file, .keras or legacy .h5; task seq2seq: one training model, or {encoder: FILE, decoder: FILE}."""
-    sha256: Sha256 | None = None
-    """SHA-256 of the model file, 64 hex digits: any other file is refused before it is opened."""
-    task: Task = "score"
-    """score (a probability after each event), generate (text, item by item) or seq2seq (encoder and decoder)."""
-    labels: Names | None = None
-    """Names of the output units, in order."""
-    parity_tolerance: Amount = 1.0e-4
-    """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
-    imports: Modules = ()
-    """Python modules to import before the file is opened: they register its custom classes and functions."""
-    allow_lambda: Switch = False
-    """Run Lambda layers, which are Python code inside the model file: only for files that you trust."""
-    vocabulary: Vocabulary | None = None
-    """Task generate: the items by id, as a list or the path of a JSON list or of a text file, an item per line."""
-    source_vocabulary: Vocabulary | None = None
-    """Task seq2seq: the encoder's items by id, as vocabulary; null: records hold tokens or vectors."""
-    target_vocabulary: Vocabulary | None = None
-    """Task seq2seq: the decoder's items by id, as vocabulary; null: outputs hold tokens only."""
-    start: Item | None = None
-    """Task seq2seq: the item (an id without a vocabulary) that decoding begins with."""
-    stop: Item | None = None
-    """Tasks generate and seq2seq: the item (an id without a vocabulary) that ends an output."""
-    max_length: Count = 400
-    """Tasks generate and seq2seq: items per output at most."""
-    temperature: Amount = Field(default_factory=lambda data: 0.0 if data.get("task") == "seq2seq" else 1.0)
-    """Tasks generate (left out: 1.0) and seq2seq (left out: 0): 0 takes the most likely item, more is more random."""
-    top_k: Count | None = None
-    """Task generate: draw from the k most likely items only."""
-    top_p: Share | None = None
-    """Task generate: draw from the most likely items that together have this probability."""
-    seed: WholeNumber = 0
-    """Task generate: the same seed, stream and input give the same text."""
-    beams: Count = 1
-    """Task seq2seq: how many candidates decoding follows at a time."""
-    unknown: str = "refuse"
-    """Text outside the vocabulary: refuse (a dead letter), skip, or an item that takes its place."""
+    on_failure: Literal["stop", "drop"] = "stop"
+    """The dead-letter topic can't be written: stop. Not available yet: drop."""
 
 
 class Sequence(Section):
@@ -146,8 +156,8 @@ class Sequence(Section):
 class State(Section):
     """Checkpoints, recovery, and how long a stream is remembered."""
 
-    directory: Text = "state"
-    """Folder of the checkpoints."""
+    directory: Folder = "state"
+    """Folder of the checkpoints, or a URL such as s3://bucket/prefix."""
     checkpoint_interval: PositiveDuration = Duration.parse("30s")
     """Time between two checkpoints of a partition: what a restart replays at most."""
     keep: Count = 3
@@ -183,9 +193,9 @@ class Http(Section):
     port: Port = 9100
     """Port to listen on; 0: any free one."""
     token: SecretStr | None = None
-    """Token that changes of state must carry; null: they are refused."""
-    token_file: Path | None = None
-    """File that holds the token, such as a mounted secret."""
+    """Token that changes of state must carry. Not available yet: nothing can be changed over HTTP."""
+    token_file: File | None = None
+    """File that holds the token. Not available yet."""
 
 
 class Log(Section):
@@ -219,8 +229,8 @@ class Config(Section):
         if isinstance(data, dict):
             data = {"input": {}, "output": {}, "model": {}, **data}  # so that the missing keys are named, not these
         match data:
-            case {"input": {"topic": str(first) | [str(first), *_]}, "dead_letters": dict(given)}:
-                return {**data, "dead_letters": {"topic": f"{first}.dead", **given}}
-            case {"input": {"topic": str(first) | [str(first), *_]}} if data.get("dead_letters") is None:
-                return {**data, "dead_letters": {"topic": f"{first}.dead"}}
+            case {"input": {"topic": str(first) | [str(first), *_]}} if TOPIC.fullmatch(first):
+                given = data.get("dead_letters")
+                if given is None or isinstance(given, dict):
+                    return {**data, "dead_letters": {"topic": f"{first}.dead", **(given or {})}}
         return data

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict, model_validator
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
-from worker.config.yaml import FromEnvironment, scalar
-
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+LONGEST_MS = 100 * 365 * 24 * UNITS_MS["h"]
+MOST = 1_000_000_000_000  # of anything that is counted: sums of two such numbers fit in 64 bits
 DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
@@ -39,7 +40,10 @@ class Duration:
         if found is None:
             raise ValueError(f"{text!r} is not a duration (write 250ms, 30s, 10m or 24h)")
         number, unit = int(found[1]), found[2]
-        return cls(number * (24 * UNITS_MS["h"] if unit == "d" else UNITS_MS[unit]))
+        ms = number * (24 * UNITS_MS["h"] if unit == "d" else UNITS_MS[unit])
+        if ms > LONGEST_MS:
+            raise ValueError(f"{text!r} is longer than a hundred years")
+        return cls(ms)
 
     def __str__(self) -> str:
         unit = next(unit for unit, size_ms in UNITS_MS.items() if self.ms % size_ms == 0) if self.ms else "ms"
@@ -71,9 +75,34 @@ def _not_empty(value: str) -> str:
     return value
 
 
+def _text(value: str) -> str:
+    if any(character < " " for character in value):
+        raise ValueError(f"{value!r} holds a line break or another control character")
+    return _not_empty(value)
+
+
+def _fillable(value: str) -> str:
+    """A path as the system takes it: the shell's ``~`` is no part of it, nor is a zero byte."""
+    _not_empty(value)
+    if "\0" in value:
+        raise ValueError(f"{value!r} holds a zero byte")
+    if value.startswith("~"):
+        raise ValueError(f"'{value}': '~' is not filled in (write ${{HOME}} and the rest of the path)")
+    return value
+
+
+def _file(value: Any) -> Any:
+    if isinstance(value, str):
+        _fillable(value)
+        if re.match("[A-Za-z][A-Za-z0-9+.-]*://", value):
+            raise ValueError(f"'{value}': a URL is not available yet (write the path of a file)")
+    return value
+
+
 def _topic(value: str) -> str:
     if not TOPIC.fullmatch(value):
-        raise ValueError(f"{value!r} is not a topic name (letters, digits, '.', '_' and '-', at most 249)")
+        several = f"; for several write a list, [{', '.join(value.split(','))}]" if "," in value else ""
+        raise ValueError(f"{value!r} is not a topic name (letters, digits, '.', '_' and '-', at most 249){several}")
     return value
 
 
@@ -110,21 +139,26 @@ def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-Text: TypeAlias = Annotated[str, AfterValidator(_not_empty)]
+Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+Folder: TypeAlias = Annotated[str, AfterValidator(_fillable)]
+File: TypeAlias = Annotated[Path, BeforeValidator(_file)]
 Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
 Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
 Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
 FieldsOfInputs: TypeAlias = Annotated[dict[Text, Names | Text], AfterValidator(_some)]
+Choices: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_each_once)]  # may be none
 Modules: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], AfterValidator(_each_once)]
 Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break
-Vocabulary: TypeAlias = Items | Path
+Vocabulary: TypeAlias = Items | File
 Item: TypeAlias = str | Annotated[int, Strict(), Field(ge=0)]
+Unit: TypeAlias = Text | Annotated[int, Strict(), Field(ge=0)]
 Switch: TypeAlias = Annotated[bool, Strict()]
 WholeNumber: TypeAlias = Annotated[int, Strict()]
-Count: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
+Count: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MOST)]
 Port: TypeAlias = Annotated[int, Strict(), Field(ge=0, le=65535)]
 Amount: TypeAlias = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Strict(), Field(gt=0, le=1)]
 PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_above_zero)]
 
@@ -142,16 +176,18 @@ def members(annotation: Any) -> set[Any]:
     return set().union(*map(members, arguments)) if arguments else {annotation}
 
 
-def _typed(value: Any, annotation: Any) -> Any:
-    """A value as its field wants it: text of the environment becomes a number, an empty section its defaults."""
+def values_of(annotation: Any) -> Any:
+    """What the values of a mapping may be: ``dict[str, Any] | None`` → Any. None where no mapping may stand."""
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    return next(filter(None, map(values_of, get_args(annotation))), None)
+
+
+def _given(value: Any, annotation: Any) -> Any:
+    """An empty section, ``kafka:`` with nothing below it, is one with its defaults."""
     kinds = members(annotation)
-    if value is None and type(None) not in kinds and any(issubclass(kind, (dict, Section)) for kind in kinds):
-        return {}
-    if not isinstance(value, FromEnvironment):
-        return value
-    if not value and type(None) in kinds:
-        return None
-    return scalar(value) if kinds <= {int, float, bool, type(None)} else str(value)
+    empty = value is None and type(None) not in kinds and any(issubclass(kind, (dict, Section)) for kind in kinds)
+    return {} if empty else value
 
 
 class Section(BaseModel):
@@ -161,8 +197,18 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_fields_want(cls, data: Any) -> Any:
+    def _empty_sections(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        fields = cls.model_fields
-        return {k: _typed(v, fields[k].annotation) if k in fields else v for k, v in data.items()}
+        fields = fields_of(cls)
+        return {k: _given(v, fields[k].annotation) if k in fields else v for k, v in data.items()}
+
+
+def fields_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The keys of a section as the file spells them."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def attribute_of(section: type[Section], key: str) -> str:
+    """The attribute that holds a key: ``copied`` for ``copy``, which pydantic has a method for."""
+    return next(name for name, field in section.model_fields.items() if key in (field.alias, name))

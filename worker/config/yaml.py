@@ -1,4 +1,4 @@
-"""From the bytes of a YAML file to a tree of plain values: keys unique, environment and secret files filled in.
+"""From the bytes of a YAML file to a tree of plain values: keys unique, nothing read in two ways, secret files read in.
 
 Rule of this file: a mistake becomes a line in ``problems`` with the key's path, never a traceback.
 """
@@ -6,7 +6,7 @@ Rule of this file: a mistake becomes a line in ``problems`` with the key's path,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +14,37 @@ import yaml
 
 MAX_FILE_BYTES = 1 << 20
 MAX_NODES = 100_000  # aliases can make a small file enormous
+MAX_DEPTH = 32
 MAX_SECRET_BYTES = 1 << 16
-VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
-SECRETS = (
-    ("kafka.security", "username"),
-    ("kafka.security", "password"),
-    ("kafka.security", "key_password"),
-    ("http", "token"),
-)
-
-
-class FromEnvironment(str):
-    """Text that holds a variable's value: it may stand where a number is wanted."""
-
-    __slots__ = ()
+MAX_NUMBER_CHARACTERS = 40
+KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0b[01_]+|[0-9_]+(:[0-9_.]+)+)")  # octal, binary, base 60: only YAML 1.1 has them
+SECRETS = (("kafka.security", "username"), ("kafka.security", "password"), ("kafka.security", "key_password"))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but ``1e-4`` is a number, as everybody expects."""
+    """YAML 1.1 as PyYAML reads it, but ``1e-4`` is a number, as everybody expects, and a date is text."""
 
 
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
 )
 
 
-def scalar(text: str) -> Any:
-    """What YAML makes of a text that stands alone: a number, a boolean, null, or the text itself."""
+def scalars_of_list(text: str) -> list[str] | None:
+    """The items of a flow list, ``[ax, "a y"]``, each as its text stands; None for anything else."""
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return str(text)
-    return str(text) if isinstance(value, (dict, list)) else value
+        node = yaml.compose(text, _Loader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    if not isinstance(node, yaml.SequenceNode) or not all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        return None
+    return [item.value for item in node.value]
 
 
 def read_tree(path: Path, problems: list[str]) -> dict[Any, Any] | None:
@@ -65,27 +63,46 @@ def read_tree(path: Path, problems: list[str]) -> dict[Any, Any] | None:
         node = loader.get_single_node()
         if node is None:
             return {}
-        _refuse_repeats(node, problems)
-        if problems:
-            return None
-        tree = loader.construct_document(node)
+        _refuse_in(node, problems)
+        return None if problems else _mapping(loader, node, problems)
     except UnicodeDecodeError as error:
-        problems.append(f"is not UTF-8 (byte {error.start})")
+        problems.append(f"is not UTF-8 (byte {error.start}): save it as UTF-8")
+    except yaml.reader.ReaderError as error:
+        problems.append(f"not YAML: character {error.position} is a control character ({error.character:#x})")
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problems.append(f"{place}not YAML: {error.problem or error.context}")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problems.append(f"not YAML: {' '.join(str(error).split())}")
-    else:
-        if isinstance(tree, dict):
-            return tree
-        problems.append("should be a mapping of keys such as 'input:' and 'output:'")
+        problems.append(_not_yaml(error))
+    except RecursionError:
+        problems.append("not YAML: it is nested too deeply")
     return None
 
 
-def _refuse_repeats(root: yaml.Node, problems: list[str]) -> None:
-    """Names every key that a mapping has twice, and structures that hold themselves."""
+def _mapping(loader: _Loader, node: yaml.Node, problems: list[str]) -> dict[Any, Any] | None:
+    try:
+        tree = loader.construct_document(node)
+    except (ValueError, LookupError, AttributeError, TypeError):
+        # This is what PyYAML raises for a value that is not what its own tag says.
+        problems.append("not YAML: a value is not what its tag (!!int, !!bool, ...) says: leave the tag out")
+        return None
+    if isinstance(tree, dict):
+        return tree
+    problems.append("should be a mapping of keys such as 'input:' and 'output:'")
+    return None
+
+
+def _not_yaml(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    said = error.problem or error.context or ""
+    remedy = ""
+    if "'\\t'" in said:
+        remedy = " (indent with spaces)"
+    elif mark and "${" in (mark.get_snippet() or ""):
+        remedy = ' (put a variable in quotes: "${NAME}")'
+    return f"{place}not YAML: {said}{remedy}"
+
+
+def _refuse_in(root: yaml.Node, problems: list[str]) -> None:
+    """Names keys that a mapping has twice or that are no text, values with two readings, and endless structures."""
     waiting: list[tuple[yaml.Node, str, tuple[int, ...]]] = [(root, "", ())]
     visited = 0
     while waiting:
@@ -94,43 +111,48 @@ def _refuse_repeats(root: yaml.Node, problems: list[str]) -> None:
         if id(node) in parents or visited > MAX_NODES:
             problems.append(f"{path}: an alias makes this {'endless' if id(node) in parents else 'too large'}")
             return
+        if len(parents) > MAX_DEPTH:
+            problems.append(f"line {node.start_mark.line + 1}: is nested more than {MAX_DEPTH} deep")
+            return
         inside = (*parents, id(node))
         if isinstance(node, yaml.SequenceNode):
             waiting += [(item, f"{path}.{i}".lstrip("."), inside) for i, item in enumerate(node.value)]
         elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                name = f"{path}.{key.value}".lstrip(".")
-                if key.value in seen and isinstance(key, yaml.ScalarNode):
-                    problems.append(f"{name}: is there twice (again in line {key.start_mark.line + 1})")
-                if isinstance(key, yaml.ScalarNode):
-                    seen.add(key.value)
-                waiting.append((value, name, inside))
+            waiting += [(value, name, inside) for name, value in _named(node, path, problems)]
+        else:
+            problems += [f"{path}: {sentence}" for sentence in _scalar_problems(node)]
 
 
-def fill_in(value: Any, environ: Mapping[str, str], problems: list[str], path: str = "") -> Any:
-    """The tree with ``${NAME}`` and ``${NAME:-default}`` replaced in every string value; ``$${`` stands for ``${``."""
-    if isinstance(value, dict):
-        return {k: fill_in(v, environ, problems, f"{path}.{k}".lstrip(".")) for k, v in value.items()}
-    if isinstance(value, list):
-        return [fill_in(v, environ, problems, f"{path}.{i}") for i, v in enumerate(value)]
-    if not isinstance(value, str) or "${" not in value:
-        return value
+def _named(mapping: yaml.MappingNode, path: str, problems: list[str]) -> Iterator[tuple[str, yaml.Node]]:
+    """The values of a mapping with their keys' paths, when all keys are text and each is there once."""
+    seen: set[str] = set()
+    for key, value in mapping.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            problems.append(f"{path or 'line ' + str(line)}: a key should be text (line {line})")
+            continue
+        name = f"{path}.{key.value}".lstrip(".")
+        if key.tag not in KEYS or not _is_unicode(key.value):
+            problems.append(f"{name or 'line ' + str(line)}: a key should be text (line {line}; put it in quotes)")
+        if key.value in seen:
+            problems.append(f"{name}: is there twice (again in line {line})")
+        seen.add(key.value)
+        yield name, value
 
-    def replace(found: re.Match[str]) -> str:
-        name, default = found[1], found[2]
-        if found[0] == "$${":
-            return "${"
-        if name is None:
-            problems.append(
-                f"{path}: '${{' should be followed by a name and '}}' (write $${{ for the signs themselves)"
-            )
-            return ""
-        if name not in environ and default is None:
-            problems.append(f"{path}: the environment variable {name} is not set (or write ${{{name}:-default}})")
-        return environ.get(name) or default or ""
 
-    return FromEnvironment(VARIABLE.sub(replace, value))
+def _scalar_problems(node: yaml.ScalarNode) -> Iterator[str]:
+    # The value is not shown: it may be a password.
+    line = node.start_mark.line + 1
+    if node.tag in NUMBERS and OLD_NUMBER.fullmatch(node.value):
+        yield f"the number in line {line} can be read in two ways (write a plain one, or put it in quotes if it is text)"
+    elif node.tag in NUMBERS and len(node.value) > MAX_NUMBER_CHARACTERS:
+        yield f"the number in line {line} has more than {MAX_NUMBER_CHARACTERS} digits (put it in quotes if it is text)"
+    elif not _is_unicode(node.value):
+        yield f"the text in line {line} has half of a surrogate pair, which is no character"
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_secrets(tree: dict[Any, Any], problems: list[str]) -> None:
@@ -146,12 +168,25 @@ def read_secrets(tree: dict[Any, Any], problems: list[str]) -> None:
             problems.append(f"{place}.{name}: given twice, here and in {name}_file")
             continue
         try:
-            with Path(file).open("rb") as opened:
-                secret = opened.read(MAX_SECRET_BYTES).decode().strip()
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            problems.append(f"{place}.{name}_file: can't read '{file}': {reason}")
-            continue
-        if not secret:
-            problems.append(f"{place}.{name}_file: '{file}' is empty")
-        section[name] = secret
+            section[name] = _secret(Path(file))
+        except ValueError as reason:
+            problems.append(f"{place}.{name}_file: {reason}")
+
+
+def _secret(file: Path) -> str:
+    """The stripped content of a file. Raises ValueError with the sentence that says why there is none."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_SECRET_BYTES + 1)
+        secret = content.decode().strip()
+    except OSError as error:
+        raise ValueError(f"can't read '{file}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"can't read '{file}': it is not UTF-8 text") from error
+    except ValueError as error:  # a zero byte in the name
+        raise ValueError(f"can't read {str(file)!r}: {error}") from error
+    if len(content) > MAX_SECRET_BYTES:
+        raise ValueError(f"'{file}' is larger than {MAX_SECRET_BYTES} bytes: not a secret")
+    if not secret:
+        raise ValueError(f"'{file}' is empty")
+    return secret

@@ -1,0 +1,86 @@
+"""The section ``model`` of the configuration: the trained network, and how its outputs are read."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from worker.config.values import (
+    Amount,
+    Count,
+    File,
+    Item,
+    Modules,
+    Names,
+    Section,
+    Sha256,
+    Share,
+    Switch,
+    Vocabulary,
+    WholeNumber,
+)
+
+Task: TypeAlias = Literal["score", "generate", "seq2seq"]
+
+
+class EncoderDecoder(Section):
+    """The two model files of an encoder-decoder pair."""
+
+    encoder: File
+    """File of the encoder, whose last outputs are its states."""
+    decoder: File
+    """File of the decoder: [x, *states] to [y, *states]."""
+
+
+class Model(Section):
+    """The trained network and how its outputs are read."""
+
+    path: File | EncoderDecoder
+    """Model file, .keras or legacy .h5; task seq2seq: one training model, or {encoder: FILE, decoder: FILE}."""
+    sha256: Sha256 | None = None
+    """SHA-256 of the model file, 64 hex digits: any other file is refused before it is opened."""
+    task: Task = "score"
+    """score (a probability after each event). Not available yet: generate, seq2seq (encoder and decoder)."""
+    labels: Names | None = None
+    """Names of the output units, in order."""
+    window: Count | None = None
+    """The model as it is on the last so many events of the sequence. Not available yet."""
+    window_fill: Literal["wait", "zeros"] = "wait"
+    """Fewer events than the window: wait (no answer yet). Not available yet: zeros (before them)."""
+    memory: Count | None = None
+    """Steps that causal attention looks back over. Not available yet."""
+    every: Count = 1
+    """With window: an answer for every n-th event of a sequence. Not available yet: above 1."""
+    expect: File | None = None
+    """File of the ranges in which features are expected. Not available yet."""
+    parity_tolerance: Amount = 1.0e-4
+    """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
+    imports: Modules = ()
+    """Python modules to import before the file is opened: they register its custom classes and functions."""
+    allow_lambda: Switch = False
+    """Run Lambda layers, which are Python code inside the model file: only for files that you trust."""
+    vocabulary: Vocabulary | None = None
+    """Task generate: the items by id, as a list or the path of a JSON list or of a text file, an item per line."""
+    source_vocabulary: Vocabulary | None = None
+    """Task seq2seq: the encoder's items by id, as vocabulary; null: records hold tokens or vectors."""
+    target_vocabulary: Vocabulary | None = None
+    """Task seq2seq: the decoder's items by id, as vocabulary; null: outputs hold tokens only."""
+    start: Item | None = None
+    """Task seq2seq: the item (an id without a vocabulary) that decoding begins with."""
+    stop: Item | None = None
+    """Tasks generate and seq2seq: the item (an id without a vocabulary) that ends an output."""
+    max_length: Count = 400
+    """Tasks generate and seq2seq: items per output at most."""
+    temperature: Amount = Field(default_factory=lambda data: 0.0 if data.get("task") == "seq2seq" else 1.0)
+    """Tasks generate (left out: 1.0) and seq2seq (left out: 0): 0 takes the most likely item, more is more random."""
+    top_k: Count | None = None
+    """Task generate: draw from the k most likely items only."""
+    top_p: Share | None = None
+    """Task generate: draw from the most likely items that together have this probability."""
+    seed: WholeNumber = 0
+    """Task generate: the same seed, stream and input give the same text."""
+    beams: Count = 1
+    """Task seq2seq: how many candidates decoding follows at a time."""
+    unknown: str = "refuse"
+    """Text outside the vocabulary: refuse (a dead letter), skip, or an item that takes its place."""
