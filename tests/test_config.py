@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.commands import Ended
 from worker.config import Config, Duration, json_schema, key_paths, load_config
-from worker.config.checks import contradictions
+from worker.config.checks import AVAILABLE, contradictions, not_yet
 from worker.config.inputs import input_changes, input_description
 from worker.errors import ConfigError
 
@@ -21,6 +23,9 @@ MINIMAL: dict[str, Any] = {
     "output": {"topic": "probabilities"},
     "model": {"path": "model.keras"},
 }
+
+
+REQUIRED = ("input.topic", "output.topic", "model.path")
 
 
 def with_keys(**keys: Any) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def test_not_durations(text: object) -> None:
         ({"gap": "3s"}, "gap: unknown key (did you mean sequence.gap?)"),
         ({"log__zzz": 1}, "log.zzz: unknown key (known here: format, level)"),
         ({"model__labels": ["up", "up"]}, "model.labels: 'up' is there twice"),
-        ({"model__labels": [True]}, "model.labels.0: should be text, not True (put it in quotes)"),
+        ({"model__labels": [True]}, "model.labels.0: should be text, not true (put it in quotes)"),
         ({"model__labels": "up"}, "model.labels: should be a list"),
         ({"model__path": 3}, "model.path: should be a path or a mapping of keys"),
         ({"model__path": {"encoder": "a"}}, "model.path.decoder: is required"),
@@ -179,6 +184,7 @@ def test_not_durations(text: object) -> None:
             "model.task: generate is not available yet (use score)",
         ),
         ({"model__task": "seq2seq", "sequence__end": "e"}, "model.task: seq2seq is not available yet (use score)"),
+        ({"http__port": 1000.0}, "http.port: should be a whole number, not 1000.0"),
         ({"http__port": 65536}, "http.port: should be at most 65535, not 65536"),
         ({"kafka__security__password": "x"}, "kafka.security.password: is not used with protocol PLAINTEXT"),
         ({"kafka__security__ca_file": "ca.pem"}, "kafka.security.ca_file: is not used with protocol PLAINTEXT"),
@@ -190,6 +196,19 @@ def test_not_durations(text: object) -> None:
             "kafka.security.mechanism: GSSAPI is not available yet (use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512)",
         ),
         ({"kafka": "here"}, "kafka: should be a mapping of keys"),
+        ({"kafka__group_id": "workers\n"}, "kafka.group_id: 'workers\\n' holds a line break"),
+        ({"kafka__bootstrap_servers": ["a", "b"]}, "kafka.bootstrap_servers: should be text, not a list"),
+        ({"kafka__security__password": 1234}, "kafka.security.password: should be text (put it in quotes)"),
+        ({"input__features": "ax, ay"}, "input.features: 'ax, ay' is one name; write a list, [ax, ay]"),
+        ({"input__features": ["ax,ay"]}, "input.features: 'ax,ay' is one name; write a list, [ax, ay]"),
+        ({"input__topic": "a,b"}, "input.topic: 'a,b' is not a topic name (letters, digits, '.', '_' and '-', at most"),
+        ({"model__path": ""}, "model.path: should not be empty"),
+        ({"model__path": "a\0b"}, "model.path: 'a\\x00b' holds a zero byte"),
+        ({"model__path": "~/m.keras"}, "model.path: '~/m.keras': '~' is not filled in (write ${HOME} and the rest"),
+        ({"state__directory": "~/state"}, "state.directory: '~/state': '~' is not filled in (write ${HOME}"),
+        ({"state__idle": "99999999999d"}, "state.idle: '99999999999d' is longer than a hundred years"),
+        ({"sequence__length": 10**15}, "sequence.length: should be at most 1000000000000, not 1000000000000000"),
+        ({"": 1}, "'': unknown key"),
     ],
 )
 def test_refused_with_one_line_that_names_the_key(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
@@ -200,7 +219,7 @@ def test_refused_with_one_line_that_names_the_key(tmp_path: Path, keys: dict[str
 def test_all_problems_are_listed(tmp_path: Path) -> None:
     tree = {"input": {"topics": "a"}, "kafka": {"security": {"password": [1]}}, "log": {"level": "loud"}}
     assert refusal(tmp_path, tree) == [
-        "kafka.security.password: should be text",
+        "kafka.security.password: should be text, not a list",
         "input.topic: is required",
         "input.topics: unknown key (did you mean input.topic?)",
         "output.topic: is required",
@@ -225,54 +244,145 @@ def test_refused_yaml(tmp_path: Path, text: str, line: str) -> None:
     assert found.startswith(line)
 
 
+NUMBER_OF_TWO = "can be read in two ways (write a plain one, or quote it if it is text)"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("http: {port: 0100}", f"http.port: the number in line 1 {NUMBER_OF_TWO}"),
+        ("http: {port: 1:30}", f"http.port: the number in line 1 {NUMBER_OF_TWO}"),
+        ("http: {port: 0b11}", f"http.port: the number in line 1 {NUMBER_OF_TWO}"),
+        ("kafka: {group_id: 007}", f"kafka.group_id: the number in line 1 {NUMBER_OF_TWO}"),
+        ("kafka: {security: {password: 0042}}", f"kafka.security.password: the number in line 1 {NUMBER_OF_TWO}"),
+        (f"http: {{port: {'9' * 5000}}}", "http.port: the number in line 1 has more than 40 digits"),
+        (
+            'http: {port: !!int ""}',
+            "not YAML: a value is not what its tag (!!int, !!bool, ...) says: leave the tag out",
+        ),
+        ("http: {port: !!bool foo}", "not YAML: a value is not what its tag"),
+        ("http: {port: !!timestamp foo}", "not YAML: a value is not what its tag"),
+        ("http: {<<: 3}", "line 1, column 12: not YAML: expected a mapping or list of mappings for merging"),
+        ("http: {port: ${PORT}}", "line 1, column 15: not YAML: expected ',' or '}', but got '{' (put a variable in"),
+        (
+            "http:\n\tport: 1",
+            "line 2, column 1: not YAML: found character '\\t' that cannot start any token (indent with",
+        ),
+        ("1: 2", "1: a key should be text (line 1; put it in quotes)"),
+        ("kafka: {consumer: {yes: 2}}", "kafka.consumer.yes: a key should be text (line 1; put it in quotes)"),
+        ("~: 2", "~: a key should be text"),
+        ("{[a]: 1}", "line 1: a key should be text"),
+        ('"\\ud800": 1', "\\ud800: a key should be text"),
+        ('kafka: {group_id: "\\ud800"}', "kafka.group_id: the text in line 1 has half of a surrogate pair"),
+        ("a: \x1b", "not YAML: character 3 is a control character (0x1b)"),
+        ("a: " + "[" * 5000, "not YAML: it is nested too deeply"),
+        ("a: " + "[" * 40 + "]" * 40, "line 1: is nested more than 32 deep"),
+        ("a: 1\n---\nb: 2", "line 2, column 1: not YAML: but found another document"),
+        ("a: *nope", "line 1, column 4: not YAML: found undefined alias 'nope'"),
+        ("hello", "should be a mapping of keys such as"),
+    ],
+)
+def test_odd_yaml_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    (found,) = refusal(tmp_path, text)
+    assert found.startswith(line)
+    assert found.isprintable()
+
+
+def test_an_empty_file_is_told_what_it_needs(tmp_path: Path) -> None:
+    for text in ("", "# nothing\n", "---\n"):
+        assert refusal(tmp_path, text or "\n") == [f"{key}: is required" for key in REQUIRED]
+
+
+def test_no_more_is_said_than_somebody_reads(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, {f"key{number}": number for number in range(1000)})
+    assert (len(lines), lines[-1]) == (51, "and 953 problems more")
+    lines = refusal(tmp_path, {"k" * 100_000: 1, "in\nput": 1})
+    assert max(map(len, lines)) < 600
+    assert "in\\nput: unknown key (did you mean input?)" in lines
+
+
+def test_dates_and_underscores_are_what_they_look_like(tmp_path: Path) -> None:
+    text = yaml.safe_dump(MINIMAL) + "kafka: {group_id: 2026-01-01}\nstate: {max_streams: 2_000_000}\n"
+    config = load(tmp_path, text)
+    assert (config.kafka.group_id, config.state.max_streams) == ("2026-01-01", 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"input__start": "7d"}, "input.start: 7d is not available yet (use earliest)"),
+        ({"input__start": "2026-01-01"}, "input.start: 2026-01-01 is not available yet (use earliest)"),
+        ({"input__format": "protobuf"}, "input.format: protobuf is not available yet (use json, msgpack or float32)"),
+        ({"input__schema": {"registry": "http://r"}}, "input.schema: is not available yet (leave it out)"),
+        ({"input__stream_format": "hex"}, "input.stream_format: hex is not available yet (use utf8)"),
+        ({"input__missing": "hold"}, "input.missing: hold is not available yet (use refuse)"),
+        ({"input__missing": 0}, "input.missing: 0.0 is not available yet (use refuse)"),
+        ({"input__coerce": True}, "input.coerce: true is not available yet (use false)"),
+        ({"input__records": "."}, "input.records: . is not available yet (leave it out)"),
+        ({"input__pairs": {"path": "metrics"}}, "input.pairs: is not available yet (leave it out)"),
+        ({"input__sequence_number": "n"}, "input.sequence_number: n is not available yet (leave it out)"),
+        ({"output__format": "avro"}, "output.format: avro is not available yet (use json or msgpack)"),
+        (
+            {"output__emit": "alert"},
+            "output.emit: alert is not available yet (use every_event, sequence_end or change)",
+        ),
+        ({"output__alert": {"unit": "up"}}, "output.alert: is not available yet (leave it out)"),
+        ({"output__score": "forecast"}, "output.score: forecast is not available yet (leave it out)"),
+        ({"output__copy": ["site"]}, "output.copy: is not available yet (leave it out)"),
+        ({"output__headers": "all"}, "output.headers: all is not available yet (leave it out)"),
+        ({"output__headers": ["h"]}, "output.headers: is not available yet (leave it out)"),
+        ({"dead_letters__on_failure": "drop"}, "dead_letters.on_failure: drop is not available yet (use stop)"),
+        (
+            {"model__path": "s3://bucket/m.keras"},
+            "model.path: 's3://bucket/m.keras': a URL is not available yet (write",
+        ),
+        ({"model__window": 128}, "model.window: 128 is not available yet (leave it out)"),
+        ({"model__window_fill": "zeros"}, "model.window_fill: zeros is not available yet (use wait)"),
+        ({"model__memory": 64}, "model.memory: 64 is not available yet (leave it out)"),
+        ({"model__every": 2}, "model.every: 2 is not available yet (use 1)"),
+        ({"model__expect": "ranges.json"}, "model.expect: is not available yet (leave it out)"),
+        ({"http__token": "t0ken"}, "http.token: is not available yet (leave it out)"),
+        ({"http__token_file": "token"}, "http.token_file: is not available yet (leave it out)"),
+        ({"input__sequence_numbers": "n"}, "input.sequence_numbers: unknown key (did you mean input.sequence_number?)"),
+    ],
+)
+def test_what_is_not_available_yet_is_said_so(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
+    (found,) = refusal(tmp_path, with_keys(**keys))
+    assert found.startswith(line)
+
+
+def test_keys_that_are_not_available_yet_may_stand_with_their_defaults(tmp_path: Path) -> None:
+    assert [line for line in AVAILABLE if line not in set(key_paths())] == []
+    documented = yaml.safe_load((CONFIG / "worker.yaml").read_text())
+    assert not_yet(load(tmp_path, documented)) == []
+    keys = {"input__start": "${START:-earliest}", "output__copy": [], "input__schema": None, "http__token": None}
+    assert load(tmp_path, with_keys(**keys)) == load(tmp_path, MINIMAL)
+
+
 def test_aliases_that_grow_without_end_are_refused(tmp_path: Path) -> None:
     rows = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     (found,) = refusal(tmp_path, "\n".join(rows))
     assert found.endswith("an alias makes this too large")
 
 
-def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\xfd")
-    for name, reason in (
-        ("none.yaml", "can't be read: No such file"),
-        ("binary", "is not UTF-8"),
-        (".", "can't be read"),
-    ):
-        with pytest.raises(ConfigError, match=reason):
-            load_config(tmp_path / name, {})
-
-
-def test_environment_variables_fill_any_value(tmp_path: Path) -> None:
-    tree = with_keys(
-        kafka__bootstrap_servers="${HOST}:${PORT:-9092}",
-        kafka__instance_id="${POD:-}",
-        kafka__group_id="$${HOST}",
-        kafka__consumer={"fetch_min_bytes": "${BYTES:-5}"},
-        http__port="${PORT:-9100}",
-        model__labels=["${UP:-up}", "down"],
-        model__parity_tolerance="${TOLERANCE}",
-        model__allow_lambda="${TRUSTED}",
-        model__imports=["${CELLS:-cells}"],
-        sequence__gap="${GAP}",
-        state__idle="${IDLE:-}",
-    )
-    config = load(tmp_path, tree, HOST="broker", GAP="3m", TOLERANCE="1e-3", TRUSTED="true")
-    assert config.kafka.bootstrap_servers == "broker:9092"
-    assert (config.kafka.instance_id, config.kafka.group_id) == (None, "${HOST}")
-    assert config.kafka.consumer == {"fetch_min_bytes": 5}
-    assert (config.http.port, config.model.labels) == (9100, ("up", "down"))
-    assert (config.sequence.gap, config.state.idle) == (Duration(180_000), None)
-    assert config.model.parity_tolerance == 1e-3
-    assert (config.model.allow_lambda, config.model.imports) == (True, ("cells",))
-
-
-def test_missing_variables_are_named_with_the_keys_path(tmp_path: Path) -> None:
-    tree = with_keys(kafka__group_id="${GROUP}", model__labels=["a", "${B}"], log__level="${oops")
-    assert refusal(tmp_path, tree) == [
-        "kafka.group_id: the environment variable GROUP is not set (or write ${GROUP:-default})",
-        "log.level: '${' should be followed by a name and '}' (write $${ for the signs themselves)",
-        "model.labels.1: the environment variable B is not set (or write ${B:-default})",
-    ]
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_files_that_are_no_configuration_end_a_command_with_status_2(
+    tmp_path: Path, command: Callable[..., Ended], verb: str
+) -> None:
+    contents = {
+        "binary": (b"\xff\xfe\xfd", "is not UTF-8 (byte 0): save it as UTF-8"),
+        "latin1": (b"input: {topic: \xe9}", "is not UTF-8 (byte 15): save it as UTF-8"),
+        "huge": (b"#" * ((1 << 20) + 1), "is larger than 1048576 bytes: not a configuration"),
+        "list": (b"- input\n", "should be a mapping of keys such as 'input:' and 'output:'"),
+    }
+    for name, (content, _) in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    told = {name: reason for name, (_, reason) in contents.items()}
+    told |= {"folder": "can't be read: Is a directory", "none": "can't be read: No such file or directory"}
+    for name, reason in told.items():
+        ended = command(verb, "-c", str(tmp_path / name))
+        assert (ended.status, ended.out, ended.err) == (2, "", f"worker: {tmp_path / name}: {reason}\n")
 
 
 def test_numbers_in_digits_stay_text_where_text_is_wanted(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _feature_names(config: Config) -> Iterator[str]:
     for name in field_names(config.input.features or ()):
         if "," in name and not name.startswith("value:"):
             names = ", ".join(part.strip() for part in name.strip("[] ").split(","))
-            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} if there is such a field)"
+            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} for such a field)"
 
 
 def _value_fields(config: Config) -> Iterator[str]:

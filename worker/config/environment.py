@@ -30,7 +30,7 @@ class FromEnvironment(str):
     empty: str | None = None
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """The sentence about ``${`` signs that make no variable."""
 
 
@@ -49,7 +49,7 @@ def fill_in(value: Any, environ: Mapping[str, str], problems: list[str], path: s
         return value
     try:
         return _filled(value, environ, problems, path)
-    except _Malformed as sentence:
+    except _MalformedError as sentence:
         problems.append(f"{path}: {sentence}")
         return value
 
@@ -76,7 +76,7 @@ def _filled(value: str, environ: Mapping[str, str], problems: list[str], path: s
 
 
 def _pieces(value: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """(text, None, None) between variables, ("", name, default) for each. Raises _Malformed."""
+    """(text, None, None) between variables, ("", name, default) for each. Raises _MalformedError."""
     at = 0
     while (start := value.find("${", at)) >= 0:
         if start > at and value[start - 1] == "$":
@@ -86,7 +86,7 @@ def _pieces(value: str) -> Iterator[tuple[str, str | None, str | None]]:
         yield value[at:start], None, None
         name = NAME.match(value, start + 2)
         if name is None or not value.startswith(("}", ":-"), name.end()):
-            raise _Malformed("'${' should be followed by a name and '}' (write $${ for the signs themselves)")
+            raise _MalformedError("'${' should be followed by a name and '}' (write $${ for the signs themselves)")
         default, at = (None, name.end() + 1) if value[name.end()] == "}" else _default(value, name.end() + 2)
         yield "", name[0], default
     yield value[at:], None, None
@@ -98,13 +98,13 @@ def _default(value: str, start: int) -> tuple[str, int]:
     for at in range(start, len(value)):
         if value[at] == "{":
             if value[at - 1] == "$" and value[at - 2] != "$":
-                raise _Malformed("a default is text and can't hold another variable (write $${ for the signs)")
+                raise _MalformedError("a default is text and can't hold another variable (write $${ for the signs)")
             depth += 1
         elif value[at] == "}":
             if depth == 0:
                 return value[start:at].replace("$${", "${"), at + 1
             depth -= 1
-    raise _Malformed("a '${' has no '}' of its own (braces in a default must be in pairs)")
+    raise _MalformedError("a '${' has no '}' of its own (braces in a default must be in pairs)")
 
 
 def settle(tree: dict[Any, Any], problems: list[str], section: type[Section], path: str = "") -> None:

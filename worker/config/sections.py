@@ -33,6 +33,7 @@ from worker.config.values import (
     Unit,
 )
 
+
 class Schema(Section):
     """Where the schemas of records are found. Not available yet."""
 
@@ -73,7 +74,7 @@ class Input(Section):
     stream: Text = "key"
     """What names the stream: key (the record's key) or a field of the value; a dot goes deeper (device.id)."""
     stream_format: Literal["utf8", "hex", "base64", "int32", "int64", "uuid"] = "utf8"
-    """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64 (big endian), uuid."""
+    """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64, uuid."""
     features: Names | Text | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
     input of a model by its name."""

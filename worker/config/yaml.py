@@ -19,7 +19,9 @@ MAX_SECRET_BYTES = 1 << 16
 MAX_NUMBER_CHARACTERS = 40
 KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0b[01_]+|[0-9_]+(:[0-9_.]+)+)")  # octal, binary, base 60: only YAML 1.1 has them
+OLD_NUMBER = re.compile(
+    r"[-+]?(0[0-9_]+|0b[01_]+|[0-9_]+(:[0-9_.]+)+)"
+)  # octal, binary, base 60: only YAML 1.1 has them
 SECRETS = (("kafka.security", "username"), ("kafka.security", "password"), ("kafka.security", "key_password"))
 
 
@@ -83,8 +85,8 @@ def _mapping(loader: _Loader, node: yaml.Node, problems: list[str]) -> dict[Any,
         # This is what PyYAML raises for a value that is not what its own tag says.
         problems.append("not YAML: a value is not what its tag (!!int, !!bool, ...) says: leave the tag out")
         return None
-    if isinstance(tree, dict):
-        return tree
+    if tree is None or isinstance(tree, dict):
+        return tree or {}
     problems.append("should be a mapping of keys such as 'input:' and 'output:'")
     return None
 
@@ -119,7 +121,7 @@ def _refuse_in(root: yaml.Node, problems: list[str]) -> None:
             waiting += [(item, f"{path}.{i}".lstrip("."), inside) for i, item in enumerate(node.value)]
         elif isinstance(node, yaml.MappingNode):
             waiting += [(value, name, inside) for name, value in _named(node, path, problems)]
-        else:
+        elif isinstance(node, yaml.ScalarNode):
             problems += [f"{path}: {sentence}" for sentence in _scalar_problems(node)]
 
 
@@ -144,9 +146,9 @@ def _scalar_problems(node: yaml.ScalarNode) -> Iterator[str]:
     # The value is not shown: it may be a password.
     line = node.start_mark.line + 1
     if node.tag in NUMBERS and OLD_NUMBER.fullmatch(node.value):
-        yield f"the number in line {line} can be read in two ways (write a plain one, or put it in quotes if it is text)"
+        yield f"the number in line {line} can be read in two ways (write a plain one, or quote it if it is text)"
     elif node.tag in NUMBERS and len(node.value) > MAX_NUMBER_CHARACTERS:
-        yield f"the number in line {line} has more than {MAX_NUMBER_CHARACTERS} digits (put it in quotes if it is text)"
+        yield f"the number in line {line} has more than {MAX_NUMBER_CHARACTERS} digits (quote it if it is text)"
     elif not _is_unicode(node.value):
         yield f"the text in line {line} has half of a surrogate pair, which is no character"
 
