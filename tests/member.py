@@ -74,7 +74,9 @@ class Cluster:
     def dead(self) -> list[Row]:
         """(error, partition, offset) of each dead letter, as written."""
         headers = [dict(record.headers or ()) for record in self.broker.records(DEAD)]
-        return [(str(h["error"], "ascii"), int(h["partition"] or 0), int(h["offset"] or 0)) for h in headers]
+        return [
+            (str(h["rnnw.error"], "ascii"), int(h["rnnw.partition"] or 0), int(h["rnnw.offset"] or 0)) for h in headers
+        ]
 
     def committed(self, partition: Partition = P0) -> int | None:
         return self.broker.committed(GROUP, partition)

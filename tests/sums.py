@@ -8,6 +8,7 @@ import numpy as np
 
 from worker.boundaries import BoundaryRules
 from worker.codecs.commands import StateLayout
+from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
@@ -63,6 +64,7 @@ def sums_pipeline(
         engine=Engine(Sums(), table, rules, emit),
         encoder=Encoder("json", "0123456789ab", None, stream_is_key=True),
         slices=SLICES,
+        dead_letters=DeadLetters("g", "0123456789ab", "0.0"),
     )
 
 

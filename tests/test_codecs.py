@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import KEY_BYTES_LIMIT, VALUE_BYTES_LIMIT, open_decoder
-from worker.codecs.encoding import DEAD_LETTER_BYTES_LIMIT, Encoder, dead_letters
+from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
 from worker.records import Events, Kind, Origin, Partition, Predictions, RecordBatch, Reset
@@ -240,6 +240,18 @@ STATES = {"lstm": {"h": [1, 2]}, "conv": {"inputs": [[1, 2], [3, 4]]}}
         ),
         (b"set-state", {"states": {**STATES, "lstm": {"h": "ab"}}}, "bad_state", "wanted numbers of shape [2]"),
         (b"set-state", {"states": {**STATES, "conv": {"inputs": [[1], [2, 3]]}}}, "bad_state", "wanted numbers of sha"),
+        (
+            b"set-state",
+            {"states": {"lstm": {"h": [1, 2]}, "gru": {}}},
+            "bad_state",
+            "the model has no states of layer 'gru'; it has 'lstm'/'h', 'conv'/'inputs'",
+        ),
+        (
+            b"set-state",
+            {"states": {"lstm": {"h": [1, 2]}, "convolution": {"inputs": [1]}}},
+            "bad_state",
+            "the model has no state 'inputs' of layer 'convolution'; it has",
+        ),
         (b"set-state", {"states": {**STATES, "lstm": {"h": [1, 1e39]}}}, "not_finite", "state 'h' of layer 'lstm' hol"),
         (b"set-state", {"states": {**STATES, "lstm": {"h": [1, 10**400]}}}, "not_finite", "state 'h' of layer 'lstm'"),
     ],
@@ -248,6 +260,20 @@ def test_commands_that_can_not_be_obeyed(command: bytes | None, value: Any, erro
     found = refusal(A_B, value, headers=[[("worker-command", command)]])
     assert found[0] == error
     assert reason in found[1]
+
+
+@pytest.mark.parametrize(("number", "fits"), [(65504, True), (65519, True), (65520, False), (-1e5, False)])
+def test_a_state_must_fit_its_own_layers_numbers(number: float, fits: bool) -> None:
+    layout = StateLayout(LAYOUT.slices, LAYOUT.initial, {("lstm", "h"): np.float16})
+    value = json.dumps({"states": {**STATES, "lstm": {"h": [1, number]}}}).encode()
+    batch = batch_of([value], headers=[[("worker-command", b"set-state")]])
+    events = open_decoder("json", A_B, layout).decode(batch)
+    assert len(events.payloads) == fits
+    assert [(refused.error, refused.reason) for refused in events.refusals] == (
+        []
+        if fits
+        else [("not_finite", "state 'h' of layer 'lstm' holds a number that is not finite, or too large for float16")]
+    )
 
 
 def test_commands() -> None:
@@ -495,37 +521,3 @@ def test_msgpack_outputs_hold_the_same_fields_in_the_same_order() -> None:
     for text, packed in zip(as_json, as_msgpack, strict=True):
         unpacked = msgspec.msgpack.decode(packed or b"")
         assert list(unpacked.items()) == list(json.loads(text or b"").items())
-
-
-def test_dead_letters_are_the_records_with_the_reason_in_headers() -> None:
-    values: list[bytes | None] = [b'{"a": 1, "b": 2}', b"\xff\x00", None, b'{"a": 1}']
-    headers = [None, [("trace", b"7"), ("error", None)], None, []]
-    batch = batch_of(values, keys=[b"k", b"\xfe", None, b"k"], headers=headers)
-    events = open_decoder("json", A_B, LAYOUT).decode(batch)
-    assert events.records.tolist() == [0]
-    dead = dead_letters(batch, events.refusals)
-    assert (dead.keys, dead.values) == ([b"\xfe", None, b"k"], values[1:])
-    assert dead.records.tolist() == [1, 2, 3]
-    where = [("topic", b"readings"), ("partition", b"2")]
-    assert dead.headers == [
-        [("trace", b"7"), ("error", None), ("error", b"not_utf8"),
-         ("reason", b"the value is not UTF-8: byte 0 is 0xff"), *where, ("offset", b"101")],
-        [("error", b"no_key"), ("reason", b"the record has no key, and the key names the stream (input.stream)"),
-         *where, ("offset", b"102")],
-        [("error", b"field_missing"), ("reason", b"field 'b' (input.features) is missing"), *where, ("offset", b"103")],
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("part", ["key", "value", "header"])
-def test_a_record_that_no_broker_would_take_whole_is_named_by_a_dead_letter(part: str) -> None:
-    large = b"\xff" * DEAD_LETTER_BYTES_LIMIT
-    batch = batch_of(
-        [large if part == "value" else b"\xff"],
-        keys=[large if part == "key" else b"k"],
-        headers=[[("trace", large if part == "header" else b"7")]],
-    )
-    dead = dead_letters(batch, open_decoder("json", A_B, LAYOUT).decode(batch).refusals)
-    assert (dead.keys, dead.values) == ([None], [b""])
-    told = dict((dead.headers or [])[0])
-    assert list(told) == ["error", "reason", "topic", "partition", "offset"]
-    assert b"bytes are left out: a dead letter holds at most 900000" in (told["reason"] or b"")

@@ -17,7 +17,7 @@ MODULE_LINES = 250
 
 PURE = (
     "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "turns", "backlog", "pipeline", "model", "codecs",
+    "boundaries", "emission", "turns", "backlog", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",

@@ -81,11 +81,15 @@ def test_a_line_out_has_the_documented_fields() -> None:
     assert letter["headers"] == {
         "trace": "1",
         "n": None,
-        "error": "not_a_number",
-        "reason": "field 'x' (input.features) is a string, not a number",
-        "topic": "in",
-        "partition": "0",
-        "offset": "1",
+        "rnnw.error": "not_a_number",
+        "rnnw.reason": "field 'x' (input.features) is a string, not a number",
+        "rnnw.topic": "in",
+        "rnnw.partition": "0",
+        "rnnw.offset": "1",
+        "rnnw.timestamp": "-1",
+        "rnnw.group": "g",
+        "rnnw.model": "0123456789ab",
+        "rnnw.version": "0.0",
     }
     assert run([line(value={"y": 1})], dead=None) == []
 
@@ -109,14 +113,14 @@ def test_raw_bytes_come_and_go_as_base64() -> None:
     ]  # fmt: skip
     raw = [base64.b64decode(answer["value_base64"]) for answer in answers[2:]]
     assert raw == [b"\xfe\x00", b'{"y":\n1}', b"null", b""]
-    errors = [answer["headers"]["error"] for answer in answers[1:]]
+    errors = [answer["headers"]["rnnw.error"] for answer in answers[1:]]
     assert errors == ["not_utf8", "not_utf8", "field_missing", "not_an_object", "not_json"]
 
 
 def test_nan_in_a_value_is_a_dead_letter_as_it_would_be_in_kafka() -> None:
     lines = [line(value={"x": 1}), b'{"key": "k", "value": {"x": NaN}}', b'{"key": "k", "value": {"x": -Infinity}}']
     answers = run([*lines, line(value={"x": 1})])
-    assert [answer["headers"].get("error") for answer in answers] == [None, "not_finite", "not_finite", None]
+    assert [answer["headers"].get("rnnw.error") for answer in answers] == [None, "not_finite", "not_finite", None]
     assert answers[-1]["value"]["step"] == 2
 
 

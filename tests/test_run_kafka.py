@@ -156,11 +156,14 @@ def check_dead_letters(dead: list[Any], source: list[Any], client: str) -> None:
         known = next(bad for bad in BAD if bad[:2] == (key, value))
         given = len(known[2])
         assert list(headers[:given]) == [(name, nothing if text is None else text) for name, text in known[2]]
-        assert [name for name, _ in headers[given:]] == ["error", "reason", "topic", "partition", "offset"]
+        names = ("error", "reason", "topic", "partition", "offset", "timestamp", "group", "model", "version")
+        assert [name for name, _ in headers[given:]] == [f"rnnw.{name}" for name in names]
         told = dict(headers[given:])
-        assert told["error"].decode() == known[3]
-        assert told["reason"]
-        found[told["topic"].decode(), int(told["partition"]), int(told["offset"])] = known
+        assert told["rnnw.error"].decode() == known[3]
+        assert told["rnnw.reason"]
+        assert told["rnnw.group"]
+        assert len(told["rnnw.model"]) == 12
+        found[told["rnnw.topic"].decode(), int(told["rnnw.partition"]), int(told["rnnw.offset"])] = known
     assert len(rows) == len(BAD)
     assert {place: known[:2] for place, known in found.items()} == {
         (*batch.partition, offset): (key, value)

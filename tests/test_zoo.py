@@ -124,4 +124,4 @@ def test_an_id_that_the_model_does_not_know_harms_nobody(tmp_path: Path) -> None
     writer = Writer(written, "probabilities", "readings.dead", "json")
     assert replay(build_pipeline(config, load_model(config)), records, 7, writer) == (3, 2, 1)
     (dead,) = [json.loads(line) for line in written.getvalue().splitlines() if b"readings.dead" in line]
-    assert dead["headers"]["error"] == "unknown_id"
+    assert dead["headers"]["rnnw.error"] == "unknown_id"

@@ -13,10 +13,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import SecretStr
 
+from worker import __version__
 from worker.boundaries import BoundaryRules
 from worker.codecs.commands import StateLayout
+from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import KEY, TIMESTAMP, InputFields
@@ -160,17 +163,24 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)
     emit = config.output.emit
     assert emit != "every_item" and emit != "alert", "refused by the configuration"  # noqa: PT018 (the type is narrowed)
+    model_id = (model.sha256 or "")[:MODEL_ID_DIGITS]
     return Pipeline(
-        decoder=open_decoder(config.input.format, fields, StateLayout(model.slices, model.initial_row)),
+        decoder=open_decoder(config.input.format, fields, _layout(model)),
         engine=Engine(model, table, rules, EmitRule(emit, config.output.emit_delta)),
         encoder=Encoder(
             config.output.format,
-            (model.sha256 or "")[:MODEL_ID_DIGITS],
+            model_id,
             config.model.labels,
             stream_is_key=config.input.stream == KEY,
         ),
         slices=model.slices,
+        dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
     )
+
+
+def _layout(model: StreamingModel) -> StateLayout:
+    dtypes = {(state.layer, state.name): np.dtype(state.dtype) for state in model.states}
+    return StateLayout(model.slices, model.initial_row, dtypes)
 
 
 def client_settings(config: Config) -> ClientSettings:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import Decoder
-from worker.codecs.encoding import Encoder, Messages, dead_letters
+from worker.codecs.encoding import Encoder, Messages
 from worker.engine import Engine
 from worker.records import Events, Partition, PartitionState, RecordBatch, Refusal
 from worker.streams import Slices
@@ -27,11 +28,14 @@ class Outcome:
 class Pipeline:
     """One turn of the worker without its edges."""
 
-    def __init__(self, decoder: Decoder, engine: Engine, encoder: Encoder, slices: Slices) -> None:
+    def __init__(
+        self, decoder: Decoder, engine: Engine, encoder: Encoder, slices: Slices, dead_letters: DeadLetters
+    ) -> None:
         self.decoder = decoder
         self.engine = engine
         self.encoder = encoder
         self.slices = slices
+        self.dead_letters = dead_letters
 
     def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
         """``batches`` are (records, replay); of one partition they come in offset order."""
@@ -53,7 +57,7 @@ class Pipeline:
                     events=len(events),
                     outputs=self.encoder.encode(events, predictions),
                     refusals=refusals,
-                    dead=dead_letters(events.batch, refusals),
+                    dead=self.dead_letters.of(events.batch, refusals),
                     replay=events.replay,
                 )
             )

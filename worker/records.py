@@ -126,6 +126,7 @@ class Refusal(NamedTuple):
     record: int  # index into its RecordBatch
     error: str  # a short fixed code
     reason: str  # one sentence
+    items: str = ""  # of a chunk, which are refused where it is not the whole record: 0-2,7
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from worker.records import (
     Predictions,
     Refusal,
 )
+from worker.refused_items import by_record
 from worker.streams import PartitionStreams
 
 NO_ROW = -1
@@ -150,18 +151,17 @@ class Turn:
                     resets=self.resets[part],
                     finals=self.finals[part],
                     origins=self.origins[part],
-                    refusals=[
-                        Refusal(int(events.records[index]), "invalid_state", INVALID_STATE_REASON)
-                        for index in np.flatnonzero(self.invalid[part]).tolist()
-                    ]
-                    if some_invalid
-                    else [],
+                    refusals=_invalid(events, self.invalid[part]) if some_invalid else [],
                 )
             )
         return answers
 
 
 INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
+
+
+def _invalid(events: Events, invalid: BoolArray) -> list[Refusal]:
+    return by_record(events, np.flatnonzero(invalid), "invalid_state", INVALID_STATE_REASON)
 
 
 def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:

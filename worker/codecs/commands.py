@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import DTypeLike
 
-from worker.codecs.values import UnusableError
+from worker.codecs.unusable import UnusableError, shown
 from worker.records import FloatArray, Headers, Kind
 
 COMMAND_HEADER = "worker-command"
@@ -19,10 +20,11 @@ Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class StateLayout:
-    """Where each layer's state is in a packed row, for ``set-state``: (layer, name) → (slice, shape)."""
+    """Where each layer's state is in a packed row, and what numbers it can hold, for ``set-state``."""
 
     slices: Slices
     initial: FloatArray
+    dtypes: Mapping[tuple[str, str], DTypeLike] = field(default_factory=dict)  # where others than a row's
 
 
 def command_of(headers: Headers | None) -> bytes | None:
@@ -49,22 +51,37 @@ def _packed(value: bytes | None, layout: StateLayout) -> FloatArray:
         parsed = msgspec.json.decode(value or b"")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UnusableError("not_json", f"the value of set-state is not JSON: {error}") from None
-    states = parsed.get("states") if isinstance(parsed, dict) else None
-    if not isinstance(states, dict) or not all(isinstance(layer, dict) for layer in states.values()):
+    states: Any = parsed.get("states") if isinstance(parsed, dict) else None
+    if not _by_layer_and_name(states):
         raise UnusableError("bad_state", 'set-state takes {"states": {"LAYER": {"NAME": [numbers]}}}')
-    given = {(layer, name) for layer, parts in states.items() for name in parts}
-    wanted = set(layout.slices)
-    for layer, name in sorted(wanted - given):
-        raise UnusableError("bad_state", f"state '{name}' of layer '{layer}' is missing; set-state sets every state")
-    for layer, name in sorted(given - wanted):
-        raise UnusableError("bad_state", f"the model has no state '{name}' of layer '{layer}'; {_known(layout)}")
+    _check_names(states, layout)
     row = layout.initial.copy()
     for (layer, name), (part, shape) in layout.slices.items():
-        row[part] = _numbers(states[layer][name], shape, f"state '{name}' of layer '{layer}'").ravel()
+        what, dtype = f"state '{name}' of layer '{layer}'", layout.dtypes.get((layer, name), row.dtype)
+        row[part] = _numbers(states[layer][name], shape, dtype, what).ravel()
     return row
 
 
-def _numbers(given: Any, shape: tuple[int, ...], what: str) -> FloatArray:
+def _by_layer_and_name(states: Any) -> bool:
+    def named(part: Any) -> bool:
+        return isinstance(part, dict) and all(isinstance(name, str) for name in part)  # MessagePack has others, too
+
+    return named(states) and all(map(named, states.values()))
+
+
+def _check_names(states: dict[str, dict[str, Any]], layout: StateLayout) -> None:
+    # A state that is wrongly named is missing, too; what is wrong is the name.
+    given = {(layer, name) for layer, parts in states.items() for name in parts}
+    for layer, name in sorted(given - set(layout.slices)):
+        which = f"state '{shown(name)}' of layer '{shown(layer)}'"
+        raise UnusableError("bad_state", f"the model has no {which}; {_known(layout)}")
+    for layer in sorted(states.keys() - {layer for layer, _ in layout.slices}):
+        raise UnusableError("bad_state", f"the model has no states of layer '{shown(layer)}'; {_known(layout)}")
+    for layer, name in sorted(set(layout.slices) - given):
+        raise UnusableError("bad_state", f"state '{name}' of layer '{layer}' is missing; set-state sets every state")
+
+
+def _numbers(given: Any, shape: tuple[int, ...], dtype: DTypeLike, what: str) -> FloatArray:
     try:
         numbers = np.array(given if _all_numbers(given) else None)
     except ValueError:  # lists of several lengths
@@ -75,11 +92,13 @@ def _numbers(given: Any, shape: tuple[int, ...], what: str) -> FloatArray:
         raise UnusableError("bad_state", f"{what}: wanted shape {list(shape)}, given {list(numbers.shape)}")
     try:
         with np.errstate(over="ignore"):
-            finite = bool(np.isfinite(numbers.astype(np.float32)).all())
+            held = numbers.astype(np.float64).astype(dtype)
+            finite = bool(np.isfinite(held).all())
     except OverflowError:  # of integers, which have no limit
         finite = False
     if not finite:
-        raise UnusableError("not_finite", f"{what} holds a number that is not finite")
+        kind = np.dtype(dtype).name
+        raise UnusableError("not_finite", f"{what} holds a number that is not finite, or too large for {kind}")
     return numbers.astype(np.float64)
 
 

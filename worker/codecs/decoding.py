@@ -13,7 +13,8 @@ import numpy as np
 
 from worker.codecs.commands import StateLayout, command_of, parse_command
 from worker.codecs.fields import KEY, TIMESTAMP, InputFields
-from worker.codecs.values import Float32, Parsed, Structured, UnusableError, ValueFormat
+from worker.codecs.unusable import UnusableError
+from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
 from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal, unknown_ids
 
 VALUE_BYTES_LIMIT = 1_048_576

@@ -1,4 +1,4 @@
-"""Predictions → bytes, and refused records → dead letters."""
+"""Predictions → bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import orjson
 
 from worker.codecs.decoding import NO_ITEM
-from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predictions, RecordBatch, Refusal, Reset
+from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predictions, Reset
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
-DEAD_LETTER_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, headers and framing included
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
 
 
@@ -128,38 +127,3 @@ class Encoder:
 
 def _chosen(values: list[Value], where: slice | IntArray) -> list[Value]:
     return values[where] if isinstance(where, slice) else [values[index] for index in where.tolist()]
-
-
-def dead_letters(batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
-    """Refused records as they came, with headers that say why and from where.
-
-    Of a record beyond DEAD_LETTER_BYTES_LIMIT only the headers that say why go: no broker would take it whole, and what
-    can't be written would be read again for ever. The record itself is where the headers say.
-    """
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    headers: list[Headers] = []
-    for refusal in refusals:
-        key, value = batch.keys[refusal.record], batch.values[refusal.record]
-        own, reason = batch.headers[refusal.record] or (), refusal.reason
-        size_bytes = sum(map(_length, (key, value))) + sum(len(name) + _length(text) for name, text in own)
-        if size_bytes > DEAD_LETTER_BYTES_LIMIT:
-            key, value, own = None, b"", ()
-            reason += f"; its {size_bytes} bytes are left out: a dead letter holds at most {DEAD_LETTER_BYTES_LIMIT}"
-        keys.append(key)
-        values.append(value)
-        headers.append(
-            [
-                *own,
-                ("error", refusal.error.encode()),
-                ("reason", reason.encode(errors="replace")),
-                ("topic", batch.partition.topic.encode()),
-                ("partition", b"%d" % batch.partition.number),
-                ("offset", b"%d" % batch.offsets[refusal.record]),
-            ]
-        )
-    return Messages(keys, values, headers, np.array([refusal.record for refusal in refusals], np.int64))
-
-
-def _length(content: bytes | None) -> int:
-    return 0 if content is None else len(content)

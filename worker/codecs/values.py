@@ -13,20 +13,12 @@ import numpy as np
 
 from worker.codecs.explain import explain
 from worker.codecs.fields import InputFields, Reader, readers
+from worker.codecs.unusable import UnusableError
 from worker.records import FloatArray
 
 CHUNK_VECTORS_LIMIT = 10_000
 TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
 ID_LIMIT = 2**63  # as far as MessagePack's integers go both ways
-
-
-class UnusableError(Exception):
-    """This value can't be used: ``error`` is the code, ``reason`` the sentence."""
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.error = error
-        self.reason = reason
 
 
 @dataclass(slots=True)

@@ -1,0 +1,140 @@
+"""Dead letters: one per record that can't be used, with all that says why, and never more than a broker takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.sums import batch, sums_pipeline
+from worker.codecs.dead_letters import RECORD_BYTES_LIMIT, DeadLetters, message_bytes
+from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError
+from worker.pipeline import Outcome
+from worker.records import Headers, Partition, RecordBatch, Refusal
+
+IN = Partition("in", 2)
+BROKER_BYTES_LIMIT = 1_000_000  # librdkafka's default, the smallest of those around
+
+
+def letter(
+    value: bytes | None, key: bytes | None = b"k", headers: Headers | None = None, reason: str = "why"
+) -> tuple[bytes | None, bytes | None, dict[str, bytes | None], int]:
+    """Key, value, headers and bytes of the letter of one record."""
+    batch = RecordBatch(IN, 8, [7], [123], [key], [value], [headers])
+    messages = DeadLetters("group", "0123456789ab", "1.2").of(batch, [Refusal(0, "code", reason)])
+    assert (len(messages), messages.records.tolist()) == (1, [0])
+    assert messages.headers is not None
+    (found_key,), (found_value,), (found,) = messages.keys, messages.values, messages.headers
+    return found_key, found_value, dict(found), message_bytes(found_key, found_value, found)
+
+
+def test_a_letter_is_the_record_with_the_documented_headers_beside_its_own() -> None:
+    batch = RecordBatch(
+        IN, 9, [7, 8], [123, -1], [b"\xfe", None], [b"\xff\x00", None], [[("trace", b"7"), ("error", None)], None]
+    )
+    refusals = [Refusal(0, "not_utf8", "that is it"), Refusal(1, "no_key", "it has none", "0-2,7")]
+    messages = DeadLetters("group", "0123456789ab", "1.2").of(batch, refusals)
+    assert (messages.keys, messages.values, messages.records.tolist()) == (batch.keys, batch.values, [0, 1])
+    where = [("rnnw.topic", b"in"), ("rnnw.partition", b"2")]
+    whose = [("rnnw.group", b"group"), ("rnnw.model", b"0123456789ab"), ("rnnw.version", b"1.2")]
+    assert messages.headers == [
+        [("trace", b"7"), ("error", None), ("rnnw.error", b"not_utf8"), ("rnnw.reason", b"that is it"), *where,
+         ("rnnw.offset", b"7"), ("rnnw.timestamp", b"123"), *whose],
+        [("rnnw.error", b"no_key"), ("rnnw.reason", b"it has none"), *where, ("rnnw.offset", b"8"),
+         ("rnnw.timestamp", b"-1"), ("rnnw.items", b"0-2,7"), *whose],
+    ]  # fmt: skip
+
+
+def test_a_record_of_the_limit_is_whole_and_one_byte_more_leaves_out_the_value() -> None:
+    own: Headers = [("trace", b"12")]
+    value = b"v" * (RECORD_BYTES_LIMIT - len(b"k") - len("trace12"))
+    key, found, headers, _ = letter(value, headers=own)
+    assert (key, found, "rnnw.truncated" in headers) == (b"k", value, False)
+    key, found, headers, size = letter(value + b"v", headers=own)
+    assert (key, found, headers["trace"]) == (b"k", b"", b"12")
+    assert headers["rnnw.truncated"] == b"900001"
+    assert size < 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers", "left"),
+    [
+        (b"k", b"v" * 2_000_000, [("trace", b"1")], (b"k", b"", True)),
+        (b"k", b"v", [("trace", b"x" * 1_000_000)], (b"k", b"", False)),
+        (b"k", b"v", [("trace", None), *[("n" * 99, b"")] * 20_000], (b"k", b"", False)),
+        (b"k" * 1_000_000, b"v", [("trace", b"1")], (None, b"", False)),
+        (b"k" * 800_000, b"v", [("trace", b"1" * 200_000)], (b"k" * 800_000, b"", False)),
+        (None, None, [("trace", "ü".encode() * 600_000)], (None, b"", False)),
+    ],
+    ids=["value", "header", "names of headers", "key", "key and header", "nothing but a header"],
+)
+def test_whatever_is_large_the_letter_fits(key: Any, value: Any, headers: Any, left: Any) -> None:
+    found_key, found_value, found, size = letter(value, key, headers, "ü" * 10_000)
+    assert (found_key, found_value, "trace" in found) == left
+    assert found["rnnw.truncated"] == b"%d" % message_bytes(key, value, headers)
+    assert found["rnnw.offset"] == b"7"
+    assert size < BROKER_BYTES_LIMIT
+
+
+def test_reasons_are_cut() -> None:
+    _, _, headers, _ = letter(b"v", reason="ü" * (REASON_CHARACTERS_LIMIT + 1))
+    reason = (headers["rnnw.reason"] or b"").decode()
+    assert (len(reason), reason[-2:]) == (REASON_CHARACTERS_LIMIT, "ü…")
+    assert len(UnusableError("code", "x" * 1_000_000).reason) == REASON_CHARACTERS_LIMIT  # so that the log is, too
+
+
+def turn(*values: Any, **headers: bytes) -> Outcome:
+    pipeline = sums_pipeline(features="x")
+    pipeline.open(IN)
+    given = [(name.replace("_", "-"), text) for name, text in headers.items()]
+    rows = [(b"k", value if isinstance(value, bytes) else json.dumps(value).encode(), 0, given) for value in values]
+    (outcome,) = pipeline.turn([(batch(IN, rows), False)])
+    return outcome
+
+
+def items_of(outcome: Outcome) -> list[str | None]:
+    told = [dict(headers) for headers in outcome.dead.headers or []]
+    return [each["rnnw.items"].decode() if "rnnw.items" in each else None for each in told]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "items"),
+    [
+        ([[1], [1], [666], [2]], "2"),
+        ([[666], [666], [666], [1], [1], [1], [1], [666]], "0-2,7"),
+        ([[666]] * 10_000, "0-9999"),
+        ([[666], [1]] * 3, "0,2,4"),
+    ],
+)
+def test_a_chunk_with_results_that_are_not_finite_is_one_letter(vectors: list[Any], items: str) -> None:
+    """The other items have their outputs; the stream is at zero after each of those named."""
+    outcome = turn({"x": vectors})
+    assert [(refusal.error, refusal.items) for refusal in outcome.refusals] == [("invalid_state", items)]
+    assert (len(outcome.dead), items_of(outcome)) == (1, [items])
+    assert outcome.dead.values == outcome.batch.values
+    found = [json.loads(value or b"") for value in outcome.outputs.values]
+    assert [each["source"]["item"] for each in found] == [i for i, (x,) in enumerate(vectors) if x != 666]
+    after = [each for each in found if each["source"]["item"] and vectors[each["source"]["item"] - 1] == [666]]
+    assert [(each["step"], each["reset"]) for each in after] == [(1, "invalid_state")] * len(after)
+
+
+def test_each_record_has_its_own_letter() -> None:
+    bad: dict[str, Any] = {"x": [[666], [1]]}
+    outcome = turn({"x": 1}, bad, {"x": 666}, {"y": 1}, bad, {"x": [[1], ["a"]]}, {"x": [[1]]})
+    assert outcome.dead.records.tolist() == [1, 2, 3, 4, 5]
+    assert items_of(outcome) == ["0", None, None, "0", None]
+    assert [refusal.error for refusal in outcome.refusals] == [
+        "invalid_state", "invalid_state", "field_missing", "invalid_state", "not_a_number",
+    ]  # fmt: skip
+
+
+def test_a_state_for_a_layer_with_an_endless_name_is_a_short_reason() -> None:
+    outcome = turn({"states": {"sum": {"h": [1]}, "L" * 890_000: {"h": [1]}}}, worker_command=b"set-state")
+    (headers,) = outcome.dead.headers or []
+    (value,) = outcome.dead.values
+    assert value == outcome.batch.values[0]
+    reason = (dict(headers)["rnnw.reason"] or b"").decode()
+    assert "the model has no state 'h' of layer 'LLL" in reason
+    assert "it has 'sum'/'h'" in reason
+    assert message_bytes(b"k", value, headers) < BROKER_BYTES_LIMIT
