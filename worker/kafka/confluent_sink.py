@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
-from worker.errors import DeliveryFailedError
+from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.confluent_errors import translate
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
@@ -46,7 +46,7 @@ class ConfluentSink:
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
         if left := self._outbox.flush(timeout_s):
-            raise DeliveryFailedError(f"{left} messages are not acknowledged after {timeout_s:g} s")
+            raise KafkaUnavailableError(f"{left} messages are not acknowledged after {timeout_s:.1f} s")
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""
