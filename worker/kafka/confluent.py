@@ -219,7 +219,7 @@ class ConfluentSource:
         if fatal.code() not in FENCED or self._settings.instance_id is None:
             raise translate(fatal, "poll") or KafkaException(fatal)
         owned.hand_back(Lost)
-        self._fencing.settle(self._monotonic(), known=bool(self._consumer.memberid()))
+        self._fencing.settle(self._monotonic(), self._consumer.memberid())
         return self._replace(owned)
 
     def _replace(self, owned: Ownership) -> Ownership:

@@ -36,20 +36,21 @@ class Fencing:
         if member_id and (not self._ours or self._ours[-1] != member_id):
             self._ours.append(member_id)
 
-    def settle(self, now_s: float, known: bool) -> None:
+    def settle(self, now_s: float, member_id: str | None) -> None:
         """Returns when no other process has the instance id: join again, with a new client.
 
-        ``known``: the name under which we were fenced is the one the group had given us. Without it, one that we don't
-        know may still be ours, from a join whose answer was lost: then it goes away with its session.
+        ``member_id``: the name under which we were fenced. Without one, another that we don't know may still be ours,
+        from a join whose answer was lost: then it goes away with its session.
         Raises WorkerError when another process has the id, KafkaUnavailableError while it can't be said: ask again.
         """
+        self.note(member_id)
         said = f"fenced as instance id '{self._settings.instance_id}'"
         holder = self._holder(self._settings, QUESTION_TIMEOUT_S)
         if holder is None or holder in self._ours:
             log.warning("kafka: %s, but no other process has it: joining again with a new client", said)
             self._suspect = None
             return
-        if known:
+        if member_id:
             raise instance_id_taken(self._settings)
         if self._suspect is None or self._suspect[0] != holder:
             log.warning("kafka: %s: looking whether '%s' is another process", said, holder)
