@@ -17,7 +17,7 @@ MODULE_LINES = 250
 
 PURE = (
     "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "turns", "backlog", "refused_items", "pipeline", "model", "codecs",
+    "boundaries", "emission", "event_time", "turns", "backlog", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",
@@ -28,7 +28,7 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery",
-    "starts", "repartition", "partitions", "assembly", "ports",
+    "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

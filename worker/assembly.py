@@ -154,10 +154,10 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     )
     idle_ms = state.idle.ms if state.idle else None
     rules = BoundaryRules(
-        by_id=sequence.id is not None,
         length=sequence.length,
         gap_ms=sequence.gap.ms if sequence.gap else None,
         idle_ms=idle_ms,
+        late=sequence.late,
     )
     change = config.output.emit == "change"
     table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)

@@ -22,6 +22,9 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 CodeArray: TypeAlias = NDArray[np.uint8]
 
 
+NO_TIME_MS = -1  # of an event or a record without a time
+
+
 class Partition(NamedTuple):
     """One partition of one topic: the unit of ownership, of order and of checkpoints."""
 
@@ -142,7 +145,7 @@ class Events:
     kinds: CodeArray  # (events,) Kind
     streams: list[str]
     vectors: FloatArray
-    times: IntArray  # (events,) event time, ms since the epoch
+    times: IntArray  # (events,) event time, ms since the epoch; -1 = it has none
     ids: list[Any] | None = None
     starts: BoolArray | None = None
     ends: BoolArray | None = None
@@ -212,7 +215,7 @@ class PartitionState:
     clock: int  # greatest event time seen in the partition, ms since the epoch; -1 = none yet
     keys: Sequence[str]  # a list, or an array of objects
     steps: IntArray  # (streams,) events since zero
-    times: IntArray  # (streams,) event time of the last event, ms
+    times: IntArray  # (streams,) greatest event time of the stream so far, ms; -1 = none yet
     clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
     sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar; an empty dict = not known
