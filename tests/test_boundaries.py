@@ -129,7 +129,7 @@ CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
          (2, None, 2, False)],
     ),
     "a state that was set without a time stays, whenever the next event is": (
-        BoundaryRules(gap_ms=30, idle_ms=DAY_MS),
+        BoundaryRules(gap_ms=30),
         {"time": "t"},
         [timed(0), (b"a", SET_STATE[1], WALL_MS, *SET_STATE[3:]), timed(5 * DAY_MS), timed(5 * DAY_MS + 31)],
         [(1, "new", 1, False), (1, None, 101, False), (1, "gap", 1, False)],

@@ -17,7 +17,8 @@ MODULE_LINES = 250
 
 PURE = (
     "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "event_time", "turns", "backlog", "refused_items", "pipeline", "model", "codecs",
+    "boundaries", "emission", "event_time", "commanded", "partition_streams", "turns",
+    "backlog", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",

@@ -12,9 +12,10 @@ import pytest
 
 from tests.member import meaning
 from worker.boundaries import UNKNOWN_ID
+from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.records import Partition, PartitionState, Reset
 from worker.spare import READY_BYTES, SpareRows
-from worker.streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE, StreamTable
+from worker.streams import StreamTable
 
 PARTITIONS = [Partition("in", number) for number in range(3)]
 SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}

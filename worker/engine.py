@@ -12,18 +12,17 @@ from typing import Protocol
 
 import numpy as np
 
-from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
+from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
+from worker.commanded import command
 from worker.emission import EmitRule
 from worker.placement import place
 from worker.records import (
-    NO_TIME_MS,
     BoolArray,
     CodeArray,
     Events,
     FloatArray,
     IntArray,
     Kind,
-    Origin,
     Predictions,
     Reset,
 )
@@ -170,7 +169,7 @@ class Engine:
         kinds = turn.kinds[wave]
         if turn.commands:
             for index in wave[kinds != Kind.STEP].tolist():
-                self._command(turn, index)
+                command(self.table, turn, index, self.rules.idle_ms)
             wave = wave[kinds == Kind.STEP]
         if len(wave):
             self._step(turn, wave)
@@ -223,34 +222,6 @@ class Engine:
         self.table.write(rows, found)
         if now.ids is not None:
             self.table.sequences[rows] = now.ids
-
-    def _command(self, turn: Turn, index: int) -> None:
-        table, row, kind = self.table, int(turn.rows[index]), turn.kinds[index]
-        if row == NO_ROW:
-            return
-        silence, idle_ms = turn.clocks[index] - table.clocks[row], self.rules.idle_ms
-        if idle_ms is not None and table.clocks[row] != NO_TIME_MS and silence > idle_ms:
-            table.clear(row, table.pending[row] or Reset.IDLE)  # as if a sweep had forgotten it
-        table.steps[row] = 0
-        table.clocks[row] = turn.clocks[index]
-        table.times[row] = self._time_after(turn, index, int(table.times[row]))
-        if kind == Kind.SET_STATE:
-            table.states[row] = turn.payloads[index]
-            table.pending[row] = Reset.NONE
-            table.origins[row] = Origin.IMPORTED
-            table.sequences[row] = UNKNOWN_ID
-        else:
-            table.states[row] = table.initial
-            # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
-            table.pending[row] = table.pending[row] or (Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND)
-
-    def _time_after(self, turn: Turn, index: int, greatest: int) -> int:
-        """The greatest event time of a command's stream after it.
-
-        A state that was set without a time has none: whenever the next event is, it finds that state.
-        """
-        time = int(turn.times[index])
-        return NO_TIME_MS if turn.kinds[index] == Kind.SET_STATE and time == NO_TIME_MS else max(greatest, time)
 
     def _release(self, turn: Turn) -> None:
         """Give back the rows of streams that tombstones have forgotten: until here, they are pending resets."""

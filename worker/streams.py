@@ -9,40 +9,21 @@ from nothing else. Where turns end, which partitions a worker owns and when it w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from worker.boundaries import UNKNOWN_ID
 from worker.members import NO_ROW, Members
+from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
 from worker.records import NO_TIME_MS, FloatArray, IntArray, Origin, Partition, PartitionState, Reset
 from worker.rows import PackedRows
 
-# Streams per partition of which the reason for forgetting is kept. A dictionary that loses its oldest while it gains
-# others is built anew each time its places are used up, three times as large as it is full: more than 2**18 / 3 streams
-# would take it 7.7 MB in place of 3.8, minutes after it seemed to have its size.
-FORGOTTEN_STREAMS_LIMIT = 80_000
-# The oldest go together, a sixteenth of all: a dictionary passes over all that were taken from its beginning each time
-# it looks for it.
-FORGOTTEN_STREAMS_SHARE = 16
 DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
-
-
-@dataclass(slots=True)
-class PartitionStreams:
-    """The streams of one partition: their rows, and the partition's clock."""
-
-    rows: dict[str, int] = field(default_factory=dict)
-    members: Members = field(default_factory=lambda: Members(np.empty(0, np.int64), np.empty(0, np.object_)))
-    forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
-    clock: int = NO_TIME_MS
-    longest_idle: Iterator[tuple[int, str]] = field(default_factory=lambda: iter(()), repr=False)  # (touched, stream)
 
 
 class StreamTable(PackedRows):
@@ -129,11 +110,7 @@ class StreamTable(PackedRows):
 
     def remember(self, partition: Partition, stream: str, reason: int) -> None:
         """Why this stream, which leaves now, is at zero when it comes back."""
-        forgotten = self.partitions[partition].forgotten
-        forgotten[stream] = reason
-        if len(forgotten) > self.forgotten_limit:
-            for oldest in list(islice(forgotten, 1 + self.forgotten_limit // FORGOTTEN_STREAMS_SHARE)):
-                del forgotten[oldest]
+        self.partitions[partition].remember(stream, reason, self.forgotten_limit)
 
     def release(self, partition: Partition, stream: str) -> None:
         """Give the row of a stream back that is forgotten already."""
@@ -253,13 +230,5 @@ class StreamTable(PackedRows):
                 self.idle += idle
                 return True
             if not again:
-                streams.longest_idle = self._longest_idle(streams.members)
+                streams.longest_idle = streams.members.oldest(self.touched[streams.members.rows()], EVICTION_CANDIDATES)
         return False
-
-    def _longest_idle(self, members: Members) -> Iterator[tuple[int, str]]:
-        """The streams with the oldest last events, oldest first: exact, and cheap per stream evicted."""
-        touched = self.touched[members.rows()]
-        count = min(EVICTION_CANDIDATES, len(touched))
-        oldest = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
-        oldest = oldest[np.argsort(touched[oldest])]
-        return iter(list(zip(touched[oldest].tolist(), members.named(oldest), strict=True)))

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from worker.boundaries import Incoming
 from worker.event_time import sweep_points, timed
+from worker.partition_streams import PartitionStreams
 from worker.records import (
     BoolArray,
     CodeArray,
@@ -24,7 +25,6 @@ from worker.records import (
     Refusal,
 )
 from worker.refused_items import by_record
-from worker.streams import PartitionStreams
 
 NO_ROW = -1
 Sweep: TypeAlias = tuple[int, Partition, int]  # before this event of the turn, in this partition, at this clock
