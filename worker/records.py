@@ -243,9 +243,3 @@ class Lost(NamedTuple):
 
 Change: TypeAlias = Assigned | Revoked | Lost
 StartOffsets: TypeAlias = Mapping[Partition, int]
-
-
-def unknown_ids(numbers: NDArray[Any], below: int) -> BoolArray:
-    """Which of these numbers are no ids: whole, from 0 to ``below`` - 1."""
-    wrong: BoolArray = (numbers < 0) | (numbers >= below) | (numbers != np.floor(numbers))
-    return wrong
