@@ -16,7 +16,8 @@ FUNCTION_LINES = 40
 MODULE_LINES = 250
 
 PURE = (
-    "records", "id_numbers", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
+    "records", "id_numbers", "errors",
+    "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
     "boundaries", "emission", "event_time", "commanded", "partition_streams", "turns",
     "backlog", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
