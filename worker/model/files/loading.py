@@ -23,9 +23,7 @@ from worker.model.files import keras2
 from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, Entries, check_hdf5, check_zip
 from worker.model.files.configuration import (
     Config,
-    check,
     declared_numbers,
-    is_registered,
     objects,
     parse,
     reserve_names,
@@ -33,7 +31,10 @@ from worker.model.files.configuration import (
     without_training,
     without_unrolling,
 )
+from worker.model.files.judging import check, is_registered
+from worker.model.files.own import Objects, find
 from worker.model.graph import first_line
+from worker.model.own_objects import also_known, in_scope
 
 MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
 UNSTORED_LIMIT_NUMBERS = 1_000_000  # weights that a model may declare beyond those in its file: seeds, counters
@@ -46,10 +47,14 @@ _LEGACY = keras.src.legacy.saving
 Build = Callable[[Config], Any]
 
 
-def load_model(path: Path, sha256: str | None = None, *, allow_lambda: bool = False) -> tuple[Any, str]:
+def load_model(
+    path: Path, sha256: str | None = None, *, allow_lambda: bool = False, custom_objects: Objects = ()
+) -> tuple[Any, str]:
     """The Keras model of a file, not compiled, and the file's SHA-256 in hexadecimal.
 
     ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
+    ``custom_objects``: classes and functions of your own by their names in the file, as Keras takes them, or the
+    modules that define them.
 
     Raises WorkerError (missing, damaged, another SHA-256, dangerous content), ModelRefusedError (a layer that would
     run code of the file, that Keras does not know, or that computes something else in Keras 3).
@@ -59,9 +64,9 @@ def load_model(path: Path, sha256: str | None = None, *, allow_lambda: bool = Fa
     if sha256 is not None and digest != sha256.strip().lower():
         raise WorkerError(f"model {path}: its SHA-256 is {digest}, model.sha256 says {sha256}; it was not opened")
     if data.startswith(ZIP_MAGIC):
-        return _load_keras(path, data, allow_lambda), digest
+        return _load_keras(path, data, allow_lambda, custom_objects), digest
     if data.startswith(HDF5_MAGIC):
-        return _load_hdf5(path, data, allow_lambda), digest
+        return _load_hdf5(path, data, allow_lambda, custom_objects), digest
     raise WorkerError(f"model {path}: this is not a Keras model file; {_FORMATS}")
 
 
@@ -93,11 +98,11 @@ def _what_folder(path: Path) -> str:
     return f"this is a folder; {_FORMATS}"
 
 
-def _load_keras(path: Path, data: bytes, allow_lambda: bool) -> Any:
+def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
     entries = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
     config = parse(f"model {path}", entries.config)
     metadata = parse(f"model {path}", entries.metadata)
-    with _explained(path):
+    with _explained(path), _known(config, given):
         old = keras2.is_keras_2(metadata.get("keras_version", keras.__version__))
         build = _modern(not allow_lambda)
         with h5py.File(io.BytesIO(entries.weights), "r") as file:
@@ -135,7 +140,7 @@ def _load_state(model: Any, entries: Entries) -> None:
         saving._raise_loading_failure(messages)
 
 
-def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
+def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
     check_hdf5(path, data, MODEL_FILE_LIMIT_BYTES)
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
@@ -144,7 +149,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool) -> Any:
                 f"model {path}: holds weights only, without the layers; save the whole model with model.save('x.keras')"
             )
         config = parse(f"model {path}", raw)
-        with _explained(path):
+        with _explained(path), _known(config, given):
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
             written_so = old or keras2.is_written_so(config)
             build = _modern(not allow_lambda) if written_so else _legacy(not allow_lambda)
@@ -176,16 +181,23 @@ def _legacy(safe_mode: bool) -> Build:
             _LEGACY.saving_options.keras_option_scope(use_legacy_config=True),
             _SAVING.serialization_lib.SafeModeScope(safe_mode),
         ):
-            return _LEGACY.saving_utils.model_from_config(plain, custom_objects=keras.saving.get_custom_objects())
+            return _LEGACY.saving_utils.model_from_config(plain, {**keras.saving.get_custom_objects(), **in_scope()})
 
     return build
+
+
+@contextmanager
+def _known(config: Config, given: Objects) -> Iterator[None]:
+    """Keras knows the caller's own objects that this configuration names, meanwhile."""
+    without_training(config)
+    with also_known(find(config, given)):
+        yield
 
 
 def _judge(
     config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any, has_vocabularies: bool = False
 ) -> None:
     """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
-    without_training(config)
     if old:
         keras2.modernise(config)
     check(config, allow_lambda, has_vocabularies)
