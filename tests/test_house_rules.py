@@ -24,6 +24,8 @@ PURE = (
 FILES = {
     "model.files.loading",
     "model.files.archives",
+    "model.files.foreign",
+    "model.files.weights",
     "model.backend",
     "model.streaming",
 }  # of the pure part, these read model files

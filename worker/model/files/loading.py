@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
-from worker.model.files import keras2
-from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, Entries, check_hdf5, check_zip
+from worker.model.files import keras2, weights
+from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.files.configuration import (
     Config,
     declared_numbers,
@@ -31,6 +30,7 @@ from worker.model.files.configuration import (
     without_training,
     without_unrolling,
 )
+from worker.model.files.foreign import what_file, what_folder, what_hdf5
 from worker.model.files.judging import check, is_registered
 from worker.model.files.own import Objects, find
 from worker.model.graph import first_line
@@ -40,7 +40,6 @@ MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
 UNSTORED_LIMIT_NUMBERS = 1_000_000  # weights that a model may declare beyond those in its file: seeds, counters
 REASON_CHARS = 400  # of Keras' own words
 
-_FORMATS = "the worker reads .keras files and legacy .h5 files"
 _SAVING = keras.src.saving
 _LEGACY = keras.src.legacy.saving
 
@@ -67,12 +66,12 @@ def load_model(
         return _load_keras(path, data, allow_lambda, custom_objects), digest
     if data.startswith(HDF5_MAGIC):
         return _load_hdf5(path, data, allow_lambda, custom_objects), digest
-    raise WorkerError(f"model {path}: this is not a Keras model file; {_FORMATS}")
+    raise WorkerError(f"model {path}: {what_file(path, data)}")
 
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise WorkerError(f"model {path}: {_what_folder(path)}")
+        raise WorkerError(f"model {path}: {what_folder(path)}")
     try:
         size = path.stat().st_size
         if size > MODEL_FILE_LIMIT_BYTES:
@@ -82,20 +81,6 @@ def _read(path: Path) -> bytes:
         raise WorkerError(f"model {path}: no such file; set model.path to a .keras or .h5 file") from None
     except OSError as error:
         raise WorkerError(f"model {path}: can't be read ({error.strerror or error})") from error
-
-
-def _what_folder(path: Path) -> str:
-    if (path / "keras_metadata.pb").exists():  # only what tf.keras saves itself has its layers in it
-        return (
-            f"this is a SavedModel of Keras 2, which holds Python functions and graphs; {_FORMATS}. Convert it where "
-            "tf-keras is installed: tf_keras.models.load_model(FOLDER, compile=False).save('model.h5')"
-        )
-    if (path / "saved_model.pb").exists():
-        return (
-            f"this is a SavedModel that was exported for inference: it holds no layers any more; {_FORMATS}. "
-            "Save the trained model itself with model.save('model.keras')"
-        )
-    return f"this is a folder; {_FORMATS}"
 
 
 def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
@@ -110,34 +95,11 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> 
             _judge(config, allow_lambda, written_so, build, file, bool(entries.vocabularies))
         model = build(config)
         if old:
-            _check_order(model, config, named=False)
-        _load_state(model, entries)
+            weights.check_order(model, config, named=False)
+        weights.load_state(model, entries)
         if old:
             keras2.set_right(model)
         return model
-
-
-def _load_state(model: Any, entries: Entries) -> None:
-    """Weights and vocabularies: no other assets and no pickles, whatever else the archive has."""
-    saving = _SAVING.saving_lib
-    failed: set[int] = set()
-    messages: dict[Any, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:  # Keras takes vocabularies from files only
-        for name, content in entries.vocabularies.items():
-            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_bytes(content)
-        assets = str(Path(folder) / "assets")
-        saving._load_state(
-            model,
-            weights_store=saving.H5IOStore(io.BytesIO(entries.weights), mode="r"),
-            assets_store=saving.DiskIOStore(assets, mode="r") if entries.vocabularies else None,
-            inner_path="",
-            visited_saveables=set(),
-            failed_saveables=failed,
-            error_msgs=messages,
-        )
-    if failed:
-        saving._raise_loading_failure(messages)
 
 
 def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
@@ -145,9 +107,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
         if raw is None or "model_weights" not in file:
-            raise WorkerError(
-                f"model {path}: holds weights only, without the layers; save the whole model with model.save('x.keras')"
-            )
+            raise WorkerError(f"model {path}: {what_hdf5(file)}")
         config = parse(f"model {path}", raw)
         with _explained(path), _known(config, given):
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
@@ -155,11 +115,11 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
             build = _modern(not allow_lambda) if written_so else _legacy(not allow_lambda)
             _judge(config, allow_lambda, written_so, build, file)
             model = build(config)
-            weights = file["model_weights"]
-            _order_by_name(weights, model)
+            group = file["model_weights"]
+            weights.order_by_name(group, model)
             if old:
-                _check_order(model, config, named=True)
-            _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(weights, model)
+                weights.check_order(model, config, named=True)
+            _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(group, model)
             if old:
                 keras2.set_right(model)
             return model
@@ -195,7 +155,7 @@ def _known(config: Config, given: Objects) -> Iterator[None]:
 
 
 def _judge(
-    config: Config, allow_lambda: bool, old: bool, build: Build, weights: Any, has_vocabularies: bool = False
+    config: Config, allow_lambda: bool, old: bool, build: Build, group: Any, has_vocabularies: bool = False
 ) -> None:
     """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
     if old:
@@ -203,7 +163,7 @@ def _judge(
     check(config, allow_lambda, has_vocabularies)
     without_unrolling(config)
     reserve_names(config)
-    stored = stored_numbers(weights)
+    stored = stored_numbers(group)
     try:
         declared = declared_numbers(config, build)
     except ModelRefusedError:
@@ -217,32 +177,6 @@ def _judge(
         raise WorkerError(
             f"its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
         )
-
-
-def _order_by_name(weights: Any, model: Any) -> None:
-    """Keras assigns weights to layers in order; Keras 2 may have had another order than Keras 3: go by the names."""
-    saved = list(_LEGACY.legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names"))
-    built = [layer.name for layer in model.layers]
-    wanted = [name for name in built if name in saved]
-    if wanted != [name for name in saved if name in built]:
-        for key in [key for key in weights.attrs if key.startswith("layer_names")]:
-            del weights.attrs[key]
-        _LEGACY.legacy_h5_format.save_attributes_to_hdf5_group(weights, "layer_names", [n.encode() for n in wanted])
-
-
-def _check_order(model: Any, config: Config, named: bool) -> None:
-    """Weights of .keras files and of nested models have no names to go by, only the order of the layers."""
-    entries = [entry for entry in config["config"]["layers"] if isinstance(entry.get("config"), dict)]
-    built = {layer.name: layer for layer in model.layers}
-    if not named and [e["config"].get("name") for e in entries if e["config"].get("name") in built] != list(built):
-        raise ModelRefusedError(
-            model.name,
-            f"Keras {keras.__version__} has its layers in another order than Keras 2, and their weights have no names",
-            "save the model without nested models, as .h5, with tf-keras",
-        )
-    for entry in entries:
-        if isinstance(entry["config"].get("layers"), list):
-            _check_order(built[entry["config"]["name"]], entry, False)
 
 
 @contextmanager
