@@ -184,9 +184,13 @@ class Member:
 
     def _delivery(self, exactly_once: bool, limits: LoopLimits) -> Delivery:
         if not exactly_once:
-            return AtLeastOnce(self.source, self.sink, limits, self.cluster.clock)
+            return AtLeastOnce(self.source, self._open, limits, self.cluster.clock)
         name = f"writer-{next(self.cluster.numbers)}"
         return ExactlyOnce(self.source, lambda: Transactions(self.cluster, name), limits)
+
+    def _open(self) -> MemorySink:
+        self.sink = MemorySink(self.cluster.broker)
+        return self.sink
 
     def turn(self, records: int = 4096, after_s: float = 0.0) -> int:
         """One turn of at most so many records; with ``after_s`` the commit or the checkpoint may be due."""

@@ -138,3 +138,19 @@ def test_a_state_for_a_layer_with_an_endless_name_is_a_short_reason() -> None:
     assert "the model has no state 'h' of layer 'LLL" in reason
     assert "it has 'sum'/'h'" in reason
     assert message_bytes(b"k", value, headers) < BROKER_BYTES_LIMIT
+
+
+def test_a_great_many_small_headers_or_items_fit_too() -> None:
+    """Each header has two lengths of its own; every other item of a large chunk may be refused."""
+    pipeline = sums_pipeline()
+    pipeline.open(IN)
+    headers: Headers = [("a", b"b")] * 400_000
+    (found,) = pipeline.turn([(batch(IN, [(b"k", b"{", 0, headers)]), False)])
+    assert found.dead.bytes_of(0) < 1_000_000
+    assert dict((found.dead.headers or [])[0])["rnnw.truncated"] == b"%d" % (len("k{") + 2 * len(headers))
+    items = ",".join(map(str, range(0, 500_000, 2)))
+    letters = pipeline.dead_letters.of(batch(IN, [(b"k", b"v")]), [Refusal(0, "invalid_state", "why", items)])
+    told = dict((letters.headers or [])[0])["rnnw.items"] or b""
+    assert told.startswith(b"0,2,4,")
+    assert told.endswith(b",...")
+    assert len(told) <= 10_004

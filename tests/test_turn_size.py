@@ -104,7 +104,7 @@ def test_bringing_states_back_is_not_slowed_down_by_a_rollback(cluster: Cluster)
     one = member(cluster, exactly_once=True)
     cluster.broker.fail("commit_transaction", TOO_LONG, 3)
     answered = [one.turn() for _ in range(6)]
-    assert answered == [44, 40 + 22, 40 + 11, 40 + 4, 0, 0] or answered[-1] == 0
+    assert answered == [44, 40 + 2, 40 + 1, 40 + 1, 2, 1]
     assert steps(cluster) == list(range(1, 45))
 
 
@@ -161,7 +161,7 @@ def test_lag_of_a_worker_that_only_rolls_back_is_not_0(cluster: Cluster) -> None
 
 def test_large_outputs_make_small_turns() -> None:
     limits = LoopLimits(turn_events=4096, turn_bytes_out=1_000_000, turn_bytes_in=5)
-    one = Setbacks(limits, units=2)
+    one = Setbacks(limits, units=2, transactional=True)
     first = int(1_000_000 / (OUTPUT_BYTES + 2 * NUMBER_BYTES))
     assert one.limit() == TurnLimit(first, first, 5)
     one.sent(10, 100_000)
@@ -176,10 +176,10 @@ def test_large_outputs_make_small_turns() -> None:
 
 
 def test_refused_commits_end_the_worker_as_before() -> None:
-    one = Setbacks(LoopLimits(commit_refused_s=60.0), units=1)
+    one = Setbacks(LoopLimits(commit_refused_s=60.0), units=1, transactional=False)
     one.failed(0.0, CommitRefusedError("no"))
     one.failed(1000.0, AWAY)
-    one.committed()
+    one.committed({})
     one.failed(1000.0, CommitRefusedError("no"))
     with pytest.raises(WorkerError, match="commits have been refused for 60 s"):
         one.failed(1061.0, CommitRefusedError("no"))

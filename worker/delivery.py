@@ -8,34 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from worker.bounded import BoundedCalls, Pending
-from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
+from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
 from worker.kafka.contracts import Sink, Source, TransactionalSink, Writer
 from worker.limits import LoopLimits
 from worker.records import Headers, Partition
 
-RENEWED_CLOSE_S = 1.0  # for a sink that is given up: nothing of what it still holds is wanted
+RENEWED_CLOSE_S = 5.0  # for a sink that is given up: nothing of what it still holds is wanted
 
 
 class Delivery(Writer, Protocol):
     """``retried_after``: errors of a commit that do not end the worker.
 
     ``transactional``: each turn is committed with its outputs. After an error states have seen records whose outputs
-    nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Else it commits again.
+    nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Else it commits again, but
+    after MessageRefusedError: that, too, is followed by ``renew``.
     """
 
     transactional: bool
     retried_after: tuple[type[Exception], ...]
 
-    @property
-    def behind(self) -> bool:
-        """Whether outputs of the last commit are not acknowledged yet: nothing more should be read until they are."""
-
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""
 
     def renew(self) -> None:
-        """Nothing of what was sent and not committed will appear after this. Raises KafkaUnavailableError."""
+        """Write on after an error. Raises KafkaUnavailableError.
+
+        Of what was sent and not committed nothing appears after this; without transactions a part of it may have.
+        """
 
     def close(self, timeout_s: float) -> None:
         """Free everything. Safe to call twice."""
@@ -45,49 +44,39 @@ class AtLeastOnce:
     """Outputs first, then the positions: after a crash in between outputs come twice, the same both times."""
 
     transactional = False
-    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, KafkaUnavailableError)
+    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, KafkaUnavailableError, MessageRefusedError)
 
-    def __init__(self, source: Source, sink: Sink, limits: LoopLimits, clock: Callable[[], float]) -> None:
-        self._source, self._sink, self._limits, self._clock = source, sink, limits, clock
+    def __init__(
+        self, source: Source, open_sink: Callable[[], Sink], limits: LoopLimits, clock: Callable[[], float]
+    ) -> None:
+        self._source, self._open_sink, self._limits, self._clock = source, open_sink, limits, clock
+        self._use(open_sink())
+
+    def _use(self, sink: Sink) -> None:
+        self._sink = sink
         self.send, self.close = sink.send, sink.close
-        self._late_since_s: float | None = None  # outputs have not been acknowledged in time since
-
-    @property
-    def behind(self) -> bool:
-        """See Delivery."""
-        return self._late_since_s is not None
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Delivery. Raises DeliveryFailedError, CommitRefusedError, KafkaUnavailableError (commit again)."""
-        begun_s = self._clock()
-        try:
-            self._sink.flush(timeout_s)
-        except KafkaUnavailableError as error:
-            if self._late_since_s is None:
-                self._late_since_s = begun_s
-            elif self._clock() - self._late_since_s >= self._limits.flush_s:
-                raise DeliveryFailedError(f"{error}, and none of it for {self._limits.flush_s:g} s") from error
-            raise
-        self._late_since_s = None
-        self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()))
+        deadline = self._clock() + timeout_s
+        self._sink.flush(min(self._limits.flush_s, timeout_s))
+        self._source.commit(offsets, min(self._limits.kafka_call_s, max(0.0, deadline - self._clock())))
 
     def renew(self) -> None:
         """See Delivery."""
-        raise AssertionError("what was sent without a transaction can't be taken back")
+        self._sink.close(RENEWED_CLOSE_S)
+        self._use(self._open_sink())
 
 
 class ExactlyOnce:
     """Outputs and positions in one transaction. ``open_sink`` opens one that takes the right to write from the last."""
 
     transactional = True
-    behind = False
     retried_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
 
     def __init__(self, source: Source, open_sink: Callable[[], TransactionalSink], limits: LoopLimits) -> None:
         self._source, self._open_sink, self._limits = source, open_sink, limits
         self._sink: TransactionalSink | None = open_sink()
-        self._calls = BoundedCalls("renewal", max_hanging=1)
-        self._opening: Pending[TransactionalSink] | None = None
 
     def send(
         self,
@@ -101,28 +90,15 @@ class ExactlyOnce:
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Delivery."""
-        self._current().commit(offsets, self._source.member(), timeout_s)
+        self._current().commit(offsets, self._source.member(), min(self._limits.kafka_call_s, timeout_s))
 
     def renew(self) -> None:
-        """See Delivery. Opening goes on elsewhere while the loop polls: call it again until it has come to an end."""
-        self._give_up(RENEWED_CLOSE_S)
-        if self._opening is None:
-            self._opening = self._calls.begin(self._open_sink)
-        try:
-            self._sink = self._opening.answer(self._limits.kafka_call_s)
-        except TimeoutError as error:
-            raise KafkaUnavailableError(f"a new transactional producer: {error}") from error
-        except BaseException:
-            self._opening = None
-            raise
-        self._opening = None
+        """See Delivery."""
+        self.close(RENEWED_CLOSE_S)
+        self._sink = self._open_sink()
 
     def close(self, timeout_s: float) -> None:
         """See Delivery."""
-        self._give_up(timeout_s)
-        self._calls.close()
-
-    def _give_up(self, timeout_s: float) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close(timeout_s)

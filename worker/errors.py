@@ -59,6 +59,17 @@ class DeliveryFailedError(WorkerError):
     """An output was not acknowledged: nothing after the last commit counts, and a restart goes on from there."""
 
 
+class MessageRefusedError(DeliveryFailedError):
+    """The cluster takes this message from nobody: too large for its topic, or against one of its rules.
+
+    ``too_large``: for its size. The record that it answers would be met again by whoever starts anew.
+    """
+
+    def __init__(self, said: str, too_large: bool) -> None:
+        super().__init__(said)
+        self.too_large = too_large
+
+
 class OffsetOutOfRangeError(WorkerError):
     """The position is not in the log any more, ``partition`` says where; a restart goes on with what the log has."""
 

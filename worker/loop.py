@@ -16,7 +16,7 @@ from contextlib import suppress
 from worker.backlog import Taken
 from worker.checkpoints.writer import CheckpointWriter
 from worker.delivery import Delivery
-from worker.errors import KafkaUnavailableError, UnavailableError
+from worker.errors import KafkaUnavailableError, MessageRefusedError, UnavailableError
 from worker.intake import Intake
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
@@ -50,7 +50,7 @@ class Worker:
         self.states = States(source, pipeline, recovery, writer, reporter, limits)
         self.partitions = self.states.partitions
         self.intake = Intake(source, reporter.now)
-        self.setbacks = Setbacks(limits, pipeline.engine.model.units)
+        self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional)
         self._commit_at = 0.0
         self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
         self._checkpoint_at = 0.0
@@ -71,8 +71,6 @@ class Worker:
         try:
             if self._in_doubt:
                 self._begin_again()
-            if self.delivery.behind:
-                self._catch_up(now)
             with timed(metrics.poll_duration):
                 self._poll()
         except UnavailableError as error:
@@ -83,11 +81,11 @@ class Worker:
         if self.intake:
             with timed(metrics.turn_duration):
                 taken = self.intake.take(self._decode, self.setbacks.limit())
-                outcomes = self.pipeline.answer(taken.events)
+                outcomes = self.pipeline.answer(taken.events, self.setbacks.unwritable)
         sent = bool(outcomes) and self._send(now, outcomes)
         for batch in taken.batches():
             self.partitions.advance(batch.partition, batch.next_offset)
-        if (now >= self._commit_at or (self.delivery.transactional and sent)) and self.commit(now, outcomes):
+        if (now >= self._commit_at or (self.setbacks.each_turn and sent)) and self.commit(now, outcomes):
             self.states.save_due()
         # After the commit: whoever waits for the outputs does not wait for our numbers.
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
@@ -114,7 +112,7 @@ class Worker:
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
-        timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.reporter.now())
+        timeout_s = min(self.limits.commit_s, self._commit_until - self.reporter.now())
         if timeout_s <= 0:
             return False
         try:
@@ -123,7 +121,7 @@ class Worker:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
             self._failed(now, error, outcomes)
             return False
-        self.setbacks.committed()
+        self.setbacks.committed(offsets)
         self.partitions.committed(offsets)
         self.reporter.committed(offsets)
         return True
@@ -185,12 +183,6 @@ class Worker:
         self._in_doubt = False
         self.reporter.began_again(self.partitions)
 
-    def _catch_up(self, now: float) -> None:
-        """Stay in the group, and read nothing until what was written is acknowledged. Raises as ``poll``."""
-        self.source.poll(0, 0.0)
-        if not self.commit(now):
-            raise KafkaUnavailableError("outputs are not acknowledged")
-
     def _poll(self) -> None:
         self.intake.poll(self.limits)
         if self._in_doubt:
@@ -206,14 +198,14 @@ class Worker:
         try:
             with self.reporter.timed(self.reporter.metrics.send_duration):
                 for outcome in outcomes:
-                    self.setbacks.sent(len(outcome.outputs), outcome.outputs.size_bytes())
+                    self.setbacks.sent(len(outcome.outputs), outcome.size_bytes)
                     for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
                         if topic is not None and len(messages):
                             sent = True
                             self.delivery.send(topic, messages.keys, messages.values, messages.headers)
                             self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
         except self.delivery.retried_after as error:
-            if not self.delivery.transactional:
+            if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
                 raise
             self._failed(now, error, outcomes)
         return sent
@@ -221,11 +213,10 @@ class Worker:
     def _failed(self, now: float, error: Exception, outcomes: Sequence[Outcome] = ()) -> None:
         """A commit, or what was to be in it, has failed: try again, but not for ever."""
         self.reporter.commit_failed(now, error)
-        if self.delivery.transactional:
+        if self.delivery.transactional or isinstance(error, MessageRefusedError):
             self._in_doubt = True
             self.intake.clear()
-            events = sum(outcome.events + len(outcome.refusals) for outcome in outcomes)
-            self.reporter.rolling_back(self.setbacks.rolled_back(events, self.reporter.now() - now, error))
+            self.reporter.rolling_back(self.setbacks.rolled_back(outcomes, self.reporter.now() - now, error))
         self.setbacks.failed(now, error)
 
     def _look_at_lag(self, now: float) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages
 from worker.engine import Engine
+from worker.fitting import Unwritable, fitting, one_each, without_silent
 from worker.records import Events, Partition, PartitionState, RecordBatch, Refusal
 from worker.streams import Slices
+
+OUTPUT_BYTES_LIMIT = 990_000  # of key and value together: brokers and clients take 1 MB by default, with its framing
+NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -20,6 +25,7 @@ class Outcome:
     batch: RecordBatch
     events: int
     outputs: Messages
+    size_bytes: int  # of all outputs
     refusals: list[Refusal]
     dead: Messages
     replay: bool
@@ -36,6 +42,7 @@ class Pipeline:
         self.encoder = encoder
         self.slices = slices
         self.dead_letters = dead_letters
+        self.output_bytes = OUTPUT_BYTES_LIMIT
 
     def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
         """``batches`` are (records, replay); of one partition they come in offset order."""
@@ -45,22 +52,25 @@ class Pipeline:
         """What the records of each (records, replay) say; no state takes part in it."""
         return self.decoder.decode_all(batches)
 
-    def answer(self, decoded: Sequence[Events]) -> list[Outcome]:
-        """Move the states on by these events; of one partition they come in offset order."""
+    def answer(
+        self, decoded: Sequence[Events], unwritable: Mapping[tuple[Partition, int], Unwritable] = NOTHING_UNWRITABLE
+    ) -> list[Outcome]:
+        """Move the states on by these events; of one partition they come in offset order.
+
+        ``unwritable``: (partition, offset) of records whose outputs the cluster has refused.
+        """
         answers = self.engine.process(decoded)
         outcomes = []
         for events, predictions in zip(decoded, answers, strict=True):
             refusals = [] if events.replay else sorted(events.refusals + predictions.refusals)
-            outcomes.append(
-                Outcome(
-                    batch=events.batch,
-                    events=len(events),
-                    outputs=self.encoder.encode(events, predictions),
-                    refusals=refusals,
-                    dead=self.dead_letters.of(events.batch, refusals),
-                    replay=events.replay,
-                )
-            )
+            outputs = self.encoder.encode(events, predictions)
+            size_bytes, told = outputs.size_bytes(), refusals
+            if size_bytes > self.output_bytes or unwritable:
+                outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
+                refusals = one_each(refusals, others)
+                told = without_silent(events, refusals, unwritable)
+            dead = self.dead_letters.of(events.batch, told)
+            outcomes.append(Outcome(events.batch, len(events), outputs, size_bytes, refusals, dead, events.replay))
         return outcomes
 
     def open(self, partition: Partition, state: PartitionState | None = None) -> int:

@@ -116,7 +116,6 @@ def build_worker(
         turn_events=config.batch.max_events,
         batch_wait_s=config.batch.max_wait.seconds,
         checkpoint_interval_s=config.state.checkpoint_interval.seconds,
-        kafka_call_s=settings.patience_s,
     )
     source, delivery = _connect(settings, config.delivery, limits)
     _spare_the_garbage_collector()
@@ -164,7 +163,7 @@ def _connect(settings: ClientSettings, guarantee: str, limits: LoopLimits) -> tu
     try:
         if guarantee == "exactly_once":
             return source, ExactlyOnce(source, lambda: open_transactional_sink(settings), limits)
-        return source, AtLeastOnce(source, open_sink(settings), limits, time.monotonic)
+        return source, AtLeastOnce(source, lambda: open_sink(settings), limits, time.monotonic)
     except BaseException:
         source.close(RETRY_FIRST_S)
         raise

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-from worker.codecs.encoding import Messages
+from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
 from worker.codecs.unusable import cut
 from worker.records import Headers, RecordBatch, Refusal
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
+FRAMING_SPARE_BYTES = 50_000  # for the framing of the record's headers, of which it may have a great many
+ITEMS_BYTES_LIMIT = 10_000
+
+Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 
 
 class DeadLetters:
-    """Writes the letters of one worker. ``group``, ``model`` (the short SHA-256) and ``version`` say which it is."""
+    """Writes the letters of one worker. ``group``, ``model`` (the short SHA-256) and ``version`` say which it is.
+
+    ``limit_bytes``: of the record in a letter, without the headers below; what its topic takes may be less.
+    """
 
     def __init__(self, group: str = "", model: str = "", version: str = "") -> None:
+        self.limit_bytes = RECORD_BYTES_LIMIT
         names = (("rnnw.group", group), ("rnnw.model", model), ("rnnw.version", version))
         self._of_all = [(name, text.encode()) for name, text in names]
 
@@ -24,32 +33,30 @@ class DeadLetters:
         """One letter for each refusal.
 
         No broker would take a record of any size, and what can't be written would be read again for ever: above
-        RECORD_BYTES_LIMIT the value is left out, then the record's own headers, then its key, as far as needed.
+        ``limit_bytes`` the value is left out, then the record's own headers, then its key, as far as needed.
         """
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         headers: list[Headers] = []
         for refusal in refusals:
-            key, value = batch.keys[refusal.record], batch.values[refusal.record]
-            own: Headers = batch.headers[refusal.record] or ()
-            size_bytes = whole_bytes = message_bytes(key, value, own)
-            if size_bytes > RECORD_BYTES_LIMIT:
-                value, size_bytes = b"", message_bytes(key, None, own)
-            if size_bytes > RECORD_BYTES_LIMIT:
-                own, size_bytes = (), message_bytes(key, None, ())
-            if size_bytes > RECORD_BYTES_LIMIT:
-                key = None
-            truncated = [("rnnw.truncated", b"%d" % whole_bytes)] if whole_bytes > RECORD_BYTES_LIMIT else []
+            whole = batch.keys[refusal.record], batch.values[refusal.record], batch.headers[refusal.record] or ()
+            key, value, own = self._room_for(*whole)
+            cut_down = [] if self._fits(*whole) else [("rnnw.truncated", b"%d" % message_bytes(*whole))]
             keys.append(key)
             values.append(value)
-            headers.append([*own, *_told(batch, refusal), *self._of_all, *truncated])
+            headers.append([*own, *_told(batch, refusal), *self._of_all, *cut_down])
         return Messages(keys, values, headers, np.array([refusal.record for refusal in refusals], np.int64))
 
+    def _room_for(self, key: bytes | None, value: bytes | None, own: Headers) -> Record:
+        """As much of the record as fits."""
+        smaller: tuple[Record, ...] = ((key, value, own), (key, b"", own), (key, b"", ()))
+        return next((record for record in smaller if self._fits(*record)), (None, b"", ()))
 
-def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """What a message holds, without the framing of its records."""
-    size_bytes = len(key or b"") + len(value or b"")
-    return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)
+    def _fits(self, key: bytes | None, value: bytes | None, own: Headers) -> bool:
+        size_bytes = message_bytes(key, value, own)
+        return size_bytes <= self.limit_bytes and size_bytes + len(own) * HEADER_FRAMING_BYTES <= (
+            self.limit_bytes + FRAMING_SPARE_BYTES
+        )
 
 
 def _told(batch: RecordBatch, refusal: Refusal) -> Headers:
@@ -61,4 +68,9 @@ def _told(batch: RecordBatch, refusal: Refusal) -> Headers:
         ("rnnw.offset", b"%d" % batch.offsets[refusal.record]),
         ("rnnw.timestamp", b"%d" % batch.timestamps[refusal.record]),
     ]
-    return [*told, ("rnnw.items", refusal.items.encode())] if refusal.items else told
+    return [*told, ("rnnw.items", _first(refusal.items).encode())] if refusal.items else told
+
+
+def _first(items: str) -> str:
+    """As many as a header should hold; of a chunk every other item may be refused."""
+    return items if len(items) <= ITEMS_BYTES_LIMIT else items[:ITEMS_BYTES_LIMIT].rpartition(",")[0] + ",..."

@@ -14,6 +14,7 @@ from worker.codecs.decoding import NO_ITEM
 from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predictions, Reset
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
+HEADER_FRAMING_BYTES = 10  # at most: two lengths
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
 
 
@@ -60,6 +61,27 @@ class Messages:
     def size_bytes(self) -> int:
         """Bytes of all keys and values."""
         return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+
+    def bytes_of(self, index: int) -> int:
+        """Bytes of one message, without the framing of its record but with that of its headers."""
+        headers = self.headers[index] if self.headers else ()
+        return message_bytes(self.keys[index], self.values[index], headers) + HEADER_FRAMING_BYTES * len(headers)
+
+    def part(self, where: IntArray) -> Messages:
+        """These messages alone."""
+        indices = where.tolist()
+        return Messages(
+            [self.keys[index] for index in indices],
+            [self.values[index] for index in indices],
+            [self.headers[index] for index in indices] if self.headers else None,
+            self.records[where],
+        )
+
+
+def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """What a message holds, without any framing."""
+    size_bytes = len(key or b"") + len(value or b"")
+    return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)
 
 
 class Encoder:

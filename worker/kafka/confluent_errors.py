@@ -16,6 +16,7 @@ from worker.errors import (
     ConfigError,
     DeliveryFailedError,
     KafkaUnavailableError,
+    MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
@@ -48,14 +49,15 @@ _NOT_ALLOWED = {
 }
 # Another producer has our transactional id. Also said when the cluster ended a transaction that took too long.
 _FENCED_PRODUCER = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
-_NEVER_ACCEPTED = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
+_REFUSED_MESSAGE = {
+    *_TOO_LARGE,
     KafkaError.INVALID_MSG,
-    KafkaError.INVALID_MSG_SIZE,
     KafkaError.INVALID_RECORD,
     KafkaError.INVALID_TIMESTAMP,
     KafkaError.POLICY_VIOLATION,
+}
+_NEVER_ACCEPTED = {
     KafkaError.TOPIC_EXCEPTION,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -144,6 +146,8 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
     said = f"{what}: {error.name()}: {error.str()}"
     if code in _FENCED_PRODUCER:
         return CommitRefusedError(said)
+    if code in _REFUSED_MESSAGE:
+        return undelivered(error)
     if code in _NEVER_ACCEPTED:
         return DeliveryFailedError(said)
     if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
@@ -152,3 +156,11 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
     if code in (KafkaError._FATAL, KafkaError._STATE):
         return KafkaUnavailableError(said)
     return translate(error, what) or KafkaUnavailableError(said)
+
+
+def undelivered(error: KafkaError) -> DeliveryFailedError:
+    """The error of a message that was refused for good."""
+    code = error.code()
+    if code in _REFUSED_MESSAGE:
+        return MessageRefusedError(f"a message was refused: {error.name()}: {error.str()}", code in _TOO_LARGE)
+    return DeliveryFailedError(f"a message was not delivered: {translate(error, 'output') or error.str()}")

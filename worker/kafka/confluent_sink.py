@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError
-
-from worker.errors import DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.confluent_errors import translate
+from worker.errors import DeliveryFailedError
+from worker.kafka.confluent_errors import undelivered
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers
@@ -30,7 +28,7 @@ class ConfluentSink:
 
     def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._closed = False
-        self._outbox = Outbox(settings, LATENCY, connect_timeout_s, _failed)
+        self._outbox = Outbox(settings, LATENCY, connect_timeout_s, undelivered)
 
     def send(
         self,
@@ -46,7 +44,7 @@ class ConfluentSink:
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
         if left := self._outbox.flush(timeout_s):
-            raise KafkaUnavailableError(f"{left} messages are not acknowledged after {timeout_s:.1f} s")
+            raise DeliveryFailedError(f"{left} messages are not acknowledged after {timeout_s:g} s")
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""
@@ -54,10 +52,6 @@ class ConfluentSink:
             return
         self._closed = True
         with suppress(DeliveryFailedError):  # whoever wants to know flushes first
-            if self._outbox.flush(timeout_s):
-                self._outbox.discard()
-
-
-def _failed(error: KafkaError) -> DeliveryFailedError:
-    ours = translate(error, "output")
-    return DeliveryFailedError(f"a message was not delivered: {ours or error.str()}")
+            if not self._outbox.flush(timeout_s):
+                return
+        self._outbox.discard()

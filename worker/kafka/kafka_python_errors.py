@@ -17,6 +17,7 @@ from worker.errors import (
     ConfigError,
     DeliveryFailedError,
     KafkaUnavailableError,
+    MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
@@ -36,15 +37,17 @@ _LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.No
 _NOT_ALLOWED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
 _DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
 _FENCED = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _REFUSED_MESSAGE = (
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
+    *_TOO_LARGE,
     errors.InvalidRecordError,
     errors.InvalidTimestampError,
+    errors.PolicyViolationError,
+)
+_NEVER_ACCEPTED = (
     errors.InvalidTopicError,
     errors.UnsupportedCompressionTypeError,
     errors.UnsupportedForMessageFormatError,
-    errors.PolicyViolationError,
 )
 
 
@@ -122,6 +125,8 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
     if isinstance(error, (*_FENCED, *_REFUSED_COMMIT)):
         return CommitRefusedError(said)
     if isinstance(error, _REFUSED_MESSAGE):
+        return delivery_failed(error)
+    if isinstance(error, _NEVER_ACCEPTED):
         return DeliveryFailedError(said)
     if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
         return WorkerError(
@@ -141,7 +146,10 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
 
 def delivery_failed(error: BaseException) -> DeliveryFailedError:
     """The error of a message that was refused for good; its cause is the client's."""
-    failed = DeliveryFailedError(f"a message was not delivered: {type(error).__name__}: {error}")
+    said = f"{type(error).__name__}: {error}"
+    failed = DeliveryFailedError(f"a message was not delivered: {said}")
+    if isinstance(error, _REFUSED_MESSAGE):
+        failed = MessageRefusedError(f"a message was refused: {said}", isinstance(error, _TOO_LARGE))
     failed.__cause__ = error
     return failed
 

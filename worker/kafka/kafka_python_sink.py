@@ -120,9 +120,10 @@ class KafkaPythonSink:
             if not self._waiting:
                 return
             if left_s <= 0:
-                raise KafkaUnavailableError(
-                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:.1f} s"
-                )
+                late = errors.KafkaTimeoutError(f"{timeout_s:g} s")
+                raise DeliveryFailedError(
+                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:g} s"
+                ) from late
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""

@@ -67,6 +67,8 @@ class MemoryBroker:
         self._failures: dict[str, list[Exception]] = {}
         self._writers: dict[str, object] = {}  # transactional id → who may write in its name
         self._keyless = 0
+        self.largest_bytes: dict[str, int] = {}  # topic → what its messages may hold; 1 MB where it is not there
+        self.compacted: set[str] = set()  # topics that take no message without a key
         for topic, partitions in (topics or {}).items():
             self.create_topic(topic, partitions)
 

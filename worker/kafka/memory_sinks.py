@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from worker.errors import CommitRefusedError, DeliveryFailedError
+from worker.errors import CommitRefusedError, DeliveryFailedError, MessageRefusedError
 from worker.kafka.memory_broker import Member, MemoryBroker
 from worker.records import Headers, Partition
+
+LARGEST_BYTES = 1_000_000
 
 
 class MemorySink:
     """The Sink contract on a MemoryBroker: messages reach their logs at ``flush``, or some of them at ``crash``."""
 
-    def __init__(self, broker: MemoryBroker, max_message_bytes: int = 1_000_000) -> None:
+    def __init__(self, broker: MemoryBroker) -> None:
         self.pending: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self._broker = broker
-        self._max_message_bytes = max_message_bytes
-        self._failed: str | None = None
+        self._failed: DeliveryFailedError | None = None
         self._closed = False
 
     def send(
@@ -33,8 +34,9 @@ class MemorySink:
         self._broker.meet_failure("send")
         self._check()
         for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
-            if len(key or b"") + len(value or b"") > self._max_message_bytes:
-                self._failed = f"a message for '{topic}' is larger than {self._max_message_bytes} bytes"
+            refused = _refusal(self._broker, topic, key, value)
+            if refused is not None:
+                self._failed = self._failed or refused
             else:
                 self.pending.append((topic, key, value, header))
 
@@ -54,7 +56,7 @@ class MemorySink:
     def refuse(self, reason: str) -> None:
         """From now on the sink has failed for good: what is pending is gone."""
         self.pending.clear()
-        self._failed = reason
+        self._failed = DeliveryFailedError(reason)
 
     def crash(self, survivors: int = 0) -> None:
         """The process is gone: only the first ``survivors`` unflushed messages have reached the logs."""
@@ -71,15 +73,15 @@ class MemorySink:
 
     def _check(self) -> None:
         if self._failed is not None:
-            raise DeliveryFailedError(self._failed)
+            raise self._failed
 
 
 class MemoryTransactions:
     """The TransactionalSink contract on a MemoryBroker: a transaction reaches the logs at ``commit``, whole."""
 
-    def __init__(self, broker: MemoryBroker, transactional_id: str, max_message_bytes: int = 1_000_000) -> None:
+    def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
         broker.meet_failure("open")
-        self._broker, self._id, self._max_message_bytes = broker, transactional_id, max_message_bytes
+        self._broker, self._id = broker, transactional_id
         self._pending: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self._failed: Exception | None = None
         self._closed = False
@@ -96,8 +98,9 @@ class MemoryTransactions:
         with self._whole():
             self._broker.meet_failure("send")
             for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
-                if len(key or b"") + len(value or b"") > self._max_message_bytes:
-                    raise DeliveryFailedError(f"a message for '{topic}' is larger than {self._max_message_bytes} bytes")
+                refused = _refusal(self._broker, topic, key, value)
+                if refused is not None:
+                    raise refused
                 self._pending.append((topic, key, value, header))
 
     def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
@@ -131,3 +134,12 @@ class MemoryTransactions:
         except Exception as error:
             self._failed = error
             raise
+
+
+def _refusal(broker: MemoryBroker, topic: str, key: bytes | None, value: bytes | None) -> MessageRefusedError | None:
+    largest = broker.largest_bytes.get(topic, LARGEST_BYTES)
+    if len(key or b"") + len(value or b"") > largest:
+        return MessageRefusedError(f"a message for '{topic}' is larger than {largest} bytes", too_large=True)
+    if key is None and topic in broker.compacted:
+        return MessageRefusedError(f"'{topic}' is compacted: it takes no message without a key", too_large=False)
+    return None

@@ -1,0 +1,85 @@
+"""Which outputs can be written. In place of those that can't, their record has a dead letter.
+
+Rule of this file: no I/O; sizes are those of the encoded messages, without the framing that the client adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.codecs.encoding import Messages
+from worker.records import BoolArray, Events, Partition, Refusal
+from worker.refused_items import by_record
+
+TOO_LARGE, REFUSED = "output_too_large", "output_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """Why the cluster takes the outputs of a record from nobody. ``silent``: nor did it take the dead letter."""
+
+    why: str
+    too_large: bool
+    silent: bool
+
+
+def fitting(
+    events: Events,
+    outputs: Messages,
+    emitted: BoolArray,
+    limit_bytes: int,
+    unwritable: Mapping[tuple[Partition, int], Unwritable],
+) -> tuple[Messages, list[Refusal]]:
+    """The outputs that can be written, and a refusal for each record with others. ``emitted`` (events,)."""
+    large = too_large(outputs, limit_bytes)
+    refused = _refused_records(events, unwritable) if unwritable else {}
+    if not large and not refused:
+        return outputs, []
+    keep = ~np.isin(outputs.records, list(refused))
+    keep[large] = False
+    found = [
+        Refusal(record, TOO_LARGE if why.too_large else REFUSED, f"its outputs can't be written: {why.why}")
+        for record, why in refused.items()
+    ]
+    if large:
+        largest = max(map(outputs.bytes_of, large))
+        reason = f"an output of {largest} bytes can't be written: the producer, or its topic, takes {limit_bytes}"
+        others = by_record(events, np.flatnonzero(emitted)[large], TOO_LARGE, reason)
+        found += [each for each in others if each.record not in refused]
+    return outputs.part(np.flatnonzero(keep)), found
+
+
+def too_large(messages: Messages, limit_bytes: int) -> list[int]:
+    """Which messages hold more than ``limit_bytes``."""
+    return [index for index in range(len(messages)) if messages.bytes_of(index) > limit_bytes]
+
+
+def one_each(first: Iterable[Refusal], others: Iterable[Refusal]) -> list[Refusal]:
+    """One refusal for each record, in order: where a record has several, the first one, which names the others."""
+    found = {refusal.record: refusal for refusal in first}
+    for other in others:
+        known = found.get(other.record)
+        found[other.record] = (
+            other if known is None else known._replace(reason=f"{known.reason}; and {other.error}: {other.reason}")
+        )
+    return sorted(found.values())
+
+
+def without_silent(
+    events: Events, refusals: list[Refusal], unwritable: Mapping[tuple[Partition, int], Unwritable]
+) -> list[Refusal]:
+    """Without those of records whose dead letters can't be written either."""
+    silent = {record for record, why in _refused_records(events, unwritable).items() if why.silent}
+    return [refusal for refusal in refusals if refusal.record not in silent]
+
+
+def _refused_records(events: Events, unwritable: Mapping[tuple[Partition, int], Unwritable]) -> dict[int, Unwritable]:
+    partition, offsets = events.batch.partition, events.batch.offsets
+    return {
+        offsets.index(offset): why
+        for (place, offset), why in unwritable.items()
+        if place == partition and offset in offsets
+    }
