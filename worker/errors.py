@@ -47,6 +47,10 @@ class KafkaUnavailableError(UnavailableError):
     """The cluster does not answer now: wait and try again."""
 
 
+class KafkaRefusedError(KafkaUnavailableError):
+    """The cluster does not let us in (login, certificate, protocol): somebody must mend it; try again, but slowly."""
+
+
 class StoreUnavailableError(UnavailableError):
     """The store of checkpoints does not answer now, which is not the same as having none: wait and try again."""
 

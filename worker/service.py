@@ -19,14 +19,13 @@ from worker.config import Config
 from worker.config.inputs import input_description
 from worker.config.sections import State
 from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from worker.errors import KafkaUnavailableError, UnavailableError
+from worker.errors import KafkaRefusedError, KafkaUnavailableError, UnavailableError
 from worker.kafka.clients import (
     ClientSettings,
-    is_there_to_write,
+    open_questions,
     open_sink,
     open_source,
     open_transactional_sink,
-    partition_count,
 )
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
@@ -46,6 +45,8 @@ FIRST_CONTACT_S = 10.0  # then say that nobody answers, see whether to stop, and
 TOPIC_S = 5.0  # for a broker that creates topics by itself to do so
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 10.0
+REFUSED_FIRST_S = 5.0  # a broker answers each wrong password, and writes it into its log
+REFUSED_LONGEST_S = 30.0
 
 
 def serve(config: Config, stop: threading.Event) -> None:
@@ -133,17 +134,22 @@ def build_worker(
 
 def _look_for_topics(config: Config, settings: ClientSettings) -> None:
     """Raises KafkaUnavailableError for one that is missing: it may yet be created."""
-    for topic in config.input.topics:
-        if partition_count(settings, topic, FIRST_CONTACT_S) is None:
-            raise KafkaUnavailableError(f"input topic '{topic}' does not exist (input.topic)")
-    if not is_there_to_write(settings, config.output.topic, TOPIC_S):
-        raise KafkaUnavailableError(f"output topic '{config.output.topic}' does not exist (output.topic)")
-    dead = config.dead_letters.topic
-    if dead is not None and not is_there_to_write(settings, dead, TOPIC_S):
-        log.warning(
-            "dead-letter topic '%s' does not exist (dead_letters.topic): create it, or the first refused record ends "
-            "the worker", dead,
-        )  # fmt: skip
+    with open_questions(settings, FIRST_CONTACT_S) as cluster:
+        for topic in config.input.topics:
+            if cluster.partitions(topic) is None:
+                raise KafkaUnavailableError(f"input topic '{topic}' does not exist (input.topic)")
+
+        def is_there_to_write(topic: str) -> bool:
+            return cluster.partitions(topic) is not None or cluster.comes_when_asked_for(topic, TOPIC_S)
+
+        if not is_there_to_write(config.output.topic):
+            raise KafkaUnavailableError(f"output topic '{config.output.topic}' does not exist (output.topic)")
+        dead = config.dead_letters.topic
+        if dead is not None and not is_there_to_write(dead):
+            log.warning(
+                "dead-letter topic '%s' does not exist (dead_letters.topic): create it, or the first refused record "
+                "ends the worker", dead,
+            )  # fmt: skip
 
 
 def _policy(state: State) -> RecoveryPolicy:
@@ -178,7 +184,11 @@ def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, st
             return attempt()
         except UnavailableError as error:
             status.set(name, str(error))
+            longest_s = RETRY_LONGEST_S
+            if isinstance(error, KafkaRefusedError):
+                wait_s, longest_s = max(wait_s, REFUSED_FIRST_S), REFUSED_LONGEST_S
+            wait_s = min(wait_s, longest_s)
             log.warning("%s; trying again in %.1f s", error, wait_s)
         stop.wait(wait_s)
-        wait_s = min(2 * wait_s, RETRY_LONGEST_S)
+        wait_s = 2 * wait_s
     return None

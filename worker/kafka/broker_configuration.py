@@ -51,10 +51,18 @@ rootLogger.appenderRef.out.ref = out
 
 
 def server_properties(
-    folder: Path, host: str, port: int, controller_port: int, properties: Mapping[str, object] = PROPERTIES
+    folder: Path,
+    host: str,
+    port: int,
+    controller_port: int,
+    properties: Mapping[str, object] = PROPERTIES,
+    listeners: Mapping[str, int] | None = None,
 ) -> str:
-    """The text of ``server.properties`` for a node that keeps its log in ``folder``."""
-    broker = f"PLAINTEXT://{host}:{port}"
+    """The text of ``server.properties`` for a node that keeps its log in ``folder``.
+
+    ``listeners``: more of them, name → port; what they speak is said in ``properties``.
+    """
+    broker = ",".join(f"{name}://{host}:{at}" for name, at in {"PLAINTEXT": port, **(listeners or {})}.items())
     settings: dict[str, object] = {
         "listeners": f"{broker},CONTROLLER://{host}:{controller_port}",
         "advertised.listeners": broker,

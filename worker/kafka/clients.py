@@ -5,22 +5,25 @@ Rule of this file: a client library is imported only when it is opened.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from worker.errors import WorkerError
+from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.options import refused_options
 from worker.kafka.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from worker.kafka.contracts import Sink, Source, TransactionalSink
+    from worker.kafka.contracts import Questions, Sink, Source, TransactionalSink
 
 __all__ = [
-    "ClientSettings", "ensure_topics", "is_there_to_write", "open_sink", "open_source", "open_transactional_sink",
+    "ClientSettings", "ensure_topics", "open_questions", "open_sink", "open_source", "open_transactional_sink",
     "partition_count", "refused_options",
 ]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
+POLL_INTERVAL_S = 0.1
 
 
 def open_source(settings: ClientSettings) -> Source:
@@ -60,31 +63,40 @@ def open_transactional_sink(settings: ClientSettings) -> TransactionalSink:
     return KafkaPythonTransactions(settings)
 
 
+def open_questions(settings: ClientSettings, timeout_s: float) -> AbstractContextManager[Questions]:
+    """Connect to ask the cluster, with the client that will read and write. ``timeout_s``: for that, and for each
+    question. Entering it raises KafkaUnavailableError (KafkaRefusedError when nobody lets us in), WorkerError.
+    """
+    if settings.client == "confluent":
+        _require_confluent()
+        from worker.kafka import confluent_admin
+
+        return confluent_admin.questions(settings, timeout_s)
+    from worker.kafka import kafka_python_admin
+
+    return kafka_python_admin.questions(settings, timeout_s)
+
+
 def ensure_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s: float = TOPIC_TIMEOUT_S) -> None:
     """Create the topics (name → partitions) that are missing, and wait until they can be used.
 
     A topic that exists is left as it is. Raises KafkaUnavailableError, WorkerError.
     """
-    from worker.kafka.kafka_python_admin import create_missing_topics
-
-    create_missing_topics(settings, topics, timeout_s)
+    deadline = time.monotonic() + timeout_s
+    with open_questions(settings, timeout_s) as cluster:
+        missing = {name: count for name, count in topics.items() if cluster.partitions(name) is None}
+        cluster.create(missing)
+        for name, count in missing.items():
+            while (cluster.partitions(name) or 0) < count:
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailableError(f"topic '{name}' is not ready after {timeout_s:g} s")
+                time.sleep(POLL_INTERVAL_S)
 
 
 def partition_count(settings: ClientSettings, topic: str, timeout_s: float = TOPIC_TIMEOUT_S) -> int | None:
     """Number of partitions of a topic, None if it does not exist. Raises KafkaUnavailableError, WorkerError."""
-    from worker.kafka.kafka_python_admin import count_partitions
-
-    return count_partitions(settings, topic, timeout_s)
-
-
-def is_there_to_write(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
-    """Whether a topic exists, or the broker creates it now that somebody wants to write to it.
-
-    Raises KafkaUnavailableError, WorkerError.
-    """
-    from worker.kafka.kafka_python_admin import comes_when_asked_for
-
-    return partition_count(settings, topic, timeout_s) is not None or comes_when_asked_for(settings, topic, timeout_s)
+    with open_questions(settings, timeout_s) as cluster:
+        return cluster.partitions(topic)
 
 
 def _require_confluent() -> None:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from worker.errors import WorkerError
-from worker.kafka.confluent_errors import client_options, translate
+from worker.errors import KafkaRefusedError, WorkerError
+from worker.kafka.confluent_errors import client_options, translated
+from worker.kafka.confluent_refusals import Attempts
 from worker.kafka.contracts import TopicFacts
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 
 log = logging.getLogger("worker.kafka")
+
+POLL_INTERVAL_S = 0.1
+_NOT_THERE = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE,
+)  # fmt: skip
 
 
 def is_reachable(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
@@ -39,16 +48,82 @@ def close_consumer(consumer: Any, timeout_s: float) -> None:
     closing.join(timeout_s)
 
 
+class ConfluentQuestions:
+    """See Questions. Every question has ``timeout_s``."""
+
+    def __init__(self, admin: AdminClient, timeout_s: float) -> None:
+        self._admin = admin
+        self._timeout_s = timeout_s
+
+    def partitions(self, topic: str) -> int | None:
+        """See Questions."""
+        described = _describe(self._admin, topic, self._timeout_s)
+        return None if described is None else len(described.partitions)
+
+    def comes_when_asked_for(self, topic: str, timeout_s: float) -> bool:
+        """See Questions."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with translated(f"metadata of topic '{topic}'"):
+                found = self._admin.list_topics(topic, self._timeout_s).topics[topic]
+                if found.error is None and found.partitions:
+                    return True
+                if found.error is not None and found.error.code() not in _NOT_THERE:
+                    raise KafkaException(found.error)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_INTERVAL_S)
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """See Questions."""
+        if not topics:
+            return
+        wanted = [NewTopic(name, count) for name, count in topics.items()]
+        for name, answer in self._admin.create_topics(wanted, request_timeout=self._timeout_s).items():
+            with translated(f"creation of topic '{name}'"):
+                try:
+                    answer.result()
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
+
+
+@contextmanager
+def questions(settings: ClientSettings, timeout_s: float) -> Iterator[ConfluentQuestions]:
+    """See clients.open_questions."""
+    where = f"kafka at {settings.bootstrap_servers}"
+    attempts = Attempts(settings)
+    with translated(where):
+        admin = AdminClient(client_options(settings, None, {"error_cb": lambda error: None}), logger=attempts)
+        answer = admin.describe_cluster(request_timeout=timeout_s)
+        refusal = None
+        while refusal is None and not answer.done():
+            admin.poll(POLL_INTERVAL_S)  # this is when the client hands out its log
+            refusal = attempts.refusal(waiting=True)
+        if answer.done() and answer.exception() is not None:
+            refusal = attempts.refusal(waiting=False)
+        if refusal is not None:
+            raise KafkaRefusedError(f"{where}: {refusal}")
+        answer.result()
+    yield ConfluentQuestions(admin, timeout_s)
+
+
 def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
     """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
-    admin = AdminClient(client_options(settings, None, {}), logger=log)
-    try:
-        described = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic].result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise WorkerError(f"topic '{topic}' does not exist") from error
-        raise translate(error.args[0], f"description of topic '{topic}'") or error from error
+    described = _describe(AdminClient(client_options(settings, None, {}), logger=log), topic, timeout_s)
+    if described is None:
+        raise WorkerError(f"topic '{topic}' does not exist")
     found = described.topic_id
     halves = (found.get_most_significant_bits(), found.get_least_significant_bits())
     digits = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
     return TopicFacts(spell_topic_id(digits), len(described.partitions))
+
+
+def _describe(admin: AdminClient, topic: str, timeout_s: float) -> Any:
+    with translated(f"description of topic '{topic}'"):
+        try:
+            return admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return None

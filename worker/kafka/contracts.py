@@ -27,6 +27,19 @@ class TopicFacts:
     partitions: int
 
 
+class Questions(Protocol):
+    """Asked of the cluster through one connection. All raise KafkaUnavailableError, WorkerError."""
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None if it does not exist."""
+
+    def comes_when_asked_for(self, topic: str, timeout_s: float) -> bool:
+        """Whether a topic is there once it was asked for as producers do: a broker may be set up to create it then."""
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """Begin to create topics (name → partitions); one that exists is left as it is."""
+
+
 class Source(Protocol):
     """Reads the partitions that the consumer group gives to this member.
 

@@ -42,8 +42,8 @@ class EmbeddedKafka:
     """One Kafka broker on 127.0.0.1, usable as a context manager.
 
     ``data``: a folder that is kept and gone on with; None = a temporary one, removed at the end. ``port``: None = a
-    free one, which then stays the same over ``restart``. ``properties`` are added to the broker's own. All methods
-    that start raise WorkerError when the port is taken, the folder is in use, or the broker does not come up.
+    free one, which then stays the same over ``restart``. ``properties`` and ``listeners`` (name → port) are added to
+    the broker's own. Whatever starts raises WorkerError when the port is taken, the folder in use, or nothing comes up.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class EmbeddedKafka:
         *,
         auto_create_topics: bool = False,
         properties: Mapping[str, object] | None = None,
+        listeners: Mapping[str, int] | None = None,
         jvm_flags: Sequence[str] = (),
     ) -> None:
         self.temporary = data is None
@@ -66,6 +67,7 @@ class EmbeddedKafka:
         self._jvm_flags = tuple(jvm_flags)
         topics = {"auto.create.topics.enable": str(auto_create_topics).lower()}
         self._properties = {**PROPERTIES, **topics, **(properties or {})}
+        self._listeners = dict(listeners or {})
         self._supervised: Supervised | None = None
         self._log_start = 0
 
@@ -188,7 +190,8 @@ class EmbeddedKafka:
 
     def _launch(self, supervised: Supervised, command: list[str], port: int, controller_port: int) -> None:
         configuration, logging = self.data / "server.properties", self.data / "log4j2.properties"
-        configuration.write_text(server_properties(self.data / "log", HOST, port, controller_port, self._properties))
+        told = (HOST, port, controller_port, self._properties, self._listeners)
+        configuration.write_text(server_properties(self.data / "log", *told))
         logging.write_text(LOG4J)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         settings = [f"-Dlog4j2.configurationFile={logging}", "-Dlog4j2.disable.jmx=true"]

@@ -1,63 +1,76 @@
-"""Questions to the cluster and creation of topics, by kafka-python's admin client, whatever reads and writes."""
+"""Questions to the cluster and creation of topics, by kafka-python's admin client."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, KafkaProducer, errors
+from kafka import KafkaAdminClient, errors
 from kafka.admin import MemberToRemove
+from kafka.protocol.metadata import MetadataRequest
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
+from worker.kafka.kafka_python_network import RefusedError
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 
+Answer = TypeVar("Answer")
 POLL_INTERVAL_S = 0.1
 
 
-def create_missing_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s: float) -> None:
-    """See clients.ensure_topics."""
-    deadline = time.monotonic() + timeout_s
-    with _admin(settings, timeout_s) as admin:
-        missing = {name: count for name, count in topics.items() if _partitions(admin, name) is None}
-        for name, count in missing.items():
-            with translated(f"creation of topic '{name}'"), suppress(errors.TopicAlreadyExistsError):
-                admin.create_topics({name: {"num_partitions": count}}, timeout_ms=round(timeout_s * 1000))
-        for name, count in missing.items():
-            while (_partitions(admin, name) or 0) < count:
+class KafkaPythonQuestions:
+    """See Questions. Every question has ``timeout_s``."""
+
+    def __init__(self, admin: Any, timeout_s: float) -> None:
+        self._admin = admin
+        self._timeout_s = timeout_s
+
+    def partitions(self, topic: str) -> int | None:
+        """See Questions."""
+        return _partitions(self._admin, topic, self._timeout_s)
+
+    def comes_when_asked_for(self, topic: str, timeout_s: float) -> bool:
+        """See Questions."""
+        deadline = time.monotonic() + timeout_s
+        with translated(f"metadata of topic '{topic}'"):
+            while not self._asked_as_producers_do(topic):
                 if time.monotonic() > deadline:
-                    raise KafkaUnavailableError(f"topic '{name}' is not ready after {timeout_s:g} s")
+                    return False
                 time.sleep(POLL_INTERVAL_S)
+        return True
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """See Questions."""
+        for name, count in topics.items():
+            with translated(f"creation of topic '{name}'"), suppress(errors.TopicAlreadyExistsError):
+                self._admin.create_topics({name: {"num_partitions": count}}, timeout_ms=round(self._timeout_s * 1000))
+
+    def _asked_as_producers_do(self, topic: str) -> bool:
+        wanted = MetadataRequest.MetadataRequestTopic(name=topic)
+        request = MetadataRequest(topics=[wanted], allow_auto_topic_creation=True)
+        answer = self._admin._manager.run(self._admin._manager.send, request)
+        error = errors.for_code(answer.topics[0].error_code)
+        if not issubclass(error, (errors.NoError, errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError)):
+            raise error(topic)
+        return bool(error is errors.NoError and answer.topics[0].partitions)
 
 
-def count_partitions(settings: ClientSettings, topic: str, timeout_s: float) -> int | None:
-    """See clients.partition_count."""
+@contextmanager
+def questions(settings: ClientSettings, timeout_s: float) -> Iterator[KafkaPythonQuestions]:
+    """See clients.open_questions."""
     with _admin(settings, timeout_s) as admin:
-        return _partitions(admin, topic)
-
-
-def comes_when_asked_for(settings: ClientSettings, topic: str, timeout_s: float) -> bool:
-    """Whether a topic is there once it was asked for as producers do: a broker may be set up to create it then."""
-    options = client_options(settings, None, {"max_block_ms": timeout_s * 1000, "allow_auto_create_topics": True})
-    producer = open_client(KafkaProducer, options)
-    try:
-        with translated(f"partitions of topic '{topic}'"):
-            return bool(producer.partitions_for(topic))
-    except KafkaUnavailableError:
-        return False
-    finally:
-        producer.close(timeout=timeout_s)
+        yield KafkaPythonQuestions(admin, timeout_s)
 
 
 def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
     """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
     with _admin(settings, timeout_s) as admin:
-        described = _describe(admin, topic)
+        described = _describe(admin, topic, timeout_s)
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
     return TopicFacts(spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes), len(described["partitions"]))
@@ -76,7 +89,7 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
             each["group_instance_id"] for each in members
         }:
             return None
-        every = {(topic, number) for topic in topics for number in range(_partitions(admin, topic) or 0)}
+        every = {(topic, number) for topic in topics for number in range(_partitions(admin, topic, timeout_s) or 0)}
     owned = {
         (assigned["topic"], number)
         for member in members
@@ -103,25 +116,39 @@ def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:
 
 @contextmanager
 def _admin(settings: ClientSettings, timeout_s: float) -> Iterator[Any]:
-    options = client_options(settings, None, {"bootstrap_timeout_ms": timeout_s * 1000})
-    admin = open_client(KafkaAdminClient, options)
+    limits = {"bootstrap_timeout_ms": timeout_s * 1000, "request_timeout_ms": timeout_s * 1000}
+    admin = open_client(KafkaAdminClient, client_options(settings, None, limits))
     try:
         yield admin
     finally:
         admin.close()
 
 
-def _partitions(admin: Any, topic: str) -> int | None:
-    described = _describe(admin, topic)
+def _partitions(admin: Any, topic: str, timeout_s: float) -> int | None:
+    described = _describe(admin, topic, timeout_s)
     return None if described is None else len(described["partitions"])
 
 
-def _describe(admin: Any, topic: str) -> dict[str, Any] | None:
+def _describe(admin: Any, topic: str, timeout_s: float) -> dict[str, Any] | None:
     with translated(f"description of topic '{topic}'"):
-        for described in admin.describe_topics([topic]):
+        for described in _from_any_broker(admin, lambda: admin.describe_topics([topic]), timeout_s):
             error = errors.for_code(described["error_code"])
             if error is errors.NoError:
                 return dict(described)
             if error is not errors.UnknownTopicOrPartitionError:
                 raise error(topic)
     return None
+
+
+def _from_any_broker(admin: Any, ask: Callable[[], Answer], timeout_s: float) -> Answer:
+    """Ask again, and with it another broker, while the one that was asked does not answer."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except errors.KafkaError as error:
+            if (refusal := admin._manager.locked_out()) is not None:
+                raise RefusedError(str(refusal)) from error
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_INTERVAL_S)

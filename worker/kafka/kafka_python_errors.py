@@ -10,18 +10,19 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from kafka import errors
-from kafka.net.compat import KafkaNetClient
 
 from worker.errors import (
     CommitRefusedError,
     ConfigError,
     DeliveryFailedError,
+    KafkaRefusedError,
     KafkaUnavailableError,
     MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
 from worker.kafka import connection_options
+from worker.kafka.kafka_python_network import Network, RefusedError
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.settings import ClientSettings, Section
 
@@ -34,7 +35,8 @@ _REFUSED_COMMIT = (
     errors.FencedInstanceIdError,
 )
 _LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
-_NOT_ALLOWED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
+_NOT_ALLOWED = (errors.AuthorizationError,)
+_REFUSED = (RefusedError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
 _DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
 _FENCED = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
@@ -62,7 +64,7 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
 
 
 def open_client(
-    kind: Callable[..., Opened], options: Mapping[str, Any], network: Callable[..., Any] = KafkaNetClient
+    kind: Callable[..., Opened], options: Mapping[str, Any], network: Callable[..., Any] = Network
 ) -> Opened:
     """Build a consumer, producer or admin client. ``network`` makes what it sends its requests with.
 
@@ -98,7 +100,12 @@ def translated(what: str) -> Iterator[None]:
 
 def translate(error: errors.KafkaError, what: str) -> Exception:
     """Our error for an error of the client; the error itself when it is a bug."""
-    said = f"{what}: {type(error).__name__}: {error}"
+    if isinstance(error, RefusedError):
+        return KafkaRefusedError(f"{what}: {error.args[0]}")
+    name = type(error).__name__
+    said = f"{what}: {name}: {str(error).removeprefix(f'{name}: ')}"
+    if isinstance(error, _REFUSED):
+        return KafkaRefusedError(f"{said}; check kafka.security")
     if isinstance(error, _REFUSED_COMMIT):
         return CommitRefusedError(said)
     if isinstance(error, _LOG_MOVED):
@@ -133,7 +140,7 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
             f"{said}; delivery: exactly_once needs the right to write under this transactional id: "
             "check kafka.security and the rights of this user"
         )
-    if isinstance(error, (*_NOT_ALLOWED, errors.KafkaConfigurationError)):
+    if isinstance(error, (*_NOT_ALLOWED, *_REFUSED, errors.KafkaConfigurationError)):
         return translate(error, said)
     if isinstance(error, errors.UnsupportedVersionError):
         return WorkerError(f"{said}; these brokers have no transactions: use delivery: at_least_once")

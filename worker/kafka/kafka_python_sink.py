@@ -15,10 +15,10 @@ from typing import Any
 
 import crc32c  # noqa: F401  without it the client computes sums in pure Python, 13 MB/s, and says nothing
 from kafka import KafkaProducer, errors
-from kafka.net.compat import KafkaNetClient
 
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.kafka_python_errors import client_options, delivery_failed, open_client, translate
+from worker.kafka.kafka_python_network import Network
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers
 
@@ -44,7 +44,7 @@ class KafkaPythonSink:
         settings: ClientSettings,
         monotonic: Callable[[], float] = time.monotonic,
         options: Mapping[str, Any] | None = None,
-        network: Callable[..., Any] = KafkaNetClient,
+        network: Callable[..., Any] = Network,
     ) -> None:
         own = {
             "enable_idempotence": True,

@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from kafka import TopicPartition, errors
-from kafka.net.compat import KafkaNetClient
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.kafka_python_errors import translate_in_transaction
+from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_sink import KafkaPythonSink, end_producer
 from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS
 from worker.kafka.settings import ClientSettings
@@ -32,7 +32,7 @@ OLDEST_BROKERS = (2, 5)  # older ones don't tell a member's generation from an o
 ADD_PARTITIONS, ADD_OFFSETS, END, COMMIT_OFFSETS = 24, 25, 26, 28  # request types, as the protocol numbers them
 
 
-class _Network(KafkaNetClient):  # type: ignore[misc]
+class _Noting(Network):
     """Notes requests of a transaction that were sent and not answered.
 
     The client sends them again on a new connection. Should the first one arrive after all, once the transaction has
@@ -65,7 +65,7 @@ class KafkaPythonTransactions:
         self._failure: Exception | None = None
         self._closed = False
         options = {**KAFKA_PYTHON_TRANSACTIONS, "transactional_id": self._name}
-        self._sink = KafkaPythonSink(settings, monotonic, options, partial(_Network, self._unanswered))
+        self._sink = KafkaPythonSink(settings, monotonic, options, partial(_Noting, self._unanswered))
         self._client: Any = self._sink.client
         self._manager: Any = self._client._transaction_manager
         try:

@@ -1,0 +1,125 @@
+"""Who is not let in is told why, in seconds and with a remedy; and options of connections reach the first one, too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually
+from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
+from worker.errors import KafkaRefusedError
+from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source
+from worker.kafka.settings import Client
+from worker.records import Assigned, Change, Partition, StartOffsets
+
+CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
+LONG_S = 120.0  # for questions: a refusal is told long before
+TLS = {"protocol": "SSL", "ca_file": "ours.pem"}
+LOGIN = {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": USER, "password": PASSWORD}
+MUTUAL = {**TLS, "cert_file": "client.crt", "key_file": "client.key", "key_password": KEY_PASSWORD}
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with secured_broker(tmp_path_factory.mktemp("certificates")) as found:
+        ensure_topics(ClientSettings(found.plain), {"in": 1})
+        yield found
+
+
+def settings(secured: Secured, client: Client, listener: str, security: dict[str, Any], **more: Any) -> ClientSettings:
+    files = {key: secured.file(name) for key, name in security.items() if key.endswith("_file")}
+    servers = secured.plain if listener == "PLAINTEXT" else secured.at(listener)
+    return ClientSettings(servers, client, f"group-{client}", security={**security, **files}, **more)
+
+
+REFUSED = [
+    ("TLS", {**TLS, "ca_file": "stranger.pem"}, "not signed by an authority that is trusted here", "ca_file"),
+    ("OTHER", TLS, "is for another name than the address", "check_hostname: false"),
+    ("EXPIRED", TLS, "has expired", "renewed"),
+    ("MUTUAL", TLS, "asks for a certificate of this client", "cert_file"),
+    ("PLAINTEXT", TLS, "does not speak TLS on this port", "kafka.security.protocol"),
+    (
+        "LOGIN",
+        {**LOGIN, "protocol": "SASL_SSL", "ca_file": "ours.pem"},
+        "does not speak TLS",
+        "kafka.security.protocol",
+    ),
+    ("TLS", {}, "as on a port that speaks TLS", "SSL or SASL_SSL"),
+    ("SECURE", LOGIN, "as on a port that speaks TLS", "SSL or SASL_SSL"),
+    ("LOGIN", {**LOGIN, "password": "wrong"}, "the login is refused (Invalid username or password)", "password"),
+    ("LOGIN", {**LOGIN, "username": "nobody"}, "the login is refused", "kafka.security.username"),
+    ("LOGIN", {**LOGIN, "mechanism": "SCRAM-SHA-256"}, "the login by SCRAM-SHA-256 is refused", "mechanism"),
+    ("LOGIN", {}, "as on a port that wants a login", "SASL_SSL or SASL_PLAINTEXT"),
+    ("SECURE", TLS, "as on a port that wants a login", "SASL_SSL or SASL_PLAINTEXT"),
+    ("PLAINTEXT", LOGIN, "this port has no logins", "kafka.security.protocol"),
+]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("listener", "security", "why", "remedy"), REFUSED)
+def test_the_reason_is_told_with_a_remedy(
+    secured: Secured, client: Client, listener: str, security: dict[str, Any], why: str, remedy: str
+) -> None:
+    with (
+        pytest.raises(KafkaRefusedError) as told,
+        open_questions(settings(secured, client, listener, security), LONG_S),
+    ):
+        pass
+    said = str(told.value)
+    assert why in said
+    assert remedy in said
+    assert "\n" not in said
+
+
+LET_IN = [
+    ("TLS", TLS, {}),
+    ("MUTUAL", MUTUAL, {}),
+    ("MUTUAL", {**TLS, "cert_file": "client.pem", "key_password": KEY_PASSWORD}, {}),  # one file holds both
+    ("LOGIN", LOGIN, {}),
+    ("SECURE", {**LOGIN, **TLS, "protocol": "SASL_SSL"}, {}),
+    ("OTHER", {**TLS, "check_hostname": False}, {}),
+    # The options of the client's own, given for one of its parts.
+    ("OTHER", TLS, {"kafka-python": {"ssl_check_hostname": False},
+                    "confluent": {"ssl.endpoint.identification.algorithm": "none"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("listener", "security", "options"), LET_IN)
+@pytest.mark.parametrize("section", ["consumer", "producer"])
+def test_every_connection_is_made_as_security_and_options_say(
+    secured: Secured, client: Client, listener: str, security: dict[str, Any], options: dict[str, Any], section: str
+) -> None:
+    given = settings(secured, client, listener, security, **{section: options.get(client, {})})
+    with open_questions(given, LONG_S) as cluster:
+        assert cluster.partitions("in") == 1
+        assert cluster.partitions("nowhere") is None
+    sink = open_sink(given)
+    sink.send("in", [b"device"], [b"1"])
+    sink.flush(LONG_S)
+    sink.close(LONG_S)
+    source = open_source(given)
+    owned: list[Partition] = []
+
+    def react(change: Change) -> StartOffsets:
+        owned.extend(change.partitions)
+        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+
+    source.subscribe(["in"], react)
+    eventually(lambda: source.poll(10, 0.2) or owned)
+    assert source.topic("in", LONG_S).partitions == 1
+    source.close(LONG_S)
+
+
+def test_a_refusal_leaves_no_traceback_in_the_log(secured: Secured, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        for client in CLIENTS:
+            with (
+                pytest.raises(KafkaRefusedError),
+                open_questions(settings(secured, client, "MUTUAL", TLS), LONG_S),
+            ):
+                pass
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []

@@ -1,0 +1,105 @@
+"""Why brokers let librdkafka not in: it says so in its log, and to its caller only that it has no answer.
+
+It does not say what is wrong with a certificate; that is asked anew, by Python's own TLS.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from worker.kafka.refusals import Reason, Refusal, about_certificates, about_verification
+from worker.kafka.settings import ClientSettings
+
+log = logging.getLogger("worker.kafka")
+
+LOOK_TIMEOUT_S = 3.0
+_BROKER = re.compile(r"^(?:\[thrd:[^\]]*\]: )?(?:\w+://)?(\S+?:\d+)/\w+: (.*)", re.DOTALL)
+_STATE = re.compile(r" *\(after \d+ms in state (\w+)[^)]*\)$")
+# What librdkafka says → what it means; the first that is found counts.
+_WORDS: tuple[tuple[str, Reason], ...] = (
+    ("Unsupported SASL mechanism", "mechanism"),
+    ("not valid in current SASL state", "no_login"),
+    ("SASL authentication error", "login"),
+    ("certificate verify failed", "unverified"),
+    ("alert bad certificate", "asks_certificate"),
+    ("alert certificate required", "asks_certificate"),
+    ("alert unknown ca", "asks_certificate"),
+    ("alert certificate", "asks_certificate"),
+    ("connecting to a PLAINTEXT broker listener", "plain_port"),
+    ("wrong version number", "plain_port"),
+    ("SSL handshake failed", "tls_failed"),
+)
+_ENDED = "Disconnected"
+_BY_STATE: Mapping[str, Reason] = {"APIVERSION_QUERY": "tls_port", "UP": "login_port"}
+
+
+class Attempts:
+    """The log of a client that connects for the first time: what became of each server. For its ``logger=``."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._servers = [server.strip() for server in settings.bootstrap_servers.split(",")]
+        self._failed: dict[str, Refusal | None] = {}
+        self._lock = threading.Lock()
+
+    def log(self, level: int, form: str, *words: str) -> None:
+        """Called by the client's threads."""
+        said = form % words if words else form
+        log.debug("%s", said)
+        if (found := _BROKER.match(words[-1] if words else said)) is not None:
+            with self._lock:
+                self._failed.setdefault(found[1], None)
+                if (refusal := refusal_of(found[1], found[2], self._settings.security)) is not None:
+                    self._failed[found[1]] = refusal
+
+    def refusal(self, *, waiting: bool) -> Refusal | None:
+        """Why nobody lets us in. ``waiting``: None while a server that has not failed yet may do so."""
+        with self._lock:
+            failed = dict(self._failed)
+        if waiting and len(failed) < len(self._servers):
+            return None
+        refusals = sorted(filter(None, failed.values()), key=lambda refusal: not refusal.sure)
+        return explained(refusals[0], self._settings) if refusals else None
+
+
+def refusal_of(server: str, said: str, security: Mapping[str, Any]) -> Refusal | None:
+    """What a line of librdkafka's log about a connection to ``server`` means; None when it is not refused."""
+    state = _STATE.search(said)
+    text = said[: state.start()] if state else said
+    for words, reason in _WORDS:
+        if words in text:
+            detail = text.rpartition(": ")[2] if reason == "login" else ""
+            if reason == "asks_certificate":
+                reason = about_certificates(security)
+            return Refusal(server, reason, detail, security.get("mechanism"))
+    secured = str(security.get("protocol", "PLAINTEXT"))
+    if state and text.startswith(_ENDED) and (closed := _BY_STATE.get(state[1])) is not None:
+        if closed == ("tls_port" if secured.endswith("SSL") else "login_port" if secured.startswith("SASL") else None):
+            return None
+        return Refusal(server, closed)
+    return None
+
+
+def explained(refusal: Refusal, settings: ClientSettings) -> Refusal:
+    """What is wrong with the certificate, where librdkafka only says that something is."""
+    if refusal.reason != "unverified":
+        return refusal
+    host, _, port = refusal.server.rpartition(":")
+    context = ssl.create_default_context(cafile=settings.security.get("ca_file"))
+    context.check_hostname = settings.security.get("check_hostname") is not False
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), LOOK_TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=host.strip("[]")),
+        ):
+            return refusal
+    except ssl.SSLCertVerificationError as error:
+        return Refusal(refusal.server, about_verification(error), error.verify_message.rstrip("."))
+    except (OSError, ValueError):
+        return refusal

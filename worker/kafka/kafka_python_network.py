@@ -1,0 +1,249 @@
+"""How kafka-python connects. Its own way gives one server, taken at random, the whole time, and tells the log alone why
+a connection was refused.
+
+Here all servers that are listed get their chance: the next one is asked when the last has failed, or has not answered
+for a moment. What refuses us is kept as ``refusals``, and tried again slowly.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from kafka import errors
+from kafka.future import Future
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+from worker.kafka.refusals import Reason, Refusal, about_certificates, about_verification
+
+NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
+ROUND_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+ROUND_LIMIT_S = 60.0
+REFUSED_PAUSE_S = 10.0  # a broker answers each wrong password, and writes it into its log
+TOLD_LIMIT = 5  # servers that a line names
+SETUP_TIMEOUT_MS = 5_000  # for a connection to a broker, then twice as long up to the client's own limit
+
+_CERTIFICATE_ALERTS = (
+    "BAD_CERTIFICATE", "CERTIFICATE_REQUIRED", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REVOKED", "UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED",
+)  # fmt: skip
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+_ENDED = "socket disconnected"  # in the client's words
+
+
+class _WithoutTraceback(logging.Filter):
+    """The client reports whatever ends a connection with a traceback of its own insides."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], OSError):
+            record.exc_info = None
+        return True
+
+
+logging.getLogger("kafka.net.transport").addFilter(_WithoutTraceback())
+
+
+class RefusedError(errors.KafkaError):  # type: ignore[misc]
+    """No server lets us in; the message says why."""
+
+
+class Network(KafkaNetClient):  # type: ignore[misc]
+    """What a consumer, producer or admin client sends its requests with."""
+
+    def __init__(self, **config: Any) -> None:
+        net = NetworkSelector(**config)
+        super().__init__(net=net, manager=Connections(net, **config))
+
+
+class Connections(KafkaConnectionManager):  # type: ignore[misc]
+    """``refusals``: node → why the last connection to it was refused."""
+
+    DEFAULT_CONFIG: ClassVar[dict[str, Any]] = {
+        **KafkaConnectionManager.DEFAULT_CONFIG,
+        "socket_connection_setup_timeout_ms": SETUP_TIMEOUT_MS,
+    }
+
+    def __init__(self, net: Any, **config: Any) -> None:
+        super().__init__(net, **config)
+        self.refusals: dict[Any, Refusal] = {}
+        self._failed: dict[str, BaseException] = {}  # server → how it has failed last
+
+    def locked_out(self) -> Refusal | None:
+        """Why no broker lets us in, when that is sure; None while one does."""
+        if any(connection.connected for connection in self._conns.values()):
+            return None
+        return next((refusal for refusal in self.refusals.values() if refusal.sure), None)
+
+    async def _do_bootstrap(self, deadline: float | None) -> bool:
+        limit, pause_s = math.inf if deadline is None else deadline, ROUND_PAUSE_S
+        while not self.closed and time.monotonic() < limit:
+            if await self._ask_all(limit):
+                self.cluster.start_refresh_loop()
+                return True
+            if self.refusals and deadline is not None:
+                raise RefusedError(str(min(self.refusals.values(), key=lambda refusal: not refusal.sure)))
+            await self._bootstrap_wakeup(max(min(pause_s, limit - time.monotonic()), 0.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        raise errors.KafkaTimeoutError(f"no server has answered{self._failures()}")
+
+    async def _ask_all(self, limit: float) -> bool:
+        """One round; whether a server has told of the cluster."""
+        servers = self.cluster.bootstrap_brokers()
+        random.shuffle(servers)
+        tries: list[Any] = []
+        try:
+            for number, server in enumerate(servers, 1):
+                tries.append(self.call_soon(self._ask, server.node_id, limit))
+                tries[-1].add_errback(partial(self._failed.__setitem__, f"{server.host}:{server.port}"))
+                left_s = limit - time.monotonic()
+                await self._settled(tries, left_s if number == len(servers) else min(NEXT_SERVER_S, left_s))
+                if any(each.succeeded() for each in tries):
+                    return True
+            return False
+        finally:
+            for server in servers:  # those that have not answered
+                if (connection := self._conns.pop(server.node_id, None)) is not None:
+                    connection.close()
+
+    def _failures(self) -> str:
+        said = [f"{server}: {_plain(error)}" for server, error in list(self._failed.items())[:TOLD_LIMIT]]
+        return f" ({'; '.join(said)})" if said else ""
+
+    async def _settled(self, tries: Sequence[Any], timeout_s: float) -> None:
+        """Until one has succeeded, all have failed, or the time is over."""
+        settled = Future()
+
+        def look(_: object) -> None:
+            over = any(each.succeeded() for each in tries) or all(each.is_done for each in tries)
+            if over and not settled.is_done:
+                settled.success(None)
+
+        def give_up() -> None:
+            if not settled.is_done:
+                settled.success(None)
+
+        for each in tries:
+            each.add_both(look)
+        timer = self._net.call_later(min(max(timeout_s, 0.0), ROUND_LIMIT_S), give_up)
+        try:
+            await settled
+        finally:
+            self._net.cancel(timer)
+
+    async def _ask(self, node_id: Any, limit: float) -> None:
+        """Connect and let it tell of the cluster. Raises the client's errors."""
+        self.reset_backoff(node_id)
+        left_ms = None if limit == math.inf else max(limit - time.monotonic(), 0.0) * 1000
+        connection = self.get_connection(
+            node_id, left_ms, pop_on_close=False, refresh_metadata_on_err=False, reset_backoff_on_connect=False
+        )
+        await connection
+        try:
+            await self.cluster._do_refresh_metadata(node_id)  # the public one may wait for that of another server
+        except errors.KafkaConnectionError as error:
+            if _ENDED in str(error) and not self.config["security_protocol"].startswith("SASL"):
+                self._note(node_id, "login_port")
+            raise
+        if not self.cluster.brokers():
+            raise errors.BrokerNotAvailableError("it knows of no brokers")
+
+    async def _connect(self, node: Any, conn: Any, *args: Any, **options: Any) -> None:
+        await super()._connect(node, conn, *args, **options)
+        opened = conn.init_future
+        if not opened.is_done:
+            return
+        if opened.exception is None:
+            self.refusals.pop(node.node_id, None)
+            return
+        reason = reason_of(opened.exception, self.config, answered=conn.broker_version_data is not None)
+        # The client takes a failed login for a connection that was good, and would try again at once.
+        self.update_backoff(node.node_id)
+        if reason is not None:
+            self._note(node.node_id, reason, opened.exception)
+            failures, _, setup_ms = self._backoff[node.node_id]
+            self._backoff[node.node_id] = (failures, time.monotonic() + REFUSED_PAUSE_S, setup_ms)
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        transport._sock_recv = _answer_first(transport._sock_recv)
+        return transport
+
+    def _note(self, node_id: Any, reason: Reason, error: BaseException | None = None) -> None:
+        node = self.cluster.broker_metadata(node_id)
+        where = "a broker" if node is None else f"{node.host}:{node.port}"
+        detail = "" if error is None else _detail(_cause(error))
+        self.refusals[node_id] = Refusal(where, reason, detail, self.config["sasl_mechanism"])
+
+
+def _answer_first(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tuple[bytes, Any]]:
+    """What comes together with the connection's end is taken in before it: a broker that refuses a login says why."""
+    held: list[Any] = []
+
+    def answer() -> tuple[bytes, Any]:
+        if held:
+            return b"", held.pop()
+        data, error = receive()
+        if data and error is not None:
+            held.append(error)
+            error = None
+        return data, error
+
+    return answer
+
+
+def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool) -> Reason | None:
+    """Why a connection was not opened, None when it was not refused. ``answered``: the broker has said a word."""
+    if isinstance(error, errors.SaslAuthenticationFailedError):
+        return "login"
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        return "mechanism"
+    if isinstance(error, errors.IllegalSaslStateError):
+        return "no_login"
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLError):
+        return _about_tls(cause, config)
+    encrypted = config["security_protocol"].endswith("SSL")
+    if encrypted and str(error).startswith("KafkaConnectionError: Handshake failed"):
+        return "plain_port" if isinstance(cause, OSError) else "tls_failed"
+    if not encrypted and not answered and (_ENDED in str(error) or isinstance(error, errors.InvalidReceiveError)):
+        return "tls_port"  # it closes the connection, after an alert that is no answer of Kafka's
+    return None
+
+
+def _about_tls(error: ssl.SSLError, config: Mapping[str, Any]) -> Reason:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return about_verification(error)
+    reason = error.reason or ""
+    if isinstance(error, ssl.SSLEOFError) or reason in _NOT_TLS:
+        return "plain_port"
+    if any(alert in reason for alert in _CERTIFICATE_ALERTS):
+        return about_certificates({"cert_file": config["ssl_certfile"]})
+    return "tls_failed"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the client has wrapped into an error of its own."""
+    inner = error.args[0] if error.args else None
+    if isinstance(inner, BaseException):
+        return inner
+    return error.__context__ or error
+
+
+def _plain(error: BaseException) -> str:
+    """The client's words without the name of their class."""
+    return str(error).removeprefix(f"{type(error).__name__}: ")
+
+
+def _detail(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return str(error.verify_message).rstrip(".")
+    return str(error).rpartition(": ")[2] if isinstance(error, errors.SaslAuthenticationFailedError) else ""

@@ -1,0 +1,77 @@
+"""What to tell when a broker lets nobody in: one sentence per reason, the same for both clients, each with a remedy.
+
+Rule of this file: no client is imported; each client's words become one of these reasons where the client is.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Reason: TypeAlias = Literal[
+    "login", "mechanism", "no_login", "untrusted", "expired", "other_name", "unverified", "asks_certificate",
+    "refuses_certificate", "plain_port", "tls_failed", "tls_port", "login_port",
+]  # fmt: skip
+
+_SENTENCES: Mapping[Reason, str] = {
+    "login": "the login is refused; check kafka.security.username and kafka.security.password",
+    "mechanism": "the login by {mechanism} is refused; check kafka.security.mechanism",
+    "no_login": "this port has no logins; check the port, or kafka.security.protocol",
+    "untrusted": "the broker's certificate is not signed by an authority that is trusted here; "
+    "check kafka.security.ca_file",
+    "expired": "the broker's certificate has expired; it must be renewed there",
+    "other_name": "the broker's certificate is for another name than the address; reach it at that name "
+    "(kafka.bootstrap_servers and the brokers' advertised.listeners), or set kafka.security.check_hostname: false",
+    "unverified": "the broker's certificate can't be verified; check kafka.security.ca_file, and whether the "
+    "certificate is for this address and has not expired",
+    "asks_certificate": "the broker asks for a certificate of this client; set kafka.security.cert_file and "
+    "kafka.security.key_file",
+    "refuses_certificate": "the broker refuses the certificate of this client; check kafka.security.cert_file",
+    "plain_port": "the broker does not speak TLS on this port; check the port, or kafka.security.protocol "
+    "(PLAINTEXT or SASL_PLAINTEXT)",
+    "tls_failed": "broker and worker don't agree about TLS; check the port, and what kafka.security says",
+    "tls_port": "the connection ends without an answer, as on a port that speaks TLS; check the port, or "
+    "kafka.security.protocol (SSL or SASL_SSL)",
+    "login_port": "the connection ends at the first question, as on a port that wants a login; check the port, "
+    "or kafka.security.protocol (SASL_SSL or SASL_PLAINTEXT)",
+}
+# OpenSSL's X509_V_ERR_*: of a host name or an IP address, of dates, of the issuer
+_REASONS: Mapping[int, Reason] = {
+    62: "other_name", 64: "other_name", 9: "expired", 10: "expired",
+    2: "untrusted", 18: "untrusted", 19: "untrusted", 20: "untrusted", 21: "untrusted",
+}  # fmt: skip
+# A broker that starts or stops may close connections, too: these tell something only where nothing ever worked.
+_DOUBTFUL = ("plain_port", "tls_port", "login_port")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the broker at ``server`` (host:port) lets us not in; ``detail`` in the words of the client or the broker."""
+
+    server: str
+    reason: Reason
+    detail: str = ""
+    mechanism: str | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether this can be nothing but what it says."""
+        return self.reason not in _DOUBTFUL
+
+    def __str__(self) -> str:
+        sentence = _SENTENCES[self.reason].format(mechanism=self.mechanism)
+        what, _, remedy = sentence.partition("; ")
+        detail = f" ({' '.join(self.detail.split())})" if self.detail else ""
+        return f"{self.server}: {what}{detail}; {remedy}"
+
+
+def about_certificates(security: Mapping[str, Any]) -> Reason:
+    """What a broker means that is not content with this client's certificate."""
+    return "asks_certificate" if security.get("cert_file") is None else "refuses_certificate"
+
+
+def about_verification(error: ssl.SSLCertVerificationError) -> Reason:
+    """What is wrong with the broker's certificate."""
+    return _REASONS.get(error.verify_code, "unverified")
