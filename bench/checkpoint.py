@@ -117,7 +117,7 @@ def filled(streams: int, partitions: int) -> tuple[Any, list[Any]]:
         table.open(place)
     draw = random.Random(1)
     for number in range(streams):
-        row = table.row(places[number % partitions], key(draw, number), 0, lambda row: False)
+        row = table.row(places[number % partitions], key(draw, number))
         table.sequences[row] = f"run-{draw.getrandbits(40):x}"
     table.states[:streams] = np.random.default_rng(1).standard_normal((streams, FLOATS), np.float32)
     return table, places
@@ -133,7 +133,7 @@ def copied(table: Any, places: list[Any]) -> tuple[list[float], list[float]]:
     for number in range(1 + REPEATS):
         if number % 2 == 0 and number:
             for place in places:
-                table.row(place, f"new-{number}", 0, lambda row: False)
+                table.row(place, f"new-{number}")
         table.states[draw.integers(0, len(table), len(table) // 20)] = number
         seconds = own_seconds = 0.0
         for place in places:

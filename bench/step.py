@@ -186,7 +186,7 @@ def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callab
     from worker.engine import Engine
     from worker.streams import StreamTable
 
-    table = StreamTable(streaming.initial_row, capacity=FEW_STREAMS)
+    table = StreamTable(streaming.initial_row, limit=FEW_STREAMS)
     table.open(given.batch.partition)
     engine = Engine(streaming, table, rules, EmitRule(), **options)
     return lambda: engine.process([given])

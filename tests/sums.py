@@ -54,7 +54,7 @@ def sums_pipeline(
     max_streams: int = 1000,
     **fields: Any,
 ) -> Pipeline:
-    rules = rules or BoundaryRules(by_id="id" in fields)
+    rules = rules or BoundaryRules()
     emit = emit or EmitRule()
     table = StreamTable(INITIAL, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
     return Pipeline(

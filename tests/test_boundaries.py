@@ -30,6 +30,15 @@ def event(x: float, time: int = 0, key: str = "a", **more: Any) -> tuple[Any, ..
     return (key.encode(), json.dumps({"x": x, **more}).encode(), time)
 
 
+DAY_MS = 24 * 3_600_000
+WALL_MS = 1_795_000_000_000  # the records' own timestamps in a backfill: two days after their event times
+BACKFILL_MS = WALL_MS - 2 * DAY_MS
+
+
+def timed(later_ms: int, key: str = "a") -> tuple[Any, ...]:
+    return event(1, WALL_MS, key, t=BACKFILL_MS + later_ms)
+
+
 RESET = (b"a", b"", 0, [("worker-command", b"reset")])
 TOMBSTONE = (b"a", None, 0)
 SET_STATE = (b"a", b'{"states": {"sum": {"h": [100]}}}', 0, [("worker-command", b"set-state")])
@@ -37,7 +46,7 @@ SET_STATE = (b"a", b'{"states": {"sum": {"h": [100]}}}', 0, [("worker-command", 
 CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
     "none": (BoundaryRules(), {}, [event(1), event(1)], [(1, "new", 1, False), (2, None, 2, False)]),
     "id": (
-        BoundaryRules(by_id=True),
+        BoundaryRules(),
         {"id": "s"},
         [event(1, s="A"), event(1, s="A"), event(1, s="B"), event(1, s=None), event(1, s=None), event(1, s=1),
          event(1, s=1.0), event(1, s=True)],
@@ -69,6 +78,62 @@ CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
         [event(1, 0), event(1, 10), event(1, 20), event(1, 31)],
         [(1, "new", 1, False), (2, None, 2, False), (3, None, 3, False), (1, "gap", 1, False)],
     ),
+    "a late record makes no gap": (
+        BoundaryRules(gap_ms=30),
+        {},
+        [event(1, time) for time in (0, 10, 20, 40, 50, 60, 70, 30, 80, 90)],
+        [(1, "new", 1, False), *[(step, None, step, False) for step in range(2, 11)]],
+    ),
+    "nor does a late record end one": (
+        BoundaryRules(gap_ms=30),
+        {},
+        [event(1, 100), event(1, 60), event(1, 131)],
+        [(1, "new", 1, False), (2, None, 2, False), (1, "gap", 1, False)],
+    ),
+    "the greatest event time outlives a boundary": (
+        BoundaryRules(gap_ms=30),
+        {"start": "first"},
+        [event(1, 100), event(1, 60, first=True), event(1, 110)],
+        [(1, "new", 1, False), (1, "start", 1, False), (2, None, 2, False)],
+    ),
+    "late records are dropped": (
+        BoundaryRules(gap_ms=30, late="drop"),
+        {"end": "last"},
+        [event(1, 100), event(5, 99), event(5, 99, last=True), event(1, 100), event(1, 130)],
+        [(1, "new", 1, False), (2, None, 2, False), (3, None, 3, False)],
+    ),
+    "a tombstone forgets the greatest event time, too": (
+        BoundaryRules(late="drop"),
+        {},
+        [event(1, 100), event(5, 99), TOMBSTONE, event(1, 50)],
+        [(1, "new", 1, False), (1, "tombstone", 1, False)],
+    ),
+    "records without a time make no gap": (
+        BoundaryRules(gap_ms=30),
+        {},
+        [event(1, -1), event(1, -1), event(1, 1000), event(1, -1), event(1, 1001)],
+        [(1, "new", 1, False), *[(step, None, step, False) for step in range(2, 6)]],
+    ),
+    "nor is a stream idle for one": (
+        BoundaryRules(idle_ms=30),
+        {},
+        [event(1, -1), event(1, -1), event(1, 1000), event(1, 1001)],
+        [(1, "new", 1, False), *[(step, None, step, False) for step in range(2, 5)]],
+    ),
+    "commands have no time where a field tells it: they move no clock": (
+        BoundaryRules(idle_ms=DAY_MS),
+        {"time": "t"},
+        [timed(0), timed(1, "b"), timed(2, "z"), timed(3), (b"z", None, WALL_MS), (b"z", b"", WALL_MS, *RESET[3:]),
+         (b"q", None, WALL_MS), timed(4000), timed(4001, "b")],
+        [(1, "new", 1, False), (1, "new", 1, False), (1, "new", 1, False), (2, None, 2, False), (3, None, 3, False),
+         (2, None, 2, False)],
+    ),
+    "a state that was set without a time stays, whenever the next event is": (
+        BoundaryRules(gap_ms=30),
+        {"time": "t"},
+        [timed(0), (b"a", SET_STATE[1], WALL_MS, *SET_STATE[3:]), timed(5 * DAY_MS), timed(5 * DAY_MS + 31)],
+        [(1, "new", 1, False), (1, None, 101, False), (1, "gap", 1, False)],
+    ),
     "idle by the stream's own time": (
         BoundaryRules(idle_ms=10),
         {},
@@ -82,13 +147,13 @@ CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
         [(1, "new", 1, False), (1, "new", 1, False), (1, "new", 1, False), (2, None, 2, False), (1, "idle", 1, False)],
     ),
     "end comes before what the next event says": (
-        BoundaryRules(by_id=True, gap_ms=10),
+        BoundaryRules(gap_ms=10),
         {"id": "s", "start": "first", "end": "last"},
         [event(1, 0, s=1, last=True), event(1, 100, s=2, first=True), event(1, 101, s=3, first=True)],
         [(1, "new", 1, True), (1, "end", 1, False), (1, "id", 1, False)],
     ),
     "length and id": (
-        BoundaryRules(by_id=True, length=2),
+        BoundaryRules(length=2),
         {"id": "s"},
         [event(1, s=1), event(1, s=2), event(1, s=2), event(1, s=2)],
         [(1, "new", 1, False), (1, "id", 1, False), (2, None, 2, True), (1, "length", 1, False)],
@@ -118,7 +183,7 @@ CASES: dict[str, tuple[BoundaryRules, dict[str, Any], list[Any], list[Any]]] = {
         [(1, "new", 1, False), (1, "new", 1, False), (1, "idle", 1, False)],
     ),
     "set-state": (
-        BoundaryRules(by_id=True, gap_ms=10),
+        BoundaryRules(gap_ms=10),
         {"id": "s"},
         [event(1, 0, s=1), SET_STATE, event(1, 1, s=2), event(1, 2, s=2)],
         [(1, "new", 1, False), (1, None, 101, False), (2, None, 102, False)],
@@ -168,3 +233,13 @@ def test_a_chunk_is_stepped_through_and_its_boundaries_are_at_its_ends() -> None
         (2, None, 12, False, None),
     ]
     assert [o["source"]["offset"] for o in outputs] == [0, 0, 0, 1, 1, 2, 3]
+
+
+def test_late_records_are_dead_letters_one_each() -> None:
+    pipeline = sums_pipeline(BoundaryRules(late="dead_letter"), features="x")
+    pipeline.open(P)
+    rows = [event(1, 100), event(5, 99), (b"a", b'{"x": [[1], [2]]}', 98), event(1, 101)]
+    (outcome,) = pipeline.turn([(batch(P, rows), False)])
+    assert [json.loads(value or b"")["probabilities"][0] for value in outcome.outputs.values] == [1, 2]
+    assert [(refusal.record, refusal.error) for refusal in outcome.refusals] == [(1, "late"), (2, "late")]
+    assert pipeline.engine.late == 3

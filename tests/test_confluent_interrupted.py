@@ -16,8 +16,7 @@ from tests.conftest import eventually
 from tests.running import WAIT_S
 from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError
-from worker.kafka import confluent_transactions
-from worker.kafka.clients import open_transactional_sink
+from worker.kafka.clients import ClientSettings, open_transactional_sink
 from worker.kafka.confluent_outbox import _Lines
 from worker.kafka.embedded import EmbeddedKafka
 from worker.records import Assigned, Lost, Partition, Revoked
@@ -201,7 +200,7 @@ def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(
 def test_without_a_cluster_no_new_producer_opens_and_the_sink_has_failed(
     kit: ClusterKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confluent_transactions, "REPLACE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(ClientSettings, "patience_s", 0.0)
     topic = kit.topic()
     sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
     sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT, LOST))

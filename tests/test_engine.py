@@ -18,7 +18,7 @@ from worker.records import Partition
 from worker.turns import numbered, waves
 
 PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
-RULES = BoundaryRules(by_id=True, length=4, gap_ms=30, idle_ms=60)
+RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
 FIELDS = {"id": "s", "start": "first", "end": "last"}
 
 values = st.one_of(

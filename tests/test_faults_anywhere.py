@@ -24,7 +24,7 @@ from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavaila
 from worker.pipeline import Pipeline
 from worker.records import Partition
 
-RULES = BoundaryRules(by_id=True, length=4, gap_ms=30, idle_ms=60)
+RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
 SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))  # stories per delivery
 GAP = None  # stands for an offset without a record
 SETTLING_TURNS_LIMIT = 300

@@ -16,19 +16,23 @@ FUNCTION_LINES = 40
 MODULE_LINES = 250
 
 PURE = (
-    "records", "errors", "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "turns", "backlog", "fitting", "refused_items", "pipeline", "model", "codecs",
+    "records", "id_numbers", "errors",
+    "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
+    "boundaries", "emission", "event_time", "commanded", "partition_streams", "turns",
+    "backlog", "fitting", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {
     "model.files.loading",
     "model.files.archives",
+    "model.files.foreign",
+    "model.files.weights",
     "model.backend",
     "model.streaming",
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery",
-    "starts", "repartition", "partitions", "assembly", "ports",
+    "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

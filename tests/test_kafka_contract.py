@@ -520,6 +520,17 @@ def test_flush_makes_durable_and_keeps_the_order_of_each_key(kit: Kit, enter: Ca
     sink.close(CLOSE_S)
 
 
+def test_a_poll_for_no_records_reads_none_and_skips_none(kit: Kit, enter: Callable[..., Member]) -> None:
+    topic = kit.topic()
+    member = enter(topic)
+    until(lambda: member.owned, member)
+    for number in range(3):
+        kit.append(Partition(topic, 0), numbered(2))
+        assert [member.step(0) for _ in range(5)] == [0] * 5
+        until(lambda wanted=2 * number + 2: len(member.records) >= wanted, member)
+    assert member.values() == numbered(2) * 3
+
+
 def test_a_refused_message_fails_the_sink_for_good(kit: Kit) -> None:
     topic = kit.topic()
     sink = kit.sink()

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import eventually
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WRITER_TIMEOUT_S, Cluster, Member, Row
 from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
-from worker.loop import UNAVAILABLE_WAIT_S, run
+from worker.loop import KAFKA_AWAY, UNAVAILABLE_WAIT_S, run
 
 REFUSED = CommitRefusedError("the group has moved on")
 THREE = [(0, b"a", 1), (0, b"a", 2), (0, b"b", 4)]
@@ -105,6 +105,32 @@ def test_an_output_that_is_not_delivered_ends_the_worker(cluster: Cluster) -> No
     member.crash()
     Member(cluster).drain()
     assert cluster.sums() == SUMS
+
+
+def test_while_outputs_are_not_acknowledged_nothing_is_read_but_the_group_is_answered(cluster: Cluster) -> None:
+    member = Member(cluster)
+    member.turn()
+    cluster.write(THREE)
+    cluster.broker.fail("flush", AWAY, times=4)
+    before = len(member.source.polls)
+    member.turn(records=1, after_s=COMMIT_S)  # its commit is the first that gets no answer
+    assert [member.turn() for _ in range(3)] == [KAFKA_AWAY] * 3
+    assert [records for records, _ in member.source.polls[before:]] == [1, 0, 0, 0]
+    assert cluster.committed() is None
+    member.drain()
+    assert [offset for _, offset, *_ in cluster.sums()] == [0, 1, 2, 3, 4, 5]
+    assert cluster.committed() == 6
+
+
+def test_outputs_that_are_never_acknowledged_end_the_worker(cluster: Cluster) -> None:
+    member = Member(cluster)
+    limit_s = member.worker.limits.flush_s
+    member.turn()
+    cluster.broker.fail("flush", AWAY, times=3)
+    member.turn(after_s=COMMIT_S)
+    assert member.turn(after_s=limit_s / 2) == KAFKA_AWAY
+    with pytest.raises(DeliveryFailedError, match="nobody answers, and none of it for 120 s"):
+        member.turn(after_s=limit_s / 2)
 
 
 @pytest.mark.parametrize(("operation", "error"), [("send", DeliveryFailedError("gone")), ("send", AWAY)])

@@ -189,7 +189,7 @@ def test_full_table_and_idle_streams_are_told(cluster: Cluster, caplog: Any) -> 
     for _ in range(4):
         member.turn(after_s=GAUGES_INTERVAL_S, records=1)
     assert values(member, "streams_evicted_total", "reason", "evicted", "idle") == [1, 2]
-    assert caplog.text.count("state.max_streams 2 is reached") == 1
+    assert caplog.text.count("state.max_streams 2 is reached in a partition") == 1
     assert member.value("streams_active", topic="in", partition=0) == 1
     assert member.value("state_bytes") == 4
     assert values(member, "worker_state", "state", "running") == [1]

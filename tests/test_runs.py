@@ -30,10 +30,10 @@ L = keras.layers
 
 rules = st.builds(
     BoundaryRules,
-    by_id=st.just(True),
     length=st.sampled_from([None, None, 1, 2, 3, 7]),
     gap_ms=st.sampled_from([None, 30]),
     idle_ms=st.sampled_from([None, 60]),
+    late=st.sampled_from(["accept", "accept", "drop", "dead_letter"]),
 )
 steps = st.fixed_dictionaries(
     {"x": st.sampled_from([0.5, 1, 2, -1]), "s": st.sampled_from(["A", "A", "A", "A", 1, True])},
@@ -90,6 +90,7 @@ def left(engine: Engine) -> dict[str, Any]:
         "forgotten": (table.evicted, table.idle),
         "waves": engine.waves,
         "resets": engine.resets.tolist(),
+        "late": engine.late,
     }
 
 

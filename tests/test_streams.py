@@ -12,9 +12,10 @@ import pytest
 
 from tests.member import meaning
 from worker.boundaries import UNKNOWN_ID
+from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.records import Partition, PartitionState, Reset
 from worker.spare import READY_BYTES, SpareRows
-from worker.streams import FORGOTTEN_STREAMS_DROPPED, FORGOTTEN_STREAMS_LIMIT, StreamTable
+from worker.streams import StreamTable
 
 PARTITIONS = [Partition("in", number) for number in range(3)]
 SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}
@@ -42,7 +43,7 @@ class Streams:
         partition, name = self.random.choice(PARTITIONS), f"stream-{self.random.randrange(60)}"
         self.now += self.random.choice((0, 1, 9))
         self.table.partitions[partition].clock = self.now
-        row = self.table.row(partition, name, self.now, lambda row: False)
+        row = self.table.row(partition, name, self.now)
         table, value = self.table, self.random.random()
         table.states[row], table.steps[row], table.pending[row] = value, table.steps[row] + 1, Reset.NONE
         table.times[row] = table.clocks[row] = self.now
@@ -56,7 +57,7 @@ class Streams:
         partition = self.random.choice(PARTITIONS)
         known = self.table.partitions[partition].rows
         names = [name for name in (f"stream-{n}" for n in self.random.sample(range(60), 3)) if name not in known]
-        if len(names) <= self.table.room:
+        if len(names) <= self.table.room(partition):
             self.table.add(partition, names)
             self.table.touch(np.array([known[name] for name in names], np.int64))
 
@@ -66,7 +67,8 @@ class Streams:
             self.table.forget(partition, self.random.choice(names), Reset.TOMBSTONE)
 
     def sweep(self) -> None:
-        self.table.sweep(self.random.choice(PARTITIONS))
+        partition = self.random.choice(PARTITIONS)
+        self.table.sweep(partition, self.table.partitions[partition].clock)
 
     def snapshot(self) -> None:
         state = self.table.snapshot(self.random.choice(PARTITIONS), self.now, SLICES)
@@ -121,18 +123,18 @@ def test_streams_added_together_are_as_if_they_came_one_by_one(count: int, units
     for table in (together, singly):
         table.open(place)
         for name in ("s0", "s1", "s2", "s3"):  # two of them come again
-            row = table.row(place, name, 0, lambda row: False)
+            row = table.row(place, name)
             table.states[row], table.steps[row], table.sequences[row] = 7, 9, "q"
         table.snapshot(place, 0, SLICES)
         for name in ("s3", "s1", "s2"):
             table.forget(place, name, Reset.COMMAND)
     together.add(place, names)
     for name in names:
-        singly.row(place, name, 0, lambda row: False)
+        singly.row(place, name)
     assert together.partitions[place].rows == singly.partitions[place].rows
     assert columns(together.snapshot(place, 1, SLICES)) == columns(singly.snapshot(place, 1, SLICES))
     assert len(together) == count + 1
-    assert together.room == 80 - count - 1
+    assert together.room(place) == 80 - count - 1
 
 
 def test_a_snapshot_holds_what_the_table_holds() -> None:
@@ -141,7 +143,7 @@ def test_a_snapshot_holds_what_the_table_holds() -> None:
     table.open(one)
     table.open(other)
     for number, partition in enumerate((one, other, one, other, one)):
-        row = table.row(partition, f"s{number}", 0, lambda row: False)
+        row = table.row(partition, f"s{number}")
         table.states[row] = np.arange(8) * number
         table.steps[row], table.times[row], table.clocks[row] = number, 10 + number, 20 + number
         table.pending[row], table.emitted[row], table.sequences[row] = number, number / 8, f"q{number}"  # type: ignore[index]
@@ -173,7 +175,7 @@ def test_a_snapshot_has_the_streams_of_now() -> None:
         if act.startswith("-"):
             table.forget(partition, act[1:], Reset.TOMBSTONE)
         elif act:
-            table.row(partition, act, 0, lambda row: False)
+            table.row(partition, act)
         seen.append("".join(sorted(table.snapshot(partition, 0, SLICES).keys)))
     assert seen == ["a", "ab", "ab", "b", "bc", "b", "ab"]
 
@@ -234,10 +236,11 @@ def test_the_oldest_reasons_are_forgotten_together() -> None:
     table.open(place)
     known = table.partitions[place].forgotten
     known.update({f"old{number}": int(Reset.IDLE) for number in range(FORGOTTEN_STREAMS_LIMIT)})
-    table.row(place, "s", 0, lambda row: False)
+    table.row(place, "s")
     table.forget(place, "s", Reset.COMMAND)
-    assert len(known) == FORGOTTEN_STREAMS_LIMIT + 1 - FORGOTTEN_STREAMS_DROPPED
-    assert next(iter(known)) == f"old{FORGOTTEN_STREAMS_DROPPED}"
+    dropped = 1 + FORGOTTEN_STREAMS_LIMIT // FORGOTTEN_STREAMS_SHARE
+    assert len(known) == FORGOTTEN_STREAMS_LIMIT + 1 - dropped
+    assert next(iter(known)) == f"old{dropped}"
     assert known["s"] == Reset.NEW  # it was pending, and outlives the stream
 
 
@@ -246,7 +249,7 @@ def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_b
     table.open(place)
     sizes = set()
     for number in range(4 * FORGOTTEN_STREAMS_LIMIT):
-        table.row(place, f"s{number}", 0, lambda row: False)
+        table.row(place, f"s{number}")
         table.forget(place, f"s{number}", Reset.IDLE)
         if number >= 1.1 * FORGOTTEN_STREAMS_LIMIT:
             sizes.add(sys.getsizeof(table.partitions[place].forgotten))
@@ -261,6 +264,50 @@ def test_memory_for_copies_is_that_of_one_part() -> None:
     ahead = READY_BYTES // table._records.itemsize
     streams = 2 * ahead  # of each of two partitions
     for number in range(2 * streams):
-        table.row(PARTITIONS[number % 2], f"s{number}", 0, lambda row: False)
+        table.row(PARTITIONS[number % 2], f"s{number}")
     assert streams <= table._spare._ready <= streams + ahead
     assert all(len(table.snapshot(partition, 0, SLICES).keys) == streams for partition in PARTITIONS[:2])
+
+
+def test_each_partition_has_its_own_limit_and_rows_for_as_many_as_come() -> None:
+    table = StreamTable(INITIAL, 2)
+    numbers = [Partition("in", number) for number in range(20)]
+    for partition in numbers:
+        table.open(partition)
+        for name in ("a", "b", "c"):
+            row = table.row(partition, f"{name}{partition.number}")
+            table.states[row], table.sequences[row] = partition.number, name
+            table.touch(np.array([row]))
+    for partition in numbers:
+        state = table.snapshot(partition, 0, SLICES)
+        assert sorted(state.keys) == [f"b{partition.number}", f"c{partition.number}"]
+        assert (state.states["lstm", "h"] == partition.number).all()
+        assert sorted(state.sequences) == ["b", "c"]
+    assert (table.evicted, len(table)) == (20, 40)
+    assert table.capacity <= 2 * 2 * 20
+
+
+def test_memory_for_rows_is_taken_where_they_are_touched() -> None:
+    terabytes = StreamTable(np.zeros(1000, np.float32), 1_000_000)
+    for partition in PARTITIONS * 100:
+        terabytes.open(partition._replace(topic=f"in-{len(terabytes.partitions)}"))
+    assert terabytes._records.nbytes > 1e12
+    assert (terabytes.states[-1] == 0).all()
+
+
+def test_one_name_in_two_partitions_of_a_topic_is_noticed() -> None:
+    table, other = StreamTable(INITIAL, 10), Partition("other", 0)
+    for partition in (*PARTITIONS[:2], other):
+        table.open(partition)
+    table.row(PARTITIONS[0], "pump-1")
+    table.add(PARTITIONS[1], ["pump-2", "pump-3"])
+    table.row(other, "pump-1")  # another topic: another kind of record
+    assert (table.doubled, table.last_doubled) == (0, None)
+    table.row(PARTITIONS[1], "pump-1")
+    assert (table.doubled, table.last_doubled) == (1, ("pump-1", PARTITIONS[0], PARTITIONS[1]))
+    table.row(PARTITIONS[1], "pump-1")
+    assert table.doubled == 1
+    state = table.snapshot(PARTITIONS[1], 0, SLICES)
+    table.drop(PARTITIONS[1])
+    table.load(state, SLICES)
+    assert table.doubled == 2

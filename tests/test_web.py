@@ -5,14 +5,19 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.errors import WorkerError
 from worker.records import Partition
+from worker.web.connections import MAX_CONNECTIONS
 from worker.web.metrics import Metrics
+from worker.web.requests import metrics_format
 from worker.web.server import ProbeServer
 from worker.web.status import LIVE_LIMIT_S, WorkerStatus
 
@@ -39,6 +44,13 @@ def status(clock: Clock) -> WorkerStatus:
 @pytest.fixture
 def server(status: WorkerStatus) -> Iterator[ProbeServer]:
     server = ProbeServer("127.0.0.1", 0, Metrics(), status)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def one_for_all() -> Iterator[ProbeServer]:
+    server = ProbeServer("127.0.0.1", 0, Metrics(), WorkerStatus(Clock()))
     yield server
     server.close()
 
@@ -91,7 +103,7 @@ def test_pages(server: ProbeServer) -> None:
     assert (status, re.findall(r'href="([^"]+)"', page)) == (200, ["/metrics", "/livez", "/readyz"])
     assert get(server, "/etc/passwd")[0] == 404
     assert get(server, "/livez", "HEAD") == (200, "")
-    assert get(server, "/livez", "POST")[0] == 501
+    assert get(server, "http://somewhere/livez?verbose") == (200, "alive\n")
     assert "rnnw_build_info" in get(server, "/metrics")[1]
     assert get(server, "/metrics", Accept="application/openmetrics-text")[1].endswith("# EOF\n")
 
@@ -113,6 +125,162 @@ def test_the_port_is_free_after_close_and_closing_twice_is_safe(status: WorkerSt
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
+
+
+def exchange(server: ProbeServer, sent: bytes) -> bytes:
+    """What comes back for these bytes, until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(sent)
+        return received(connection)
+
+
+def received(connection: socket.socket) -> bytes:
+    pieces = []
+    while piece := connection.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.0\n\n", 200),
+        (b"\r\n\r\nGET /livez HTTP/1.1\r\n\r\n", 200),
+        (b"GET http://worker:9100/livez HTTP/1.1\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\n", 200),  # pipelined: the first, then the end
+        (b"GET /nowhere HTTP/1.1\r\n\r\n", 404),
+        (b"POST /nowhere HTTP/1.1\r\n\r\n", 404),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", 400),
+        (b"GET ftp://x/ HTTP/1.1\r\n\r\n", 400),
+        (b"GET livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\x00 HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\xe9 HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez\r\n", 400),  # HTTP/0.9, answered without waiting for more
+        (b"GET /livez now HTTP/1.1\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n", 400),  # TLS to a plain port
+        (b"G(T /livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nA: \x00\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nA: \xff\r\n\r\n", 200),
+        (b"GET /livez HTTP/2.0\r\n\r\n", 505),
+        (b"BREW /livez HTTP/1.1\r\n\r\n", 501),
+        (b"get /livez HTTP/1.1\r\n\r\n", 501),
+        *((b"%s /livez HTTP/1.1\r\n\r\n" % method, 405) for method in (b"POST", b"PUT", b"DELETE", b"TRACE")),
+        (b"OPTIONS * HTTP/1.1\r\n\r\n", 405),
+        (b"CONNECT worker:443 HTTP/1.1\r\n\r\n", 405),
+        (b"POST /livez HTTP/1.1\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000, 405),
+        (b"GET /livez HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * 20_000, 414),
+    ],
+)
+def test_every_request_has_its_status(
+    one_for_all: ProbeServer, caplog: pytest.LogCaptureFixture, sent: bytes, wanted: int
+) -> None:
+    answer = exchange(one_for_all, sent)
+    assert answer.startswith(b"HTTP/1.1 %d " % wanted)
+    assert (b"\r\nAllow: GET, HEAD\r\n" in answer) == (wanted == 405)
+    assert len(re.findall(rb"^HTTP/1.1 ", answer, re.MULTILINE)) == 1
+    assert caplog.records == []
+
+
+def test_a_head_request_has_no_body(server: ProbeServer) -> None:
+    for path in ("/metrics", "/nowhere"):
+        head, _, body = exchange(server, f"HEAD {path} HTTP/1.1\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        assert (body, int(head.partition(b"Content-Length: ")[2].split()[0]) > 0) == (b"", True)
+
+
+def test_a_request_that_ends_early_is_told_so_and_silence_is_not_answered(server: ProbeServer) -> None:
+    answers = []
+    for sent in (b"GET /livez HTTP/1.1\r\nA: ", b""):
+        with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            answers.append(received(connection).split(b"\r\n")[0])
+    assert answers == [b"HTTP/1.1 400 Bad Request", b""]
+
+
+TEXT_1 = "text/plain; version=1.0.0"
+OPEN = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", ""),
+        ("*/*", ""),
+        ("image/png", ""),
+        (OPEN, OPEN),
+        (f"{OPEN};version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.7", ""),
+        (f"{OPEN};version=1.0.0;q=0.75,{OPEN};version=0.0.1;q=0.5,*/*;q=0.1", f"{OPEN}; version=1.0.0"),
+        (f"{OPEN};version=1.0.0;escaping=allow-utf-8", f"{OPEN}; version=1.0.0; escaping=allow-utf-8"),
+        ("text/plain;version=1.0.0;escaping=underscores", f"{TEXT_1}; escaping=underscores"),
+        ("Text/Plain ; Version=1.0.0", TEXT_1),
+        (f"{OPEN};q=0", ""),
+        (f"{OPEN};q=often", ""),
+        (f"{OPEN}; version=zzz", ""),
+        (f"{OPEN};version=9.9.9", ""),
+        (f"{OPEN};version=;q=1.0", OPEN),
+        (f'{OPEN};version="1.0.0"', f"{OPEN}; version=1.0.0"),
+        ("text/plain;version=1.0.0;escaping=\xff", TEXT_1),
+        (";;,,=;q=;" * 100, ""),
+    ],
+)
+def test_the_format_of_metrics_is_what_accept_wants_most(accept: str, wanted: str) -> None:
+    assert metrics_format(accept) == wanted
+    content_type, body = Metrics().exposition(metrics_format(accept))
+    assert content_type.startswith(OPEN if OPEN in wanted else "text/plain")
+    assert b"rnnw_events_processed" in body
+
+
+def test_all_accept_headers_count_whatever_their_bytes(server: ProbeServer) -> None:
+    asked = b"GET /metrics HTTP/1.1\r\nAccept: \xff\xfe;q=1\r\naccept: " + OPEN.encode() + b"\r\n\r\n"
+    assert exchange(server, asked).endswith(b"# EOF\n")
+
+
+def answering_threads() -> int:
+    return sum(thread.name == "http-answer" for thread in threading.enumerate())
+
+
+def test_silent_and_dripping_connections_leave_room_for_probes(server: ProbeServer) -> None:
+    held, threads = [], []
+    try:
+        for number in range(500):
+            held.append(socket.create_connection(("127.0.0.1", server.port), 60))
+            if number % 2:
+                held[-1].sendall(b"GET /livez HT")
+            threads.append(answering_threads())
+        assert max(threads) <= 2 * MAX_CONNECTIONS  # one that has made room takes a moment to end
+        assert get(server, "/livez") == (200, "alive\n")
+        assert get(server, "/readyz")[0] == 503
+        assert "rnnw_build_info" in get(server, "/metrics")[1]
+        assert received(held[0]) == b""
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_request_that_drips_is_ended(server: ProbeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.web.server.REQUEST_TIMEOUT_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.setblocking(False)
+        answer, deadline = b"", time.monotonic() + 60
+        while not answer and time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                connection.send(b"G")
+            with suppress(BlockingIOError):
+                answer = connection.recv(4096)
+    assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 414 "))
+
+
+def test_close_ends_what_is_open(status: WorkerStatus) -> None:
+    server = ProbeServer("127.0.0.1", 0, Metrics(), status)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        get(server, "/livez")  # so that the first one is accepted
+        server.close()
+        assert received(connection) == b""
 
 
 def everything_set() -> Metrics:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from itertools import permutations
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,11 @@ def load_model(config: Config) -> StreamingModel:
     """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
     assert isinstance(config.model.path, Path), "two files are for task seq2seq"
     check_fields(config)
-    import_modules(config.model.imports)
+    modules = import_modules(config.model.imports)
     with foreseen("converted", config):
-        model = StreamingModel.load(config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda)
+        model = StreamingModel.load(
+            config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda, custom_objects=modules
+        )
     feature_fields(config, model)
     labels = config.model.labels
     if labels is not None and len(labels) != model.units:
@@ -63,8 +66,8 @@ def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
     return in_order(config.input.features or "", widths, str(config.model.path))
 
 
-def import_modules(names: Sequence[str]) -> None:
-    """Import the modules that register a model's own classes. Raises ConfigError for one that can't be imported.
+def import_modules(names: Sequence[str]) -> list[ModuleType]:
+    """Import the modules that define a model's own classes. Raises ConfigError for one that can't be imported.
 
     They are looked for among the installed packages first, then in the current directory, where the configuration's
     relative paths begin too: a file there never takes the place of a package that the worker needs.
@@ -72,11 +75,12 @@ def import_modules(names: Sequence[str]) -> None:
     folder = str(Path.cwd())
     if names and folder not in sys.path:
         sys.path.append(folder)
+    modules = []
     for number, name in enumerate(names):
         key = f"model.imports.{number}"
         try:
             with redirect_stdout(sys.stderr):  # standard output is for what the command answers
-                import_module(name)
+                modules.append(import_module(name))
         except ModuleNotFoundError as error:
             missing = error.name or name
             if name == missing or name.startswith(f"{missing}."):
@@ -84,6 +88,7 @@ def import_modules(names: Sequence[str]) -> None:
             raise ConfigError(f"{key}: '{name}' needs the module '{missing}', which is not installed") from error
         except (Exception, SystemExit) as error:
             raise ConfigError(f"{key}: '{name}' can't be imported: {describe(error)}") from error
+    return modules
 
 
 @contextmanager
@@ -154,10 +159,10 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     )
     idle_ms = state.idle.ms if state.idle else None
     rules = BoundaryRules(
-        by_id=sequence.id is not None,
         length=sequence.length,
         gap_ms=sequence.gap.ms if sequence.gap else None,
         idle_ms=idle_ms,
+        late=sequence.late,
     )
     change = config.output.emit == "change"
     table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)

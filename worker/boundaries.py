@@ -2,18 +2,19 @@
 
 Pure functions of columns: one row per event, each event of another stream. A reset is decided *before* an event
 (``resets_before``), from what the stream left behind and what the event says; what an event leaves behind for the
-stream's next one is decided *after* it (``pending_after``). Nothing here knows the time of day: event time only.
+stream's next one is decided *after* it (``pending_after``). Nothing here knows the time of day: event time only, and it
+is measured from the greatest that a stream has had, so that a record that comes late makes no silence.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.records import BoolArray, CodeArray, IntArray, Reset
+from worker.records import NO_TIME_MS, BoolArray, CodeArray, IntArray, Reset
 
 
 class _Unknown(dict[str, Any]):
@@ -33,10 +34,10 @@ UNKNOWN_ID = _Unknown()
 class BoundaryRules:
     """Which boundaries are configured; None or False = not."""
 
-    by_id: bool = False
     length: int | None = None  # events per sequence
     gap_ms: int | None = None
     idle_ms: int | None = None
+    late: Literal["accept", "drop", "dead_letter"] = "accept"  # events older than the greatest event time
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Before:
 
     pending: CodeArray
     ids: NDArray[np.object_] | None  # None where events have none
-    times: IntArray  # event time of the last event, ms
+    times: IntArray  # greatest event time so far, ms; NO_TIME_MS = not known
     clocks: IntArray  # the partition's clock at the last event, ms
 
 
@@ -74,16 +75,22 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
             resets[where & (resets == Reset.NONE)] = reason
 
     if rules.idle_ms is not None:
-        silence = np.maximum(incoming.clocks - before.clocks, incoming.times - before.times)
-        mark(silence > rules.idle_ms, Reset.IDLE)
+        mark(_silent(before.clocks, incoming.clocks, rules.idle_ms), Reset.IDLE)
+        mark(_silent(before.times, incoming.times, rules.idle_ms), Reset.IDLE)
     if incoming.ids is not None:
         assert before.ids is not None
         mark(_differ(before.ids, incoming.ids), Reset.ID)
     if incoming.starts is not None:
         mark(incoming.starts, Reset.START)
     if rules.gap_ms is not None:
-        mark(incoming.times - before.times > rules.gap_ms, Reset.GAP)
+        mark(_silent(before.times, incoming.times, rules.gap_ms), Reset.GAP)
     return resets
+
+
+def are_late(before: IntArray, now: IntArray) -> BoolArray:
+    """(events,) which are older than the greatest event time ``before`` them in their stream."""
+    late: BoolArray = now < before  # nothing is older than NO_TIME_MS
+    return late
 
 
 def pending_after(rules: BoundaryRules, steps: IntArray, incoming: Incoming) -> CodeArray:
@@ -97,6 +104,11 @@ def pending_after(rules: BoundaryRules, steps: IntArray, incoming: Incoming) -> 
     if incoming.ends is not None:
         pending[incoming.ends] = Reset.END
     return pending
+
+
+def _silent(before: IntArray, now: IntArray, limit_ms: int) -> BoolArray:
+    silent: BoolArray = (now - before > limit_ms) & (before != NO_TIME_MS)
+    return silent
 
 
 def _differ(last: NDArray[np.object_], now: NDArray[np.object_]) -> BoolArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
-from worker.assembly import client_settings, feature_fields, foreseen, load_model
+from worker.assembly import client_settings, feature_fields, foreseen, import_modules, load_model
 from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
@@ -139,7 +139,10 @@ def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefused
     """Each layer that is in the way of a model which was refused, so that nobody trains it again for every one."""
     assert isinstance(config.model.path, Path), "load_model has seen to it"
     try:
-        trained, _ = read_model(config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda)
+        modules = import_modules(config.model.imports)
+        trained, _ = read_model(
+            config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda, custom_objects=modules
+        )
     except WorkerError:
         return [first]
     found = refusals(trained)

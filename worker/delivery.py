@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from worker.bounded import BoundedCalls, Pending
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
 from worker.kafka.contracts import Sink, Source, TransactionalSink, Writer
 from worker.limits import LoopLimits
 from worker.records import Headers, Partition
 
-RENEWED_CLOSE_S = 5.0  # for a sink that is given up: nothing of what it still holds is wanted
+RENEWED_CLOSE_S = 1.0  # for a sink that is given up: nothing of what it still holds is wanted
 
 
 class Delivery(Writer, Protocol):
@@ -26,6 +27,10 @@ class Delivery(Writer, Protocol):
 
     transactional: bool
     retried_after: tuple[type[Exception], ...]
+
+    @property
+    def behind(self) -> bool:
+        """Whether outputs of the last commit are not acknowledged yet: nothing more should be read until they are."""
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""
@@ -55,12 +60,26 @@ class AtLeastOnce:
     def _use(self, sink: Sink) -> None:
         self._sink = sink
         self.send, self.close = sink.send, sink.close
+        self._late_since_s: float | None = None  # outputs have not been acknowledged in time since
+
+    @property
+    def behind(self) -> bool:
+        """See Delivery."""
+        return self._late_since_s is not None
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Delivery. Raises DeliveryFailedError, CommitRefusedError, KafkaUnavailableError (commit again)."""
-        deadline = self._clock() + timeout_s
-        self._sink.flush(min(self._limits.flush_s, timeout_s))
-        self._source.commit(offsets, min(self._limits.kafka_call_s, max(0.0, deadline - self._clock())))
+        begun_s = self._clock()
+        try:
+            self._sink.flush(timeout_s)
+        except KafkaUnavailableError as error:
+            if self._late_since_s is None:
+                self._late_since_s = begun_s
+            elif self._clock() - self._late_since_s >= self._limits.flush_s:
+                raise DeliveryFailedError(f"{error}, and none of it for {self._limits.flush_s:g} s") from error
+            raise
+        self._late_since_s = None
+        self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()))
 
     def renew(self) -> None:
         """See Delivery."""
@@ -72,11 +91,14 @@ class ExactlyOnce:
     """Outputs and positions in one transaction. ``open_sink`` opens one that takes the right to write from the last."""
 
     transactional = True
+    behind = False
     retried_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
 
     def __init__(self, source: Source, open_sink: Callable[[], TransactionalSink], limits: LoopLimits) -> None:
         self._source, self._open_sink, self._limits = source, open_sink, limits
         self._sink: TransactionalSink | None = open_sink()
+        self._calls = BoundedCalls("renewal", max_hanging=1)
+        self._opening: Pending[TransactionalSink] | None = None
 
     def send(
         self,
@@ -90,15 +112,28 @@ class ExactlyOnce:
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Delivery."""
-        self._current().commit(offsets, self._source.member(), min(self._limits.kafka_call_s, timeout_s))
+        self._current().commit(offsets, self._source.member(), timeout_s)
 
     def renew(self) -> None:
-        """See Delivery."""
-        self.close(RENEWED_CLOSE_S)
-        self._sink = self._open_sink()
+        """See Delivery. Opening goes on elsewhere while the loop polls: call it again until it has come to an end."""
+        self._give_up(RENEWED_CLOSE_S)
+        if self._opening is None:
+            self._opening = self._calls.begin(self._open_sink)
+        try:
+            self._sink = self._opening.answer(self._limits.kafka_call_s)
+        except TimeoutError as error:
+            raise KafkaUnavailableError(f"a new transactional producer: {error}") from error
+        except BaseException:
+            self._opening = None
+            raise
+        self._opening = None
 
     def close(self, timeout_s: float) -> None:
         """See Delivery."""
+        self._give_up(timeout_s)
+        self._calls.close()
+
+    def _give_up(self, timeout_s: float) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close(timeout_s)

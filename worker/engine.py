@@ -12,10 +12,20 @@ from typing import Protocol
 
 import numpy as np
 
-from worker.boundaries import UNKNOWN_ID, Before, BoundaryRules, Incoming, pending_after, resets_before
+from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
+from worker.commanded import command
 from worker.emission import EmitRule
 from worker.placement import place
-from worker.records import BoolArray, CodeArray, Events, FloatArray, IntArray, Kind, Origin, Predictions, Reset
+from worker.records import (
+    BoolArray,
+    CodeArray,
+    Events,
+    FloatArray,
+    IntArray,
+    Kind,
+    Predictions,
+    Reset,
+)
 from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
 from worker.spare import Records
 from worker.streams import StreamTable
@@ -60,22 +70,33 @@ class Engine:
         self.emit = emit
         self.scan_rows = scan_rows
         self.waves = 0  # steps of the model, since the start
+        self.late = 0  # events older than the greatest event time of their stream, since the start
+        self.without_stream = 0  # tombstones and resets that name no known stream, since the start
         self.resets = np.zeros(len(Reset), np.int64)  # returns to zero by Reset, since the start
 
     def process(self, batches: Sequence[Events]) -> list[Predictions]:
         """One turn: the predictions of each batch, row by row. Batches of one partition must be in offset order."""
         if not batches:
             return []
-        turn = Turn.of(batches, self.table.partitions, self.model.units, self.table.states.dtype)
+        table, dtype = self.table, self.table.states.dtype
+        turn = Turn.of(batches, table.partitions, self.model.units, dtype, self.rules.idle_ms)
         done = 0
-        while done < len(turn):
-            stop = place(self.table, turn, done)
-            self._advance(turn, done, stop)
-            self._forget_tombstones(turn, done, stop)
-            done = stop
-        for partition in {events.batch.partition for events in batches}:
-            self.table.sweep(partition)
+        for until, partition, clock in turn.sweeps:
+            done = self._process(turn, done, until)
+            table.sweep(partition, clock)
+        self._process(turn, done, len(turn))
         return turn.predictions()
+
+    def _process(self, turn: Turn, start: int, stop: int) -> int:
+        """The events from ``start`` to ``stop``, which is returned."""
+        while start < stop:
+            placed = place(self.table, turn, start, stop)
+            self._advance(turn, start, placed)
+            self._release(turn)
+            if turn.commands:
+                self.without_stream += int(np.count_nonzero(turn.rows[start:placed] == NO_ROW))
+            start = placed
+        return stop
 
     def _advance(self, turn: Turn, start: int, stop: int) -> None:
         if stop - start <= len(self.table) and turn.is_one_wave(start, stop):
@@ -112,10 +133,15 @@ class Engine:
         """Step through these events in one call of the model over time."""
         rows, incoming = turn.rows[runs.events[runs.begins]], turn.incoming(runs.events)
         found = self.table.read(rows)
+        late = are_late(runs.greatest(found["times"], incoming.times), incoming.times)
+        if self.rules.late != "accept" and late.any():
+            self._waves(turn, runs.events, runs.nth)
+            return
         planned = plan(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
         vectors = turn.vectors[runs.events]
         scanned = scan(self.model.scan_packed, runs, planned, vectors, found["states"], self.table.initial)
         whole = scanned.finite[runs.number]
+        self.late += int(np.count_nonzero(late & whole))
         if whole.any():
             self._finish(turn, rows[scanned.finite], found[scanned.finite], scanned.part(scanned.finite))
         if not whole.all():
@@ -128,6 +154,7 @@ class Engine:
         origins = runs.since(zeroed, found["origins"], turn.fresh_origins(events))
         found["origins"] = origins[lasts]
         after = turn.incoming(events[lasts])
+        after.times = np.maximum.reduceat(turn.times[events], runs.begins)
         self._scatter(rows, found, scanned.states, planned.steps[lasts], planned.pending[lasts], after)
         turn.answer(events, probabilities, planned.resets, planned.steps, planned.pending, origins)
         self._count(planned.resets)
@@ -142,7 +169,7 @@ class Engine:
         kinds = turn.kinds[wave]
         if turn.commands:
             for index in wave[kinds != Kind.STEP].tolist():
-                self._command(turn, index)
+                command(self.table, turn, index, self.rules.idle_ms)
             wave = wave[kinds == Kind.STEP]
         if len(wave):
             self._step(turn, wave)
@@ -150,6 +177,15 @@ class Engine:
     def _step(self, turn: Turn, wave: Wave) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
         found = table.read(rows)
+        late = are_late(found["times"], incoming.times)
+        if late.any():
+            self.late += int(np.count_nonzero(late))
+            if self.rules.late != "accept":
+                events = np.arange(len(turn))[wave]
+                turn.late[events[late]] = self.rules.late == "dead_letter"
+                if not late.all():
+                    self._step(turn, events[~late])
+                return
         resets = resets_before(self.rules, self._before(rows, found, incoming), incoming)
         zeroed = resets.astype(np.bool_)
         if zeroed.any():
@@ -182,34 +218,16 @@ class Engine:
     ) -> None:
         """``found`` is what these rows held, with the origins of now; it is changed to what they hold from now on."""
         found["states"], found["steps"], found["pending"] = states, steps, pending
-        found["times"], found["clocks"] = now.times, now.clocks
+        found["times"], found["clocks"] = np.maximum(found["times"], now.times), now.clocks
         self.table.write(rows, found)
         if now.ids is not None:
             self.table.sequences[rows] = now.ids
 
-    def _command(self, turn: Turn, index: int) -> None:
-        table, row, kind = self.table, int(turn.rows[index]), turn.kinds[index]
-        if row == NO_ROW:
-            return
-        idle = self.rules.idle_ms is not None and turn.clocks[index] - table.clocks[row] > self.rules.idle_ms
-        table.steps[row] = 0
-        table.times[row], table.clocks[row] = turn.times[index], turn.clocks[index]
-        if kind == Kind.SET_STATE:
-            table.states[row] = turn.payloads[index]
-            table.pending[row] = Reset.NONE
-            table.origins[row] = Origin.IMPORTED
-            table.sequences[row] = UNKNOWN_ID
-        else:
-            table.states[row] = table.initial
-            # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
-            reason = Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND
-            table.pending[row] = table.pending[row] or (Reset.IDLE if idle else reason)
-
-    def _forget_tombstones(self, turn: Turn, start: int, stop: int) -> None:
-        """Free the rows of streams whose last event was a tombstone; until here it is a pending reset."""
-        if not turn.commands or not (turn.kinds[start:stop] == Kind.TOMBSTONE).any():
-            return
-        last = {row: index for index, row in enumerate(turn.rows[start:stop].tolist(), start)}
-        for row, index in last.items():
-            if row != NO_ROW and turn.kinds[index] == Kind.TOMBSTONE:
-                self.table.forget(*turn.names[index], Reset.TOMBSTONE)
+    def _release(self, turn: Turn) -> None:
+        """Give back the rows of streams that tombstones have forgotten: until here, they are pending resets."""
+        for (partition, name), row in turn.leaving.items():
+            forgotten = self.table.partitions[partition].forgotten
+            if name in forgotten:
+                forgotten[name] = int(self.table.pending[row])
+            self.table.release(partition, name)
+        turn.leaving.clear()

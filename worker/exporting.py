@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
-import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from worker.assembly import feature_fields, foreseen, load_model
 from worker.config import Config
 from worker.errors import WorkerError
 from worker.model.backend import keras
+from worker.model.own_objects import within
 from worker.model.streaming import StreamingModel
 from worker.ports import InputReport, OutputReport, inputs_of, outputs_of
 from worker.records import FloatArray
@@ -38,7 +36,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """``output`` is the file, ``initial`` the states that don't begin at zero, ``needs`` what reads it must register.
+    """``output`` is the file, ``initial`` the states that don't begin at zero, ``needs`` what its reader must know.
 
     ``parts_of_x`` and ``parts_of_y`` are the trained model's inputs and outputs: which numbers of x and y are whose.
     ``max_abs_difference`` is between the file, read with plain Keras, and the streaming model; one step.
@@ -79,7 +77,6 @@ def export(config: Config, output: Path) -> Exported:
             model.to_keras().save(temporary)
             difference = _compare(model, temporary, config)
         digest = _publish(temporary, output)
-        kinds = list(_foreign(output))
     except OSError as error:
         raise WorkerError(f"--output {output}: can't be written ({error.strerror or error})") from error
     finally:
@@ -95,7 +92,7 @@ def export(config: Config, output: Path) -> Exported:
         parts_of_x=inputs_of(model, feature_fields(config, model)),
         parts_of_y=outputs_of(model),
         initial=_initial(model, inputs),
-        needs=kinds,
+        needs=sorted({f"{one.__module__}.{one.__name__}" for one in within(model.to_keras()).values()}),
         has_lambda=bool(model.trained.code),
         parity=parity.max_abs_difference,
         max_abs_difference=difference,
@@ -120,7 +117,9 @@ def _compare(model: StreamingModel, file: Path, config: Config) -> float:
     y, after = model.step(x, states)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = keras.models.load_model(file, compile=False, safe_mode=not config.model.allow_lambda)
+        plain = keras.models.load_model(
+            file, compile=False, safe_mode=not config.model.allow_lambda, custom_objects=within(model.to_keras())
+        )
     shape = plain.inputs[0].shape[1:]
     given = [
         keras.ops.cast(keras.ops.convert_to_tensor(value), tensor.dtype)
@@ -174,20 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value if np.isfinite(value) else str(value)
-
-
-def _foreign(file: Path) -> Iterator[str]:
-    """Classes and functions in the file that are not of Keras: who reads it must have registered them."""
-    with zipfile.ZipFile(file) as archive:
-        waiting, seen = [json.loads(archive.read("config.json"))], set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, list):
-            waiting.extend(node)
-        elif isinstance(node, dict):
-            waiting.extend(node.values())
-            name = node.get("registered_name")
-            module = node.get("module")
-            if name and isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins"):
-                seen.add(f"{module}.{node.get('class_name', name)}")
-    yield from sorted(seen)

@@ -14,8 +14,8 @@ BLOCK_ROWS = 256  # that an owner gets at once
 class FreeRows:
     """Of ``capacity`` rows. An owner gets back the rows that it gave back; when all others are used, anybody's."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int = 0) -> None:
+        self.capacity = capacity  # may grow
         self.dealt = 0  # rows from here on have never been anybody's
         self._used = 0
         self._kept: dict[Hashable, list[int]] = {}  # owner → its free rows, the next one last

@@ -71,6 +71,8 @@ class Worker:
         try:
             if self._in_doubt:
                 self._begin_again()
+            if self.delivery.behind:
+                self._catch_up(now)
             with timed(metrics.poll_duration):
                 self._poll()
         except UnavailableError as error:
@@ -112,7 +114,7 @@ class Worker:
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
-        timeout_s = min(self.limits.commit_s, self._commit_until - self.reporter.now())
+        timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.reporter.now())
         if timeout_s <= 0:
             return False
         try:
@@ -182,6 +184,12 @@ class Worker:
             raise
         self._in_doubt = False
         self.reporter.began_again(self.partitions)
+
+    def _catch_up(self, now: float) -> None:
+        """Stay in the group, and read nothing until what was written is acknowledged. Raises as ``poll``."""
+        self.source.poll(0, 0.0)
+        if not self.commit(now):
+            raise KafkaUnavailableError("outputs are not acknowledged")
 
     def _poll(self) -> None:
         self.intake.poll(self.limits)

@@ -6,6 +6,7 @@ Names are not copied for a snapshot: it sees them where they are, and only a str
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -49,6 +50,13 @@ class Members:
         """Names at these places."""
         found: list[str] = self._names[places].tolist()
         return found
+
+    def oldest(self, touched: IntArray, limit: int) -> Iterator[tuple[int, str]]:
+        """At most so many of them, those of the smallest ``touched``, (streams,) by place, first."""
+        count = min(limit, len(touched))
+        places = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
+        places = places[np.argsort(touched[places])]
+        return iter(list(zip(touched[places].tolist(), self.named(places), strict=True)))
 
     def add(self, row: int, name: str) -> int:
         """The place that the stream has got: above all that anybody sees."""

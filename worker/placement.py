@@ -1,4 +1,8 @@
-"""Which row each event of a turn has: that of its stream, a new one where the stream is not known. Pure."""
+"""Which row each event of a turn has: that of its stream, a new one where the stream is not known. Pure.
+
+Rows are given as if the events came one at a time. Where that can't be while others of the turn are still to be
+stepped, placing stops, and what is placed is processed first.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +10,85 @@ from itertools import compress
 
 import numpy as np
 
-from worker.records import Kind, Partition
-from worker.streams import StreamTable, TableFullError
+from worker.records import Kind, Partition, Reset
+from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn
 
 BEGIN_STREAMS = (Kind.STEP, Kind.SET_STATE)  # of a stream that is not known a tombstone or reset changes nothing
 
 
-def place(table: StreamTable, turn: Turn, start: int) -> int:
-    """Give the events from ``start`` their rows; where the table is full, stop before the first without one."""
-    stop = len(turn)
-    found: list[int | None] = _known(table, turn) if start == 0 else [None]
-    if start == 0 and None in found and _add_new(table, turn, found):
-        found = _known(table, turn)
-    if None in found:
-        rows = _one_by_one(table, turn, start)
+def place(table: StreamTable, turn: Turn, start: int, stop: int) -> int:
+    """Give the events from ``start`` their rows, up to ``stop`` at most; how far that was possible.
+
+    Streams whose last event is a tombstone are noted in ``turn.leaving``: forgotten, but not released yet.
+    """
+    tombstones = turn.commands and bool((turn.kinds[start:stop] == Kind.TOMBSTONE).any())
+    if tombstones or not _together(table, turn, start, stop):
+        rows = _one_by_one(table, turn, start, stop)
         stop = start + len(rows)
         turn.rows[start:stop] = rows
-    else:
-        turn.rows[:] = np.array(found, np.int64)
     taken = turn.rows[start:stop]
     table.touch(taken[taken != NO_ROW])
     return stop
 
 
-def _known(table: StreamTable, turn: Turn) -> list[int | None]:
-    """(events,) rows of the streams that there are."""
-    partitions = table.partitions
-    return [row for each in turn.batches for row in map(partitions[each.batch.partition].rows.get, each.streams)]
-
-
-def _add_new(table: StreamTable, turn: Turn, found: list[int | None]) -> bool:
-    """All new streams at once, if there is room for them and each begins with its first event."""
-    new = np.array([row is None for row in found])
-    if np.count_nonzero(new) > table.room or not np.isin(turn.kinds[new], BEGIN_STREAMS).all():
-        return False
-    names: dict[Partition, dict[str, None]] = {}  # each once, also where a partition has several batches
-    begin = 0
-    for each in turn.batches:
-        part = new[begin : begin + len(each)].tolist()
-        begin += len(each)
-        names.setdefault(each.batch.partition, {}).update(dict.fromkeys(compress(each.streams, part)))
-    for partition, fresh in names.items():
-        if fresh:
-            table.add(partition, list(fresh))
+def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
+    """All at once, if each is of a known stream, or of a new one for which there is room; whether that was so."""
+    found = _known(table, turn, start, stop)
+    if None in found:
+        if not _add_new(table, turn, start, found):
+            return False
+        found = _known(table, turn, start, stop)
+    turn.rows[start:stop] = np.array(found, np.int64)
     return True
 
 
-def _one_by_one(table: StreamTable, turn: Turn, start: int) -> list[int]:
-    """Event by event, until one would need the row of another."""
+def _known(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int | None]:
+    """(events,) rows of the streams that there are."""
+    partitions = table.partitions
+    if stop - start == len(turn):
+        return [row for each in turn.batches for row in map(partitions[each.batch.partition].rows.get, each.streams)]
+    return [partitions[partition].rows.get(name) for partition, name in turn.names[start:stop]]
+
+
+def _add_new(table: StreamTable, turn: Turn, start: int, found: list[int | None]) -> bool:
+    """All new streams at once, if there is room for them and each begins with its first event."""
+    new = np.array([row is None for row in found])
+    if not np.isin(turn.kinds[start : start + len(found)][new], BEGIN_STREAMS).all():
+        return False
+    names: dict[Partition, dict[str, None]] = {}  # each once, also where a partition has several batches
+    for partition, name in compress(turn.names[start : start + len(found)], new.tolist()):
+        names.setdefault(partition, {})[name] = None
+    if any(len(fresh) > table.room(partition) for partition, fresh in names.items()):
+        return False
+    for partition, fresh in names.items():
+        table.add(partition, list(fresh))
+    return True
+
+
+def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int]:
+    """Event by event, until one would need the row of another, or comes after the tombstone of its stream."""
     used: set[int] = set()
+    left: dict[Partition, int] = {}  # streams that tombstones have forgotten here
     rows: list[int] = []
-    kinds = turn.kinds.tolist()
-    for index in range(start, len(turn)):
-        partition, name = turn.names[index]
-        row = table.partitions[partition].rows.get(name, NO_ROW)
-        if row == NO_ROW and kinds[index] in BEGIN_STREAMS:
-            try:
-                row = table.row(partition, name, int(turn.clocks[index]), used.__contains__)
-            except TableFullError:
-                assert rows, "a row is in use before any was given"
+    kinds, clocks = turn.kinds[start:stop].tolist(), turn.clocks[start:stop].tolist()
+    for (partition, name), kind, clock in zip(turn.names[start:stop], kinds, clocks, strict=True):
+        begins = kind in BEGIN_STREAMS
+        if (partition, name) in turn.leaving:
+            if begins:
                 break
+            row = NO_ROW
+        else:
+            row = table.partitions[partition].rows.get(name, NO_ROW)
+        if row == NO_ROW and begins:
+            row = table.row(partition, name, clock, used, left.get(partition, 0))
+            if row == NO_ROW:
+                assert rows, "no row can be given, and none is in use"
+                break
+        if row != NO_ROW and kind == Kind.TOMBSTONE:
+            turn.leaving[partition, name] = row
+            left[partition] = left.get(partition, 0) + 1
+            table.remember(partition, name, Reset.TOMBSTONE)  # the reason that counts is known once it is processed
         used.add(row)
         rows.append(row)
     return rows

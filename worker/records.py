@@ -20,6 +20,7 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 CodeArray: TypeAlias = NDArray[np.uint8]
+NO_TIME_MS = -1  # of an event or a record without a time
 
 
 class Partition(NamedTuple):
@@ -142,7 +143,7 @@ class Events:
     kinds: CodeArray  # (events,) Kind
     streams: list[str]
     vectors: FloatArray
-    times: IntArray  # (events,) event time, ms since the epoch
+    times: IntArray  # (events,) event time, ms since the epoch; -1 = it has none
     ids: list[Any] | None = None
     starts: BoolArray | None = None
     ends: BoolArray | None = None
@@ -212,7 +213,7 @@ class PartitionState:
     clock: int  # greatest event time seen in the partition, ms since the epoch; -1 = none yet
     keys: Sequence[str]  # a list, or an array of objects
     steps: IntArray  # (streams,) events since zero
-    times: IntArray  # (streams,) event time of the last event, ms
+    times: IntArray  # (streams,) greatest event time of the stream so far, ms; -1 = none yet
     clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
     sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar; an empty dict = not known
@@ -242,9 +243,3 @@ class Lost(NamedTuple):
 
 Change: TypeAlias = Assigned | Revoked | Lost
 StartOffsets: TypeAlias = Mapping[Partition, int]
-
-
-def unknown_ids(numbers: NDArray[Any], below: int) -> BoolArray:
-    """Which of these numbers are no ids: whole, from 0 to ``below`` - 1."""
-    wrong: BoolArray = (numbers < 0) | (numbers >= below) | (numbers != np.floor(numbers))
-    return wrong

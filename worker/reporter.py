@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from worker.checkpoints.writer import CheckpointResult
 from worker.engine import Engine
+from worker.engine_counts import EngineCounts
 from worker.partitions import Partitions
 from worker.pipeline import Outcome
-from worker.records import Assigned, Change, Partition, Refusal, Reset
+from worker.records import Assigned, Change, Partition, Refusal
 from worker.recovery import Start
 from worker.web.metrics import Metrics
 from worker.web.status import WorkerStatus
@@ -38,8 +39,8 @@ class Reporter:
         self.metrics, self.status = metrics, status
         self.now, self.wall = clock, wall
         self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
-        self._evicted = self._idle = self._waves = self._rebuilds = 0
-        self._resets = [0] * len(Reset)
+        self._engine = EngineCounts(metrics)
+        self._rebuilds = 0
         self._owned: set[Partition] = set()
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
         self._gauges_at = -math.inf
@@ -191,23 +192,10 @@ class Reporter:
         self._say_state()
 
     def _count_engine(self, now: float, engine: Engine) -> None:
-        metrics, table = self.metrics, engine.table
-        self._place(metrics.streams_active, {place: len(known.rows) for place, known in table.partitions.items()})
-        metrics.state_bytes.set(len(table) * table.initial.nbytes)
-        metrics.waves.inc(engine.waves - self._waves)
-        self._waves = engine.waves
-        resets = engine.resets.tolist()
-        for reset, before, after in zip(Reset, self._resets, resets, strict=True):
-            if after > before:
-                metrics.sequences_started.labels(reset.name.lower()).inc(after - before)
-        self._resets = resets
-        metrics.streams_evicted.labels("idle").inc(table.idle - self._idle)
-        self._idle = table.idle
-        if table.evicted > self._evicted:
-            metrics.streams_evicted.labels("evicted").inc(table.evicted - self._evicted)
-            self._evicted = table.evicted
-            message = "state.max_streams %d is reached: %d longest idle streams forgotten so far"
-            self._say(now, "evicted", message, table.capacity, table.evicted)
+        table = engine.table
+        self._place(self.metrics.streams_active, {place: len(known.rows) for place, known in table.partitions.items()})
+        for kind, message, *values in self._engine.count(engine):
+            self._say(now, kind, message, *values)
 
     def _place(self, gauge: Gauge, values: Mapping[Partition, int]) -> None:
         for partition, value in values.items():

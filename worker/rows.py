@@ -1,21 +1,24 @@
 """The packed rows of a table, one for each stream, and which of them are free.
 
-Rows are allocated once for ``max_streams``; the operating system commits their memory only where they are touched.
-All numbers of a row lie side by side, so that a checkpoint copies them at once, as fast as memory allows.
+There are rows for as many streams as every open partition may have; the operating system commits their memory only
+where they are touched. All numbers of a row lie side by side, so that a checkpoint copies them at once, as fast as
+memory allows.
 """
 
 from __future__ import annotations
 
+import mmap
+import sys
 from typing import Any
 
 import numpy as np
 
 from worker.boundaries import UNKNOWN_ID
 from worker.free_rows import FreeRows
-from worker.records import CodeArray, FloatArray, IntArray, Origin, Partition
+from worker.records import NO_TIME_MS, CodeArray, FloatArray, IntArray, Origin, Partition
 from worker.spare import Records, SpareRows
 
-NO_TIME_MS = -1
+MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
 COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
@@ -27,20 +30,50 @@ def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
     return np.dtype([*numbers, *codes, *arrays], align=True)
 
 
+def _reserved(rows: int, dtype: np.dtype[Any]) -> Records:
+    """(rows,) of zeros that take memory where they are touched, however many they are.
+
+    Without MAP_NORESERVE Linux refuses to promise more than the machine has, and nearly all of this is never touched.
+    """
+    if sys.platform != "linux":
+        return np.zeros(rows, dtype)
+    memory = mmap.mmap(-1, max(1, rows * dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    memory.madvise(mmap.MADV_HUGEPAGE)  # as numpy does for arrays of its own
+    return np.frombuffer(memory, dtype, rows)
+
+
 class PackedRows:
-    """Columns of ``capacity`` rows, each an array that is indexed by row.
+    """Columns of ``capacity`` rows, each an array that is indexed by row; ``limit`` for each of the partitions.
 
     ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last emitted output.
     """
 
-    def __init__(self, initial: FloatArray, capacity: int, emitted_units: int = 0) -> None:
-        assert capacity >= 1, capacity
+    def __init__(self, initial: FloatArray, limit: int, emitted_units: int = 0) -> None:
+        assert limit >= 1, limit
         self.initial = initial
-        self.capacity = capacity
-        self._records = np.zeros(capacity, _record(initial, emitted_units))
+        self.limit = limit
+        self.capacity = 0
+        self._dtype = _record(initial, emitted_units)
+        self._spare = SpareRows(limit, self._dtype)
+        self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._dtype.itemsize)  # rows
+        self.free = FreeRows()
+        self._records = np.empty(0, self._dtype)
+        self.sequences = np.empty(0, np.object_)
+        self._have_rows(1)
+
+    def _have_rows(self, partitions: int) -> None:
+        """For so many partitions: more than there are now, so that few copies are made on the way to many."""
+        if self.limit * partitions <= self.capacity:
+            return
+        self.capacity = self.limit * max(partitions, 2 * (self.capacity // self.limit))
+        used, records, sequences = self.free.dealt, self._records, self.sequences
+        self._records = _reserved(self.capacity, self._dtype)
+        self._records[:used] = records[:used]
+        self.sequences = np.empty(self.capacity, np.object_)
+        self.sequences[:used] = sequences[:used]
+        self.free.capacity = self.capacity
         # The same memory as plain bytes: numpy copies such rows as they are, structured ones field by field.
-        self._octets = self._records.view(np.dtype((np.void, self._records.dtype.itemsize)))
-        self._spare = SpareRows(capacity, self._records.dtype)
+        self._octets = self._records.view(np.dtype((np.void, self._dtype.itemsize)))
         self.states: FloatArray = self._records["states"]  # (capacity, width)
         self.steps: IntArray = self._records["steps"]
         self.times: IntArray = self._records["times"]
@@ -48,11 +81,8 @@ class PackedRows:
         self.touched: IntArray = self._records["touched"]
         self.pending: CodeArray = self._records["pending"]
         self.origins: CodeArray = self._records["origins"]
-        self.emitted: FloatArray | None = self._records["emitted"] if emitted_units else None
-        self.sequences = np.empty(capacity, np.object_)
+        self.emitted: FloatArray | None = self._records["emitted"] if self._dtype["emitted"].itemsize else None
         self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
-        self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._records.dtype.itemsize)  # rows
-        self.free = FreeRows(capacity)
 
     def __len__(self) -> int:
         return self.capacity - len(self.free)
@@ -65,11 +95,6 @@ class PackedRows:
         """Put records that were read back, changed. No row twice."""
         self._octets[rows] = records.view(self._octets.dtype)
 
-    @property
-    def room(self) -> int:
-        """Rows that can be taken."""
-        return len(self.free)
-
     def _will_copy(self, rows: int) -> None:
         """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
         self._spare.ready(max(rows, min(len(self), self.copied_at_once)))
@@ -78,8 +103,8 @@ class PackedRows:
         self.sequences[rows] = None
         self.free.give_back(owner, rows)
 
-    def _clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
-        """One row, or some with a reason each."""
+    def clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
+        """One row, or some with a reason each: as those of streams that begin."""
         self.states[row] = self.initial
         self.steps[row] = 0
         self.times[row] = NO_TIME_MS

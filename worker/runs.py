@@ -77,6 +77,15 @@ class Runs:
         latest: NDArray[Scalar] = np.where(zeroed, fresh, first[self.number])[self.anchors(zeroed)]
         return latest
 
+    def greatest(self, first: IntArray, column: IntArray) -> IntArray:
+        """(events,) the greatest of ``first``, (runs,), and of ``column``, (events,), before each one in its run."""
+        square = self.by_time(column)
+        before = np.empty_like(square)
+        before[0] = first
+        before[1:] = square[:-1]
+        np.maximum.accumulate(before, axis=0, out=before)
+        return before[self.nth, self.number]
+
     def by_time(self, column: NDArray[Scalar]) -> NDArray[Scalar]:
         """(events, …) → (time, runs, …), zero or False where a run has ended."""
         square = np.zeros((int(self.nth.max()) + 1, len(self.begins), *column.shape[1:]), column.dtype)
@@ -123,7 +132,7 @@ def plan(rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, inco
     if incoming.ids is not None:
         assert before.ids is not None
         ids = runs.found(before.ids, incoming.ids)
-    times, clocks = runs.found(before.times, incoming.times), runs.found(before.clocks, incoming.clocks)
+    times, clocks = runs.greatest(before.times, incoming.times), runs.found(before.clocks, incoming.clocks)
 
     def resets_after(pending: CodeArray) -> CodeArray:
         return resets_before(rules, Before(runs.found(before.pending, pending), ids, times, clocks), incoming)

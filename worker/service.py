@@ -117,6 +117,7 @@ def build_worker(
         turn_events=config.batch.max_events,
         batch_wait_s=config.batch.max_wait.seconds,
         checkpoint_interval_s=config.state.checkpoint_interval.seconds,
+        kafka_call_s=settings.patience_s,
     )
     source, delivery = _connect(settings, config.delivery, limits)
     _spare_the_garbage_collector()

@@ -13,6 +13,8 @@ from worker.records import Partition, StartOffsets
 from worker.recovery import Recovery
 from worker.reporter import Reporter
 
+LEAST_WAIT_S = 0.1  # for each answer, however long the others have taken
+
 
 class States:
     """Between the log and the checkpoints. It follows the commit law's step 3: only committed positions are saved."""
@@ -35,12 +37,16 @@ class States:
     def take_over(self, places: Iterable[Partition]) -> StartOffsets:
         """Load what these partitions have; where to read each from. Raises for all of them, or for none."""
         places = list(places)
-        wait_s = self._limits.kafka_call_s
-        committed = self._source.committed(places, wait_s)
-        ranges = self._source.log_range(places, wait_s)
-        topics = {name: self._source.topic(name, wait_s) for name in {place.topic for place in places}}
+        deadline = self._reporter.now() + self._limits.kafka_call_s
+
+        def left_s() -> float:
+            return max(LEAST_WAIT_S, deadline - self._reporter.now())
+
+        committed = self._source.committed(places, left_s())
+        ranges = self._source.log_range(places, left_s())
+        topics = {name: self._source.topic(name, left_s()) for name in {place.topic for place in places}}
         since_ms = self._recovery.rebuild_since_ms(int(self._reporter.wall() * 1000))
-        rebuild_from = {} if since_ms is None else self._source.offsets_at(places, since_ms, wait_s)
+        rebuild_from = {} if since_ms is None else self._source.offsets_at(places, since_ms, left_s())
         starts: dict[Partition, int] = {}
         try:
             for place in places:

@@ -2,90 +2,98 @@
 
 A row belongs to exactly one stream; a forgotten stream gives it back. Why a stream was forgotten is remembered, for a
 bounded number of streams, so that its next event can say so.
+
+Rule of this file: who is forgotten and what is remembered follows from the records of one partition in their order, and
+from nothing else. Where turns end, which partitions a worker owns and when it was started must show in no output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from worker.boundaries import UNKNOWN_ID
 from worker.members import NO_ROW, Members
-from worker.records import FloatArray, IntArray, Origin, Partition, PartitionState, Reset
-from worker.rows import NO_TIME_MS, PackedRows
+from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
+from worker.records import NO_TIME_MS, FloatArray, IntArray, Origin, Partition, PartitionState, Reset
+from worker.rows import PackedRows
 
-# Streams per partition of which the reason for forgetting is kept. A dictionary that loses its oldest while it gains
-# others is built anew each time its places are used up, three times as large as it is full: more than 2**18 / 3 streams
-# would take it 7.7 MB in place of 3.8, minutes after it seemed to have its size.
-FORGOTTEN_STREAMS_LIMIT = 80_000
-# The oldest go together: a dictionary passes over all that were taken from its beginning each time it looks for it.
-FORGOTTEN_STREAMS_DROPPED = FORGOTTEN_STREAMS_LIMIT // 16
-EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when the table is full
+DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
+EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
 
 
-class TableFullError(Exception):
-    """No row can be given without taking one that is still in use in this turn."""
-
-
-@dataclass(slots=True)
-class PartitionStreams:
-    """The streams of one partition: their rows, and the partition's clock."""
-
-    rows: dict[str, int] = field(default_factory=dict)
-    members: Members = field(default_factory=lambda: Members(np.empty(0, np.int64), np.empty(0, np.object_)))
-    forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
-    clock: int = NO_TIME_MS
-    swept_at: int = NO_TIME_MS
-
-
 class StreamTable(PackedRows):
-    """Whose the rows are, for at most ``capacity`` streams; the columns are those of PackedRows."""
+    """Whose the rows are, for at most ``limit`` streams of each partition; the columns are those of PackedRows."""
 
-    def __init__(self, initial: FloatArray, capacity: int, emitted_units: int = 0, idle_ms: int | None = None) -> None:
-        super().__init__(initial, capacity, emitted_units)
+    def __init__(
+        self,
+        initial: FloatArray,
+        limit: int,
+        emitted_units: int = 0,
+        idle_ms: int | None = None,
+        forgotten_limit: int = FORGOTTEN_STREAMS_LIMIT,
+    ) -> None:
+        super().__init__(initial, limit, emitted_units)
         self.idle_ms = idle_ms
+        self.forgotten_limit = forgotten_limit
         self.partitions: dict[Partition, PartitionStreams] = {}
-        self.evicted = 0  # streams forgotten because the table was full, since the start
+        self.evicted = 0  # streams forgotten because their partition was full, since the start
         self.idle = 0  # streams forgotten because they were idle, since the start
+        self.doubled = 0  # streams that began while another partition of their topic had one of that name
+        self.last_doubled: tuple[str, Partition, Partition] | None = None
         self._events = 0
-        self._candidates: Iterator[tuple[int, Partition, str]] = iter(())
 
-    def row(self, partition: Partition, stream: str, clock: int, in_use: Callable[[int], bool]) -> int:
+    def room(self, partition: Partition) -> int:
+        """Streams that may be added to it before one must go."""
+        return self.limit - len(self.partitions[partition].rows)
+
+    def row(
+        self,
+        partition: Partition,
+        stream: str,
+        clock: int = NO_TIME_MS,
+        used: Collection[int] = (),
+        leaving: int = 0,
+    ) -> int:
         """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
 
         ``clock`` is the partition's at this event, in ms; the partition itself may be at the end of the turn already.
-
-        When the table is full the longest idle stream gives up its row. Raises TableFullError when that row is
-        ``in_use``: the caller finishes what it has begun and asks again.
+        When the partition is full its longest idle stream gives up its row. ``used`` rows are those of streams that
+        have had an event in this turn, of which ``leaving`` are forgotten already and only not released yet. NO_ROW
+        when no other row can be had: the caller finishes what it has begun and asks again.
         """
         streams = self.partitions[partition]
         row = streams.rows.get(stream)
         if row is not None:
             return row
-        row = self._allocate(partition, clock, in_use)
-        self._clear(row, streams.forgotten.pop(stream, Reset.NEW))
+        if self.room(partition) + leaving <= 0 and not self._evict(partition, clock, used):
+            return NO_ROW
+        if not len(self.free):
+            return NO_ROW
+        (row,) = self.free.take(partition, 1)
+        self.clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
+        self._look_for_doubles(partition, (stream,))
         self._places[row] = streams.members.add(row, stream)
         self._will_copy(len(streams.members))
         return row
 
     def add(self, partition: Partition, names: list[str]) -> None:
         """Rows for streams that are not known, each named once, as ``row`` gives them. There must be room for all."""
-        assert len(names) <= self.room, (len(names), self.room)
+        assert len(names) <= self.room(partition), (len(names), self.room(partition))
         streams = self.partitions[partition]
         rows, forgotten = np.array(self.free.take(partition, len(names)), np.int64), streams.forgotten
         if forgotten:
             reasons = np.array([forgotten.pop(name, Reset.NEW) for name in names], np.uint8)
         else:
             reasons = np.full(len(names), Reset.NEW, np.uint8)
-        self._clear(rows, reasons)
+        self.clear(rows, reasons)
         streams.rows.update(zip(names, rows.tolist(), strict=True))
+        self._look_for_doubles(partition, names)
         self._places[rows] = streams.members.extend(rows, names)
         assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
         self._will_copy(len(streams.members))
@@ -97,30 +105,35 @@ class StreamTable(PackedRows):
 
     def forget(self, partition: Partition, stream: str, reason: Reset) -> None:
         """Give the stream's row back. A reason that was already pending outlives the stream."""
+        self.remember(partition, stream, int(self.pending[self.partitions[partition].rows[stream]]) or reason)
+        self.release(partition, stream)
+
+    def remember(self, partition: Partition, stream: str, reason: int) -> None:
+        """Why this stream, which leaves now, is at zero when it comes back."""
+        self.partitions[partition].remember(stream, reason, self.forgotten_limit)
+
+    def release(self, partition: Partition, stream: str) -> None:
+        """Give the row of a stream back that is forgotten already."""
         streams = self.partitions[partition]
         row = streams.rows.pop(stream)
-        streams.forgotten[stream] = int(self.pending[row]) or reason
-        if len(streams.forgotten) > FORGOTTEN_STREAMS_LIMIT:
-            for oldest in list(islice(streams.forgotten, FORGOTTEN_STREAMS_DROPPED)):
-                del streams.forgotten[oldest]
         place = int(self._places[row])
         moved = streams.members.remove(place)
         if moved != NO_ROW:
             self._places[moved] = place
         self._give_back(partition, [row])
 
-    def sweep(self, partition: Partition) -> int:
-        """Forget the streams that are idle by the partition's clock; how many.
+    def sweep(self, partition: Partition, clock: int) -> int:
+        """Forget the streams that are idle at this clock, the longest idle first; how many.
 
-        Looks at most once per quarter of the idle time. When it looks makes no difference to any output: a stream that
-        is idle by the clock returns to zero at its next event, swept or not.
+        A stream that is idle returns to zero at its next event, swept or not. But a full partition forgets another in
+        its place, so the caller sweeps where the records say: see ``turns.sweep_points``.
         """
-        streams = self.partitions[partition]
-        if self.idle_ms is None or streams.clock - streams.swept_at < self.idle_ms // 4:
-            return 0
-        streams.swept_at = streams.clock
-        idle = np.flatnonzero(streams.clock - self.clocks[streams.members.rows()] > self.idle_ms)
-        for name in streams.members.named(idle):
+        assert self.idle_ms is not None, "nothing is ever idle"
+        members = self.partitions[partition].members
+        rows = members.rows()
+        clocks = self.clocks[rows]
+        idle = np.flatnonzero((clocks != NO_TIME_MS) & (clock - clocks > self.idle_ms))
+        for name in members.named(idle[np.argsort(self.touched[rows[idle]])]):
             self.forget(partition, name, Reset.IDLE)
         self.idle += len(idle)
         return len(idle)
@@ -131,12 +144,12 @@ class StreamTable(PackedRows):
         if streams is not None:
             self._give_back(partition, streams.members.rows().tolist())
             self.free.disown(partition)
-            self._candidates = iter(())
 
     def open(self, partition: Partition) -> None:
         """Begin a partition without streams."""
         assert partition not in self.partitions, partition
         self.partitions[partition] = PartitionStreams()
+        self._have_rows(len(self.partitions))
 
     def snapshot(self, partition: Partition, next_offset: int, slices: Slices) -> PartitionState:
         """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed.
@@ -170,12 +183,14 @@ class StreamTable(PackedRows):
         streams = self.partitions[state.partition]
         streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
         order = np.argsort(state.touched, kind="stable")
-        left_out, order = order[: max(0, len(order) - self.room)], order[max(0, len(order) - self.room) :]
+        too_many = max(0, len(order) - self.limit)  # it was saved under a higher limit
+        left_out, order = order[:too_many], order[too_many:]
         for index in left_out.tolist():
-            streams.forgotten[state.keys[index]] = int(state.pending[index]) or Reset.EVICTED
+            self.remember(state.partition, state.keys[index], int(state.pending[index]) or Reset.EVICTED)
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
         rows = np.array(self.free.take(state.partition, len(order)), np.int64)
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
+        self._look_for_doubles(state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
         streams.members = Members(rows, names)
         self._places[rows] = np.arange(len(rows))
         self._will_copy(len(rows))
@@ -191,37 +206,29 @@ class StreamTable(PackedRows):
         self.touch(rows)
         return len(left_out)
 
-    def _allocate(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> int:
-        if not self.room:
-            self._evict(asking, clock, in_use)
-        (row,) = self.free.take(asking, 1)
-        return row
+    def _look_for_doubles(self, partition: Partition, names: Sequence[str]) -> None:
+        """A device whose records lie in two partitions has two states, each of which has seen a part of them."""
+        for other, streams in self.partitions.items():
+            if other != partition and other.topic == partition.topic:
+                for name in names:
+                    if name in streams.rows:
+                        self.doubled += 1
+                        self.last_doubled = (name, other, partition)
 
-    def _evict(self, asking: Partition, clock: int, in_use: Callable[[int], bool]) -> None:
-        while True:
-            for touched, partition, stream in self._candidates:
-                row = self.partitions[partition].rows.get(stream, -1)
-                if row < 0 or self.touched[row] != touched:
+    def _evict(self, partition: Partition, clock: int, used: Collection[int]) -> bool:
+        """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""
+        streams = self.partitions[partition]
+        for again in (False, True):
+            for touched, stream in streams.longest_idle:
+                row = streams.rows.get(stream, NO_ROW)
+                if row == NO_ROW or self.touched[row] != touched or row in used:
                     continue  # it has had events since it was listed: not the longest idle any more
-                if in_use(row):
-                    self._candidates = iter(())
-                    raise TableFullError
-                # Named as a sweep would have, had it come first: its time must not show in any output.
-                now = clock if partition == asking else self.partitions[partition].clock
-                idle = self.idle_ms is not None and now - self.clocks[row] > self.idle_ms
+                before = int(self.clocks[row])
+                idle = self.idle_ms is not None and before != NO_TIME_MS and clock - before > self.idle_ms
                 self.forget(partition, stream, Reset.IDLE if idle else Reset.EVICTED)
                 self.evicted += not idle
                 self.idle += idle
-                return
-            self._candidates = self._longest_idle()
-
-    def _longest_idle(self) -> Iterator[tuple[int, Partition, str]]:
-        """The streams with the oldest last events, oldest first: exact, and cheap per stream evicted."""
-        listed: list[tuple[int, Partition, str]] = []
-        for partition, streams in self.partitions.items():
-            touched = self.touched[streams.members.rows()]
-            count = min(EVICTION_CANDIDATES, len(touched))
-            oldest = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
-            names = streams.members.named(oldest)
-            listed.extend((when, partition, name) for when, name in zip(touched[oldest].tolist(), names, strict=True))
-        return iter(sorted(listed)[:EVICTION_CANDIDATES])
+                return True
+            if not again:
+                streams.longest_idle = streams.members.oldest(self.touched[streams.members.rows()], EVICTION_CANDIDATES)
+        return False

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from worker.boundaries import Incoming
+from worker.event_time import sweep_points, timed
+from worker.partition_streams import PartitionStreams
 from worker.records import (
     BoolArray,
     CodeArray,
@@ -23,10 +25,9 @@ from worker.records import (
     Refusal,
 )
 from worker.refused_items import by_record
-from worker.streams import PartitionStreams
 
 NO_ROW = -1
-
+Sweep: TypeAlias = tuple[int, Partition, int]  # before this event of the turn, in this partition, at this clock
 Wave: TypeAlias = IntArray | slice  # events of different streams: indices into the turn, or a piece of it
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -53,23 +54,31 @@ class Turn:
     origins: CodeArray
     emit: BoolArray
     invalid: BoolArray
+    late: BoolArray
+    sweeps: list[Sweep]
+    leaving: dict[tuple[Partition, str], int] = field(default_factory=dict)  # forgotten, rows not yet given back
     _names: list[tuple[Partition, str]] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams], units: int, dtype: DTypeLike
+        cls,
+        batches: Sequence[Events],
+        partitions: Mapping[Partition, PartitionStreams],
+        units: int,
+        dtype: DTypeLike,
+        idle_ms: int | None = None,
     ) -> Turn:
         """The columns of these batches; moves the clocks of their partitions on."""
         lengths = [len(events) for events in batches]
         count = sum(lengths)
-        timed = [_clocks(events, partitions[events.batch.partition]) for events in batches]
+        times, clocks, sweeps = _event_times(batches, partitions, idle_ms)
         kinds = _joined([events.kinds for events in batches])
         return cls(
             batches=batches,
             kinds=kinds,
             vectors=_joined([events.vectors for events in batches]),
-            times=_joined([times for times, _ in timed]),
-            clocks=_joined([clocks for _, clocks in timed]),
+            times=times,
+            clocks=clocks,
             ids=_ids(batches, count),
             starts=_flags([events.starts for events in batches]),
             ends=_flags([events.ends for events in batches]),
@@ -87,6 +96,8 @@ class Turn:
             origins=np.zeros(count, np.uint8),
             emit=np.zeros(count, np.bool_),
             invalid=np.zeros(count, np.bool_),
+            late=np.zeros(count, np.bool_),
+            sweeps=sweeps,
         )
 
     def __len__(self) -> int:
@@ -139,7 +150,7 @@ class Turn:
 
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
-        answers, start, some_invalid = [], 0, bool(self.invalid.any())
+        answers, start, some_refused = [], 0, bool(self.invalid.any() or self.late.any())
         for events in self.batches:
             part = slice(start, start + len(events))
             start += len(events)
@@ -151,17 +162,20 @@ class Turn:
                     resets=self.resets[part],
                     finals=self.finals[part],
                     origins=self.origins[part],
-                    refusals=_invalid(events, self.invalid[part]) if some_invalid else [],
+                    refusals=self._refusals(events, part) if some_refused else [],
                 )
             )
         return answers
 
+    def _refusals(self, events: Events, part: slice) -> list[Refusal]:
+        invalid, late = np.flatnonzero(self.invalid[part]), np.flatnonzero(self.late[part])
+        return by_record(events, invalid, "invalid_state", INVALID_STATE_REASON) + by_record(
+            events, late, "late", LATE_REASON
+        )
+
 
 INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
-
-
-def _invalid(events: Events, invalid: BoolArray) -> list[Refusal]:
-    return by_record(events, np.flatnonzero(invalid), "invalid_state", INVALID_STATE_REASON)
+LATE_REASON = "its event time is before the greatest that its stream has had (sequence.late: dead_letter)"
 
 
 def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:
@@ -200,13 +214,22 @@ def _joined(columns: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
     return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
-def _clocks(events: Events, streams: PartitionStreams) -> tuple[IntArray, IntArray]:
-    """(event times, the partition's clock at each event). An event without a time happens at the clock."""
-    if not len(events):
-        return events.times, events.times
-    clocks = np.maximum(np.maximum.accumulate(events.times), streams.clock)
-    streams.clock = int(clocks[-1])
-    return np.where(events.times < 0, clocks, events.times), clocks
+def _event_times(
+    batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams], idle_ms: int | None
+) -> tuple[IntArray, IntArray, list[Sweep]]:
+    """(event times, clocks, sweeps) of the turn; moves the clocks of its partitions on."""
+    times, clocks, sweeps, start = [], [], [], 0
+    for events in batches:
+        partition = events.batch.partition
+        streams = partitions[partition]
+        ours, then = timed(events, streams.clock)
+        sweeps += [(start + at, partition, int(then[at])) for at in sweep_points(then, streams.clock, idle_ms)]
+        if len(events):
+            streams.clock = int(then[-1])
+        times.append(ours)
+        clocks.append(then)
+        start += len(events)
+    return _joined(times), _joined(clocks), sweeps
 
 
 def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:

@@ -15,7 +15,8 @@ from worker.codecs.commands import StateLayout, command_of, parse_command
 from worker.codecs.fields import KEY, TIMESTAMP, InputFields
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
-from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal, unknown_ids
+from worker.id_numbers import unknown_ids
+from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal
 
 VALUE_BYTES_LIMIT = 1_048_576
 KEY_BYTES_LIMIT = 1_024

@@ -97,7 +97,7 @@ def _use(exported: Exported) -> Lines:
     if exported.has_lambda:
         yield "lambda", "it holds Python code: Keras reads it with load_model(..., safe_mode=False) only"
     if exported.needs:
-        yield "needs", f"register before reading it: {', '.join(exported.needs)}"
+        yield "needs", f"register these before reading it, or give them as custom_objects: {', '.join(exported.needs)}"
 
 
 def _shape(port: Port) -> str:

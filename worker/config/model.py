@@ -57,7 +57,7 @@ class Model(Section):
     parity_tolerance: Amount = 1.0e-4
     """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
     imports: Modules = ()
-    """Python modules to import before the file is opened: they register its custom classes and functions."""
+    """Python modules to import before the file is opened: they define its custom classes and functions."""
     allow_lambda: Switch = False
     """Run Lambda layers, which are Python code inside the model file: only for files that you trust."""
     vocabulary: Vocabulary | None = None

@@ -151,7 +151,9 @@ class Sequence(Section):
     length: Count | None = None
     """Events per sequence."""
     gap: PositiveDuration | None = None
-    """Event time since the stream's last event above which a new sequence starts."""
+    """Silence in event time above which a new sequence starts, measured from the stream's greatest event time."""
+    late: Literal["accept", "drop", "dead_letter"] = "accept"
+    """An event older than the stream's greatest event time: accept (in log order), drop (counted) or dead_letter."""
 
 
 class State(Section):
@@ -174,7 +176,7 @@ class State(Section):
     idle: PositiveDuration | None = Duration.parse("24h")
     """A stream without events for this much event time is forgotten; null: never."""
     max_streams: Count = 1_000_000
-    """Streams remembered at most: above it the longest idle stream is forgotten, counted and logged."""
+    """Streams of each partition remembered at most: above it its longest idle one is forgotten, counted and logged."""
 
 
 class Batch(Section):

@@ -11,28 +11,27 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from worker.errors import CommitRefusedError, KafkaUnavailableError
-from worker.kafka.confluent_admin import answers, close_consumer, find_topic, is_reachable
-from worker.kafka.confluent_errors import FENCED, FencedError, client_options, translate, translated
-from worker.kafka.confluent_offsets import committed_offsets, log_ranges, offsets_by_time
+from worker.errors import CommitRefusedError, KafkaUnavailableError, UnavailableError
+from worker.kafka.confluent_admin import close_consumer, find_topic
+from worker.kafka.confluent_consumer import open_consumer
+from worker.kafka.confluent_errors import FENCED, FencedError, translate, translated
+from worker.kafka.confluent_health import holder_of_instance_id, looks_stuck
+from worker.kafka.confluent_offsets import LEAST_WAIT_S, committed_offsets, log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
 from worker.kafka.contracts import React, TopicFacts
-from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.kafka.fencing import Fencing
+from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import StaticReturn
 from worker.kafka.watchdog import StallWatch
 from worker.records import Lost, Partition, RecordBatch, Revoked, StartOffsets
 
 log = logging.getLogger("worker.kafka")
 
-HEARTBEAT_INTERVAL_MS = 1000
-FETCH_QUEUE_BACKOFF_MS = 10
 CONNECT_TIMEOUT_S = 30.0
-QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
-REPLACED_CLOSE_TIMEOUT_S = 10.0
-JOIN_LIMIT_S = 330.0  # longer than the group waits for a member that is busy (max.poll.interval.ms)
+REPLACED_CLOSE_TIMEOUT_S = 2.0  # for a client that is given up: it has nothing to hand back
 
 
 class ConfluentSource:
@@ -52,37 +51,24 @@ class ConfluentSource:
         self._monotonic = monotonic
         self._watch = StallWatch(monotonic())
         self._member_at_s = monotonic()
+        self._fencing = Fencing(settings, holder_of_instance_id)
         self._topics: list[str] = []
         self._react: React | None = None
         self._ownership: Ownership | None = None
         self._return = StaticReturn(settings)
-        self._fatal: KafkaError | None = None
         self._closed = False
-        self._consumer = self._connect(connect_timeout_s)
+        self._connect(connect_timeout_s)
 
-    def _connect(self, timeout_s: float) -> Any:
-        own: dict[str, Any] = {
-            "group.id": self._settings.group_id,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "partition.assignment.strategy": "cooperative-sticky",
-            # Tells the position at the end of the log, beyond markers and gaps, which no record does.
-            "enable.partition.eof": True,
-            "allow.auto.create.topics": False,
-            # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
-            "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
-            # A full queue makes librdkafka wait 1 s before it fetches again: half of the time there was nothing to do.
-            "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
-            "error_cb": self._on_error,
-        }
-        if self._settings.instance_id is not None:
-            own["group.instance.id"] = self._settings.instance_id
-        with translated(f"kafka at {self._settings.bootstrap_servers}"):
-            consumer: Any = Consumer(client_options(self._settings, "consumer", own), logger=log)
-            consumer.list_topics(timeout=timeout_s)
-        return consumer
+    def _connect(self, timeout_s: float) -> None:
+        fatal: list[KafkaError] = []
+
+        def on_error(error: KafkaError) -> None:
+            if error.fatal():
+                fatal.append(error)
+            log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
+
+        self._consumer = open_consumer(self._settings, on_error, timeout_s)
+        self._fatal = fatal  # of this client alone: the end of one that was replaced says nothing
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
@@ -95,57 +81,78 @@ class ConfluentSource:
         """See Source."""
         return self._ownership is not None and not self._closed and self._ownership.assigned
 
-    def _join(self) -> None:
+    def _join(self) -> Ownership:
         assert self._react is not None, "subscribe first"
         owned = self._ownership = Ownership(self._consumer, self._react)
         self._consumer.subscribe(
             self._topics, on_assign=owned.on_assign, on_revoke=owned.on_revoke, on_lost=owned.on_lost
         )
         self._return.begin(self._topics)
+        return owned
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """See Source."""
         owned = self._ownership
         assert owned is not None, "subscribe first"
         assert not self._closed, "closed"
-        deadline = time.monotonic() + timeout_s
-        if self._fatal is not None:
-            raise self._explained(self._fatal)
-        owned.realign()
+        if self._fatal:
+            owned = self._come_back(owned, self._fatal[0])
+        self._fencing.note(self._consumer.memberid())
         try:
+            owned.realign()
+        except UnavailableError:
+            # The group goes on meanwhile, and wants answers.
+            self._read(owned, 0, 0.0)
+            raise
+        batches = self._read(owned, max_records, timeout_s)
+        self._look(batches, owned)
+        return batches
+
+    def _read(self, owned: Ownership, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        deadline = time.monotonic() + timeout_s
+        try:
+            if max_records == 0:
+                if messages := self._fetch(owned, 1, 0.0):
+                    to_batches(messages, dict(owned.positions))  # it may be an error
+                    owned.doubt()
+                return []
             while True:
                 left_s = max(deadline - time.monotonic(), 0.0)
                 batches = to_batches(self._fetch(owned, max_records, left_s), owned.positions)
                 if batches or time.monotonic() >= deadline:
-                    break
+                    return batches
         except BaseException as error:
             if isinstance(error, FencedError):  # it may come as a message before the callback says so
-                self._fatal = error.error
-            if self._fatal is not None:
-                raise self._explained(self._fatal) from error
+                self._fatal.append(error.error)
+            if self._fatal:
+                raise KafkaUnavailableError(f"poll: {self._fatal[0].str()}") from error
             # Messages that the client had handed out are gone with the exception: read them again.
             owned.doubt()
             raise
-        self._look(batches, owned)
-        return batches
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
         named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
         if not named:
             return
+        deadline = time.monotonic() + timeout_s
+        # While the coordinator is away the client keeps a commit until it is back. If the session is over by then, it
+        # sends it under no name, which fences us. So first see that the coordinator is there and we are a member.
+        self.committed(offsets, timeout_s)
+        if not self._consumer.memberid():
+            raise CommitRefusedError(f"group '{self._settings.group_id}': this member is no longer part of it")
         # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread
         # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
         with translated("commit"):
             self._consumer.commit(offsets=named, asynchronous=True)
-        if self.committed(offsets, timeout_s) == dict(offsets):
+        if self.committed(offsets, max(deadline - time.monotonic(), LEAST_WAIT_S)) == dict(offsets):
             return
         # The coordinator answers and has not taken it: ask again for the reason.
         with translated("commit"):
             try:
                 answers = self._consumer.commit(offsets=named, asynchronous=False)
             except KafkaException as error:
-                self._fatal = error.args[0] if error.args[0].code() in FENCED else None
+                self._fatal += [error.args[0]] if error.args[0].code() in FENCED else []
                 raise
             for answer in answers:
                 if answer.error is not None:
@@ -188,7 +195,7 @@ class ConfluentSource:
         self._return.close()
         try:
             if self._ownership is not None:
-                self._ownership.hand_back(Revoked if self._fatal is None else Lost)
+                self._ownership.hand_back(Lost if self._fatal else Revoked)
         finally:
             close_consumer(self._consumer, timeout_s)
 
@@ -199,29 +206,31 @@ class ConfluentSource:
             self._watch.progressed(now_s)
         elif self._watch.is_due(now_s) and self._watch.looked(now_s, self._looks_stuck(owned, now_s)):
             log.warning("kafka: the client is stuck and will be replaced")
-            fresh = self._connect(CONNECT_TIMEOUT_S)
-            self.rebuilds += 1
-            self._watch = StallWatch(self._monotonic())
-            owned.hand_back(Lost)
-            close_consumer(self._consumer, REPLACED_CLOSE_TIMEOUT_S)
-            self._consumer = fresh
-            self._join()
+            self._replace(owned)
 
     def _looks_stuck(self, owned: Ownership, now_s: float) -> bool:
-        """One look: the cluster answers others but not this client, or this one reads nothing new, or joins no group.
-
-        Seen once, after a broker's restart: a consumer without a connection that never made another. A cluster that
-        is away is no reason: a new client would change nothing, and this one may yet keep its place.
-        """
         if self._consumer.memberid():
             self._member_at_s = now_s
-        try:
-            ends = self.log_range(owned.positions, QUESTION_TIMEOUT_S)
-        except KafkaUnavailableError:
-            return is_reachable(self._settings, self._topics[0], QUESTION_TIMEOUT_S)
-        if not answers(self._consumer, self._topics[0], QUESTION_TIMEOUT_S) or now_s > self._member_at_s + JOIN_LIMIT_S:
-            return is_reachable(self._settings, self._topics[0], QUESTION_TIMEOUT_S)
-        return any(ends[place][1] > position for place, position in owned.positions.items())
+        without_a_group_s = now_s - self._member_at_s
+        return looks_stuck(self._consumer, self._settings, self._topics[0], owned.positions, without_a_group_s)
+
+    def _come_back(self, owned: Ownership, fatal: KafkaError) -> Ownership:
+        """From a client that was fenced, when it was not by another process: Lost, then assigned anew."""
+        if fatal.code() not in FENCED or self._settings.instance_id is None:
+            raise translate(fatal, "poll") or KafkaException(fatal)
+        owned.hand_back(Lost)
+        self._fencing.settle(self._monotonic(), self._consumer.memberid())
+        return self._replace(owned)
+
+    def _replace(self, owned: Ownership) -> Ownership:
+        """A new client in the place of this one, which has lost what it had."""
+        old = self._consumer
+        self._connect(self._settings.patience_s)
+        self.rebuilds += 1
+        self._watch = StallWatch(self._monotonic())
+        owned.hand_back(Lost)
+        close_consumer(old, REPLACED_CLOSE_TIMEOUT_S)
+        return self._join()
 
     def _fetch(self, owned: Ownership, max_records: int, timeout_s: float) -> list[Any]:
         with translated("poll"):
@@ -236,13 +245,3 @@ class ConfluentSource:
                     owned.doubt(owned.begun)
                     messages = [each for each in messages if not owned.has_begun(each)]
         return messages
-
-    def _explained(self, error: KafkaError) -> Exception:
-        if error.code() in FENCED:
-            return instance_id_taken(self._settings)
-        return translate(error, "poll") or KafkaException(error)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = error
-        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from worker.errors import DeliveryFailedError
+from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.confluent_errors import undelivered
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
@@ -44,7 +44,7 @@ class ConfluentSink:
     def flush(self, timeout_s: float) -> None:
         """See Sink."""
         if left := self._outbox.flush(timeout_s):
-            raise DeliveryFailedError(f"{left} messages are not acknowledged after {timeout_s:g} s")
+            raise KafkaUnavailableError(f"{left} messages are not acknowledged after {timeout_s:.1f} s")
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""

@@ -28,7 +28,6 @@ from worker.records import Headers, Partition
 log = logging.getLogger("worker.kafka")
 
 CONNECT_TIMEOUT_S = 30.0
-REPLACE_TIMEOUT_S = 10.0  # for a new producer before a transaction; if it takes longer, the transaction fails
 TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
 RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until that one's markers are written
 RETRY_BACKOFF_MAX_MS = 100
@@ -94,7 +93,10 @@ class ConfluentTransactions:
         if self._closed:
             return
         self._closed = True
-        if self._begun:
+        if self._outbox.failure is not None:
+            # It can't even abort for sure. The next sink of this id does it, or the cluster when the time is over.
+            self._outbox.discard()
+        elif self._begun:
             producer, within_s = self._outbox.producer, max(timeout_s, LEAST_WAIT_S)
             try:
                 self._calls.run(lambda: producer.abort_transaction(within_s), within_s + GRACE_S)
@@ -134,7 +136,7 @@ class ConfluentTransactions:
         log.info("transactional id '%s': a new producer after a lost connection", self._settings.transactional_id)
         old = self._outbox
         try:
-            self._outbox = self._opened(REPLACE_TIMEOUT_S)
+            self._outbox = self._opened(self._settings.patience_s)
         except Exception as error:
             old.failure = error
             raise

@@ -64,6 +64,7 @@ class Source(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """At most ``max_records`` records, waiting at most ``timeout_s`` for the first and never for more.
 
+        With ``max_records`` 0 this member only takes part in the group: nothing is read, nothing is skipped.
         Batches may be empty and yet move the position. Records are in offset order within their partition.
         Raises OffsetOutOfRangeError, KafkaUnavailableError (nothing is lost: poll again).
         """
@@ -128,7 +129,8 @@ class Sink(Writer, Protocol):
     def flush(self, timeout_s: float) -> None:
         """Wait until every message handed over is acknowledged.
 
-        Raises DeliveryFailedError when one was refused for good or not acknowledged in ``timeout_s``.
+        Raises DeliveryFailedError when one was refused for good, KafkaUnavailableError when not all are in
+        ``timeout_s``: flush again.
         """
 
     def close(self, timeout_s: float) -> None:

@@ -14,11 +14,12 @@ from kafka import errors
 
 from worker.errors import KafkaUnavailableError
 from worker.kafka.contracts import React, TopicFacts
-from worker.kafka.kafka_python_admin import find_topic
+from worker.kafka.fencing import Fencing
+from worker.kafka.kafka_python_admin import find_topic, holder_of_instance_id
 from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
-from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import StaticReturn
 from worker.kafka.watchdog import StallWatch
 from worker.records import Assigned, Lost, Partition, RecordBatch, StartOffsets
@@ -42,6 +43,7 @@ class KafkaPythonSource:
         self._react: React | None = None
         self._watch = StallWatch(monotonic())
         self._return = StaticReturn(settings)
+        self._fencing = Fencing(settings, holder_of_instance_id)
         self._closed = False
         self._connection: Connection | None = Connection(settings)
 
@@ -64,15 +66,17 @@ class KafkaPythonSource:
         if self._settings.instance_id is not None and connection.ownership.is_fenced():
             connection.fenced = True
         if connection.fenced:
-            # A new client with this id would only fence the other process in turn.
-            raise instance_id_taken(self._settings)
+            connection = self._come_back(connection, self._react)
+        self._fencing.note(connection.ownership.member_id())
         self._settle(connection, self._react)
         try:
             batches = connection.fetch(max_records, timeout_s)
         except errors.KafkaError as error:
             if not isinstance(error.__cause__, OwnershipChangedError):
                 connection.fenced = isinstance(error, errors.FencedInstanceIdError)
-                raise (instance_id_taken(self._settings) if connection.fenced else translate(error, "poll")) from error
+                if connection.fenced:
+                    raise KafkaUnavailableError(f"poll: {type(error).__name__}") from error  # the next one says more
+                raise translate(error, "poll") from error
             self._settle(connection, self._react)
             return []
         if batches:
@@ -167,12 +171,25 @@ class KafkaPythonSource:
         if connection.fenced:
             return  # the next poll says so
         log.warning("kafka: the client is stuck and will be replaced")
+        self._give_up(connection, react)
+        self._reconnect()
+
+    def _come_back(self, connection: Connection, react: React) -> Connection:
+        """From a client that was fenced, when it was not by another process: Lost, then assigned anew."""
+        owned = tuple(connection.positions)
+        connection.forget(owned)
+        if owned:
+            react(Lost(owned))
+        self._fencing.settle(self._monotonic(), connection.ownership.member_id())
+        self._give_up(connection, react)
+        return self._reconnect()
+
+    def _give_up(self, connection: Connection, react: React) -> None:
         self.rebuilds += 1
         self._connection = None
         connection.close(REPLACED_CLOSE_TIMEOUT_S)
         if connection.positions:
             react(Lost(tuple(connection.positions)))
-        self._reconnect()
 
     def _reconnect(self) -> Connection:
         self._watch = StallWatch(self._monotonic())

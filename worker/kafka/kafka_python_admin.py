@@ -99,6 +99,16 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
     return {f"{topic}/{number}" for topic, number in every - owned}
 
 
+def holder_of_instance_id(settings: ClientSettings, timeout_s: float) -> str | None:
+    """The member id that has our instance id, as the group's coordinator knows it now. Raises KafkaUnavailableError."""
+    with _admin(settings, timeout_s) as admin, translated(f"description of group '{settings.group_id}'"):
+        try:
+            members = admin.describe_groups([settings.group_id])[settings.group_id]["members"]
+        except errors.GroupIdNotFoundError:
+            return None
+    return next((each["member_id"] for each in members if each["group_instance_id"] == settings.instance_id), None)
+
+
 def remove_static_member(settings: ClientSettings, timeout_s: float) -> None:
     """Let the group forget our instance id: it rebalances, and whoever has the id joins again."""
     with _admin(settings, timeout_s) as admin, translated(f"leaving group '{settings.group_id}'"):

@@ -86,6 +86,9 @@ class Connection:
 
     def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         """One poll of the client. Raises the client's own errors."""
+        if max_records == 0:
+            self._attend(timeout_s)
+            return []
         self.ownership.resume_join()
         fetched = self.consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
         if self.ownership.note_return(self.positions):
@@ -125,15 +128,16 @@ class Connection:
                 raise CommitRefusedError(f"group '{self._settings.group_id}' had removed this member")
 
     def _complete_join(self, timeout_s: float) -> None:
+        with suppress(OwnershipChangedError), translated("rebalance"):
+            self._attend(min(timeout_s, JOIN_WAIT_S))
+
+    def _attend(self, timeout_s: float) -> None:
         """Poll without taking records: they stay in the client's buffer while their partitions are paused."""
         held = [name for name in self._places if name in self.consumer.assignment()]
         self.consumer.pause(*held)
         try:
             self.ownership.resume_join()
-            with translated("rebalance"):
-                self.consumer.poll(timeout_ms=min(timeout_s, JOIN_WAIT_S) * 1000)
-        except OwnershipChangedError:
-            return
+            self.consumer.poll(timeout_ms=timeout_s * 1000)
         finally:
             kept = self.consumer.assignment()
             self.consumer.resume(*(name for name in held if name in kept))

@@ -103,6 +103,10 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
             self.changes.extend((Lost(kept), Assigned(kept)))
         return bool(kept)
 
+    def member_id(self) -> str:
+        """The name that the group has given us; empty while we have none."""
+        return str(self._consumer.group_metadata().member_id or "")
+
     def is_member(self) -> bool:
         """Whether the group has taken this member in."""
         return bool(self._consumer.group_metadata().generation_id > 0)

@@ -120,10 +120,9 @@ class KafkaPythonSink:
             if not self._waiting:
                 return
             if left_s <= 0:
-                late = errors.KafkaTimeoutError(f"{timeout_s:g} s")
-                raise DeliveryFailedError(
-                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:g} s"
-                ) from late
+                raise KafkaUnavailableError(
+                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:.1f} s"
+                )
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""

@@ -49,7 +49,7 @@ class MemorySource:
         assert self._react is not None, "subscribe first"
         assert not self._closed, "closed"
         assert not self.crashed, "crashed"
-        assert max_records > 0
+        assert max_records >= 0
         assert timeout_s >= 0
         self._broker.meet_failure("poll")
         self._follow_group(self._react)

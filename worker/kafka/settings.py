@@ -15,6 +15,11 @@ Section: TypeAlias = Literal["consumer", "producer"]
 LONGEST_ID_BYTES = 32_767  # the protocol's limit of a text
 SHORT_CHARACTERS = 100
 
+SESSION_S = 45.0  # both clients' own
+SESSION_OPTIONS = {"kafka-python": "session_timeout_ms", "confluent": "session.timeout.ms"}
+PATIENCE_SHARE = 0.25  # of the session
+PATIENCE_S = (2.0, 20.0)  # at least, at most
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
@@ -32,6 +37,24 @@ class ClientSettings:
     consumer: Mapping[str, Any] = field(default_factory=dict)
     producer: Mapping[str, Any] = field(default_factory=dict)
     transactional_id: str | None = None  # for a TransactionalSink: one process at a time has it
+
+    @property
+    def session_s(self) -> float:
+        """After how long without a word the group puts a member out."""
+        try:
+            return float(self.consumer.get(SESSION_OPTIONS[self.client], SESSION_S * 1000)) / 1000
+        except (TypeError, ValueError):
+            return SESSION_S  # the client says what is wrong with it
+
+    @property
+    def patience_s(self) -> float:
+        """How long the loop may wait for the cluster without polling: a part of the session.
+
+        What comes of a session that is over reaches the group only while the consumer is polled. A librdkafka member
+        that is not goes on sending under no name, and the group then takes it for another one and puts it out for good.
+        """
+        least, most = PATIENCE_S
+        return min(max(self.session_s * PATIENCE_SHARE, least), most)
 
 
 def transactional_id(group_id: str, member: str) -> str:

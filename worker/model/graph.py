@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
+from worker.model.own_objects import also_known, functions, within
 
 Tensor: TypeAlias = Any  # a keras.KerasTensor
 Layer: TypeAlias = Any  # a keras.Operation, nearly always a keras.Layer
@@ -66,7 +67,7 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
     name = ".".join(path) or model.name
     if isinstance(model, keras.Sequential):
         if type(model).call is not keras.Sequential.call or type(model).__call__ is not keras.Sequential.__call__:
-            raise _subclassed(name)
+            raise subclassed(name)
         if model._functional is None:
             raise ModelRefusedError(
                 name,
@@ -76,11 +77,12 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
         return model._functional
     functional = keras.src.models.Functional
     if not isinstance(model, functional) or type(model).call is not functional.call:
-        raise _subclassed(name)
+        raise subclassed(name)
     return model
 
 
-def _subclassed(name: str) -> ModelRefusedError:
+def subclassed(name: str) -> ModelRefusedError:
+    """The refusal of a model whose layers nobody can see."""
     return ModelRefusedError(
         name,
         "a subclassed model hides its layers in Python code",
@@ -130,10 +132,11 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
     if type(layer) is keras.layers.Lambda:  # its function as it is: written down, it would lose what is around it
         given = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments, **changes}
         return keras.layers.Lambda(layer.function, name=name, dtype=layer.dtype_policy, **given)
-    config = {**layer.get_config(), **_vocabulary(layer), "name": name, **changes}
+    config = layer.get_config()
+    config = {**config, **functions(layer, config), **_vocabulary(layer), "name": name, **changes}
     try:
         # Python code inside the layer is in this process already: whoever loaded or wrote the model has allowed it.
-        with keras.src.saving.serialization_lib.SafeModeScope(False):
+        with keras.src.saving.serialization_lib.SafeModeScope(False), also_known(within(layer)):
             return type(layer).from_config(config)
     except Exception as error:  # whatever a layer's own from_config may raise
         raise ModelRefusedError(

@@ -16,6 +16,7 @@ from worker.model.building import LayerReport
 from worker.model.explicit import ExplicitModel, build
 from worker.model.facts import TrainedFacts, facts_of
 from worker.model.files.loading import load_model
+from worker.model.files.own import Objects
 from worker.model.graph import first_line
 from worker.model.inputs import InputPart
 from worker.model.ports import OutputPart, input_words, output_words
@@ -87,13 +88,16 @@ class StreamingModel:
         return facts_of(self._original, self._explicit.inputs)
 
     @classmethod
-    def load(cls, path: str | Path, sha256: str | None = None, *, allow_lambda: bool = False) -> StreamingModel:
+    def load(
+        cls, path: str | Path, sha256: str | None = None, *, allow_lambda: bool = False, custom_objects: Objects = ()
+    ) -> StreamingModel:
         """Read a `.keras` or legacy `.h5` file. With ``sha256`` any other file is refused before it is opened.
 
         ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
+        ``custom_objects``: your own classes and functions by name, as Keras takes them, or modules that define them.
         Raises WorkerError when the file can't be used, ModelRefusedError when its model can't be streamed.
         """
-        model, digest = load_model(Path(path), sha256, allow_lambda=allow_lambda)
+        model, digest = load_model(Path(path), sha256, allow_lambda=allow_lambda, custom_objects=custom_objects)
         return cls(model, sha256=digest)
 
     def zero_states(self, batch: int) -> list[FloatArray]:

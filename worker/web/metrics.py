@@ -81,6 +81,13 @@ class Metrics:
             "reason",
             _reasons((Reset.IDLE, Reset.EVICTED)),
         )
+        self.events_late = self._counter("events_late", "Events older than their stream's greatest event time.")
+        self.commands_without_stream = self._counter(
+            "commands_without_stream", "Tombstones and resets that named no known stream."
+        )
+        self.streams_doubled = self._counter(
+            "streams_doubled", "Streams that began while another partition of their topic had one of the same name."
+        )
         self.waves = self._counter("waves", "Steps of the model, each of one event of many streams.")
         self.replayed_records = self._counter("replayed_records", "Records replayed without emitting, after a restart.")
         self.batch_events = self._histogram("batch_events", "Events per turn of the loop.", BATCHES)

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from worker.errors import WorkerError
+from worker.model.files.foreign import AGAIN, what_archive
 
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -42,7 +43,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise WorkerError(f"model {path}: the archive is damaged ({error})") from error
+        raise WorkerError(f"model {path}: the archive is damaged ({error}); {AGAIN}") from error
     if len(entries) > ARCHIVE_ENTRIES_LIMIT:
         raise WorkerError(f"model {path}: {len(entries)} entries, more than the limit of {ARCHIVE_ENTRIES_LIMIT}")
     if (total := sum(entry.file_size for entry in entries)) > limit_bytes:
@@ -53,7 +54,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
     if len(set(names)) != len(names):
         raise WorkerError(f"model {path}: the archive has two entries of one name")
     if _CONFIG not in names or _WEIGHTS not in names:
-        raise WorkerError(f"model {path}: an archive without {_CONFIG} and {_WEIGHTS} is not a Keras model")
+        raise WorkerError(f"model {path}: {what_archive(names)}")
     vocabularies = [name for name in names if name.startswith("assets/") and name.endswith("/vocabulary.txt")]
     for name in (_CONFIG, *([_METADATA] if _METADATA in names else []), *vocabularies):
         if archive.getinfo(name).file_size > CONFIG_LIMIT_BYTES:
@@ -66,7 +67,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
             vocabularies={name: archive.read(name) for name in vocabularies},
         )
     except Exception as error:  # zipfile and the decompressors have no error type in common
-        raise WorkerError(f"model {path}: the archive is damaged ({error})") from error
+        raise WorkerError(f"model {path}: the archive is damaged ({error}); {AGAIN}") from error
     check_hdf5(path, found.weights, limit_bytes)
     return found
 
@@ -89,7 +90,7 @@ def check_hdf5(path: Path, data: bytes, limit_bytes: int) -> None:
         with h5py.File(io.BytesIO(data), "r") as file:
             _check_objects(path, file, limit_bytes)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise WorkerError(f"model {path}: the HDF5 part is damaged ({error})") from error
+        raise WorkerError(f"model {path}: the HDF5 part is damaged ({error}); {AGAIN}") from error
 
 
 def _check_objects(path: Path, file: Any, limit_bytes: int) -> None:

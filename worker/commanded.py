@@ -1,0 +1,37 @@
+"""What a command does to its stream. Pure, as the engine is."""
+
+from __future__ import annotations
+
+from worker.boundaries import UNKNOWN_ID
+from worker.records import NO_TIME_MS, Kind, Origin, Reset
+from worker.streams import StreamTable
+from worker.turns import NO_ROW, Turn
+
+
+def command(table: StreamTable, turn: Turn, index: int, idle_ms: int | None) -> None:
+    """Carry out the command that this event of the turn is; nothing for a stream that is not known."""
+    row, kind = int(turn.rows[index]), turn.kinds[index]
+    if row == NO_ROW:
+        return
+    if idle_ms is not None and table.clocks[row] != NO_TIME_MS and turn.clocks[index] - table.clocks[row] > idle_ms:
+        table.clear(row, table.pending[row] or Reset.IDLE)  # as if a sweep had forgotten it
+    table.steps[row] = 0
+    table.clocks[row] = turn.clocks[index]
+    table.times[row] = _time_after(kind, int(turn.times[index]), int(table.times[row]))
+    if kind == Kind.SET_STATE:
+        table.states[row] = turn.payloads[index]
+        table.pending[row] = Reset.NONE
+        table.origins[row] = Origin.IMPORTED
+        table.sequences[row] = UNKNOWN_ID
+    else:
+        table.states[row] = table.initial
+        # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
+        table.pending[row] = table.pending[row] or (Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND)
+
+
+def _time_after(kind: int, time: int, greatest: int) -> int:
+    """The greatest event time of the stream after a command.
+
+    A state that was set without a time has none: however long the silence before the next event, it finds that state.
+    """
+    return NO_TIME_MS if kind == Kind.SET_STATE and time == NO_TIME_MS else max(greatest, time)

@@ -1,0 +1,43 @@
+"""The consumer of confluent-kafka as the worker needs it: every option that a contract depends on, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError
+
+from worker.kafka.confluent_errors import client_options, translated
+from worker.kafka.settings import ClientSettings
+
+log = logging.getLogger("worker.kafka")
+
+HEARTBEAT_INTERVAL_MS = 1000
+FETCH_QUEUE_BACKOFF_MS = 10
+
+
+def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float) -> Any:
+    """Raises KafkaUnavailableError when the cluster can't be reached in time, WorkerError when it refuses us."""
+    own: dict[str, Any] = {
+        "group.id": settings.group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        # Tells the position at the end of the log, beyond markers and gaps, which no record does.
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
+        "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
+        # A full queue makes librdkafka wait 1 s before it fetches again: half of the time there was nothing to do.
+        "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
+        "error_cb": on_error,
+    }
+    if settings.instance_id is not None:
+        own["group.instance.id"] = settings.instance_id
+    with translated(f"kafka at {settings.bootstrap_servers}"):
+        consumer: Any = Consumer(client_options(settings, "consumer", own), logger=log)
+        consumer.list_topics(timeout=timeout_s)
+    return consumer
