@@ -52,7 +52,7 @@ def test_a_backlog_of_chunks_is_answered_in_turns_of_so_many_events(cluster: Clu
 
 
 def test_a_turn_is_polled_for_even_while_records_wait(cluster: Cluster) -> None:
-    """Or the group would take the member for gone; it takes as little as it can, and never waits."""
+    """Or the group would take the member for gone; it never waits, and takes no more than there is room for."""
     cluster.write(chunks(*[4] * 20))
     one = member(cluster, turn_events=4)
     for _ in range(5):

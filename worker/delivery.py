@@ -6,13 +6,15 @@ These are steps 1 and 2 of the commit law. What they may rely on is in ``kafka.c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from worker.bounded import BoundedCalls, Pending
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
 from worker.kafka.contracts import Sink, Source, TransactionalSink, Writer
 from worker.limits import LoopLimits
 from worker.records import Headers, Partition
+
+Opened = TypeVar("Opened")
 
 RENEWED_CLOSE_S = 1.0  # for a sink that is given up: nothing of what it still holds is wanted
 
@@ -45,6 +47,33 @@ class Delivery(Writer, Protocol):
         """Free everything. Safe to call twice."""
 
 
+class Renewal(Generic[Opened]):
+    """Opens another sink, in place of one that has failed."""
+
+    def __init__(self, open_sink: Callable[[], Opened], limits: LoopLimits) -> None:
+        self._open_sink, self._limits = open_sink, limits
+        self._calls = BoundedCalls("renewal", max_hanging=1)
+        self._opening: Pending[Opened] | None = None
+
+    def sink(self) -> Opened:
+        """Raises KafkaUnavailableError: opening goes on elsewhere while the loop polls, ask again until it has ended."""
+        if self._opening is None:
+            self._opening = self._calls.begin(self._open_sink)
+        try:
+            sink = self._opening.answer(self._limits.kafka_call_s)
+        except TimeoutError as error:
+            raise KafkaUnavailableError(f"a new producer: {error}") from error
+        except BaseException:
+            self._opening = None
+            raise
+        self._opening = None
+        return sink
+
+    def close(self) -> None:
+        """Free everything. Safe to call twice."""
+        self._calls.close()
+
+
 class AtLeastOnce:
     """Outputs first, then the positions: after a crash in between outputs come twice, the same both times."""
 
@@ -54,12 +83,13 @@ class AtLeastOnce:
     def __init__(
         self, source: Source, open_sink: Callable[[], Sink], limits: LoopLimits, clock: Callable[[], float]
     ) -> None:
-        self._source, self._open_sink, self._limits, self._clock = source, open_sink, limits, clock
+        self._source, self._limits, self._clock = source, limits, clock
+        self._renewal = Renewal(open_sink, limits)
         self._use(open_sink())
 
     def _use(self, sink: Sink) -> None:
         self._sink = sink
-        self.send, self.close = sink.send, sink.close
+        self.send = sink.send
         self._late_since_s: float | None = None  # outputs have not been acknowledged in time since
 
     @property
@@ -84,7 +114,12 @@ class AtLeastOnce:
     def renew(self) -> None:
         """See Delivery."""
         self._sink.close(RENEWED_CLOSE_S)
-        self._use(self._open_sink())
+        self._use(self._renewal.sink())
+
+    def close(self, timeout_s: float) -> None:
+        """See Delivery."""
+        self._sink.close(timeout_s)
+        self._renewal.close()
 
 
 class ExactlyOnce:
@@ -95,10 +130,9 @@ class ExactlyOnce:
     retried_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
 
     def __init__(self, source: Source, open_sink: Callable[[], TransactionalSink], limits: LoopLimits) -> None:
-        self._source, self._open_sink, self._limits = source, open_sink, limits
+        self._source = source
+        self._renewal = Renewal(open_sink, limits)
         self._sink: TransactionalSink | None = open_sink()
-        self._calls = BoundedCalls("renewal", max_hanging=1)
-        self._opening: Pending[TransactionalSink] | None = None
 
     def send(
         self,
@@ -115,23 +149,14 @@ class ExactlyOnce:
         self._current().commit(offsets, self._source.member(), timeout_s)
 
     def renew(self) -> None:
-        """See Delivery. Opening goes on elsewhere while the loop polls: call it again until it has come to an end."""
+        """See Delivery."""
         self._give_up(RENEWED_CLOSE_S)
-        if self._opening is None:
-            self._opening = self._calls.begin(self._open_sink)
-        try:
-            self._sink = self._opening.answer(self._limits.kafka_call_s)
-        except TimeoutError as error:
-            raise KafkaUnavailableError(f"a new transactional producer: {error}") from error
-        except BaseException:
-            self._opening = None
-            raise
-        self._opening = None
+        self._sink = self._renewal.sink()
 
     def close(self, timeout_s: float) -> None:
         """See Delivery."""
         self._give_up(timeout_s)
-        self._calls.close()
+        self._renewal.close()
 
     def _give_up(self, timeout_s: float) -> None:
         sink, self._sink = self._sink, None
