@@ -56,7 +56,7 @@ class Renewal(Generic[Opened]):
         self._opening: Pending[Opened] | None = None
 
     def sink(self) -> Opened:
-        """Raises KafkaUnavailableError: opening goes on elsewhere while the loop polls, ask again until it has ended."""
+        """Raises KafkaUnavailableError: it is being opened elsewhere while the loop polls, ask again."""
         if self._opening is None:
             self._opening = self._calls.begin(self._open_sink)
         try:

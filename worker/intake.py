@@ -20,8 +20,8 @@ class Intake(Backlog):
     def poll(self, limits: LoopLimits) -> None:
         """Take in what there is now; with ``batch_wait_s`` also what comes until then, if it is not enough.
 
-        Also while enough of them wait: but for the poll the group would take us for gone. It takes one then, which costs
-        no client what it has read ahead, as taking none may. Raises as Source.poll.
+        Also while enough of them wait: but for the poll the group would take us for gone. Taking one costs no client
+        what it has read ahead, as taking none may. Raises as Source.poll.
         """
         wait_s = 0.0 if self else limits.poll_wait_s
         self.add(self._source.poll(max(1, limits.poll_records - self.records()), wait_s))
