@@ -10,7 +10,7 @@ import numpy as np
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line
-from worker.model.rules import Time, refuse_windows, rule_for
+from worker.model.rules import Share, Time, refuse_windows, rule_for
 from worker.records import FloatArray, StateSpec
 
 
@@ -35,13 +35,14 @@ class Building:
     reports: list[LayerReport] = field(default_factory=list)
     _initials: list[FloatArray] = field(default_factory=list)
     _times: dict[int, Time] = field(default_factory=dict)
+    _shares: dict[int, Share] = field(default_factory=dict)
     _kept: list[Tensor] = field(default_factory=list)  # times go by id, so no tensor may be freed meanwhile
     _names: set[str] = field(default_factory=set)
     _copies: dict[tuple[int, str], Layer] = field(default_factory=dict)
     _call_name: tuple[LayerCall, str] | None = None
 
     def visit(self, call: LayerCall) -> Any:
-        rule = rule_for(call)
+        rule = rule_for(call, self)
         refuse_windows(call, self)
         try:
             return rule(call, self)
@@ -62,6 +63,13 @@ class Building:
             self._times[id(tensor)] = time
             self._kept.append(tensor)
         return outputs
+
+    def share(self, tensor: Tensor) -> Share:
+        return self._shares[id(tensor)]
+
+    def mark_share(self, share: Share) -> Tensor:
+        self._shares[id(share.now)] = share
+        return self.mark(share.now, Time.SHARE)
 
     def unique(self, name: str, path: tuple[str, ...]) -> str:
         candidates = [name, *([".".join([*path, name])] if path else [])]

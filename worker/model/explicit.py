@@ -74,6 +74,12 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
         raise ModelRefusedError(
             model.name, "zeros stand before the first step of its output", "take out ZeroPadding1D at its end"
         )
+    if Time.SHARE in times:
+        raise ModelRefusedError(
+            building.share(outputs[times.index(Time.SHARE)]).source,
+            "over time the share of each step changes with every later step, and the model answers it",
+            "take it out of the outputs",
+        )
     y = _joined(model, outputs, times)
     explicit = keras.Model([x, *building.before], [y, *building.after], name=f"{model.name}_step")
     return ExplicitModel(

@@ -7,6 +7,7 @@ it and the form that is being built, and returns what the call returns: as many 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn, Protocol, TypeAlias
 
@@ -23,6 +24,24 @@ class Time(Enum):
     SO_FAR = "so far"  # no time axis: what all steps until now have come to
     CONSTANT = "constant"  # no time axis: the same in all steps of a sequence
     WINDOW = "window"  # axis 1 holds the last steps, zeros before the first; only rules that say so take it
+    SHARE = "share"  # a part in a sum over time (``Share``); only rules of their own take it
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What each step has in a sum over time. After every step the sum is known; the parts go on changing.
+
+    ``source`` is the layer that made shares of the steps, as refusals name it.
+    ``now`` is what this step adds. ``gone``: which share of the sum so far makes room for it, None for nothing.
+    ``total``: what the sum is divided by in the end, None for nothing. All are (batch, …) with 1 at ``axis``, the time;
+    ``gone`` and ``total`` are spread over ``now`` as numpy does.
+    """
+
+    source: str
+    now: Tensor
+    gone: Tensor | None
+    total: Tensor | None
+    axis: int = 1
 
 
 class Form(Protocol):
@@ -35,6 +54,12 @@ class Form(Protocol):
 
     def mark(self, outputs: Any, time: Time) -> Any:
         """Say what these tensors have to do with the stream's time; returns them."""
+
+    def share(self, tensor: Tensor) -> Share:
+        """The share that this tensor of Time.SHARE stands for."""
+
+    def mark_share(self, share: Share) -> Tensor:
+        """The tensor that stands for this share in the graph."""
 
     def name(self, call: LayerCall) -> str:
         """A name for this call that is unique in the model, nested or shared layers included."""
@@ -66,6 +91,7 @@ class Form(Protocol):
 Rule: TypeAlias = Callable[[LayerCall, Form], Any]
 
 _RULES: dict[type, Rule] = {}
+_SHARE_RULES: dict[type, Rule] = {}
 _TAKE_WINDOWS: set[type] = set()
 
 
@@ -83,9 +109,33 @@ def streams(*kinds: type, windows: bool = False) -> Callable[[Rule], Rule]:
     return register
 
 
-def rule_for(call: LayerCall) -> Rule:
+def takes_shares(*kinds: type) -> Callable[[Rule], Rule]:
+    """Register a rule for calls of these layer classes in which one tensor is of Time.SHARE."""
+
+    def register(rule: Rule) -> Rule:
+        for kind in kinds:
+            assert kind not in _SHARE_RULES, f"two rules for {kind.__name__}"
+            _SHARE_RULES[kind] = rule
+        return rule
+
+    return register
+
+
+def rule_for(call: LayerCall, form: Form) -> Rule:
     """The rule of this layer's class, or the one for kinds that nobody has written a rule for."""
+    if Time.SHARE in {form.time(tensor) for tensor in call.tensors}:
+        return _SHARE_RULES.get(type(call.layer), refuse_share)
     return _RULES.get(type(call.layer), _unknown)
+
+
+def refuse_share(call: LayerCall, form: Form) -> NoReturn:
+    """What takes shares in another way than the sum over time is not at fault: the softmax over time is named."""
+    share = next(form.share(tensor) for tensor in call.tensors if form.time(tensor) is Time.SHARE)
+    raise ModelRefusedError(
+        share.source,
+        f"over time the share of each step changes with every later step, and '{call.place}' takes it",
+        "sum the shares over time, keras.ops.sum(steps * shares, axis=1), or use axis=-1, the features; train again",
+    )
 
 
 def refuse_windows(call: LayerCall, form: Form) -> None:

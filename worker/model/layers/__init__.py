@@ -13,6 +13,7 @@ from worker.model.layers import (
     recurrent,
     refused,
     shaping,
+    shares,
     wrapped,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "recurrent",
     "refused",
     "shaping",
+    "shares",
     "wrapped",
 ]

@@ -11,6 +11,7 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.merging import joint_time, refuse_misaligned
 from worker.model.layers.per_step import axes_of
+from worker.model.layers.shares import divided_by_all, softmax_over_time
 from worker.model.rules import Form, Rule, Time, refuse, run_as_it_is, streams
 
 OPS = keras.src.ops
@@ -47,6 +48,10 @@ def _register(names: dict[Any, str], rule: Rule) -> None:
 
 def elementwise(call: LayerCall, form: Form) -> Any:
     """Number by number; where shapes differ, spread as numpy does, but never along time or the batch."""
+    if isinstance(call.layer, (OPS.numpy.Divide, OPS.numpy.TrueDivide)):
+        shares = divided_by_all(call, form)
+        if shares is not None:
+            return shares
     time = joint_time(call, form)
     rank = max(len(tensor.shape) for tensor in call.tensors)
     refuse_misaligned(call, form, rank)
@@ -56,6 +61,9 @@ def elementwise(call: LayerCall, form: Form) -> Any:
 def along_axis(call: LayerCall, form: Form) -> Any:
     time = joint_time(call, form)
     rank = len(call.tensors[0].shape)
+    over_time = time is Time.EACH_STEP and axes_of(_axis_of(call), rank) == {TIME_AXIS}
+    if over_time and isinstance(call.layer, OPS.nn.Softmax):
+        return softmax_over_time(call, form)
     refuse_axes(call, time, _axis_of(call), rank)
     return run_as_it_is(call, form, time)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall
+from worker.model.layers.shares import softmax_over_time
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
 
 L = keras.layers
@@ -16,13 +17,22 @@ TIME_AXIS = 1
 
 
 @streams(
-    *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Identity, L.Dense),
+    *(L.ReLU, L.LeakyReLU, L.ELU, L.Identity, L.Dense),
     *(L.Dropout, L.AlphaDropout, L.GaussianNoise, L.GaussianDropout, L.ActivityRegularization),
     *(L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D),
 )
 def per_step(call: LayerCall, form: Form) -> Any:
     """Works on single values or on the last axis, whatever stands before."""
     return run_as_it_is(call, form, single_time(call, form))
+
+
+@streams(L.Activation)
+def activation(call: LayerCall, form: Form) -> Any:
+    """A softmax of one number per step, (batch, time), goes over the steps."""
+    over_time = form.time(call.tensors[0]) is Time.EACH_STEP
+    if over_time and len(call.tensors[0].shape) == 2 and call.layer.activation is keras.activations.softmax:
+        return softmax_over_time(call, form)
+    return per_step(call, form)
 
 
 @streams(L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization)
@@ -42,7 +52,13 @@ def along_features(call: LayerCall, form: Form) -> Any:
 @streams(L.Softmax)
 def softmax(call: LayerCall, form: Form) -> Any:
     """Its mask says which features count, so it must have as many axes as they have."""
-    mask = call.mask
+    mask, (x,) = call.mask, call.tensors
+    if form.time(x) is Time.EACH_STEP and axes_of(call.layer.axis, len(x.shape)) == {TIME_AXIS}:
+        if mask is not None:
+            refuse(
+                call, "over time it would leave masked steps out", "use keras.ops.softmax(x, axis=1) and train again"
+            )
+        return softmax_over_time(call, form)
     if mask is not None and len(mask.shape) != len(call.tensors[0].shape):
         refuse(
             call,

@@ -32,7 +32,7 @@ def running_mean(form: Form, name: str, run: NamedOperations, x: Tensor, counted
     more = run(OPS.Add, count, 1.0 if counted is None else run.cast(counted, x.dtype))
     divisor = more if counted is None else run(OPS.Maximum, more, 1.0)
     change = run(OPS.Divide, run(OPS.Subtract, run(OPS.Subtract, x, mean), rest), divisor)
-    after, left = _added(run, mean, run(OPS.Add, change, rest))
+    after, left = added(run, mean, run(OPS.Add, change, rest))
     if counted is not None:
         after, left = run(OPS.Where, counted, after, mean), run(OPS.Where, counted, left, rest)
     form.answer([after, left, more])
@@ -42,7 +42,7 @@ def running_mean(form: Form, name: str, run: NamedOperations, x: Tensor, counted
 def running_sum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
     """States ``sum`` and ``rest`` (units,)."""
     before, rest = (form.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("sum", "rest"))
-    after, left = _added(run, before, run(OPS.Add, x, rest))
+    after, left = added(run, before, run(OPS.Add, x, rest))
     form.answer([after, left])
     return after
 
@@ -63,7 +63,7 @@ def _extreme(form: Form, name: str, run: NamedOperations, x: Tensor, state: str,
     return after
 
 
-def _added(run: NamedOperations, total: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+def added(run: NamedOperations, total: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
     """total + change, and what of it was lost to rounding."""
     after = run(OPS.Add, total, change)
     return after, run(OPS.Subtract, change, run(OPS.Subtract, after, total))

@@ -17,9 +17,21 @@ L = keras.layers
 @streams(L.Flatten)
 def flatten(call: LayerCall, form: Form) -> Any:
     time = without_time(call, form)
+    if time is None and _scores(call):
+        return run_as_it_is(call, form, Time.EACH_STEP)
     if time is None:
         refuse_joined_steps(call, form)
     return run_as_it_is(call, form, time)
+
+
+def _scores(call: LayerCall) -> bool:
+    """One number per step that goes into a softmax over the steps: (batch, time, 1) → (batch, time) joins nothing."""
+    after = [node.operation for node in call.layer._outbound_nodes]
+    softmax = (L.Softmax, OPS.nn.Softmax)
+    return call.tensors[0].shape[1:] == (1, 1) and all(
+        isinstance(one, softmax) or (type(one) is L.Activation and one.activation is keras.activations.softmax)
+        for one in after
+    )
 
 
 @streams(L.Reshape)

@@ -50,4 +50,4 @@ def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[
 def spectral_normalization(call: LayerCall, form: Form) -> Any:
     """It changes the weights while training; afterwards it is the layer inside."""
     inner = replace(call, layer=call.layer.layer, path=(*call.path, call.layer.name))
-    return rule_for(inner)(inner, form)
+    return rule_for(inner, form)(inner, form)

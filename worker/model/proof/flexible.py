@@ -33,7 +33,7 @@ class _Copier:
 
     def visit(self, call: LayerCall) -> Any:
         layer = call.layer
-        if isinstance(layer, L.RepeatVector) and self._reference is not None:
+        if isinstance(layer, L.RepeatVector) and self._reference is not None and call.tensors[0].shape[1] is not None:
             return RepeatAlong()([*call.tensors, self._reference])
         if id(layer) not in self._copies:
             self._copies[id(layer)] = self._copy(call)
