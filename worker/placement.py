@@ -45,24 +45,26 @@ def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
 
 def _known(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int | None]:
     """(events,) rows of the streams that there are."""
-    partitions = table.partitions
-    if stop - start == len(turn):
-        return [row for each in turn.batches for row in map(partitions[each.batch.partition].rows.get, each.streams)]
-    return [partitions[partition].rows.get(name) for partition, name in turn.names[start:stop]]
+    known = table.partitions
+    return [row for partition, names in turn.names(start, stop) for row in map(known[partition].rows.get, names)]
 
 
 def _add_new(table: StreamTable, turn: Turn, start: int, found: list[int | None]) -> bool:
     """All new streams at once, if there is room for them and each begins with its first event."""
+    stop = start + len(found)
     new = np.array([row is None for row in found])
-    if not np.isin(turn.kinds[start : start + len(found)][new], BEGIN_STREAMS).all():
+    if not np.isin(turn.kinds[start:stop][new], BEGIN_STREAMS).all():
         return False
-    names: dict[Partition, dict[str, None]] = {}  # each once, also where a partition has several batches
-    for partition, name in compress(turn.names[start : start + len(found)], new.tolist()):
-        names.setdefault(partition, {})[name] = None
-    if any(len(fresh) > table.room(partition) for partition, fresh in names.items()):
+    fresh: dict[Partition, dict[str, None]] = {}  # each once, also where a partition has several batches
+    begin = 0
+    for partition, names in turn.names(start, stop):
+        fresh.setdefault(partition, {}).update(dict.fromkeys(compress(names, new[begin : begin + len(names)].tolist())))
+        begin += len(names)
+    if any(len(added) > table.room(partition) for partition, added in fresh.items()):
         return False
-    for partition, fresh in names.items():
-        table.add(partition, list(fresh))
+    for partition, added in fresh.items():
+        if added:
+            table.add(partition, list(added))
     return True
 
 
@@ -72,7 +74,8 @@ def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[i
     left: dict[Partition, int] = {}  # streams that tombstones have forgotten here
     rows: list[int] = []
     kinds, clocks = turn.kinds[start:stop].tolist(), turn.clocks[start:stop].tolist()
-    for (partition, name), kind, clock in zip(turn.names[start:stop], kinds, clocks, strict=True):
+    names = ((partition, name) for partition, part in turn.names(start, stop) for name in part)
+    for (partition, name), kind, clock in zip(names, kinds, clocks, strict=True):
         begins = kind in BEGIN_STREAMS
         if (partition, name) in turn.leaving:
             if begins:

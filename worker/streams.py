@@ -209,11 +209,11 @@ class StreamTable(PackedRows):
     def _look_for_doubles(self, partition: Partition, names: Sequence[str]) -> None:
         """A device whose records lie in two partitions has two states, each of which has seen a part of them."""
         for other, streams in self.partitions.items():
-            if other != partition and other.topic == partition.topic:
-                for name in names:
-                    if name in streams.rows:
-                        self.doubled += 1
-                        self.last_doubled = (name, other, partition)
+            if other == partition or other.topic != partition.topic:
+                continue
+            if both := streams.rows.keys() & names:
+                self.doubled += len(both)
+                self.last_doubled = (min(both), other, partition)
 
     def _evict(self, partition: Partition, clock: int, used: Collection[int]) -> bool:
         """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""

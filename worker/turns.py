@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from worker.boundaries import Incoming
-from worker.event_time import sweep_points, timed
+from worker.event_time import sweep_points, with_times
 from worker.partition_streams import PartitionStreams
 from worker.records import (
     BoolArray,
@@ -57,7 +57,6 @@ class Turn:
     late: BoolArray
     sweeps: list[Sweep]
     leaving: dict[tuple[Partition, str], int] = field(default_factory=dict)  # forgotten, rows not yet given back
-    _names: list[tuple[Partition, str]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -77,7 +76,7 @@ class Turn:
             batches=batches,
             kinds=kinds,
             vectors=_joined([events.vectors for events in batches]),
-            times=times,
+            times=with_times(times, kinds, clocks),
             clocks=clocks,
             ids=_ids(batches, count),
             starts=_flags([events.starts for events in batches]),
@@ -103,12 +102,12 @@ class Turn:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def names(self) -> list[tuple[Partition, str]]:
-        """(partition, stream) of each event; made on demand, most turns don't need it."""
-        if not self._names:
-            self._names = [(events.batch.partition, name) for events in self.batches for name in events.streams]
-        return self._names
+    def names(self, start: int, stop: int) -> Iterator[tuple[Partition, list[str]]]:
+        """The streams of the events from ``start`` to ``stop``, batch after batch."""
+        for events in self.batches:
+            if start < len(events) and stop > 0:
+                yield events.batch.partition, events.streams[max(0, start) : stop]
+            start, stop = start - len(events), stop - len(events)
 
     def incoming(self, wave: Wave) -> Incoming:
         """What the events of a wave say about boundaries."""
@@ -218,18 +217,18 @@ def _event_times(
     batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams], idle_ms: int | None
 ) -> tuple[IntArray, IntArray, list[Sweep]]:
     """(event times, clocks, sweeps) of the turn; moves the clocks of its partitions on."""
-    times, clocks, sweeps, start = [], [], [], 0
+    clocks, sweeps, start = [], [], 0
     for events in batches:
-        partition = events.batch.partition
-        streams = partitions[partition]
-        ours, then = timed(events, streams.clock)
-        sweeps += [(start + at, partition, int(then[at])) for at in sweep_points(then, streams.clock, idle_ms)]
-        if len(events):
+        partition, then = events.batch.partition, events.times
+        if len(then):
+            streams = partitions[partition]
+            then = np.maximum(np.maximum.accumulate(then), streams.clock)
+            if idle_ms is not None:
+                sweeps += [(start + at, partition, int(then[at])) for at in sweep_points(then, streams.clock, idle_ms)]
             streams.clock = int(then[-1])
-        times.append(ours)
+            start += len(then)
         clocks.append(then)
-        start += len(events)
-    return _joined(times), _joined(clocks), sweeps
+    return _joined([events.times for events in batches]), _joined(clocks), sweeps
 
 
 def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
