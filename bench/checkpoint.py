@@ -164,9 +164,9 @@ def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], 
     from worker.checkpoints.store import CheckpointStore
     from worker.checkpoints.writer import CheckpointWriter
 
-    writer = CheckpointWriter(CheckpointStore(folder))
+    writer = CheckpointWriter(CheckpointStore(folder, "bench"))
     for place in places:
-        writer.submit(table.snapshot(place, 1, SLICES), CheckpointIdentity("", "", "", ""))
+        writer.submit(table.snapshot(place, 1, SLICES), CheckpointIdentity("", "", "bench", ""))
     results: list[Any] = []
 
     def going_on(started: float) -> bool:
@@ -188,12 +188,12 @@ def restored(places: list[Any], folder: Path, capacity: int) -> dict[str, Any]:
     from worker.records import StateSpec
     from worker.streams import StreamTable
 
-    table, store = StreamTable(np.zeros(FLOATS, np.float32), capacity), CheckpointStore(folder)
+    table, store = StreamTable(np.zeros(FLOATS, np.float32), capacity), CheckpointStore(folder, "bench")
     specs = [StateSpec(layer, name, shape) for (layer, name), (_, shape) in SLICES.items()]
     read_s = load_s = 0.0
     for place in places:
         started = time.perf_counter()
-        state = read_checkpoint(store.path_for(place, 1), CheckpointIdentity("", "", "", ""), specs)
+        state = read_checkpoint(store.path_for(place, 1), CheckpointIdentity("", "", "bench", ""), specs)
         read = time.perf_counter()
         table.load(state, SLICES)
         read_s, load_s = read_s + read - started, load_s + time.perf_counter() - read

@@ -33,6 +33,7 @@ from worker.bench.process import Running, new_folder
 from worker.bench.rounds import middle
 from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, standing_aside
 from worker.bench.topics import Topics
+from worker.checkpoints.hdf5 import read_header
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
@@ -66,7 +67,7 @@ def under_load(topics: Topics, folder: Path, job: Job, interval: str, cores: str
 
 def written_in(file: Path) -> Span:
     """From the copy until the file had its name."""
-    begun = datetime.fromisoformat(CheckpointStore(file.parent).header(file).created).timestamp()
+    begun = datetime.fromisoformat(read_header(file).created).timestamp()
     return Span(begun - COPY_S, file.stat().st_ctime)
 
 
@@ -74,11 +75,11 @@ def store(streams: int) -> dict[str, float]:
     """Seconds, in this process: the writer's thread alone, then reading."""
     table, places = filled(streams, STORE_PARTITIONS)
     with TemporaryDirectory() as folder:
-        writer = CheckpointWriter(CheckpointStore(folder))
+        writer = CheckpointWriter(CheckpointStore(folder, "bench"))
         states = [table.snapshot(place, 1, SLICES) for place in places]
         started = time.perf_counter()
         for state in states:
-            writer.submit(state, CheckpointIdentity("", "", "", ""))
+            writer.submit(state, CheckpointIdentity("", "", "bench", ""))
         assert writer.close(WRITE_TIMEOUT_S)
         seconds, results = time.perf_counter() - started, writer.poll_results()
         assert all(result.ok for result in results), results

@@ -69,10 +69,10 @@ class PipelineProcess:
                 self.pipeline.turn([(batch, False)])
 
     def checkpoint(self, folder: Path) -> None:
-        writer = CheckpointWriter(CheckpointStore(folder))
+        writer = CheckpointWriter(CheckpointStore(folder, "bench"))
         for place in self.places:
             state = self.pipeline.snapshot(place, self.offsets[place])
-            writer.submit(state, CheckpointIdentity("", "", "", ""))
+            writer.submit(state, CheckpointIdentity("", "", "bench", ""))
             del state
         assert writer.close(WRITE_TIMEOUT_S)
         assert all(result.ok for result in writer.poll_results())

@@ -83,7 +83,7 @@ class Cluster:
 
     def checkpoints(self, partition: Partition = P0) -> list[int]:
         """Positions of the files, oldest first."""
-        return [int(path.stem) for path in reversed(CheckpointStore(self.folder).candidates(partition, None))]
+        return [int(path.stem) for path in reversed(CheckpointStore(self.folder, GROUP).candidates(partition, None))]
 
 
 class Source(MemorySource):
@@ -165,7 +165,7 @@ class Member:
         self.cluster = cluster
         self.source = Source(cluster)
         self.metrics, self.status = Metrics(), WorkerStatus(cluster.clock)
-        store = CheckpointStore(folder or cluster.folder)
+        store = CheckpointStore(folder or cluster.folder, GROUP)
         self.writer = (PatientWriter if patient else CheckpointWriter)(store)
         given = LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits})
         self.sink = MemorySink(cluster.broker)

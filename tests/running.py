@@ -138,5 +138,5 @@ def final_checkpoints(folder: Path, topic: str) -> dict[int, int]:
     """Partition → position of its newest checkpoint."""
     return {
         int(place.name): max(int(file.stem) for file in place.glob("*.h5"))
-        for place in (folder / "state" / topic).iterdir()
+        for place in (folder / "state" / f"group-{topic}" / topic).iterdir()
     }

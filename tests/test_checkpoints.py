@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,15 +23,17 @@ import pytest
 from worker.checkpoints.columns import CHUNK_ROWS, checksum
 from worker.checkpoints.disk import seal_file
 from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
-from worker.checkpoints.names import STALE_TEMPORARY_S
+from worker.checkpoints.names import STALE_TEMPORARY_S, group_folder
 from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
 from worker.errors import CheckpointUnusableError, InputChangedError, ModelChangedError, WorkerError
 from worker.records import Partition, PartitionState, Reset, StateSpec
 
 PARTITION = Partition("readings", 2)
+GROUP = "group"
 INPUT = '{"features": ["ax", "ay"], "format": "json", "stream": "key"}'
-IDENTITY = CheckpointIdentity("ab" * 32, "topic-id-1", "group", "0.1.0", 6, INPUT)
+RULES = '{"sequence.length": 7}'
+IDENTITY = CheckpointIdentity("ab" * 32, "topic-id-1", GROUP, "0.1.0", 6, INPUT, RULES, "avx2")
 SPECS = [StateSpec("outer/lstm 100%", "h", (3,)), StateSpec("outer/lstm 100%", "c", (3,)), StateSpec("..", "k", (2, 4))]
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DEADLINE_S = 120.0
@@ -73,7 +76,7 @@ def plain(state: PartitionState) -> dict[str, Any]:
 
 
 def written(folder: Path, state: PartitionState = SMALL, identity: CheckpointIdentity = IDENTITY) -> Path:
-    return CheckpointStore(folder).publish(state, identity, created=CREATED)
+    return CheckpointStore(folder, GROUP).publish(state, identity, created=CREATED)
 
 
 def reason(path: Path, identity: CheckpointIdentity = IDENTITY, specs: list[StateSpec] = SPECS) -> str:
@@ -120,7 +123,7 @@ def test_other_float_types_keep_every_bit(tmp_path: Path) -> None:
 
 def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
     path = written(tmp_path)
-    assert path == tmp_path / "readings" / "2" / "00000000000000001234.h5"
+    assert path == tmp_path / "group" / "readings" / "2" / "00000000000000001234.h5"
     with h5py.File(path) as file:
         assert [key.decode() for key in file["keys"]] == SMALL.keys
         assert file["keys"].asstr()[1] == "Tür №5 🚪"
@@ -134,7 +137,7 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         attributes = dict(file.attrs)
     attributes.pop("crc32")
     assert attributes == {
-        "format_version": 2,
+        "format_version": 3,
         "model_sha256": "ab" * 32,
         "topic": "readings",
         "topic_id": "topic-id-1",
@@ -146,6 +149,8 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         "clock": 17_000,
         "partitions": 6,
         "input": INPUT,
+        "rules": RULES,
+        "cpu": "avx2",
     }
     header = read_header(path)
     assert (header.identity, header.partition, header.next_offset) == (IDENTITY, PARTITION, 1234)
@@ -198,7 +203,7 @@ def test_truncated_files_are_refused(tmp_path: Path, size: int, why: str) -> Non
 def test_what_is_no_file_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     assert reason(path.with_name("00000000000000000001.h5")) == "there is no such file"
-    assert reason(path.parent) == "there is no such file"
+    assert reason(path.parent) == "it is no file"
     path.write_bytes(b"something else" * 100)
     assert reason(path) == "it is not a checkpoint, or its beginning is damaged"
     path.write_bytes(b"\0" * 2000)
@@ -209,14 +214,20 @@ def test_what_is_no_file_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     for topic, partition, offset in (("other", 2, 1234), ("readings", 3, 1234), ("readings", 2, 1235)):
-        copy = CheckpointStore(tmp_path).path_for(Partition(topic, partition), offset)
+        copy = CheckpointStore(tmp_path, GROUP).path_for(Partition(topic, partition), offset)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-        assert reason(copy).startswith("it is the checkpoint of readings/2/00000000000000001234, its name says ")
+        assert reason(copy).startswith("it is the checkpoint of group/readings/2/00000000000000001234, its name says ")
     assert "topic since deleted" in reason(path, IDENTITY.of_topic("topic-id-2"))
     assert read_checkpoint(path, IDENTITY.of_topic(""), SPECS).keys == SMALL.keys
-    other_group = replace(IDENTITY, group_id="elsewhere", worker_version="9")
-    assert read_checkpoint(path, other_group, SPECS).keys == SMALL.keys
+    copied = CheckpointStore(tmp_path, "elsewhere").path_for(PARTITION, 1234)
+    copied.parent.mkdir(parents=True)
+    copied.write_bytes(path.read_bytes())
+    said = "it is the checkpoint of group/readings/2/00000000000000001234, its name says elsewhere/readings/2/"
+    assert reason(copied).startswith(said)
+    with pytest.raises(CheckpointUnusableError, match="its name says elsewhere"):
+        read_header(copied)
+    assert read_checkpoint(path, replace(IDENTITY, worker_version="9", rules="", cpu=""), SPECS).keys == SMALL.keys
 
 
 def test_another_model_is_told_apart_and_can_be_accepted(tmp_path: Path) -> None:
@@ -267,28 +278,21 @@ def sign(file: h5py.File) -> None:
     file.attrs["crc32"] = np.uint32(zlib.crc32(json.dumps([values, listed], sort_keys=True).encode()))
 
 
-def as_first_version(path: Path) -> None:
-    """What a file of format version 1 looks like: without these two attributes, and the checksum without them."""
+def test_files_of_an_older_version_are_refused_in_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path)
     with h5py.File(path, "r+") as file:
-        for name in ("partitions", "input"):
+        for name in ("rules", "cpu"):
             del file.attrs[name]
-        file.attrs["format_version"] = np.int64(1)
+        file.attrs["format_version"] = np.int64(2)
         sign(file)
     seal_file(path)
-
-
-def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    as_first_version(path)
-    assert read_header(path).identity == replace(IDENTITY, partitions=0, input="")
-    assert plain(read_checkpoint(path, IDENTITY, SPECS)) == plain(SMALL)
-    with pytest.raises(ModelChangedError):
-        read_checkpoint(path, replace(IDENTITY, model_sha256="cd" * 32), SPECS)
+    assert reason(path) == "format_version 2 is not known (this version reads 3)"
     assert read_header(written(tmp_path)).identity == IDENTITY
 
 
 def test_states_of_another_input_at_the_same_position_replace_the_file(tmp_path: Path) -> None:
-    for identity in (IDENTITY, replace(IDENTITY, input="{}"), IDENTITY.of_topic("topic-id-1", 7)):
+    changed = [replace(IDENTITY, **change) for change in ({"input": "{}"}, {"rules": "{}"}, {"cpu": "avx512_core"})]
+    for identity in (IDENTITY, *changed, IDENTITY.of_topic("topic-id-1", 7)):
         assert read_header(written(tmp_path, SMALL, identity)).identity == identity
 
 
@@ -359,7 +363,7 @@ def deep_group(file: h5py.File, elsewhere: Path) -> None:
 
 
 def future(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = 3
+    file.attrs["format_version"] = 4
     compressed(file, elsewhere)
 
 
@@ -372,11 +376,7 @@ def another_input(file: h5py.File, elsewhere: Path) -> None:
 
 
 def version_without_number(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = "2"
-
-
-def older_version(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = np.int64(1)
+    file.attrs["format_version"] = "3"
 
 
 def missing_attribute(file: h5py.File, elsewhere: Path) -> None:
@@ -411,12 +411,11 @@ def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
         (link_to_nowhere, "'states/x' is a link, not data"),
         (named_type, "'type' should not be there"),
         (deep_group, "'states/a/b' should not be there"),
-        (future, "format_version 3 is not known (this version reads 1 and 2)"),
+        (future, "format_version 4 is not known (this version reads 3)"),
         (other_attribute, "its attributes are damaged (checksum)"),
         (missing_attribute, "attribute topic_id is missing"),
         (another_input, "its attributes are damaged (checksum)"),
-        (version_without_number, "format_version 2 is not known"),
-        (older_version, "its attributes are damaged (checksum)"),
+        (version_without_number, "format_version 3 is not known"),
         (attribute_of_wrong_type, "attribute next_offset is of a wrong type"),
         (missing_dataset, "its attributes are damaged (checksum)"),
         (exchanged_datasets, "its attributes are damaged (checksum)"),
@@ -478,7 +477,7 @@ def test_columns_of_different_lengths_and_keys_that_end_in_nul_are_bugs(tmp_path
 
 
 def test_candidates_are_newest_first_and_nothing_else_in_the_folder_counts(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(tmp_path, GROUP)
     assert store.candidates(PARTITION, None) == []
     paths = {offset: written(tmp_path, replace(SMALL, next_offset=offset)) for offset in (9, 100, 30)}
     for name in ("31.h5", ".00000000000000000032.1.ab.tmp", "00000000000000000033.h5.bak", "notes"):
@@ -500,7 +499,7 @@ def test_one_that_is_there_stays_and_one_that_is_unusable_or_foreign_is_replaced
 
 
 def test_prune_keeps_generations_and_deletes_what_the_dead_left(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(tmp_path, GROUP)
     paths = {offset: written(tmp_path, replace(SMALL, next_offset=offset)) for offset in (10, 20, 30, 40, 999)}
     old, young = (paths[10].parent / f".{name}.tmp" for name in ("old", "young"))
     for file, age_s in ((old, STALE_TEMPORARY_S + 1), (young, STALE_TEMPORARY_S - 1)):
@@ -517,15 +516,59 @@ def test_prune_keeps_generations_and_deletes_what_the_dead_left(tmp_path: Path) 
 def test_topics_that_are_no_safe_folder_names_are_refused(tmp_path: Path) -> None:
     for topic in ("..", ".", "", "a/b", "a\0", "ü", "x" * 250):
         with pytest.raises(WorkerError, match="is not a topic name"):
-            CheckpointStore(tmp_path).path_for(Partition(topic, 0), 1)
+            CheckpointStore(tmp_path, GROUP).path_for(Partition(topic, 0), 1)
+
+
+GROUPS = [
+    "group", "Group", "GROUP", "a/b", "a", "a/../b", "..", ".", "...", "../escaped", "/absolute", "a b", "a ",
+    " a", "a.", ".a", "a\\b", "a:b", "ä", "a\u0308", "\u00e4b", "№5", "🚪", "a%2Fb", "%2E%2E", "a~b", "a\nb", "-",
+    "readings", "*", "x" * 200, "x" * 201, "x" * 300, "X" * 300, "x" * 135 + "~", "ä" * 40, "ä" * 41, "~", "CON",
+    "state?x=1#y",
+]  # fmt: skip
+
+
+def test_every_group_has_a_folder_of_its_own_below_the_directory(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    for group in GROUPS:
+        for offset in (1, 2):
+            state = replace(SMALL, next_offset=offset, forgotten={group: 1})
+            store = CheckpointStore(folder, group)
+            store.check_writable()
+            path = store.publish(state, replace(IDENTITY, group_id=group), created=CREATED)
+            assert path.relative_to(folder).parts[1:] == ("readings", "2", f"{offset:020d}.h5")
+        store.prune(PARTITION, 1, newest=None, now_s=1e9)
+    assert len(list(folder.iterdir())) == len(GROUPS)
+    assert len({path.name.lower() for path in folder.iterdir()}) == len(GROUPS) - 2  # three differ by case alone
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    for group in GROUPS:
+        (path,) = CheckpointStore(folder, group).candidates(PARTITION, None)
+        identity = replace(IDENTITY, group_id=group)
+        assert read_checkpoint(path, identity, SPECS).forgotten == {group: 1}
+        assert read_header(path).identity == identity
+
+
+def test_ordinary_names_of_groups_are_folders_as_they_are() -> None:
+    names = ["rnn-stream-worker", "Team.A_1", "x" * 200]
+    assert [group_folder(name) for name in names] == names
+    assert [group_folder(name) for name in ("a/b", "..", "ä~")] == ["a%2Fb", "%2E%2E", "%C3%A4%7E"]
+    assert re.fullmatch("x{135}~[0-9a-f]{64}", group_folder("x" * 201))
+
+
+def test_a_file_system_that_does_not_tell_case_apart_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the folder of one group is opened by the name of another; its listing tells."""
+    CheckpointStore(tmp_path, "Pumps").check_writable()
+    monkeypatch.setattr(os, "listdir", lambda folder: ["Pumps"])
+    CheckpointStore(tmp_path, "Pumps").check_writable()
+    with pytest.raises(WorkerError, match=r"takes capital and small letters for the same.* differs from 'pumps' in"):
+        CheckpointStore(tmp_path, "pumps").check_writable()
 
 
 def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "new" / "state")
+    store = CheckpointStore(tmp_path / "new" / "state", GROUP)
     store.check_writable()
-    assert list(store.directory.iterdir()) == []
+    assert [path.name for path in store.directory.rglob("*")] == ["group"]
     (tmp_path / "file").touch()
-    broken = CheckpointStore(tmp_path / "file")
+    broken = CheckpointStore(tmp_path / "file", GROUP)
     for attempt in (broken.check_writable, lambda: broken.candidates(PARTITION, None)):
         with pytest.raises(WorkerError, match=r"^state.directory: can't (write to|list) '[^\n]*$"):
             attempt()
@@ -552,7 +595,7 @@ def test_a_kill_before_the_rename_leaves_only_what_readers_ignore(tmp_path: Path
     left = [path.name for path in older.parent.iterdir() if path != older]
     assert len(left) == 1
     assert left[0].startswith(".00000000000000001234.")
-    assert CheckpointStore(tmp_path).candidates(PARTITION, None) == [older]
+    assert CheckpointStore(tmp_path, GROUP).candidates(PARTITION, None) == [older]
 
 
 # The writer
@@ -570,7 +613,7 @@ def outcome(writer: CheckpointWriter, count: int = 1) -> list[CheckpointResult]:
 
 
 def test_writer_publishes_in_the_background_and_keeps_generations(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(tmp_path, GROUP)
     writer = CheckpointWriter(store, keep=2, now=lambda: CREATED)
     results = []
     for offset in (10, 20, 30):
@@ -597,7 +640,7 @@ def test_a_newer_snapshot_replaces_the_one_that_waits(tmp_path: Path) -> None:
         os.read(reader, 1)
         return CREATED
 
-    writer = CheckpointWriter(CheckpointStore(tmp_path), now=now)
+    writer = CheckpointWriter(CheckpointStore(tmp_path, GROUP), now=now)
     writer.submit(replace(SMALL, next_offset=1), IDENTITY)
     deadline = time.monotonic() + DEADLINE_S
     while not begun:
@@ -620,7 +663,7 @@ def test_a_newer_snapshot_replaces_the_one_that_waits(tmp_path: Path) -> None:
 def test_a_failed_write_is_a_result_and_the_next_one_works(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.touch()
-    writer = CheckpointWriter(CheckpointStore(folder), now=lambda: CREATED)
+    writer = CheckpointWriter(CheckpointStore(folder, GROUP), now=lambda: CREATED)
     writer.submit(SMALL, IDENTITY)
     (failed,) = outcome(writer)
     folder.unlink()
@@ -643,7 +686,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_checkpoints as t
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-writer = t.CheckpointWriter(t.CheckpointStore(Path(sys.argv[1])))
+writer = t.CheckpointWriter(t.CheckpointStore(Path(sys.argv[1]), t.GROUP))
 big = t.make_state([f"watch-{i}" for i in range(20_000)])
 for limit in (100_000, 100_000, resource.RLIM_INFINITY):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

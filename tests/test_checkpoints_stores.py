@@ -20,7 +20,18 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.test_checkpoints import CREATED, DEADLINE_S, IDENTITY, PARTITION, SMALL, SPECS, make_state, outcome, plain
+from tests.test_checkpoints import (
+    CREATED,
+    DEADLINE_S,
+    GROUP,
+    IDENTITY,
+    PARTITION,
+    SMALL,
+    SPECS,
+    make_state,
+    outcome,
+    plain,
+)
 from worker.checkpoints import remote
 from worker.checkpoints.contracts import Store
 from worker.checkpoints.names import STALE_TEMPORARY_S
@@ -31,6 +42,7 @@ from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import (
     CheckpointUnusableError,
+    ConfigError,
     InputChangedError,
     ModelChangedError,
     StoreUnavailableError,
@@ -39,7 +51,7 @@ from worker.errors import (
 from worker.records import Partition, PartitionState
 
 SHORT = StoreLimits(call_s=1.0, transfer_s=1.0)  # for stores that never answer
-NAME = "readings/2/00000000000000001234.h5"
+NAME = "group/readings/2/00000000000000001234.h5"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +85,7 @@ class Stored:
     put: Callable[[str, bytes], None]
 
     def open(self) -> Store:
-        return open_store(self.url)
+        return open_store(self.url, GROUP)
 
 
 def folder(root: Path) -> Stored:
@@ -216,7 +228,9 @@ def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(store
                 attempt(listed)
     stored.put(NAME.replace("1234", "1235"), good)
     (renamed,) = store.candidates(PARTITION, None)[:1]
-    with pytest.raises(CheckpointUnusableError, match=r"1235\.h5: it is the checkpoint of readings/2/0*1234, its name"):
+    with pytest.raises(
+        CheckpointUnusableError, match=r"1235\.h5: it is the checkpoint of group/readings/2/0*1234, its name"
+    ):
         store.read(renamed, IDENTITY, SPECS)
 
 
@@ -231,13 +245,46 @@ def test_other_models_and_inputs_are_told_apart(stored: Stored) -> None:
 def test_prune_keeps_the_newest_generations_and_what_lies_above(stored: Stored) -> None:
     store = stored.open()
     publish(store, 10, 20, 30, 40, 999)
-    stored.put("readings/2/notes", b"foreign")
+    stored.put("group/readings/2/notes", b"foreign")
     store.prune(PARTITION, 2, newest=40, now_s=0.0)
     assert stems(store) == [999, 40, 30]
     store.prune(PARTITION, 1, newest=None, now_s=0.0)
     assert stems(store) == [999]
     store.prune(Partition("never", 0), 1, newest=None, now_s=0.0)
-    assert stored.names() == ["readings/2/00000000000000000999.h5", "readings/2/notes"]
+    assert stored.names() == ["group/readings/2/00000000000000000999.h5", "group/readings/2/notes"]
+
+
+@pytest.mark.parametrize("group", ["Group", "a/b", "..", "a b", "ä", "a%2Fb", "x" * 300, "a?b#c", "*"])
+def test_groups_share_nothing(stored: Stored, group: str) -> None:
+    """Neither listing nor pruning nor replacing nor deleting."""
+    ours, theirs = stored.open(), open_store(stored.url, group)
+    other = replace(IDENTITY, group_id=group, model_sha256="cd" * 32)
+    publish(ours, 1, 2)
+    for offset in (1, 2, 3):
+        theirs.check_writable()
+        theirs.publish(at(offset), other, created=CREATED)
+    theirs.prune(PARTITION, 1, newest=None, now_s=0.0)
+    assert (stems(ours), stems(theirs)) == ([2, 1], [3])
+    theirs.delete(theirs.candidates(PARTITION, None)[0])
+    assert (stems(ours), stems(theirs)) == ([2, 1], [])
+    assert {name.split("/")[0] for name in stored.names()} == {"group"}
+    assert [ours.read(place, IDENTITY, SPECS).next_offset for place in ours.candidates(PARTITION, None)] == [2, 1]
+
+
+@pytest.mark.parametrize("group", ["a\0", "\ud800"])
+def test_a_group_that_no_file_can_name_is_refused(group: str) -> None:
+    with pytest.raises(ConfigError, match=r"^kafka.group_id: '.*' is no text that a file can hold"):
+        open_store("state", group)
+
+
+def test_one_that_is_to_be_replaced_is_whatever_it_says(stored: Stored) -> None:
+    store = stored.open()
+    publish(store, 1234)
+    before = stored.get(NAME)
+    publish(store, 1234)
+    assert stored.get(NAME) == before
+    store.publish(replace(SMALL, clock=18_000), IDENTITY, created=CREATED, replace=True)
+    assert store.read(store.candidates(PARTITION, None)[0], IDENTITY, SPECS).clock == 18_000
 
 
 def test_one_deleted_since_it_was_listed_is_skipped(stored: Stored) -> None:
@@ -311,7 +358,7 @@ def test_a_writer_publishes_prunes_and_tells_sizes(stored: Stored) -> None:
         (30, True, None),
     ]
     assert stems(stored.open()) == [30, 20]
-    assert results[-1].size_bytes == len(stored.get("readings/2/00000000000000000030.h5"))
+    assert results[-1].size_bytes == len(stored.get("group/readings/2/00000000000000000030.h5"))
 
 
 # Objects in particular
@@ -347,7 +394,7 @@ def test_a_bucket_that_is_gone_is_not_one_without_checkpoints(
     s3_server: str, s3_account: Callable[[str], None]
 ) -> None:
     s3_account(s3_server)
-    store = open_store("s3://never-made/state")
+    store = open_store("s3://never-made/state", GROUP)
     with pytest.raises(StoreUnavailableError, match=r"there is no bucket 'never-made'|bucket does not exist"):
         store.candidates(PARTITION, None)
     with pytest.raises(WorkerError, match=r"^state.directory: can't write s3://never-made/state/.*: FileNotFoundError"):
@@ -357,12 +404,12 @@ def test_a_bucket_that_is_gone_is_not_one_without_checkpoints(
 def test_a_bucket_without_a_prefix_is_a_store(s3_server: str, s3_account: Callable[[str], None]) -> None:
     s3_account(s3_server)
     boto3.client("s3").create_bucket(Bucket="only-a-bucket")
-    store = open_store("s3://only-a-bucket/")
+    store = open_store("s3://only-a-bucket/", GROUP)
     store.check_writable()
     assert stems(store) == []
     publish(store, 7)
     (place,) = store.candidates(PARTITION, None)
-    assert str(place) == "s3://only-a-bucket/readings/2/00000000000000000007.h5"
+    assert str(place) == "s3://only-a-bucket/group/readings/2/00000000000000000007.h5"
     assert store.read(place, IDENTITY, SPECS).next_offset == 7
 
 
@@ -397,9 +444,33 @@ def test_what_the_dead_left_on_this_machine_goes(tmp_path: Path, monkeypatch: py
     assert store.read(newest, IDENTITY, SPECS).next_offset == 2
 
 
+def test_no_place_for_a_copy_on_this_machine_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = memory().open()
+    publish(store, 1)
+    (place,) = store.candidates(PARTITION, None)
+
+    def refuse(*args: object, **named: object) -> str:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.mkdtemp", refuse)
+        for attempt in (store.header, lambda place: store.read(place, IDENTITY, SPECS)):
+            with pytest.raises(
+                StoreUnavailableError, match=r"can't read memory:.*: no place for a copy.*Too many open"
+            ):
+                attempt(place)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pread", refuse)
+        with pytest.raises(
+            StoreUnavailableError, match=f"can't read {re.escape(str(place))}: OSError: .*Too many open"
+        ):
+            store.read(place, IDENTITY, SPECS)
+    assert store.read(place, IDENTITY, SPECS).next_offset == 1
+
+
 def test_what_was_fetched_is_not_fetched_again(gate: Gate) -> None:
     stored = s3()
-    store = ObjectStore(stored.url)
+    store = ObjectStore(stored.url, GROUP)
     publish(store, 1, 1234)
     newest, older = store.candidates(PARTITION, None)
     headers = [store.header(older), store.header(newest)]
@@ -408,7 +479,7 @@ def test_what_was_fetched_is_not_fetched_again(gate: Gate) -> None:
     assert store.read(newest, IDENTITY, SPECS).next_offset == 1234
     gate.turn("through")
     stored.put(NAME, b"replaced since")
-    store = ObjectStore(stored.url)
+    store = ObjectStore(stored.url, GROUP)
     with pytest.raises(CheckpointUnusableError, match="not a checkpoint"):
         store.header(store.candidates(PARTITION, None)[0])
 
@@ -430,9 +501,9 @@ def test_urls_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path) -> Non
     ]
     for url, why in cases:
         with pytest.raises(WorkerError, match=f"^state.directory: [^\n]*{why}"):
-            open_store(url)
+            open_store(url, GROUP)
     for url in (tmp_path.as_uri(), f"file://localhost{tmp_path}", str(tmp_path)):
-        store = open_store(url)
+        store = open_store(url, GROUP)
         assert isinstance(store, CheckpointStore)
         assert store.directory == tmp_path
 
@@ -451,7 +522,7 @@ def test_a_missing_package_is_one_line_with_the_command(missing: str, url: str, 
     program = (
         f"import sys; sys.modules['{missing}'] = None\n"
         "from worker.checkpoints.opening import open_store; from worker.errors import WorkerError\n"
-        f"try: open_store('{url}')\n"
+        f"try: open_store('{url}', 'group')\n"
         "except WorkerError as error: print(error)"
     )
     said = answer(program)
@@ -460,7 +531,7 @@ def test_a_missing_package_is_one_line_with_the_command(missing: str, url: str, 
 
 def test_importing_the_stores_needs_no_fsspec() -> None:
     program = (
-        "import sys; from worker.checkpoints.opening import open_store; open_store('/nowhere'); "
+        "import sys; from worker.checkpoints.opening import open_store; open_store('/nowhere', 'group'); "
         "print(sorted({'fsspec', 's3fs', 'aiobotocore'} & set(sys.modules)))"
     )
     assert answer(program) == "[]\n"
@@ -473,7 +544,7 @@ def answer(program: str) -> str:
 
 
 def test_passwords_in_urls_are_not_shown() -> None:
-    store = ObjectStore("memory://me:secret@host/state")
+    store = ObjectStore("memory://me:secret@host/state", GROUP)
     place = store.publish(SMALL, IDENTITY, created=CREATED)
     assert "secret" not in f"{store} {place} {place!r}"
 
@@ -552,10 +623,10 @@ def gate(s3_server: str, s3_account: Callable[[str], None]) -> Iterator[Gate]:
 @pytest.mark.parametrize("way", ["silence", "500", "hang up"])
 def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> None:
     url = s3().url
-    publish(ObjectStore(url), 1, 2)
-    (place, _) = ObjectStore(url).candidates(PARTITION, None)
+    publish(ObjectStore(url, GROUP), 1, 2)
+    (place, _) = ObjectStore(url, GROUP).candidates(PARTITION, None)
     gate.turn(way)
-    store = ObjectStore(url, None if way == "500" else SHORT)
+    store = ObjectStore(url, GROUP, None if way == "500" else SHORT)
     attempts = [
         ("list", lambda: store.candidates(PARTITION, None)),
         ("list", lambda: store.candidates(Partition("never", 0), None)),
@@ -569,13 +640,13 @@ def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> Non
     with pytest.raises(WorkerError, match=f"^state.directory: can't write {re.escape(url)}/[^\n]*$"):
         store.check_writable()
     gate.turn("through")
-    store = ObjectStore(url)
+    store = ObjectStore(url, GROUP)
     assert stems(store) == [2, 1]
     assert store.read(place, IDENTITY, SPECS).next_offset == 2
 
 
 def test_calls_that_hang_are_bounded_in_number(gate: Gate) -> None:
-    store = ObjectStore(s3().url, replace(SHORT, call_s=0.01))
+    store = ObjectStore(s3().url, GROUP, replace(SHORT, call_s=0.01))
     gate.turn("silence")
     said = []
     for _ in range(MAX_HANGING_CALLS + 1):
@@ -589,7 +660,7 @@ def test_calls_that_hang_are_bounded_in_number(gate: Gate) -> None:
 
 def test_a_failing_store_delays_checkpoints_and_nothing_else(gate: Gate) -> None:
     url = s3().url
-    writer = CheckpointWriter(ObjectStore(url, SHORT), now=lambda: CREATED)
+    writer = CheckpointWriter(ObjectStore(url, GROUP, SHORT), now=lambda: CREATED)
     gate.turn("500")
     writer.submit(at(1), IDENTITY)
     (failed,) = outcome(writer)
@@ -609,13 +680,13 @@ def test_a_failing_store_delays_checkpoints_and_nothing_else(gate: Gate) -> None
         if not results[-1].ok:  # as the loop does: a position that was not saved is saved again
             writer.submit(at(results[-1].next_offset), IDENTITY)
     assert writer.close(DEADLINE_S)
-    assert stems(ObjectStore(url))[0] == 49
+    assert stems(ObjectStore(url, GROUP))[0] == 49
     assert writer.delay_s() == 0.0
 
 
 def test_a_slow_store_makes_checkpoints_late_and_fewer(gate: Gate) -> None:
     stored, seconds = s3(), [100.0]
-    writer = CheckpointWriter(ObjectStore(stored.url), now=lambda: CREATED, clock=lambda: seconds[0])
+    writer = CheckpointWriter(ObjectStore(stored.url, GROUP), now=lambda: CREATED, clock=lambda: seconds[0])
     gate.turn("slow")
     writer.submit(at(1), IDENTITY)
     deadline = time.monotonic() + DEADLINE_S
@@ -640,7 +711,7 @@ def test_a_slow_store_makes_checkpoints_late_and_fewer(gate: Gate) -> None:
 
 def test_a_writer_that_hangs_says_for_how_long(gate: Gate) -> None:
     seconds = [100.0]
-    writer = CheckpointWriter(ObjectStore(s3().url), now=lambda: CREATED, clock=lambda: seconds[0])
+    writer = CheckpointWriter(ObjectStore(s3().url, GROUP), now=lambda: CREATED, clock=lambda: seconds[0])
     assert writer.delay_s() == 0.0
     gate.turn("silence")
     writer.submit(at(1), IDENTITY)

@@ -14,7 +14,7 @@ import yaml
 from tests.commands import Ended
 from worker.config import Config, Duration, json_schema, key_paths, load_config
 from worker.config.checks import AVAILABLE, contradictions, not_yet
-from worker.config.inputs import input_changes, input_description
+from worker.config.inputs import changes, input_description, rules_description
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -523,9 +523,26 @@ def test_a_vocabulary_is_part_of_what_states_are_fed_with() -> None:
 def test_a_change_of_the_input_is_told_by_key() -> None:
     was = json.dumps({"input.stream": "key", "input.features": ["ax", "ay"], "input.time": "at"})
     now = json.dumps({"input.time": "at", "input.features": ["ay", "ax"], "model.vocabulary": "a.txt"})
-    assert input_changes(was, now) == (
+    assert changes(was, now) == (
         'input.features was ["ax","ay"], is ["ay","ax"]; input.stream was "key", is null; '
         'model.vocabulary was null, is "a.txt"'
     )
-    assert input_changes(was, was) == ""
-    assert input_changes("{", was).startswith('input was "{", is null; input.features was null')
+    assert changes(was, was) == ""
+    assert changes("{", was).startswith('input was "{", is null; input.features was null')
+
+
+def test_what_returns_states_to_zero_is_described(tmp_path: Path) -> None:
+    keys = {"sequence__gap": "1m", "sequence__length": 7, "sequence__end": "last", "state__idle": None}
+    plain = json.loads(rules_description(load(tmp_path, MINIMAL)))
+    found = json.loads(rules_description(load(tmp_path, with_keys(**keys))))
+    assert plain.keys() >= {f"sequence.{key}" for key in ("id", "start", "end", "length", "gap")}
+    assert (plain["state.idle"], plain["state.max_streams"]) == ("24h", 1_000_000)
+    assert {key: found[key] for key in found if found[key] != plain[key]} == {
+        "sequence.end": "last",
+        "sequence.gap": "1m",
+        "sequence.length": 7,
+        "state.idle": None,
+    }
+    assert rules_description(load(tmp_path, with_keys(input__stream="d", state__keep=9, output__emit="change"))) == (
+        rules_description(load(tmp_path, MINIMAL))
+    )

@@ -96,8 +96,9 @@ class Typist:
         self.workers = ExitStack()
         self.running: WorkerProcess | None = None
         self.prefix = f"{page}-"
-        topics = re.findall(r"--topic (\S+?):\d+", "".join(text for _, text, _ in blocks(page)))
-        self._topics = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}\b" for name in topics) or "(?!)")
+        whole = "".join(text for _, text, _ in blocks(page))
+        names = re.findall(r"--topic (\S+?):\d+", whole) + re.findall(r"group_id: ([\w.-]+)", whole)
+        self._shared = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}\b" for name in names) or "(?!)")
 
     def read(self) -> None:
         with self.workers:
@@ -113,7 +114,7 @@ class Typist:
                 value.close()
 
     def _of_this_run(self, text: str) -> str:
-        text = self._topics.sub(lambda found: self.prefix + found[0], text)
+        text = self._shared.sub(lambda found: self.prefix + found[0], text)
         return text.replace(SHOWN_SERVERS, self.broker.bootstrap_servers)
 
     def _python(self, text: str, place: str) -> None:
@@ -138,7 +139,7 @@ class Typist:
         settings = yaml.safe_load(text)
         kafka = settings.setdefault("kafka", {})
         kafka["bootstrap_servers"] = self.broker.bootstrap_servers
-        kafka["group_id"] = self.prefix + kafka.get("group_id", "group")
+        kafka.setdefault("group_id", f"{self.prefix}group")
         settings["http"] = {"host": "127.0.0.1", "port": free_port()}
         (self.folder / named[1]).write_text(yaml.safe_dump(settings))
 

@@ -147,7 +147,7 @@ def check_states(folder: Path, topic: str, every: Any, log: Log) -> None:
     wanted = dict(zip(names, zip(*final_states(every, log, list(last.values())), strict=True), strict=True))
     seen = 0
     for number, offset in final_checkpoints(folder, topic).items():
-        with h5py.File(folder / "state" / topic / str(number) / f"{offset:020d}.h5") as file:
+        with h5py.File(folder / "state" / f"group-{topic}" / topic / str(number) / f"{offset:020d}.h5") as file:
             lstm, gru = sorted(file["states"], reverse=True)
             found = [file[f"states/{place}"][:] for place in (f"{lstm}/h", f"{lstm}/c", f"{gru}/h")]
             assert sum(len(layer) for layer in file["states"].values()) == len(found)

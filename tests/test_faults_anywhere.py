@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, Cluster, Member, command
+from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
 from worker.checkpoints.store import CheckpointStore
@@ -156,7 +156,7 @@ class Story:
 
     def damage(self, _: int, number: int) -> None:
         for folder in (self.cluster.folder, self.cluster.folder / "0", self.cluster.folder / "1"):
-            for path in CheckpointStore(folder).candidates((P0, P1)[number], None)[:1]:
+            for path in CheckpointStore(folder, GROUP).candidates((P0, P1)[number], None)[:1]:
                 path.write_bytes(path.read_bytes()[:-100])
 
     def wipe(self, _: int, __: int) -> None:
@@ -208,7 +208,7 @@ def check_law(cluster: Cluster, folders: list[Path], wanted: tuple[dict[Identity
         assert all(
             int(path.stem) <= committed
             for folder in folders
-            for path in CheckpointStore(folder).candidates(place, None)
+            for path in CheckpointStore(folder, GROUP).candidates(place, None)
         )
         below = {key for key in wanted[0] if key[1] == place.number and key[2] < committed}
         assert below <= outputs.keys()

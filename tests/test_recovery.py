@@ -5,6 +5,8 @@ Each case is a history (what ran before) and what the next member makes of three
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 def files(cluster: Cluster, *offsets: int) -> None:
     """Of the checkpoints only these are left."""
-    for path in CheckpointStore(cluster.folder).candidates(P0, None):
+    for path in CheckpointStore(cluster.folder, GROUP).candidates(P0, None):
         if int(path.stem) not in offsets:
             path.unlink()
 
@@ -47,8 +49,38 @@ def commit(cluster: Cluster, offset: int | None) -> None:
     cluster.broker.set_committed(GROUP, P0, offset)
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+def test_files_that_cannot_be_read_for_a_moment_are_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: int, recover: Any
+) -> None:
+    """Not one of the states is lost, whatever policy says of files that are damaged."""
+    real, failures = os.open, [4]
+
+    def open_at_last(path: Any, *args: Any, **named: Any) -> int:
+        if str(path).endswith(".h5") and failures[0]:
+            failures[0] -= 1
+            raise OSError(code, os.strerror(code))
+        return real(path, *args, **named)
+
+    monkeypatch.setattr(os, "open", open_at_last)
+    cluster.write(ONE_STREAM)
+    member = Member(cluster, policy=RecoveryPolicy(recover))
+    for left in (3, 2, 1):
+        member.turn()
+        assert (failures, cluster.sums(), member.owned()) == ([left], [], set())
+        assert [
+            line
+            for line in member.status.missing()
+            if line.startswith("states: can't read") and os.strerror(code) in line
+        ]
+    member.drain()
+    assert (failures, cluster.sums()) == ([0], then(6, 7, "restored", 1))
+    assert [line.split(":")[0] for line in member.status.missing()] == ["model"]
+
+
 def damage(cluster: Cluster, offset: int) -> None:
-    path = CheckpointStore(cluster.folder).path_for(P0, offset)
+    path = CheckpointStore(cluster.folder, GROUP).path_for(P0, offset)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -311,7 +343,7 @@ def test_partitions_added(cluster: Cluster) -> None:
 
 
 def test_a_checkpoint_that_is_there_is_left_as_it_is(cluster: Cluster) -> None:
-    path = CheckpointStore(cluster.folder).path_for(P0, 6)
+    path = CheckpointStore(cluster.folder, GROUP).path_for(P0, 6)
     before = path.stat().st_mtime_ns, path.read_bytes()
     files(cluster, 4, 6)
     damage(cluster, 4)
@@ -377,3 +409,34 @@ def test_a_partition_that_went_is_no_longer_due(tmp_path: Path) -> None:
     first.checkpoint()
     assert len(first.worker.partitions) == len(second.worker.partitions) == 2
     assert first.worker.partitions.unsaved() == second.worker.partitions.unsaved() == []
+
+
+def test_checkpoints_of_another_history_do_not_come_back(cluster: Cluster) -> None:
+    """Offsets are set back, states begin at zero there; a crash later finds what was decided, not what stood above."""
+    files(cluster, 6)
+    commit(cluster, 3)
+    first = Member(cluster, policy=RESET)
+    first.turn()
+    first.turn(after_s=COMMIT_S)
+    first.crash()
+    assert (cluster.checkpoints(), cluster.committed()) == ([3], 6)
+    cluster.write(ONE_STREAM)
+    Member(cluster, policy=RESET).drain()
+    assert cluster.sums() == [*then(3, 1, "live"), *then(6, 4, "rebuilt", 1)]
+
+
+@pytest.mark.parametrize("stopped", ["in order", "by a crash"])
+def test_offsets_that_expired_under_exactly_once(tmp_path: Path, stopped: str) -> None:
+    """A group that was idle for long. Whoever had stopped in order repeats nothing."""
+    cluster = Cluster(tmp_path, ONE_STREAM * 2, partitions=1)
+    first = Member(cluster, exactly_once=True)
+    first.drain()
+    first.checkpoint()
+    cluster.write(ONE_STREAM)
+    first.drain()
+    first.close() if stopped == "in order" else first.crash()
+    commit(cluster, None)
+    cluster.write(ONE_STREAM)
+    Member(cluster, exactly_once=True).drain()
+    again = [] if stopped == "in order" else then(2, 3, "restored", 1)
+    assert cluster.sums() == [*then(0, 1, "live"), *again, *then(3, 4, "restored", 1)]

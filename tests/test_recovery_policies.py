@@ -65,14 +65,14 @@ def state_of(file: File) -> PartitionState:
 
 
 def store_of(folder: Path, files: Sequence[File]) -> CheckpointStore:
-    store = CheckpointStore(folder)
     for file in files:
-        path = store.publish(state_of(file), file.identity, created=CREATED)
+        store = CheckpointStore(folder, file.identity.group_id)
+        path = store.publish(state_of(file), file.identity, created=CREATED, replace=True)
         if file.damaged:
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
-    return store
+    return CheckpointStore(folder, GROUP)
 
 
 def recovery_of(store: Any, policy: RecoveryPolicy, **identity: Any) -> Recovery:
@@ -104,7 +104,7 @@ def lines(caplog: pytest.LogCaptureFixture, folder: Path) -> list[str]:
 
 
 def name(at: int, number: int = 0) -> str:
-    return f"F/in/{number}/{at:020d}.h5"
+    return f"F/group/in/{number}/{at:020d}.h5"
 
 
 Log = tuple[int | None, int, int]  # committed, begin and end of the log
@@ -112,11 +112,16 @@ Case = tuple[list[File], tuple[RecoveryPolicy, ...], Log, tuple[int, int, int | 
 
 DAMAGED = r"checkpoint skipped: {}: .*"
 LOST = "in/0: committed offset 12 lies beyond the log's end 10: the cluster has lost records; going on at its end"
-VOIDED = "checkpoint voided: {} has seen records that the cluster has lost, the log of in/0 ends at 10"
+VOIDED = "checkpoint deleted: {}: it has seen records that the cluster has lost, the log of in/0 ends at 10"
+BEYOND = "checkpoint deleted: {}: it is beyond the committed offset {}, and states take another way from here on"
+GONE = (
+    r"in/0: the group has no committed offset any more \(it has expired, or was deleted\); going on at its checkpoint "
+    "at {}: a worker that stopped in order had come no further, one that did not has outputs behind it, and they come "
+    "twice"
+)
 DELETED = "in/0: offsets 3 to 5 were deleted from the log before they were read; going on at 5"
 RECREATED = "in/0: committed offset 12 is of a deleted topic of the same name, this one ends at 10; reading all of it"
 OF_DELETED = r"checkpoint skipped: {}: it is of a topic since deleted \(id id-old, now id-now\)"
-OF_GROUP = r"checkpoint skipped: {}: it is of group 'other', and group 'group' has no committed offset to go on from"
 AT_ZERO = "in/0: no usable checkpoint; all streams start at zero at {}"
 PARTLY = (
     r"in/0: no usable checkpoint; states are rebuilt from offset {} on \({}\), and those of streams that began before "
@@ -130,14 +135,21 @@ CASES: dict[str, Case] = {
     "C0 < C1": ([of(4)], ALL, (6, 0, 10), (4, 6, 4), []),
     "C0 > C1": ([of(4), of(8)], ALL, (6, 0, 10), (4, 6, 4), []),
     "C0 > C1, no older one, rebuild": ([of(8)], (REBUILD,), (6, 0, 10), (0, 6, None), []),
-    "C0 > C1, no older one, reset": ([of(8)], (RESET,), (6, 0, 10), (6, 6, None), [AT_ZERO.format(6)]),
+    "C0 > C1, no older one, reset": (
+        [of(8), of(9)], (RESET,), (6, 0, 10), (6, 6, None),
+        [AT_ZERO.format(6), BEYOND.format(name(8), 6), BEYOND.format(name(9), 6)],
+    ),
+    "C0 > C1, no older one, the log in part": (
+        [of(8)], (REBUILD,), (6, 5, 10), (5, 6, None),
+        [PARTLY.format(5, "the log begins there"), BEYOND.format(name(8), 6)],
+    ),
     "no file, rebuild": ([], (REBUILD,), (6, 0, 10), (0, 6, None), []),
     "no file, reset": ([], (RESET,), (6, 0, 10), (6, 6, None), [AT_ZERO.format(6)]),
     "nothing at all": ([], ALL, (None, 0, 10), (0, 0, None), []),
     "nothing at all, log begins later": ([], ALL, (None, 5, 10), (5, 5, None), []),
     "empty partition": ([], ALL, (None, 0, 0), (0, 0, None), []),
     "empty partition, committed": ([], ALL, (0, 0, 0), (0, 0, None), []),
-    "offsets deleted": ([of(4), of(6)], ALL, (None, 0, 10), (6, 6, 6), []),
+    "offsets deleted": ([of(4), of(6)], ALL, (None, 0, 10), (6, 6, 6), [GONE.format(6)]),
     "offset set back to 0": ([of(4), of(6)], ALL, (0, 0, 10), (0, 0, None), []),
     "offset set back": ([of(4), of(6)], ALL, (5, 0, 10), (4, 5, 4), []),
     "offset set forward": ([of(4), of(6)], ALL, (9, 0, 10), (6, 9, 6), []),
@@ -171,12 +183,16 @@ CASES: dict[str, Case] = {
     "topic recreated, files of both": (
         [of(4), of(6, topic_id=OLD_ID)], ALL, (6, 0, 10), (4, 6, 4), [OF_DELETED.format(name(6))],
     ),
-    "files of another group": ([of(4, group_id=OTHER_GROUP)], ALL, (6, 0, 10), (4, 6, 4), []),
-    "files of another group, nothing committed": (
-        [of(4, group_id=OTHER_GROUP)], ALL, (None, 0, 10), (0, 0, None), [OF_GROUP.format(name(4))],
+    "files of another group, rebuild": ([of(4, group_id=OTHER_GROUP)], (REBUILD,), (6, 0, 10), (0, 6, None), []),
+    "files of another group, reset": (
+        [of(4, group_id=OTHER_GROUP)], (RESET,), (6, 0, 10), (6, 6, None), [AT_ZERO.format(6)],
     ),
-    "files of two groups, nothing committed": (
-        [of(4), of(6, group_id=OTHER_GROUP)], ALL, (None, 0, 10), (4, 4, 4), [OF_GROUP.format(name(6))],
+    "files of another group, nothing committed": (
+        [of(4, group_id=OTHER_GROUP)], ALL, (None, 0, 10), (0, 0, None), [],
+    ),
+    "files of another group at the same offsets": (
+        [of(4), of(6, group_id=OTHER_GROUP), of(4, group_id=OTHER_GROUP, model_sha256=THEIRS)], ALL, (6, 0, 10),
+        (4, 6, 4), [],
     ),
 }  # fmt: skip
 
@@ -258,7 +274,7 @@ class AwayStore(CheckpointStore):
 
 
 def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path, caplog: Any) -> None:
-    start = recovery_of(FullStore(tmp_path), RESET).start(P0, TWO, 6, (0, 10))
+    start = recovery_of(FullStore(tmp_path, GROUP), RESET).start(P0, TWO, 6, (0, 10))
     assert shown(start) == (6, 6, None)
     assert lines(caplog, tmp_path) == [
         "in/0: no usable checkpoint; all streams start at zero at 6",
@@ -270,7 +286,7 @@ def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path
 @pytest.mark.parametrize("policy", ALL)
 def test_a_store_that_does_not_answer_is_not_one_without_checkpoints(tmp_path: Path, policy: RecoveryPolicy) -> None:
     with pytest.raises(StoreUnavailableError, match="the store does not answer"):
-        recovery_of(AwayStore(tmp_path), policy).start(P0, TWO, 6, (0, 10))
+        recovery_of(AwayStore(tmp_path, GROUP), policy).start(P0, TWO, 6, (0, 10))
 
 
 @pytest.mark.parametrize(
@@ -285,19 +301,19 @@ def test_a_store_that_does_not_answer_is_not_one_without_checkpoints(tmp_path: P
 )
 def test_a_rebuild_from_a_bounded_past(tmp_path: Path, since: int, log: Any, offset: int, caplog: Any) -> None:
     committed, begin, end = log
-    recovery = recovery_of(CheckpointStore(tmp_path), BOUNDED)
+    recovery = recovery_of(CheckpointStore(tmp_path, GROUP), BOUNDED)
     start = recovery.start(P0, TWO, committed, (begin, end), since)
     assert shown(start) == (offset, committed, None)
     why = "state.rebuild_from" if offset > begin else "the log begins there"
     assert lines(caplog, tmp_path) == ([PARTLY.format(offset, why).replace("\\", "")] if offset > 0 else [])
     # The past moves on with the clock; what it was is saved, so that a crash does not begin later again.
-    again = recovery_of(CheckpointStore(tmp_path), BOUNDED).start(P0, TWO, committed, (begin, end), end)
+    again = recovery_of(CheckpointStore(tmp_path, GROUP), BOUNDED).start(P0, TWO, committed, (begin, end), end)
     assert (again.offset, again.live_from) == (offset, committed)
 
 
 def test_when_the_bounded_past_is_asked_for(tmp_path: Path) -> None:
     asked = {
-        policy: recovery_of(CheckpointStore(tmp_path), policy).rebuild_since_ms(5000)
+        policy: recovery_of(CheckpointStore(tmp_path, GROUP), policy).rebuild_since_ms(5000)
         for policy in (
             REBUILD,
             RESET,
@@ -366,19 +382,120 @@ def test_what_is_not_known_of_old_files_is_not_judged(tmp_path: Path, caplog: An
 def test_lost_records_stay_lost_when_the_log_has_grown_again(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(6), of(12), of(14)])
     recovery_of(store, FAIL).start(P0, TWO, 14, (0, 10))
-    assert lines(caplog, tmp_path)[1:] == [VOIDED.format(name(14)), VOIDED.format(name(12))]
+    assert lines(caplog, tmp_path)[1:] == [VOIDED.format(name(12)), VOIDED.format(name(14))]
     start = recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))
     assert shown(start) == (6, 15, 6)
-    skipped = "checkpoint skipped: {}: it was voided when the cluster had lost records"
-    assert lines(caplog, tmp_path) == [skipped.format(name(14)), skipped.format(name(12))]
-    # What was voided says nothing of the topic; and the next checkpoint at that offset takes its name.
+    assert lines(caplog, tmp_path) == []
     store_of(tmp_path, [of(14)])
     assert shown(recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))) == (14, 15, 14)
 
 
+def test_two_groups_share_a_folder_and_nothing_in_it(tmp_path: Path, caplog: Any) -> None:
+    """One ahead with another model, other rules and another number of partitions; neither hears of the other."""
+    other: dict[str, Any] = {"group_id": OTHER_GROUP, "model_sha256": THEIRS, "partitions": 8, "rules": "{}"}
+    store_of(tmp_path, [of(4), *(of(at, **other) for at in (4, 6, 8))])
+    theirs = CheckpointStore(tmp_path, OTHER_GROUP)
+    theirs.prune(P0, 1, newest=8, now_s=CREATED.timestamp())
+    start = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL).start(P0, TWO, 6, (0, 7))
+    assert (shown(start), lines(caplog, tmp_path)) == ((4, 6, 4), [])
+    assert [int(path.stem) for path in theirs.candidates(P0, None)] == [8]
+    wanted = replace(IDENTITY, group_id=OTHER_GROUP, model_sha256=THEIRS)
+    assert theirs.read(theirs.candidates(P0, None)[0], wanted, SPECS).steps.tolist() == [8]
+
+
+LENGTH_7, LENGTH_3 = json.dumps({"sequence.length": 7}), json.dumps({"sequence.length": 3})
+OTHER_RULES = (
+    "{}: it was written under other rules (sequence.length was 7, is 3): the new ones apply from the checkpoints on"
+)
+
+
+def test_other_rules_are_told_once_and_apply_from_the_checkpoint_on(tmp_path: Path, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(4, rules=LENGTH_7), of(6, P1, rules=LENGTH_7)])
+    recovery = recovery_of(store, FAIL, rules=LENGTH_3)
+    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (4, 6, 4)
+    assert shown(recovery.start(P1, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert lines(caplog, tmp_path) == [OTHER_RULES.format(name(4))]
+    same = recovery_of(store, FAIL, rules=LENGTH_7)
+    assert shown(same.start(P0, TWO, 6, (0, 10))) == (4, 6, 4)
+    assert lines(caplog, tmp_path) == []
+
+
+def test_a_checkpoint_of_other_rules_does_not_come_back(tmp_path: Path, caplog: Any) -> None:
+    """Somebody sets offsets back, to have records answered anew by other rules: what is beyond is not of these."""
+    files = [of(4, rules=LENGTH_7), of(6, rules=LENGTH_7), of(8, rules=LENGTH_3), of(9, partitions=2, topic_id=OLD_ID)]
+    for committed, rules, left in ((0, LENGTH_3, [9]), (0, LENGTH_7, [9, 6, 4]), (5, LENGTH_3, [9, 4])):
+        folder = tmp_path / f"{committed} {rules[-2]}"
+        recovery_of(store_of(folder, files), REBUILD, rules=rules).start(P0, TWO, committed, (0, 10))
+        assert [int(path.stem) for path in CheckpointStore(folder, GROUP).candidates(P0, None)] == left
+    assert len(lines(caplog, tmp_path)) == 3 + 1 + 3
+
+
+def test_a_decision_takes_the_place_of_what_stands_there(tmp_path: Path) -> None:
+    """Also of a file that says the same of itself, and could not be used."""
+    store = store_of(tmp_path, [of(6)])
+    blind = recovery_of(store, RESET)
+    blind._store = BlindStore(tmp_path, GROUP)
+    assert shown(blind.start(P0, TWO, 6, (0, 10))) == (6, 6, None)
+    assert saved(store) == [(6, 0, 2, "a")]
+
+
+class BlindStore(CheckpointStore):
+    def candidates(self, *values: Any) -> list[Path]:
+        return []
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_exactly_once_without_a_committed_offset(tmp_path: Path, policy: RecoveryPolicy, caplog: Any) -> None:
+    """Kafka has forgotten the offset of a group that was idle for long: nobody knows how far outputs went."""
+    store = store_of(tmp_path, [of(4), of(6)])
+    recovery = recovery_of(store, replace(policy, exactly_once=True))
+    if policy.recover == "fail":
+        with pytest.raises(WorkerError) as refused:
+            recovery.start(P0, TWO, None, (0, 10))
+        assert str(refused.value) == (
+            "in/0: the group has no committed offset any more (it has expired, or was deleted), so nobody knows which "
+            "outputs behind its checkpoint at 6 are out; set the offset (kafka-consumer-groups.sh --reset-offsets "
+            "--to-offset N --execute), or set state.recover to rebuild, which goes on at the checkpoint and may repeat "
+            "outputs"
+        )
+        assert shown(recovery.start(P0, TWO, 8, (0, 10))) == (6, 8, 6)  # the first remedy
+        recovery = recovery_of(store, replace(REBUILD, exactly_once=True))  # the second
+    assert shown(recovery.start(P0, TWO, None, (0, 10))) == (6, 6, 6)
+    (line,) = lines(caplog, tmp_path)
+    assert re.fullmatch(GONE.format(6), line)
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_a_group_that_has_committed_nothing_yet_has_lost_nothing(
+    tmp_path: Path, policy: RecoveryPolicy, caplog: Any
+) -> None:
+    store = CheckpointStore(tmp_path, GROUP)
+    for _ in range(2):
+        recovery = recovery_of(store, replace(policy, exactly_once=True))
+        assert shown(recovery.start(P0, TWO, None, (0, 10))) == (0, 0, None)
+    assert lines(caplog, tmp_path) == []
+
+
+def test_topics_without_ids_are_told_apart_by_name(tmp_path: Path) -> None:
+    recovery = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL)
+    for topic, partitions in (("small", 4), ("large", 8), ("small", 4)):
+        recovery.start(Partition(topic, 0), TopicFacts("", partitions), None, (0, 10))
+    assert (recovery.identity("small", "").partitions, recovery.identity("large", "").partitions) == (4, 8)
+
+
+def test_another_level_of_processor_is_told_once(tmp_path: Path, caplog: Any) -> None:
+    store = store_of(tmp_path, [of(4, cpu="avx2"), of(6, P1, cpu="avx2")])
+    recovery = recovery_of(store, FAIL, cpu="avx512_core")
+    assert [shown(recovery.start(place, TWO, 6, (0, 10)))[0] for place in (P0, P1)] == [4, 6]
+    assert lines(caplog, tmp_path) == [
+        f"{name(4)}: it was written under another level of processor (avx2, now avx512_core): the same events may give "
+        "other last digits; model.cpu_level pins one level for all workers"
+    ]
+
+
 @pytest.mark.parametrize("changed", [{"model_sha256": THEIRS}, {"input": OTHER_INPUT}])
 def test_where_no_event_was_seen_there_are_states_of_no_model(tmp_path: Path, changed: Any, caplog: Any) -> None:
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(tmp_path, GROUP)
     recovery_of(store, FAIL, **changed).start(P0, TWO, None, (0, 0))
     assert shown(recovery_of(store, FAIL).start(P0, TWO, None, (0, 3))) == (0, 0, None)
     assert (saved(store), lines(caplog, tmp_path)) == ([(0, 0, 2, "a")], [])
@@ -439,18 +556,18 @@ def test_partitions_added_are_accepted_once(tmp_path: Path, recover: str, caplog
 @pytest.mark.parametrize("policy", ["fail", "reset"])
 def test_partitions_added_while_the_worker_runs(tmp_path: Path, policy: Any, caplog: Any) -> None:
     """Nothing is saved yet: what tells is what this member has open."""
-    recovery = recovery_of(CheckpointStore(tmp_path), grown("rebuild", policy))
+    recovery = recovery_of(CheckpointStore(tmp_path, GROUP), grown("rebuild", policy))
     recovery.start(P0, TWO, 6, (0, 10))
-    assert recovery.identity(NOW_ID).partitions == 2
+    assert recovery.identity("in", NOW_ID).partitions == 2
     if policy == "fail":
         with pytest.raises(WorkerError) as refused:
             recovery.start(P2, FOUR, None, (0, 0))
         assert str(refused.value) == REFUSED
-        assert recovery.identity(NOW_ID).partitions == 2
+        assert recovery.identity("in", NOW_ID).partitions == 2
     else:
         assert shown(recovery.start(P2, FOUR, None, (0, 0))) == (0, 0, None)
         assert lines(caplog, tmp_path) == [ACCEPTED]
-        assert recovery.identity(NOW_ID).partitions == 4
+        assert recovery.identity("in", NOW_ID).partitions == 4
 
 
 def test_partitions_of_another_topic_of_that_name_are_no_change(tmp_path: Path, caplog: Any) -> None:
@@ -465,7 +582,7 @@ def test_old_news_of_fewer_partitions_is_no_change(tmp_path: Path, caplog: Any) 
     """A broker that lags behind may say so; Kafka never takes partitions away."""
     recovery = recovery_of(store_of(tmp_path, [of(6, partitions=4)]), grown("fail", "fail"))
     assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6)
-    assert (recovery.identity(NOW_ID).partitions, lines(caplog, tmp_path)) == (4, [])
+    assert (recovery.identity("in", NOW_ID).partitions, lines(caplog, tmp_path)) == (4, [])
 
 
 def test_a_damaged_file_tells_nothing_of_partitions(tmp_path: Path) -> None:

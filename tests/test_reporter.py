@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WALL_S, Cluster, Member, command
+from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
 from worker.reporter import GAUGES_INTERVAL_S, REPEAT_INTERVAL_S
@@ -171,12 +171,12 @@ def test_a_checkpoint_that_fails_is_told_and_mended_by_the_next(cluster: Cluster
     cluster.write([(0, b"a", 1)])
     member = Member(cluster)
     member.turn()
-    cluster.folder.joinpath("in").write_text("in the way of the folder")
+    cluster.folder.joinpath(GROUP).write_text("in the way of the folder")
     member.turn(after_s=CHECKPOINT_S)
     assert values(member, "checkpoint_total", "result", "ok", "failed") == [0, 1]
     assert [line.split(":")[0] for line in member.status.missing()] == ["checkpoints", "model"]
     assert "checkpoint of in/0 at 1: " in caplog.text
-    cluster.folder.joinpath("in").unlink()
+    cluster.folder.joinpath(GROUP).unlink()
     cluster.write([(0, b"a", 1)])
     member.turn(after_s=CHECKPOINT_S)
     assert values(member, "checkpoint_total", "result", "ok", "failed") == [1, 1]

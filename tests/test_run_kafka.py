@@ -177,9 +177,9 @@ def check_files(folder: Path, topic: str, ends: dict[int, int], log: Log) -> Non
     """What plain h5py reads in the newest checkpoints, by the documented names."""
     keys: list[bytes] = []
     for number, offset in ends.items():
-        with h5py.File(folder / "state" / topic / str(number) / f"{offset:020d}.h5") as file:
+        with h5py.File(folder / "state" / f"group-{topic}" / topic / str(number) / f"{offset:020d}.h5") as file:
             attributes = dict(file.attrs)
-            assert (attributes["format_version"], attributes["topic"]) == (2, topic)
+            assert (attributes["format_version"], attributes["topic"]) == (3, topic)
             assert (attributes["partition"], attributes["next_offset"]) == (number, offset)
             assert attributes["group_id"] == f"group-{topic}"
             assert {"model_sha256", "topic_id", "created", "worker_version"} <= set(attributes)

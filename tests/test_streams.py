@@ -311,3 +311,18 @@ def test_one_name_in_two_partitions_of_a_topic_is_noticed() -> None:
     table.drop(PARTITIONS[1])
     table.load(state, SLICES)
     assert table.doubled == 2
+
+
+@pytest.mark.parametrize("sent", [None, 1, 2, 3])
+def test_what_a_model_of_another_width_has_sent_is_unknown(sent: int | None) -> None:
+    """States may be kept from a model with another number of outputs."""
+    first = StreamTable(INITIAL, CAPACITY, sent or 0)
+    first.open(PARTITIONS[0])
+    row = first.row(PARTITIONS[0], "a", 0, lambda row: False)
+    if first.emitted is not None:
+        first.emitted[row] = 0.5
+    second = StreamTable(INITIAL, CAPACITY, 2)
+    second.load(first.snapshot(PARTITIONS[0], 1, SLICES), SLICES)
+    assert second.emitted is not None
+    found = second.emitted[second.partitions[PARTITIONS[0]].rows["a"]].tolist()
+    assert found == [0.5, 0.5] if sent == 2 else np.isnan(found).all()

@@ -2,21 +2,23 @@
 
 Let C1 be the committed offset and C0 the position of a checkpoint. The states at C0 and the records C0..C1 give the
 states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer. What
-policy decides does not follow from the log: it is written to the store at once, so that it is decided once.
+policy decides does not follow from the log: it is written to the store at once, so that it is decided once, in place of
+whatever stands there, and what stands beyond goes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from worker.beyond import delete_beyond
 from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
 from worker.checkpoints.writer import utc_now
-from worker.config.inputs import input_changes
+from worker.config.inputs import changes
 from worker.errors import (
     CheckpointUnusableError,
     InputChangedError,
@@ -25,8 +27,17 @@ from worker.errors import (
 )
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState, StateSpec
-from worker.repartition import RECORDS_LOST, Look, PartitionCounts, newest_header, of_this_topic, remembering
-from worker.starts import LogFacts, RecoveryPolicy, Start, after_change, nothing, saw_nothing, without_checkpoint
+from worker.repartition import Look, PartitionCounts, newest_header, of_this_topic, remembering
+from worker.starts import (
+    LogFacts,
+    RecoveryPolicy,
+    Start,
+    after_change,
+    nothing,
+    saw_nothing,
+    without_checkpoint,
+    without_commit,
+)
 
 __all__ = ["Recovery", "RecoveryPolicy", "Start"]
 
@@ -50,10 +61,11 @@ class Recovery:
         self._policy = policy
         self._now = now
         self._counts = PartitionCounts(store, policy.on_partitions_change)
+        self._told: set[str] = set()
 
-    def identity(self, topic_id: str) -> CheckpointIdentity:
+    def identity(self, topic: str, topic_id: str) -> CheckpointIdentity:
         """Whose states new checkpoints of this topic hold."""
-        return self._identity.of_topic(topic_id, self._counts.accepted(topic_id))
+        return self._identity.of_topic(topic_id, self._counts.accepted(topic, topic_id))
 
     def rebuild_since_ms(self, now_ms: int) -> int | None:
         """The time for ``Source.offsets_at`` whose answer ``start`` wants; None: it wants none."""
@@ -78,12 +90,15 @@ class Recovery:
         grown = self._counts.accept(partition, topic, places, look)
         committed = self._checked(partition, topic.id, committed, log_range, partial(newest_header, places, look))
         facts = LogFacts(partition, topic.id, committed, begin, end, max(begin, rebuild_from or 0))
-        self._void(facts, places, look)
-        found = self._from_checkpoint(facts, [place for place in places if int(place.stem) <= facts.believable], look)
-        start, decided = found or without_checkpoint(self._policy, facts)
-        if decided or grown:
-            state = start.state or nothing(partition, start.offset, self._specs)
-            self._save(state, self.identity(topic.id), "the start")
+        within = [place for place in places if int(place.stem) <= facts.believable]
+        start = self._from_checkpoint(facts, within, look) or without_checkpoint(self._policy, facts)
+        without_commit(self._policy, facts, start)
+        # From the log's first record on everything follows from the log, whatever policy calls it.
+        another_way = start.new_rules or grown or (start.offset > 0 and (start.decided or start.state is None))
+        beyond = places[: len(places) - len(within)]
+        delete_beyond(self._store, facts, beyond, look, self._identity.rules, another_way=another_way)
+        if start.decided or grown:
+            self._save(start.state or nothing(partition, start.offset, self._specs), topic.id)
         return start
 
     def _checked(
@@ -115,37 +130,17 @@ class Recovery:
         )  # fmt: skip
         return committed
 
-    def _void(self, facts: LogFacts, places: Sequence[Place], look: Look) -> None:
-        """What was seen beyond the log's end is lost, and other records will take those offsets.
-
-        Once the log has grown again nobody could tell: a checkpoint of nothing takes the place of such a one now. Only
-        for this group it is sure: another one may have read on since the log's end was asked for.
-        """
-        for place in places:
-            if int(place.stem) <= facts.end:
-                return
-            with suppress(CheckpointUnusableError):
-                found = look(place).identity
-                if (found.topic_id, found.group_id) == (facts.topic_id, self._identity.group_id):
-                    log.warning(
-                        "checkpoint voided: %s has seen records that the cluster has lost, the log of %s ends at %d",
-                        place, facts.partition, facts.end,
-                    )  # fmt: skip
-                    state = nothing(facts.partition, int(place.stem), self._specs)
-                    self._save(state, self._identity.of_topic(RECORDS_LOST), "a checkpoint of nothing")
-
-    def _from_checkpoint(self, facts: LogFacts, places: Sequence[Place], look: Look) -> tuple[Start, bool] | None:
-        """The start, and whether policy had a say; None where no checkpoint does."""
+    def _from_checkpoint(self, facts: LogFacts, places: Sequence[Place], look: Look) -> Start | None:
+        """None where no checkpoint does. Raises WorkerError, StoreUnavailableError."""
         changed: CheckpointUnusableError | None = None
         untouched: Start | None = None
         for place in places:
             try:
                 header = look(place)
-                self._check_origin(place, header, facts)
                 state, ours = self._read(place, header, facts.topic_id)
             except (ModelChangedError, InputChangedError) as error:
                 # An older one of this model is as right as any: a model that comes back goes on where it was.
-                changed = changed or self._told(place, error)
+                changed = changed or self._named(place, error)
                 continue
             except CheckpointUnusableError as error:
                 log.warning("checkpoint skipped: %s", error)
@@ -155,16 +150,14 @@ class Recovery:
                 break
             # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
             live = max(facts.live_from, state.next_offset)
-            start = Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}")
+            start = Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}", decided=not ours)
             if not ours and saw_nothing(state):
                 untouched = untouched or start  # of no model; one of ours, which has seen something, is better
                 continue
             if changed is not None:
                 log.warning("checkpoint skipped: %s; taking the one at %d", changed, state.next_offset)
-            return start, not ours
-        if changed is not None:
-            return after_change(self._policy, facts, changed)
-        return None if untouched is None else (untouched, True)
+            return start if saw_nothing(state) else replace(start, new_rules=self._tell_differences(place, header))
+        return untouched if changed is None else after_change(self._policy, facts, changed)
 
     def _read(self, place: Place, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
         """The states, and whether they are of this model and input, as new checkpoints will say of them."""
@@ -182,40 +175,49 @@ class Recovery:
                 self._tell_kept(place, header)
             return state, False
 
-    def _check_origin(self, place: Place, header: CheckpointHeader, facts: LogFacts) -> None:
-        """States are the same for every group; how far outputs went is not, and without C1 only the file says it."""
-        if header.identity.topic_id == RECORDS_LOST:
-            raise CheckpointUnusableError(f"{place}: it was voided when the cluster had lost records")
-        theirs, ours = header.identity.group_id, self._identity.group_id
-        if facts.committed is None and theirs != ours and of_this_topic(header, facts.topic_id):
-            raise CheckpointUnusableError(
-                f"{place}: it is of group '{theirs}', and group '{ours}' has no committed offset to go on from"
-            )
-
-    def _told(self, place: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
+    def _named(self, place: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
         """The same error; of a changed input only the keys that differ."""
         if not isinstance(error, InputChangedError):
             return error
-        changes = input_changes(error.input, self._identity.input)
-        return InputChangedError(f"{place}: its states were fed with another input ({changes})", error.input)
+        found = changes(error.input, self._identity.input)
+        return InputChangedError(f"{place}: its states were fed with another input ({found})", error.input)
+
+    def _tell_differences(self, place: Place, header: CheckpointHeader) -> bool:
+        """Once, whatever the number of partitions, what is no reason to refuse it; whether the rules are others."""
+        found, ours = header.identity, self._identity
+        rules = changes(found.rules, ours.rules) if found.rules and ours.rules else ""
+        if rules:
+            self._tell(f"other rules ({rules}): the new ones apply from the checkpoints on", place)
+        if found.cpu and ours.cpu and found.cpu != ours.cpu:
+            self._tell(
+                f"another level of processor ({found.cpu}, now {ours.cpu}): the same events may give other last "
+                "digits; model.cpu_level pins one level for all workers", place,
+            )  # fmt: skip
+        return bool(rules)
+
+    def _tell(self, what: str, place: Place) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s: it was written under %s", place, what)
 
     def _tell_kept(self, place: Place, header: CheckpointHeader) -> None:
         found, ours = header.identity, self._identity
         if found.model_sha256 != ours.model_sha256:
             models = f"{found.model_sha256[:SHOWN_DIGITS]}, now {ours.model_sha256[:SHOWN_DIGITS]}"
             log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", place, models)
-        changes = input_changes(found.input, ours.input) if found.input and ours.input else ""
-        if changes:
-            log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", place, changes)
+        inputs = changes(found.input, ours.input) if found.input and ours.input else ""
+        if inputs:
+            log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", place, inputs)
 
-    def _save(self, state: PartitionState, identity: CheckpointIdentity, what: str) -> None:
+    def _save(self, state: PartitionState, topic_id: str) -> None:
         """Before the first commit moves on: a crash, however early, then finds what was decided here."""
+        identity = self.identity(state.partition.topic, topic_id)
         try:
-            self._store.publish(state, identity, created=self._now())
+            self._store.publish(state, identity, created=self._now(), replace=True)
         except (OSError, StoreUnavailableError) as error:
             log.warning(
-                "%s: %s at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
-                state.partition, what, state.next_offset, error,
+                "%s: the start at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
+                state.partition, state.next_offset, error,
             )  # fmt: skip
 
 

@@ -18,8 +18,6 @@ from worker.records import Partition
 
 Look: TypeAlias = Callable[[Place], CheckpointHeader]  # raises CheckpointUnusableError, StoreUnavailableError
 
-RECORDS_LOST = "records-lost"  # in place of a topic's id: what this checkpoint has seen is in no log any more
-
 log = logging.getLogger("worker.recovery")
 
 
@@ -29,11 +27,12 @@ class PartitionCounts:
     def __init__(self, store: Store, policy: Literal["fail", "reset"]) -> None:
         self._store = store
         self._policy = policy
-        self._accepted: dict[str, int] = {}  # topic id → partitions, as this member goes on with
+        # (name, id) of a topic, whose id brokers may not tell → partitions, as this member goes on with
+        self._accepted: dict[tuple[str, str], int] = {}
 
-    def accepted(self, topic_id: str) -> int:
+    def accepted(self, topic: str, topic_id: str) -> int:
         """What new checkpoints of this topic say; 0 before ``accept``."""
-        return self._accepted.get(topic_id, 0)
+        return self._accepted.get((topic, topic_id), 0)
 
     def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place], look: Look) -> bool:
         """Whether partitions were added since this one's states were saved, which the policy let pass.
@@ -42,12 +41,12 @@ class PartitionCounts:
         member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
         StoreUnavailableError.
         """
-        known = self._accepted.get(topic.id)
+        known = self._accepted.get((partition.topic, topic.id))
         was = _saved(places, look, topic.id) or known or self._saved_elsewhere(partition, topic)
         # Kafka never takes partitions away from a topic: who sees fewer has old news.
         now = max(topic.partitions, known or 0, was)
         if was in (0, now):
-            self._accepted[topic.id] = now
+            self._accepted[partition.topic, topic.id] = now
             return False
         change = f"{partition.topic}: the topic has {now} partitions and had {was} when its checkpoints were written"
         if self._policy == "fail":
@@ -62,7 +61,7 @@ class PartitionCounts:
                 "%s; streams that moved to another partition start at zero there, all others keep their states "
                 "(state.on_partitions_change: reset)", change,
             )  # fmt: skip
-        self._accepted[topic.id] = now
+        self._accepted[partition.topic, topic.id] = now
         return True
 
     def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
@@ -85,7 +84,7 @@ def newest_header(places: Sequence[Place], look: Look, topic_id: str) -> Checkpo
             header = look(place)
         except CheckpointUnusableError:
             continue
-        if of_this_topic(header, topic_id) and header.identity.topic_id != RECORDS_LOST:
+        if of_this_topic(header, topic_id):
             return header
     return None
 

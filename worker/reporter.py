@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from worker.checkpoints.writer import CheckpointResult
 from worker.engine import Engine
 from worker.engine_counts import EngineCounts
+from worker.errors import StoreUnavailableError
 from worker.partitions import Partitions
 from worker.pipeline import Outcome
 from worker.records import Assigned, Change, Partition, Refusal
@@ -132,8 +133,10 @@ class Reporter:
             log.warning("%s: %d streams of the checkpoint are forgotten: state.max_streams", partition, left_out)
 
     def kafka_away(self, now: float, error: Exception) -> None:
-        """The cluster does not answer. No reason to restart: the loop goes on asking."""
+        """The cluster or the store does not answer. No reason to restart: the loop goes on asking."""
         self.status.turned(now)
+        if isinstance(error, StoreUnavailableError):
+            self.status.set("states", str(error))  # until they are there
         self._say(now, "kafka", "%s; going on when it is back", error)
 
     def began_again(self, partitions: Partitions) -> None:

@@ -16,8 +16,7 @@ from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
 from worker.config import Config
-from worker.config.inputs import input_description
-from worker.config.sections import State
+from worker.config.inputs import input_description, rules_description
 from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaRefusedError, KafkaUnavailableError, UnavailableError
 from worker.kafka.clients import (
@@ -54,7 +53,7 @@ def serve(config: Config, stop: threading.Event) -> None:
     configure_logs(config.log.format, config.log.level)
     # What can be refused at once is not refused after the seconds that a model takes.
     client_settings(config)
-    open_store(config.state.directory).check_writable()
+    open_store(config.state.directory, config.kafka.group_id).check_writable()
     metrics, status = Metrics(), WorkerStatus(time.monotonic)
     server = ProbeServer(config.http.host, config.http.port, metrics, status)
     address = f"http://{config.http.host}:{server.port}"
@@ -106,11 +105,13 @@ def build_worker(
     """All parts put together, connected and not yet in the group. Raises KafkaUnavailableError, WorkerError."""
     settings = client_settings(config)
     model = model or prove_model(config)
-    store = open_store(config.state.directory)
+    store = open_store(config.state.directory, config.kafka.group_id)
     store.check_writable()
     _look_for_topics(config, settings)
-    described = input_description(config, [part.name for part in model.inputs])
-    identity = CheckpointIdentity(model.sha256 or "", "", config.kafka.group_id, worker.__version__, input=described)
+    identity = CheckpointIdentity(
+        model.sha256 or "", "", config.kafka.group_id, worker.__version__,
+        input=input_description(config, [part.name for part in model.inputs]), rules=rules_description(config),
+    )  # fmt: skip
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     limits = LoopLimits(
         poll_records=config.batch.max_events,
@@ -125,7 +126,7 @@ def build_worker(
         source=source,
         delivery=delivery,
         pipeline=build_pipeline(config, model),
-        recovery=Recovery(store, identity, model.states, _policy(config.state)),
+        recovery=Recovery(store, identity, model.states, _policy(config)),
         writer=CheckpointWriter(store, config.state.keep),
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
@@ -153,9 +154,15 @@ def _look_for_topics(config: Config, settings: ClientSettings) -> None:
             )  # fmt: skip
 
 
-def _policy(state: State) -> RecoveryPolicy:
-    past_ms = state.rebuild_from.ms if state.rebuild_from else None
-    return RecoveryPolicy(state.recover, state.on_model_change, state.on_partitions_change, past_ms)
+def _policy(config: Config) -> RecoveryPolicy:
+    state = config.state
+    return RecoveryPolicy(
+        state.recover,
+        state.on_model_change,
+        state.on_partitions_change,
+        rebuild_from_ms=state.rebuild_from.ms if state.rebuild_from else None,
+        exactly_once=config.delivery == "exactly_once",
+    )
 
 
 def _spare_the_garbage_collector() -> None:

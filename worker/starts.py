@@ -1,7 +1,7 @@
 """Where to begin without a usable checkpoint: nothing in the log says it, so policy does.
 
-Each answer says beside the start whether it is a decision: whether a later recovery, still without a checkpoint, would
-come to another one. Decisions are saved at once.
+Each answer says whether it is a decision: whether a later recovery, still without a checkpoint, would come to another
+one. Decisions are saved at once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ log = logging.getLogger("worker.recovery")
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPolicy:
-    """What to do without a usable checkpoint, with one of another model or input, and with partitions added."""
+    """What to do without a usable checkpoint, with one of another model or input, and with partitions added.
+
+    ``exactly_once``: outputs must not come twice, whatever becomes of the committed offsets.
+    """
 
     recover: Literal["rebuild", "reset", "fail"] = "rebuild"
     on_model_change: Literal["fail", "reset", "keep"] = "fail"
     on_partitions_change: Literal["fail", "reset"] = "fail"
     rebuild_from_ms: int | None = None  # how far back ``rebuild`` goes; None: to the log's start
+    exactly_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Start:
     live_from: int
     state: PartitionState | None
     source: str  # where the states came from, for the log
+    decided: bool = False  # by policy: nothing but a checkpoint will tell it
+    new_rules: bool = False  # since the checkpoint was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class LogFacts:
         return self.end if self.committed is None else min(self.committed, self.end)
 
 
-def after_change(policy: RecoveryPolicy, facts: LogFacts, changed: CheckpointUnusableError) -> tuple[Start, bool]:
+def after_change(policy: RecoveryPolicy, facts: LogFacts, changed: CheckpointUnusableError) -> Start:
     """The newest checkpoint is of another model or input, and none of ours is left. Raises WorkerError for ``fail``."""
     if policy.on_model_change == "fail":
         raise WorkerError(
@@ -68,16 +74,16 @@ def after_change(policy: RecoveryPolicy, facts: LogFacts, changed: CheckpointUnu
             "or state.directory to another folder"
         )
     log.warning("%s; all streams of %s start at zero", changed, facts.partition)
-    return Start(facts.live_from, facts.live_from, None, "zero (state.on_model_change: reset)"), True
+    return Start(facts.live_from, facts.live_from, None, "zero (state.on_model_change: reset)", decided=True)
 
 
-def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, bool]:
+def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> Start:
     """No checkpoint is there, or all are unusable. Raises WorkerError for ``fail``, but not at a first start."""
     recover, begin, live_from = policy.recover, facts.begin, facts.live_from
     bounded = policy.rebuild_from_ms is not None
     # What a log that begins later held before is in no state: only a first start may take it for nothing.
     if live_from == begin and (facts.committed is None or begin == 0 or recover != "fail"):
-        return Start(begin, begin, None, "the beginning of the log"), recover != "rebuild" or bounded
+        return Start(begin, begin, None, "the beginning of the log", decided=recover != "rebuild" or bounded)
     if recover == "fail":
         raise WorkerError(
             f"{facts.partition}: no usable checkpoint for committed offset {live_from}; set state.recover to "
@@ -85,7 +91,7 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, 
         )
     if recover == "reset":
         log.warning("%s: no usable checkpoint; all streams start at zero at %d", facts.partition, live_from)
-        return Start(live_from, live_from, None, "zero (state.recover: reset)"), True
+        return Start(live_from, live_from, None, "zero (state.recover: reset)", decided=True)
     first = min(facts.rebuild_from, live_from)
     if first > 0:
         reason = "state.rebuild_from" if first > begin else "the log begins there"
@@ -93,7 +99,28 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> tuple[Start, 
             "%s: no usable checkpoint; states are rebuilt from offset %d on (%s), and those of streams that began "
             "before it may differ from what they were", facts.partition, first, reason,
         )  # fmt: skip
-    return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)"), bounded
+    return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)", decided=bounded)
+
+
+def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> None:
+    """The group has a checkpoint, and Kafka has forgotten how far it was committed: at or beyond it, nobody knows.
+
+    Whoever stops in order leaves his last checkpoint there, so mostly nothing is repeated. Raises WorkerError where
+    nothing may be.
+    """
+    if facts.committed is not None or start.state is None or saw_nothing(start.state):
+        return
+    gone = f"{facts.partition}: the group has no committed offset any more (it has expired, or was deleted)"
+    if policy.exactly_once and policy.recover == "fail":
+        raise WorkerError(
+            f"{gone}, so nobody knows which outputs behind its checkpoint at {start.offset} are out; set the offset "
+            "(kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set state.recover to rebuild, "
+            "which goes on at the checkpoint and may repeat outputs"
+        )
+    log.warning(
+        "%s; going on at its checkpoint at %d: a worker that stopped in order had come no further, one that did not "
+        "has outputs behind it, and they come twice", gone, start.offset,
+    )  # fmt: skip
 
 
 def saw_nothing(state: PartitionState) -> bool:

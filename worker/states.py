@@ -117,7 +117,7 @@ class States:
         for place in places:
             position = self.partitions.position(place)
             state = self._pipeline.snapshot(place, position)
-            self._writer.submit(state, self._recovery.identity(self.partitions.topic_id(place)))
+            self._writer.submit(state, self._recovery.identity(place.topic, self.partitions.topic_id(place)))
             self.partitions.saved(place, position)
             self._due.pop(place, None)
 

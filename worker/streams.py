@@ -202,7 +202,9 @@ class StreamTable(PackedRows):
         self.sequences[rows] = np.fromiter(known, np.object_, len(known))[order]
         self.origins[rows] = Origin.RESTORED
         if self.emitted is not None:
-            self.emitted[rows] = np.nan if state.emitted is None else state.emitted[order]
+            # What a model with another number of outputs has sent says nothing of what this one has.
+            emitted, units = state.emitted, self.emitted.shape[1]
+            self.emitted[rows] = emitted[order] if emitted is not None and emitted.shape[1] == units else np.nan
         self.touch(rows)
         return len(left_out)
 

@@ -105,7 +105,8 @@ class Leg:
 
     def topic_folders(self) -> list[Path]:
         """Where the checkpoints of the input topic are: one folder, or one per worker."""
-        return [folder / self.topics[0] for folder in sorted(self.folder.glob("state*"))]
+        topic = self.topics[0]
+        return [folder / f"group-{topic}" / topic for folder in sorted(self.folder.glob("state*"))]
 
     def start(self) -> None:
         for _ in range(self.plan.members):

@@ -23,7 +23,7 @@ class Place(Protocol):
 
 
 class Store(Protocol):
-    """Checkpoints of all partitions, in a place of their own or shared with other workers.
+    """Checkpoints of all partitions of one group, in a place of their own or shared with other groups.
 
     ``candidates``, ``header`` and ``read`` are called on the loop's thread, ``publish``, ``size_bytes`` and ``prune``
     on the writer's. Only what policy decides at a start, states of nothing or nearly, is published on the loop's.
@@ -41,13 +41,16 @@ class Store(Protocol):
     def read(self, place: Place, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
         """Its streams, with states of exactly these specs.
 
-        Raises CheckpointUnusableError (of that ModelChangedError and InputChangedError), StoreUnavailableError.
+        Raises CheckpointUnusableError (of that ModelChangedError and InputChangedError) for one that is missing or of
+        bad content, StoreUnavailableError for one that can't be read now.
         """
 
-    def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Place:
+    def publish(
+        self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
+    ) -> Place:
         """Give the checkpoint its name once it is complete and durable.
 
-        One that is there already, of the same topic, model and input, is left as it is. Raises OSError,
+        One that is there already, of the same identity, is left as it is but with ``replace``. Raises OSError,
         StoreUnavailableError, WorkerError.
         """
 
@@ -59,6 +62,9 @@ class Store(Protocol):
 
         Raises OSError, StoreUnavailableError, WorkerError.
         """
+
+    def delete(self, place: Place) -> None:
+        """Take this one away; that it is gone already is fine. Raises OSError, StoreUnavailableError."""
 
     def check_writable(self) -> None:
         """Raises WorkerError when checkpoints can't be written, listed and deleted here."""

@@ -1,14 +1,17 @@
-"""Files between HDF5 and the disk: HDF5 neither sees a write fail nor reads a damaged byte.
+"""Files between HDF5 and the disk: HDF5 sees neither a write nor a read fail, and reads no damaged byte.
 
 Why: when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single
 flipped bit in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a
 block that HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file.
+What HDF5 says of a file that could not be read does not tell that from a damaged one; the kept error does.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -29,23 +32,7 @@ def seal_file(path: Path) -> None:
         file.write(_seal(file))
 
 
-def check_seal(path: Path) -> None:
-    """Raises BrokenSealError, OSError."""
-    with path.open("rb") as file:
-        block = file.read(SEAL_BYTES)
-        found = SEAL.fullmatch(block)
-        if not block:
-            raise BrokenSealError("it is empty")
-        if found is None or len(block) < SEAL_BYTES:
-            raise BrokenSealError("it is not a checkpoint, or its beginning is damaged")
-        size_bytes = os.fstat(file.fileno()).st_size - SEAL_BYTES
-        if size_bytes != int(found[1]):
-            raise BrokenSealError(f"it is truncated: {size_bytes} bytes of {int(found[1])}")
-        if _seal(file) != block:
-            raise BrokenSealError("it is damaged (checksum of the file)")
-
-
-def _seal(file: BinaryIO) -> bytes:
+def _seal(file: BinaryIO | SealedFile) -> bytes:
     """The seal of the file's content; leaves the position at its beginning."""
     file.seek(SEAL_BYTES)
     crc = size_bytes = 0
@@ -56,16 +43,13 @@ def _seal(file: BinaryIO) -> bytes:
     return (b"rnn-stream-worker checkpoint\n%d bytes follow, crc32 %08x\n" % (size_bytes, crc)).ljust(SEAL_BYTES, b"\0")
 
 
-class SafeFile:
-    """What h5py asks of a Python file object, on a new file that only its owner reads and writes."""
+class _Positioned:
+    """A descriptor with a position of its own and a size, as h5py asks of a Python file object."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError; FileExistsError when the name is taken."""
-        self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o640)
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
         self._position = 0
-        self._size = 0
-        self._error: OSError | None = None
+        self._size = size
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +64,79 @@ class SafeFile:
 
     def tell(self) -> int:
         return self._position
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+
+class SealedFile(_Positioned):
+    """A file to read. ``error`` is the first that the disk gave, whatever has become of it since."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError; BrokenSealError for what is no file."""
+        # Not to wait for ever where the name is a pipe's.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise BrokenSealError("it is no file")
+        except BaseException:
+            os.close(fd)
+            raise
+        super().__init__(fd, found.st_size)
+        self.error: OSError | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    def check_seal(self) -> None:
+        """Raises BrokenSealError, OSError."""
+        self.seek(0)
+        block = self.read(SEAL_BYTES)
+        found = SEAL.fullmatch(block)
+        if not block:
+            raise BrokenSealError("it is empty")
+        if found is None or len(block) < SEAL_BYTES:
+            raise BrokenSealError("it is not a checkpoint, or its beginning is damaged")
+        size_bytes = self._size - SEAL_BYTES
+        if size_bytes != int(found[1]):
+            raise BrokenSealError(f"it is truncated: {size_bytes} bytes of {int(found[1])}")
+        if _seal(self) != block:
+            raise BrokenSealError("it is damaged (checksum of the file)")
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes, fewer only at the end. Raises OSError."""
+        pieces = bytearray(max(0, min(size, self._size - self._position)))
+        self.readinto(memoryview(pieces))
+        return bytes(pieces)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """The whole buffer. Raises OSError, also where the file does not go on so far."""
+        view = memoryview(buffer).cast("B")
+        try:
+            done = 0
+            while done < len(view):
+                piece = os.pread(self._fd, min(len(view) - done, PIECE_BYTES), self._position + done)
+                if not piece:
+                    raise OSError(errno.EIO, "it ends before its end")
+                view[done : done + len(piece)] = piece
+                done += len(piece)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        self._position += done
+        return done
+
+
+class SafeFile(_Positioned):
+    """A new file that only its owner reads and writes, and whose errors wait until HDF5 is done."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError; FileExistsError when the name is taken."""
+        self._path = path
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o640), 0)
+        self._error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
         view = memoryview(data).cast("B")
@@ -115,9 +172,6 @@ class SafeFile:
         except OSError as error:
             self._error = self._error or error
         return self._size
-
-    def flush(self) -> None:
-        """Nothing is buffered here."""
 
     def settle(self) -> None:
         """Raises the first OSError there was; else seals the file and waits until the disk has all of it."""

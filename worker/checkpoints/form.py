@@ -9,14 +9,15 @@ import h5py
 from worker.checkpoints.columns import UnusableColumnError
 from worker.records import StateSpec
 
-NUMBERS = {
+# Of each stream one number; named as in PartitionState. A new column is a line here, there and in the documents.
+STREAM_NUMBERS = {
     "steps": "int64",
     "times": "int64",
     "clocks": "int64",
     "touched": "int64",
     "pending": "uint8",
-    "forgotten/resets": "uint8",
 }
+NUMBERS = {**STREAM_NUMBERS, "forgotten/resets": "uint8"}
 TEXTS = ("keys", "sequences", "forgotten/keys")
 
 

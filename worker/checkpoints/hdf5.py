@@ -5,6 +5,7 @@ A file is believed only as a whole: seal, name, attributes, list of datasets and
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ from worker.checkpoints.columns import (
     texts,
     write_column,
 )
-from worker.checkpoints.disk import SEAL_BYTES, SafeFile, check_seal
-from worker.checkpoints.form import NUMBERS, check_form, state_path
+from worker.checkpoints.disk import SEAL_BYTES, SafeFile, SealedFile
+from worker.checkpoints.form import NUMBERS, STREAM_NUMBERS, check_form, state_path
 from worker.checkpoints.header import (
     FORMAT_VERSION,
     CheckpointHeader,
@@ -36,7 +37,8 @@ from worker.checkpoints.header import (
     header_of,
     write_attributes,
 )
-from worker.errors import CheckpointUnusableError
+from worker.checkpoints.names import group_folder
+from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.records import PartitionState, Reset, StateSpec
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
 LIBRARY = ("v110", "v110")
 
 JSON = msgspec.json.Encoder()
+MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # no file has this name
+NO_MEMORY = "memory allocation failed"  # as HDF5 says it
 NOT_KNOWN = b"{}"  # the sequence of a stream that has had no event with an id
 
 
@@ -71,11 +75,7 @@ def _columns(state: PartitionState) -> dict[str, Column]:
     rows = len(state.keys)
     columns: dict[str, Column] = {
         "keys": text_column(state.keys, _keys),
-        "steps": state.steps,
-        "times": state.times,
-        "clocks": state.clocks,
-        "touched": state.touched,
-        "pending": state.pending,
+        **{name: getattr(state, name) for name in STREAM_NUMBERS},
         "sequences": text_column(state.sequences, _sequences),
         **{state_path(layer, name): values for (layer, name), values in state.states.items()},
     }
@@ -119,28 +119,51 @@ def _sequence_of(text: bytes) -> object:
 
 
 @contextmanager
-def _opened(path: Path, shown: str) -> Iterator[h5py.File]:
-    """Whatever reading a damaged file may raise becomes one sentence that names it."""
+def _opened(path: Path, shown: str) -> Iterator[tuple[h5py.File, int]]:
+    """The file and its size in bytes. Whatever reading it may raise becomes one sentence that names it.
+
+    Only a file that is missing and bad content are damage. What could not be read may be as sound as any.
+    """
     try:
-        if not path.is_file():
-            raise UnusableColumnError("there is no such file")
-        check_seal(path)
-        with h5py.File(path, "r", locking=False) as file:
-            # Before anything else: what another version writes may look wrong to this one in any way.
-            check_version(file)
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointUnusableError(f"{shown or path}: {said}") from error
+        source = SealedFile(path)
+    except OSError as error:
+        raise _unreadable(shown or path, error) from error
+    except ValueError as error:
+        raise CheckpointUnusableError(f"{shown or path}: {error}") from error
+    with source:
+        try:
+            source.check_seal()
+            with h5py.File(source, "r") as file:
+                # Before anything else: what another version writes may look wrong to this one in any way.
+                check_version(file)
+                yield file, source.size_bytes
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            if source.error is not None or isinstance(error, MemoryError) or NO_MEMORY in said:
+                raise _unreadable(shown or path, source.error or error) from error
+            raise CheckpointUnusableError(f"{shown or path}: {said}") from error
+
+
+def _unreadable(shown: object, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno in MISSING:
+        return CheckpointUnusableError(f"{shown}: there is no such file")
+    said = " ".join(str(error).split())
+    return StoreUnavailableError(
+        f"can't read {shown}: {type(error).__name__}: {said}; if it stays so, delete the file: an older one "
+        "gives the same states, without one state.recover decides"
+    )
 
 
 def read_header(path: Path, *, shown: str = "") -> CheckpointHeader:
-    """What the file says about itself, verified but for the data. Raises CheckpointUnusableError.
+    """What the file says about itself, verified but for the data.
 
-    ``shown`` names the file in messages, when it is a copy of another.
+    Raises CheckpointUnusableError, StoreUnavailableError when it can't be read now. ``shown`` names the file in
+    messages, when it is a copy of another.
     """
-    with _opened(path, shown) as file:
-        return header_of(file, inventory(file, path.stat().st_size))
+    with _opened(path, shown) as (file, size_bytes):
+        header = header_of(file, inventory(file, size_bytes))
+        _check_name(path, header)
+        return header
 
 
 def read_checkpoint(
@@ -149,11 +172,11 @@ def read_checkpoint(
     """The partition's streams with states of exactly these specs.
 
     Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError
-    when the weights are others and InputChangedError when what they were fed with is. An identity without
-    ``model_sha256`` takes states of any weights with these shapes. ``shown``: see ``read_header``.
+    when the weights are others and InputChangedError when what they were fed with is; StoreUnavailableError when the
+    file can't be read now. An identity without ``model_sha256`` takes states of any weights with these shapes.
+    ``shown``: see ``read_header``.
     """
-    with _opened(path, shown) as file:
-        size_bytes = path.stat().st_size
+    with _opened(path, shown) as (file, size_bytes):
         datasets = inventory(file, size_bytes)
         header = header_of(file, datasets)
         _check_name(path, header)
@@ -164,8 +187,9 @@ def read_checkpoint(
 
 
 def _check_name(path: Path, header: CheckpointHeader) -> None:
-    named = (path.parent.parent.name, path.parent.name, path.stem)
-    inside = (header.partition.topic, str(header.partition.number), f"{header.next_offset:020d}")
+    named = (*path.parts[-4:-1], path.stem)
+    whose, partition = header.identity.group_id, header.partition
+    inside = (whose and group_folder(whose), partition.topic, str(partition.number), f"{header.next_offset:020d}")
     if named != inside:
         raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, its name says {'/'.join(named)}")
 
@@ -183,11 +207,7 @@ def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence
         next_offset=header.next_offset,
         clock=header.clock,
         keys=keys,
-        steps=columns["steps"],
-        times=columns["times"],
-        clocks=columns["clocks"],
-        touched=columns["touched"],
-        pending=columns["pending"],
+        **{name: columns[name] for name in STREAM_NUMBERS},
         sequences=[_sequence_of(text) for text in texts(columns["sequences"])],
         states={(spec.layer, spec.name): columns[state_path(spec.layer, spec.name)] for spec in specs},
         emitted=columns.get("emitted"),

@@ -1,7 +1,6 @@
 """What a checkpoint says about itself: the attributes of the file, under one checksum with the list of its datasets.
 
-Each format version has its own list of attributes. A file is judged by the list of its version, so old files stay
-readable, and one of a later version is refused before anything else in it is looked at.
+A file of another format version is refused before anything else in it is looked at.
 """
 
 from __future__ import annotations
@@ -20,34 +19,35 @@ from worker.checkpoints.columns import CRC, UnusableColumnError
 from worker.errors import InputChangedError, ModelChangedError
 from worker.records import Partition, PartitionState
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SHOWN_DIGITS = 12  # of a SHA-256, in messages
 SHOWN_INPUT_CHARACTERS = 160  # of what the states are fed with, in messages
 
-FIRST_ATTRIBUTES: Mapping[str, type] = {
+ATTRIBUTES: Mapping[str, type] = {
     "format_version": int,
     "model_sha256": str,
     "topic": str,
     "topic_id": str,
     "partition": int,
+    "partitions": int,
     "next_offset": int,
     "group_id": str,
     "created": str,
     "worker_version": str,
     "clock": int,
-}
-ATTRIBUTES: Mapping[int, Mapping[str, type]] = {
-    1: FIRST_ATTRIBUTES,
-    2: {**FIRST_ATTRIBUTES, "partitions": int, "input": str},
+    "input": str,
+    "rules": str,
+    "cpu": str,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointIdentity:
-    """Whose states these are, and what they were fed with.
+    """Whose states these are, what they were fed with, and by which rules and on what processor they came about.
 
     ``topic_id`` is empty where it is not known; ``model_sha256`` where any will do. ``partitions`` is how many the
-    topic has (0 = not known), ``input`` a canonical JSON text of what makes vectors of records ("" = not known).
+    topic has (0 = not known). ``input`` is a canonical JSON text of what makes vectors of records, ``rules`` of what
+    returns states to zero, ``cpu`` the level of the processor's instructions; "" = not known.
     """
 
     model_sha256: str
@@ -56,6 +56,8 @@ class CheckpointIdentity:
     worker_version: str
     partitions: int = 0
     input: str = ""
+    rules: str = ""
+    cpu: str = ""
 
     def of_topic(self, topic_id: str, partitions: int = 0, *, any_model: bool = False) -> CheckpointIdentity:
         """The same for this topic; ``any_model``, which takes states fed with anything too, is for reading only."""
@@ -82,13 +84,15 @@ def attributes_of(state: PartitionState, identity: CheckpointIdentity, created: 
         "topic": state.partition.topic,
         "topic_id": identity.topic_id,
         "partition": state.partition.number,
+        "partitions": identity.partitions,
         "next_offset": state.next_offset,
         "group_id": identity.group_id,
         "created": created.isoformat(),
         "worker_version": identity.worker_version,
         "clock": state.clock,
-        "partitions": identity.partitions,
         "input": identity.input,
+        "rules": identity.rules,
+        "cpu": identity.cpu,
     }
 
 
@@ -101,19 +105,18 @@ def write_attributes(file: h5py.File, values: Mapping[str, Any]) -> None:
     file.attrs[CRC] = np.uint32(_seal(values, datasets))
 
 
-def check_version(file: h5py.File) -> int:
-    """The file's format version. Raises UnusableColumnError for one that this version can't read."""
+def check_version(file: h5py.File) -> None:
+    """Raises UnusableColumnError for a format version that is not this one's."""
     version = file.attrs.get("format_version")
-    if not isinstance(version, np.integer) or int(version) not in ATTRIBUTES:
-        known = " and ".join(map(str, ATTRIBUTES))
-        raise UnusableColumnError(f"format_version {version} is not known (this version reads {known})")
-    return int(version)
+    if not isinstance(version, np.integer) or int(version) != FORMAT_VERSION:
+        raise UnusableColumnError(f"format_version {version} is not known (this version reads {FORMAT_VERSION})")
 
 
 def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> CheckpointHeader:
     """The attributes, verified. Raises UnusableColumnError."""
     values: dict[str, Any] = {}
-    for name, kind in ATTRIBUTES[check_version(file)].items():
+    check_version(file)
+    for name, kind in ATTRIBUTES.items():
         value = file.attrs.get(name)
         if value is None:
             raise UnusableColumnError(f"attribute {name} is missing")
@@ -123,9 +126,7 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
     if _seal(values, datasets) != int(file.attrs[CRC]):
         raise UnusableColumnError("its attributes are damaged (checksum)")
     return CheckpointHeader(
-        CheckpointIdentity(
-            **{each.name: values[each.name] for each in fields(CheckpointIdentity) if each.name in values}
-        ),
+        CheckpointIdentity(**{each.name: values[each.name] for each in fields(CheckpointIdentity)}),
         Partition(values["topic"], values["partition"]),
         values["next_offset"],
         values["clock"],
@@ -134,7 +135,10 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
 
 
 def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointIdentity) -> None:
-    """Raises UnusableColumnError, ModelChangedError, InputChangedError. The number of partitions is not judged here."""
+    """Raises UnusableColumnError, ModelChangedError, InputChangedError.
+
+    Neither the number of partitions is judged here nor the rules and the processor, which make no state unusable.
+    """
     if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
         raise UnusableColumnError(f"it is of a topic since deleted (id {found.topic_id}, now {wanted.topic_id})")
     if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
@@ -147,12 +151,7 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
 
 def same_states(one: CheckpointIdentity, other: CheckpointIdentity) -> bool:
     """Whether checkpoints of these, at one position, hold the same states for the same readers."""
-    return (one.model_sha256, one.topic_id, one.partitions, one.input) == (
-        other.model_sha256,
-        other.topic_id,
-        other.partitions,
-        other.input,
-    )
+    return replace(one, worker_version="") == replace(other, worker_version="")
 
 
 def _shortened(text: str) -> str:

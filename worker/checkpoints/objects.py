@@ -1,4 +1,4 @@
-"""Checkpoints as objects below a URL, such as s3://bucket/prefix: URL/TOPIC/PARTITION/OFFSET.h5.
+"""Checkpoints as objects below a URL, such as s3://bucket/prefix: URL/GROUP_ID/TOPIC/PARTITION/OFFSET.h5.
 
 A file is made complete on this machine's disk and put in one piece, and fetched whole before it is judged as a local
 file is.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
-from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, name_of, offsets_in
+from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
 from worker.checkpoints.remote import Listed, Remote, StoreLimits
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
 from worker.records import Partition, PartitionState, StateSpec
@@ -32,7 +32,7 @@ class ObjectPlace:
     """Where one checkpoint is in a store of objects, and what the store said of it."""
 
     url: str
-    partition: Partition
+    name: str  # GROUP_ID/TOPIC/PARTITION/OFFSET.h5
     offset: int
     listed: Listed
 
@@ -40,11 +40,6 @@ class ObjectPlace:
     def stem(self) -> str:
         """The next offset, 20 digits."""
         return name_of(self.offset).removesuffix(".h5")
-
-    @property
-    def name(self) -> str:
-        """TOPIC/PARTITION/OFFSET.h5."""
-        return f"{folder_of(self.partition)}/{name_of(self.offset)}"
 
     def __str__(self) -> str:
         return self.url
@@ -55,11 +50,12 @@ class ObjectPlace:
 
 
 class ObjectStore:
-    """The checkpoints below one URL, of its own or shared with other workers. See ``contracts.Store``."""
+    """The checkpoints of one group below a URL, its own or shared with any others. See ``contracts.Store``."""
 
-    def __init__(self, url: str, limits: StoreLimits | None = None) -> None:
+    def __init__(self, url: str, group_id: str, limits: StoreLimits | None = None) -> None:
         """Connects to nothing yet. Raises WorkerError for a URL that can't be used or a package that is missing."""
         self._remote = Remote(url, limits or StoreLimits())
+        self._group = group_folder(group_id)
         self._headers: dict[str, tuple[ObjectPlace, CheckpointHeader]] = {}
         self._fetched: tuple[ObjectPlace, tempfile.TemporaryDirectory[str]] | None = None
 
@@ -68,7 +64,7 @@ class ObjectStore:
 
     def candidates(self, partition: Partition, at_most: int | None) -> list[ObjectPlace]:
         """See Store."""
-        found = self._remote.list(folder_of(partition))
+        found = self._remote.list(f"{self._group}/{folder_of(partition)}")
         offsets = offsets_in(found, at_most)
         return [self._place(partition, offset, found[name_of(offset)]) for offset in offsets]
 
@@ -92,10 +88,13 @@ class ObjectStore:
         finally:
             self._forget()
 
-    def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> ObjectPlace:
+    def publish(
+        self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
+    ) -> ObjectPlace:
         """See Store."""
+        assert group_folder(identity.group_id) == self._group, identity
         with _temporary_folder() as folder:
-            there = next(iter(self.candidates(state.partition, state.next_offset)), None)
+            there = None if replace else next(iter(self.candidates(state.partition, state.next_offset)), None)
             if there is not None and there.offset == state.next_offset and self._holds(there, identity, Path(folder)):
                 return there
             file = Path(folder) / name_of(state.next_offset)
@@ -116,17 +115,23 @@ class ObjectStore:
         for place in self.candidates(partition, newest)[keep:]:
             self._remote.delete(place.name)
 
+    def delete(self, place: object) -> None:
+        """See Store."""
+        assert isinstance(place, ObjectPlace), place
+        self._remote.delete(place.name)
+
     def check_writable(self) -> None:
         """See Store."""
         try:
-            self._remote.try_out(f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
+            self._remote.try_out(f"{self._group}/.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
         except StoreUnavailableError as error:
             raise WorkerError(
                 f"state.directory: {error}; checkpoints need a place that the worker may write, list, read and delete"
             ) from error
 
     def _place(self, partition: Partition, offset: int, listed: Listed) -> ObjectPlace:
-        return ObjectPlace(f"{self}/{folder_of(partition)}/{name_of(offset)}", partition, offset, listed)
+        name = f"{self._group}/{folder_of(partition)}/{name_of(offset)}"
+        return ObjectPlace(f"{self}/{name}", name, offset, listed)
 
     def _holds(self, place: ObjectPlace, identity: CheckpointIdentity, folder: Path) -> bool:
         try:
@@ -141,7 +146,10 @@ class ObjectStore:
             if copy.is_file():  # whoever cleans up temporary folders may have been here
                 return copy
         self._forget()
-        folder = _temporary_folder()
+        try:
+            folder = _temporary_folder()
+        except OSError as error:
+            raise _no_room(place, error) from error
         try:
             copy = self._fetch(place, Path(folder.name))
         except BaseException:
@@ -158,10 +166,17 @@ class ObjectStore:
     def _fetch(self, place: ObjectPlace, folder: Path) -> Path:
         """The copy is in folders of the same names, which are compared with what it says of itself."""
         copy = folder / place.name
-        copy.parent.mkdir(parents=True)
+        try:
+            copy.parent.mkdir(parents=True)
+        except OSError as error:
+            raise _no_room(place, error) from error
         if not self._remote.fetch(place.name, place.listed, copy):
             raise CheckpointUnusableError(f"{place}: there is no such object")
         return copy
+
+
+def _no_room(place: ObjectPlace, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"can't read {place}: no place for a copy on this machine: {error}")
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

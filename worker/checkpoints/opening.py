@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from worker.checkpoints.contracts import Store
 from worker.checkpoints.store import CheckpointStore
-from worker.errors import WorkerError
+from worker.errors import ConfigError, WorkerError
 
 URL = "://"
+SURROGATE = re.compile("[\ud800-\udfff]")
 FOLDERS = ("file", "local")
 THIS_MACHINE = ("", "localhost")
 
 
-def open_store(directory: str) -> Store:
-    """The store at a folder or URL; connects to nothing. Raises WorkerError for a URL that can't be used."""
+def open_store(directory: str, group_id: str) -> Store:
+    """The group's store at a folder or URL; connects to nothing. Raises WorkerError for a URL that can't be used."""
+    if "\0" in group_id or SURROGATE.search(group_id):
+        raise ConfigError(f"kafka.group_id: {group_id!r} is no text that a file can hold; use another one")
     if URL not in directory:
-        return CheckpointStore(directory)
+        return CheckpointStore(directory, group_id)
     if "::" in directory:
         raise WorkerError(f"state.directory: '{directory}' is more than one URL; name the store itself")
     if directory.partition(URL)[0] in FOLDERS:
         parts = urlsplit(directory)
         if parts.netloc not in THIS_MACHINE:
             raise WorkerError(f"state.directory: '{directory}' names another machine; a folder is file:///path")
-        return CheckpointStore(Path(unquote(parts.path)))
+        return CheckpointStore(Path(unquote(parts.path)), group_id)
     from worker.checkpoints.objects import ObjectStore
 
-    return ObjectStore(directory)
+    return ObjectStore(directory, group_id)

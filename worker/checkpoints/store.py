@@ -1,4 +1,4 @@
-"""Checkpoints in a folder: DIRECTORY/TOPIC/PARTITION/OFFSET.h5, complete from the moment they have their name.
+"""Checkpoints in a folder: DIRECTORY/GROUP_ID/TOPIC/PARTITION/OFFSET.h5, complete from the moment they have their name.
 
 A file's name says whose it is and how far it has come; the order of generations is the order of offsets, never of
 clocks. Nobody needs a lock: any file at the same position holds the same states.
@@ -15,16 +15,17 @@ from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
-from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, name_of, offsets_in
-from worker.errors import CheckpointUnusableError, WorkerError
+from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
+from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
 from worker.records import Partition, PartitionState, StateSpec
 
 
 class CheckpointStore:
-    """The checkpoints below one folder, of its own or shared with other workers."""
+    """The checkpoints of one group below a folder, which is the worker's own or shared with any others."""
 
-    def __init__(self, directory: Path | str) -> None:
+    def __init__(self, directory: Path | str, group_id: str) -> None:
         self.directory = Path(directory)
+        self._group = self.directory / group_folder(group_id)
 
     def path_for(self, partition: Partition, offset: int) -> Path:
         """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
@@ -33,14 +34,16 @@ class CheckpointStore:
     def candidates(self, partition: Partition, at_most: int | None) -> list[Path]:
         """Files at or below this offset (None: all), newest first. They may turn out to be unusable.
 
-        Raises WorkerError when the folder can't be listed: not knowing is not the same as having none.
+        Raises StoreUnavailableError when the folder can't be listed: not knowing is not the same as having none.
         """
         try:
             names = [entry.name for entry in self._folder(partition).iterdir()]
         except FileNotFoundError:
             return []
-        except OSError as error:
+        except NotADirectoryError as error:
             raise self._refused("can't list", error) from error
+        except OSError as error:
+            raise StoreUnavailableError(f"state.directory: can't list '{self._folder(partition)}': {error}") from error
         return [self.path_for(partition, offset) for offset in offsets_in(names, at_most)]
 
     def header(self, place: object) -> CheckpointHeader:
@@ -55,13 +58,16 @@ class CheckpointStore:
         """See ``contracts.Store``."""
         return Path(str(place)).stat().st_size
 
-    def publish(self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> Path:
+    def publish(
+        self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
+    ) -> Path:
         """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
 
-        One that is there already at this position, of the same topic, model and input, is left as it is.
+        See ``contracts.Store`` for one that is there already.
         """
+        assert group_folder(identity.group_id) == self._group.name, identity
         path = self.path_for(state.partition, state.next_offset)
-        if self._is_there(path, identity):
+        if not replace and self._is_there(path, identity):
             _sync_folder(path.parent)  # whoever gave it its name may have failed before he did
             return path
         _make_folder(path.parent)
@@ -91,24 +97,34 @@ class CheckpointStore:
         for error in filter(None, errors):
             raise error
 
+    def delete(self, place: object) -> None:
+        """See ``contracts.Store``."""
+        Path(str(place)).unlink(missing_ok=True)
+
     def check_writable(self) -> None:
-        """Raises WorkerError when checkpoints can't be written here."""
-        probe = self.directory / f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
+        """Raises WorkerError when checkpoints can't be written here, or would be written among another group's."""
+        probe = self._group / f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            self._group.mkdir(parents=True, exist_ok=True)
             probe.touch(exist_ok=False)
             probe.unlink()
+            folders = os.listdir(self.directory)  # noqa: PTH208 (names as the file system has them)
         except OSError as error:
             raise self._refused("can't write to", error) from error
+        if self._group.name not in folders:
+            raise WorkerError(
+                f"state.directory: '{self.directory}' takes capital and small letters for the same, and has the folder "
+                f"of another group that differs from '{self._group.name}' in them alone; give each its own directory"
+            )
 
     def _folder(self, partition: Partition) -> Path:
-        return self.directory / folder_of(partition)
+        return self._group / folder_of(partition)
 
     def _is_there(self, path: Path, identity: CheckpointIdentity) -> bool:
         try:
             return same_states(read_header(path).identity, identity)
-        except CheckpointUnusableError:
-            return False
+        except (CheckpointUnusableError, StoreUnavailableError):
+            return False  # then it is written once more, which is right whatever stands there
 
     def _refused(self, what: str, error: OSError) -> WorkerError:
         return WorkerError(

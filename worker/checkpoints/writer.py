@@ -27,8 +27,8 @@ def utc_now() -> datetime:
 class CheckpointResult:
     """What became of a snapshot. ``error`` says why it failed or, with ``ok``, why old files could not be deleted.
 
-    One that failed must be taken again: a partition without new records has no other chance. ``topic_id`` tells whether
-    it is still the same topic's. ``waited_s`` is how long it waited for others before ``duration_s`` began.
+    One that failed must be taken again: a partition without new records has no other chance. ``waited_s`` is how long
+    it waited for others before ``duration_s`` began.
     """
 
     partition: Partition
@@ -38,7 +38,6 @@ class CheckpointResult:
     duration_s: float
     size_bytes: int
     waited_s: float = 0.0
-    topic_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +151,4 @@ class CheckpointWriter:
             duration_s=self._clock() - started,
             size_bytes=size_bytes,
             waited_s=started - snapshot.since_s,
-            topic_id=snapshot.identity.topic_id,
         )

@@ -1,7 +1,8 @@
-"""What of the configuration decides what a stream's states have seen: part of a checkpoint's identity, as JSON text.
+"""What of the configuration decides what a stream's states have seen, as two JSON texts in each checkpoint.
 
-States fed with columns in another order are as wrong as states of other weights, and look as right. Sequence rules are
-no part of it: they say when a state returns to zero, not what a number in it means.
+The input is part of a checkpoint's identity: states fed with columns in another order are as wrong as states of other
+weights, and look as right. The rules are told in it and judged by nobody: they say when a state returns to zero, not
+what a number in it means.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from worker.config.values import Vocabulary
 
 DIGEST_DIGITS = 12  # of a vocabulary's SHA-256: the attributes of a checkpoint are small
 NOTHING = "null"
+# What of the section ``input`` says where records are, not what they are; and what every description names. Any other
+# key is part of it where it is not as by default: a key that is new in a later version then changes no description.
+WHERE = {"topic", "start", "schema"}
+ALWAYS = ("format", "stream", "features", "time")
 
 
 def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
@@ -25,16 +30,18 @@ def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
 
     Part of it: the format (records between a checkpoint and the last commit are read once more, and in another format
     all of them would be refused in silence), the field that names the stream, the features in their order (float32 has
-    no names for them), the field with the time (a stream's last time and its partition's clock are states, too), and
-    for tasks that read text its vocabulary: a list by its SHA-256, a file by its path, because nothing is read here.
-    Features by input are taken in the order of the model's ``inputs``: a list that says the same is the same.
+    no names for them), the field with the time and its unit (a stream's last time and its partition's clock are states,
+    too), and for tasks that read text its vocabulary: a list by its SHA-256, a file by its path, because nothing is
+    read here. Features by input are in the order of the model's ``inputs``: a list that says the same is the same.
     """
     given, model = config.input, config.model
+    more = given.model_dump(mode="json", exclude=WHERE.union(ALWAYS), exclude_defaults=True)
     values: dict[str, Any] = {
         "input.format": given.format,
         "input.stream": given.stream,
         "input.features": None if given.format == "float32" else _features(given.features, inputs),
         "input.time": given.time,
+        **{f"input.{key}": value for key, value in more.items()},
     }
     if model.task != "score":
         values["model.vocabulary"] = _vocabulary(model.vocabulary)
@@ -50,7 +57,14 @@ def _features(given: Features | None, inputs: Sequence[str]) -> Features | None:
     return tuple(name for each in inputs for name in field_names(given[each]))
 
 
-def input_changes(was: str, now: str) -> str:
+def rules_description(config: Config) -> str:
+    """The keys that say when a stream's state returns to zero: one JSON object of text, sorted, on one line."""
+    values = {f"sequence.{key}": value for key, value in config.sequence.model_dump(mode="json").items()}
+    kept = config.state.model_dump(mode="json", include={"idle", "max_streams"})
+    return _json(values | {f"state.{key}": value for key, value in kept.items()})
+
+
+def changes(was: str, now: str) -> str:
     """Two descriptions, the keys that differ: ``input.stream was "key", is "device"``; "" when none does."""
     before, after = _object(was), _object(now)
     return "; ".join(
