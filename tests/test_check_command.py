@@ -360,3 +360,11 @@ def read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # Linux says so when the other side has closed
         return b""
+
+
+@pytest.mark.parametrize(("client", "name"), [("kafka-python", "compression_type"), ("confluent", "compression.type")])
+def test_options_that_the_client_refuses(command: Callable[..., Ended], trained: Path, client: str, name: str) -> None:
+    file = written(trained, "door.keras", kafka__client=client, kafka__producer={name: "brotli"})
+    ended = command("check", "-c", file)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert f"kafka.producer.{name}: {client} refuses it: " in ended.err

@@ -190,6 +190,19 @@ def test_not_durations(text: object) -> None:
         ({"kafka__security__ca_file": "ca.pem"}, "kafka.security.ca_file: is not used with protocol PLAINTEXT"),
         ({"kafka__security": {"protocol": "SSL", "key_file": "k"}}, "kafka.security.key_file: needs cert_file too"),
         ({"kafka__security": {"protocol": "SSL", "key_password": "k"}}, "kafka.security.key_password: needs cert_file"),
+        *(
+            ({"kafka__bootstrap_servers": servers}, f"kafka.bootstrap_servers: '{wrong}' is no address: host:port")
+            for servers, wrong in {
+                "a:9092,b:x": "b:x",
+                "a:9092,": "",
+                "a:0": "a:0",
+                "a:70000": "a:70000",
+                "a b:1": "a b:1",
+                "http://a:1/": "http://a:1/",
+                "::1:9092": "::1:9092",
+                "a:9092 b:9092": "a:9092 b:9092",
+            }.items()
+        ),
         ({"kafka__security": {"check_hostname": False}}, "kafka.security.check_hostname: is not used with protocol"),
         (
             {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "GSSAPI"}},

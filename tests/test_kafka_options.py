@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from worker.kafka.clients import refused_options
+from tests.secured import Authority
+from worker.kafka.clients import refused_clients, refused_options
 from worker.kafka.connection_options import client_options, contradicting_security, security_options
-from worker.kafka.options import contradicting_options, spell_topic_id
+from worker.kafka.kafka_python_errors import translate
+from worker.kafka.options import CODEC_PACKAGES, contradicting_options, spell_topic_id
 from worker.kafka.settings import LONGEST_ID_BYTES, ClientSettings, transactional_id
+from worker.kafka.tls_files import wrong_files
 from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, StallWatch
 
 
@@ -223,3 +227,100 @@ def test_limits_that_contradict_transactions_are_named_with_the_way_out(
     assert [sentence.split()[1] for sentence in said] == named
     assert all("raise" in sentence and "lower" in sentence for sentence in said)
     assert contradicting_options("kafka-python", "at_least_once", options) == []
+
+
+WRONG = [
+    ("kafka-python", "producer", {"compression_type": "brotli"}, "compression_type", "Not supported codec"),
+    ("kafka-python", "consumer", {"request_timeout_ms": "30s"}, "request_timeout_ms", "should be a number"),
+    ("kafka-python", "consumer", {"request_timeout_ms": 100}, "request_timeout_ms", "must be larger than"),
+    ("kafka-python", "consumer", {"fetch_max_wait_ms": 1, "fetch_min_byte": 1}, "fetch_min_byte", "no such option"),
+    ("kafka-python", "consumer", {"check_crcs": "yes"}, "check_crcs", "true or false"),
+    ("kafka-python", "producer", {"linger_ms": 2**31}, "linger_ms", "should be a number"),
+    ("kafka-python", "producer", {"proxy_url": "ftp://proxy"}, "proxy_url", "Unsupported proxy url scheme"),
+    ("kafka-python", "consumer", {"client_dns_lookup": "all"}, "client_dns_lookup", "must be one of"),
+    ("kafka-python", "consumer", {"metric_reporters": ["x"]}, "metric_reporters", "object of Python"),
+    ("kafka-python", "consumer", {"socket_options": [[1]]}, "socket_options", "should be a list"),
+    ("kafka-python", "consumer", {"api_version": "new"}, "api_version", "kafka-python refuses it"),
+    ("confluent", "producer", {"compression.type": "brotli"}, "compression.type", "Invalid value"),
+    ("confluent", "producer", {"linger.ms": 1, "no.such": 1}, "no.such", "No such configuration property"),
+    ("confluent", "consumer", {"fetch.min.bytes": [1]}, "fetch.min.bytes", "Invalid value"),
+    ("confluent", "consumer", {"oauth_cb": "x"}, "oauth_cb", "callable"),
+    ("confluent", "consumer", {"max.poll.interval.ms": 1_000}, "max.poll.interval.ms", "session.timeout.ms"),
+]
+
+
+@pytest.mark.parametrize("transactional", [None, "group/one"])
+@pytest.mark.parametrize(("client", "section", "options", "name", "why"), WRONG)
+def test_what_a_client_refuses_is_told_without_a_broker(
+    client: Any, section: str, options: dict[str, Any], name: str, why: str, transactional: str | None
+) -> None:
+    settings = ClientSettings("nowhere:1", client, transactional_id=transactional, **{section: options})  # type: ignore[arg-type]
+    (line,) = refused_clients(settings)
+    assert line.startswith(f"kafka.{section}.{name}: ")
+    assert why in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ClientSettings("nowhere:1", "kafka-python", consumer={"fetch_max_wait_ms": 5, "socket_options": [[6, 1, 1]]}),
+        ClientSettings("nowhere:1", "kafka-python", producer={"compression_type": "zstd", "linger_ms": 0.5}),
+        ClientSettings("nowhere:1", "confluent", consumer={"session.timeout.ms": 10_000}),
+        ClientSettings("nowhere:1", "confluent", producer={"compression.type": "zstd"}, transactional_id="x"),
+        ClientSettings("nowhere:1", "confluent", security={"protocol": "SSL", "check_hostname": False}),
+        ClientSettings("nowhere:1", "kafka-python", security={"protocol": "SSL", "check_hostname": False}),
+    ],
+)
+def test_what_a_client_takes_is_not_refused(settings: ClientSettings) -> None:
+    assert refused_clients(settings) == []
+
+
+@pytest.mark.parametrize(("codec", "module"), [("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")])
+def test_a_codec_that_is_missing_is_named_with_its_package_and_the_other_client(
+    codec: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kafka.codec
+    from kafka import errors
+
+    monkeypatch.setattr(kafka.codec, module, None)
+    (line,) = refused_clients(ClientSettings("nowhere:1", producer={"compression_type": codec}))
+    read = str(translate(errors.UnsupportedCodecError(f"Libraries for {codec} compression codec not found"), "poll"))
+    for said in (line, read):
+        assert f"pip install {CODEC_PACKAGES[codec]}" in said
+        assert "kafka.client: confluent" in said
+
+
+def test_files_of_security_are_opened_before_any_broker_is_asked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    authority.issue("one", "one", password="secret")
+    authority.issue("two", "two")
+    (tmp_path / "text").write_text("text")
+    place = {name: str(tmp_path / name) for name in ("ours.pem", "one.crt", "one.key", "two.key", "text", "nowhere")}
+
+    def said(**keys: str) -> list[str]:
+        given = {key: place.get(value, value) for key, value in keys.items()}
+        found = list(wrong_files(given))
+        for client in ("kafka-python", "confluent"):
+            settings = ClientSettings("nowhere:1", client, security={"protocol": "SSL", **given})  # type: ignore[arg-type]
+            assert refused_clients(settings) == found
+        return [line.replace(f"{tmp_path}/", "") for line in found]
+
+    assert said(ca_file="ours.pem", cert_file="one.crt", key_file="one.key", key_password="secret") == []
+    assert said(ca_file="nowhere") == ["kafka.security.ca_file: can't read 'nowhere': No such file or directory"]
+    assert said(ca_file="text") == ["kafka.security.ca_file: 'text' holds no certificate in PEM form"]
+    assert said(cert_file="one.crt", key_file="one.key") == [
+        "kafka.security.key_password: is required, the key in 'one.key' is encrypted"
+    ]
+    assert said(cert_file="one.crt", key_file="one.key", key_password="wrong") == [
+        "kafka.security.key_password: does not open the key in 'one.key'"
+    ]
+    assert said(cert_file="one.crt", key_file="two.key") == [
+        "kafka.security.key_file: the key in 'two.key' does not belong to the certificate in cert_file"
+    ]
+    assert said(cert_file="text", key_file="two.key") == [
+        "kafka.security.cert_file: 'text' holds no certificate in PEM form"
+    ]
+    assert said(cert_file="one.crt", key_file="text") == [
+        "kafka.security.key_file: 'text' holds no private key in PEM form"
+    ]

@@ -30,17 +30,16 @@ from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
-from worker.kafka.clients import ClientSettings
+from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
 from worker.kafka.options import contradicting_options, refused_options
-from worker.kafka.settings import Section, transactional_id
+from worker.kafka.settings import SECTIONS, transactional_id
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
 from worker.streams import StreamTable
 
 MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
 RANDOM_ID_BYTES = 8
-SECTIONS: tuple[Section, ...] = ("consumer", "producer")
 TRACEBACK_VARIABLE = "WORKER_TRACEBACK"
 
 
@@ -213,6 +212,12 @@ def client_settings(config: Config) -> ClientSettings:
         producer=kafka.producer,
         transactional_id=transactional_id(kafka.group_id, member) if config.delivery == "exactly_once" else None,
     )
+
+
+def check_clients(settings: ClientSettings) -> None:
+    """Build the clients as far as that needs no broker. Raises ConfigError with a line for each option refused."""
+    if problems := refused_clients(settings):
+        raise ConfigError("\n".join(problems))
 
 
 def _plain(security: Security) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
-from worker.assembly import client_settings, feature_fields, foreseen, import_modules, load_model
+from worker.assembly import check_clients, client_settings, feature_fields, foreseen, import_modules, load_model
 from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
@@ -110,7 +110,7 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 def examine(config: Config) -> Report:
     """Load, convert, prove, measure. Raises ConfigError for what is not about the model."""
-    client_settings(config)
+    check_clients(client_settings(config))
     report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
     try:
         model = load_model(config)

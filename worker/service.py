@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 import worker
-from worker.assembly import MODEL_ID_DIGITS, build_pipeline, client_settings, foreseen, load_model
+from worker.assembly import MODEL_ID_DIGITS, build_pipeline, check_clients, client_settings, foreseen, load_model
 from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
@@ -52,7 +52,7 @@ def serve(config: Config, stop: threading.Event) -> None:
     """Run until ``stop`` is set. Raises WorkerError for what a restart would not mend by itself."""
     configure_logs(config.log.format, config.log.level)
     # What can be refused at once is not refused after the seconds that a model takes.
-    client_settings(config)
+    check_clients(client_settings(config))
     open_store(config.state.directory, config.kafka.group_id).check_writable()
     metrics, status = Metrics(), WorkerStatus(time.monotonic)
     server = ProbeServer(config.http.host, config.http.port, metrics, status)

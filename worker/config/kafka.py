@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from worker.config.values import Section, Switch, Text
+
+ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+LARGEST_PORT = 65_535
 
 
 class Security(Section):
@@ -56,3 +60,12 @@ class Kafka(Section):
     """More options for the client's consumer, as they are; those that the worker must control are refused."""
     producer: dict[str, Any] = Field(default={}, repr=False)
     """More options for the client's producer, as they are; those that the worker must control are refused."""
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, servers: str) -> str:
+        for server in servers.split(","):
+            found = ADDRESS.fullmatch(server.strip())
+            if found is None or not 1 <= int(found["port"] or LARGEST_PORT) <= LARGEST_PORT:
+                raise ValueError(f"'{server.strip()}' is no address: host:port, several with commas between them")
+        return servers

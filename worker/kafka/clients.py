@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from worker.errors import KafkaUnavailableError, WorkerError
+from worker.kafka.option_checks import wrong_options
 from worker.kafka.options import refused_options
 from worker.kafka.settings import ClientSettings
 
@@ -19,11 +20,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClientSettings", "ensure_topics", "open_questions", "open_sink", "open_source", "open_transactional_sink",
-    "partition_count", "refused_options",
+    "partition_count", "refused_clients", "refused_options",
 ]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.1
+
+
+def refused_clients(settings: ClientSettings) -> list[str]:
+    """What the client says of its options, a line for each problem, without a broker. Raises WorkerError when it is
+    not installed.
+    """
+    if settings.client == "confluent":
+        _require_confluent()
+        from worker.kafka import confluent_options
+
+        return wrong_options(settings, confluent_options.refused_value, confluent_options.refused_client)
+    from worker.kafka import kafka_python_options
+
+    return wrong_options(settings, kafka_python_options.refused_value, kafka_python_options.refused_client)
 
 
 def open_source(settings: ClientSettings) -> Source:

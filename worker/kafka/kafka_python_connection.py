@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from kafka.structs import OffsetAndMetadata
 from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
+from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
 from worker.kafka.settings import ClientSettings
 from worker.records import Partition, RecordBatch
@@ -38,7 +39,7 @@ class Connection:
     Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
     """
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(self, settings: ClientSettings, network: Callable[..., Any] = Network) -> None:
         self._settings = settings
         own = {
             "group_id": settings.group_id,
@@ -54,7 +55,7 @@ class Connection:
             # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default.
             "metadata_max_age_ms": METADATA_MAX_AGE_MS,
         }
-        self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own))
+        self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own), network)
         self.ownership = Ownership(self.consumer)
         self.positions: dict[Partition, int] = {}
         self.fenced = False  # another process has taken our instance id

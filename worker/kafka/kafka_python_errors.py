@@ -24,6 +24,7 @@ from worker.errors import (
 from worker.kafka import connection_options
 from worker.kafka.kafka_python_network import Network, RefusedError
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
+from worker.kafka.options import missing_codec
 from worker.kafka.settings import ClientSettings, Section
 
 Opened = TypeVar("Opened")
@@ -35,6 +36,8 @@ _REFUSED_COMMIT = (
     errors.FencedInstanceIdError,
 )
 _LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
+# What it raises for values that it does not like: see kafka_python_options, where each is named.
+_REFUSED_OPTIONS = (ValueError, TypeError, AssertionError, RuntimeError, LookupError, AttributeError)
 _NOT_ALLOWED = (errors.AuthorizationError,)
 _REFUSED = (RefusedError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
 _DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
@@ -80,10 +83,14 @@ def open_client(
     try:
         with translated(f"kafka at {','.join(options['bootstrap_servers'])}"):
             return kind(**options, kafka_client=remember)
-    except BaseException:
+    except BaseException as error:
         for client in made:
             with suppress(Exception):
                 client.close()
+        if isinstance(error, _REFUSED_OPTIONS):
+            raise ConfigError(
+                f"kafka-python refuses its options: {error}; check kafka.consumer and kafka.producer"
+            ) from error
         raise
 
 
@@ -112,6 +119,8 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
         return OffsetOutOfRangeError(_partition_of(error), said)
     if isinstance(error, _NOT_ALLOWED):
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
+    if (missing := missing_codec(said)) is not None:
+        return WorkerError(f"{what}: {missing}")
     if isinstance(error, _DAMAGED):
         return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
     if isinstance(error, errors.KafkaConfigurationError):
@@ -119,6 +128,8 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
     # A rebalance under way ends by itself: the commit is right again once poll has joined.
     if error.retriable or isinstance(error, (errors.RebalanceInProgressError, errors.BrokerNotAvailableError)):
         return KafkaUnavailableError(said)
+    if isinstance(error, errors.BrokerResponseError):
+        return WorkerError(f"{said}; the cluster refuses this: check kafka.consumer and kafka.producer")
     known: Exception = error
     return known
 

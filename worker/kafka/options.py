@@ -6,6 +6,7 @@ Rule of this file: pure functions, no client is imported, so the configuration c
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,21 @@ KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
 
 # librdkafka says in its log, and nowhere else, that the connection to the transaction coordinator broke.
 _HIDES_LOST_CONNECTIONS = ("log.connection.close", "log_level")
+
+
+CODEC_PACKAGES: Mapping[str, str] = {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"}
+_MISSING_CODEC = re.compile(r"Libraries for (\w+) compression codec not found")
+
+
+def missing_codec(said: str) -> str | None:
+    """What to do about a codec that kafka-python misses, when that is what it said."""
+    if (found := _MISSING_CODEC.search(said)) is None:
+        return None
+    package = CODEC_PACKAGES.get(found[1], found[1])
+    return (
+        f"kafka-python needs the package {package} for {found[1]}: pip install {package}, or set kafka.client: "
+        "confluent, which brings its own"
+    )
 
 
 def refused_options(client: Client, section: Section, options: Mapping[str, Any]) -> list[str]:

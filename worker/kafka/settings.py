@@ -12,6 +12,8 @@ from worker.errors import WorkerError
 Client: TypeAlias = Literal["kafka-python", "confluent"]
 Section: TypeAlias = Literal["consumer", "producer"]
 
+SECTIONS: tuple[Section, ...] = ("consumer", "producer")
+
 LONGEST_ID_BYTES = 32_767  # the protocol's limit of a text
 SHORT_CHARACTERS = 100
 
