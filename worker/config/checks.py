@@ -28,8 +28,6 @@ TASKS_OF_KEYS = {
 }
 
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-MECHANISMS_TO_COME = ("OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI")
-
 
 # What of a key's values this version knows, where a later one will know more.
 AVAILABLE: Mapping[str, tuple[object, ...]] = {
@@ -55,6 +53,8 @@ AVAILABLE: Mapping[str, tuple[object, ...]] = {
     "model.memory": (None,),
     "model.every": (1,),
     "model.expect": (None,),
+    "kafka.security.mechanism": (None, *MECHANISMS),
+    "kafka.security.oauth": (None,),
     "http.token": (None,),
     "http.token_file": (None,),
 }
@@ -70,9 +70,6 @@ def not_yet(config: Config) -> list[str]:
         given = f"{path}: {_spelt(value)} is" if isinstance(value, str | int | float) else f"{path}: is"
         known = [text for text in map(_spelt, available) if text]
         lines.append(f"{given} not available yet ({'use ' + _listed(known) if known else 'leave it out'})")
-    mechanism = config.kafka.security.mechanism
-    if mechanism in MECHANISMS_TO_COME:
-        lines.append(f"kafka.security.mechanism: {mechanism} is not available yet (use {', '.join(MECHANISMS)})")
     return lines
 
 
@@ -179,7 +176,7 @@ def _task_keys(config: Config) -> Iterator[str]:
 
 def _login(config: Config) -> Iterator[str]:
     security = config.kafka.security
-    if security.mechanism in MECHANISMS_TO_COME:
+    if security.mechanism not in (None, *MECHANISMS):
         return  # each wants keys of its own
     for key in ("mechanism", "username", "password"):
         given = getattr(security, key) is not None

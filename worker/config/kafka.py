@@ -21,6 +21,8 @@ class Security(Section):
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI"] | None = None
     """How to log in, for SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; others are not available yet."""
+    oauth: dict[str, Any] | None = Field(default=None, repr=False)
+    """How to get a token, for OAUTHBEARER; not available yet."""
     username: SecretStr | None = None
     """User name, for SASL."""
     username_file: Path | None = None
