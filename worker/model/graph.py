@@ -18,6 +18,8 @@ from worker.model.own_objects import also_known, functions, within
 Tensor: TypeAlias = Any  # a keras.KerasTensor
 Layer: TypeAlias = Any  # a keras.Operation, nearly always a keras.Layer
 
+CODE_INSTEAD = "replace it by layers of Keras, or by keras.ops in the graph of the model"
+
 LINE_CHARACTERS = 200  # Keras may put whole configurations into one line
 
 
@@ -69,16 +71,36 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
         if type(model).call is not keras.Sequential.call or type(model).__call__ is not keras.Sequential.__call__:
             raise subclassed(name)
         if model._functional is None:
+            _refuse_shapeless(model, path)
             raise ModelRefusedError(
                 name,
-                "it has no graph: it was never built, or a layer of it can't tell the shape of its output",
-                "begin it with keras.Input((None, features)) and train or load it before",
+                "it has no graph, because it was never built",
+                "begin it with keras.Input((None, features))",
             )
         return model._functional
     functional = keras.src.models.Functional
     if not isinstance(model, functional) or type(model).call is not functional.call:
         raise subclassed(name)
     return model
+
+
+def _refuse_shapeless(model: Any, path: tuple[str, ...]) -> None:
+    """Name the layer for which Keras has given up making a Sequential model's graph."""
+    first, *others = model._layers or [None]
+    if not isinstance(first, keras.layers.InputLayer):
+        return
+    x = keras.Input(batch_shape=first.batch_shape, dtype=first.dtype)
+    for layer in others:
+        try:
+            x = layer(x) if is_model(layer) else copy_layer(layer, layer.name)(x)
+        except ModelRefusedError:
+            raise
+        except Exception as error:  # whatever a layer's Python code may raise
+            raise ModelRefusedError(
+                ".".join([*path, layer.name]),
+                f"the shape of its output can't be told ({first_line(error.__context__ or error)})",
+                CODE_INSTEAD if isinstance(layer, keras.layers.Lambda) else "give its class compute_output_shape",
+            ) from error
 
 
 def subclassed(name: str) -> ModelRefusedError:

@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
-from worker.model.files import keras2, weights
+from worker.model.files import keras2, lambdas, weights
 from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.files.configuration import (
     Config,
@@ -87,7 +87,7 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> 
     entries = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
     config = parse(f"model {path}", entries.config)
     metadata = parse(f"model {path}", entries.metadata)
-    with _explained(path), _known(config, given):
+    with _explained(path), _known(config, given), _code(config, allow_lambda, given):
         old = keras2.is_keras_2(metadata.get("keras_version", keras.__version__))
         build = _modern(not allow_lambda)
         with h5py.File(io.BytesIO(entries.weights), "r") as file:
@@ -109,7 +109,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
         if raw is None or "model_weights" not in file:
             raise WorkerError(f"model {path}: {what_hdf5(file)}")
         config = parse(f"model {path}", raw)
-        with _explained(path), _known(config, given):
+        with _explained(path), _known(config, given), _code(config, allow_lambda, given):
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
             written_so = old or keras2.is_written_so(config)
             build = _modern(not allow_lambda) if written_so else _legacy(not allow_lambda)
@@ -152,6 +152,10 @@ def _known(config: Config, given: Objects) -> Iterator[None]:
     without_training(config)
     with also_known(find(config, given)):
         yield
+
+
+def _code(config: Config, allow_lambda: bool, given: Objects) -> AbstractContextManager[None]:
+    return lambdas.named(config, given) if allow_lambda else nullcontext()
 
 
 def _judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.model.layers import (
     categories,
+    code,
     convolution,
     masking,
     merging,
@@ -19,6 +20,7 @@ from worker.model.layers import (
 
 __all__ = [
     "categories",
+    "code",
     "convolution",
     "masking",
     "merging",

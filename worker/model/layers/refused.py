@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from worker.model.backend import keras
-from worker.model.graph import LayerCall, copy_weights, tensors_in
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.model.graph import LayerCall
+from worker.model.rules import Form, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -30,29 +30,6 @@ def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
         return run_as_it_is(call, form, time)
 
     streams(*kinds)(rule)
-
-
-@streams(L.Lambda)
-def python_code(call: LayerCall, form: Form) -> Any:
-    """Runs as it is on the one step. What it does with time nobody can read from it, so the proof alone decides.
-
-    Loading refuses Lambda layers unless the caller allows them; in a model from memory they are the caller's own code.
-    """
-    time = without_time(call, form)
-    copy = form.copy(call)
-    outputs = copy(*call.args, **call.kwargs)
-    copy_weights(call.layer, copy)
-    nodes = [node for node in call.layer._inbound_nodes if time is None]
-    for given, made in ((node.input_tensors[0].shape, out.shape) for node in nodes for out in node.output_tensors):
-        if len(made) > 2 and made[1] is not None and made[1] != given[1]:
-            refuse(call, f"its Python code makes {made[1]} steps of all", "replace it by layers of Keras")
-    form.report(call, form.name(call), "as it is: Python code, trusted until the proof")
-    for tensor in tensors_in(outputs):
-        # (batch, 1, …) of steps: still over time; a vector has lost the axis. Ids (batch, 1) stay ids.
-        ids = len(tensor.shape) == 2 and all(len(given.shape) == 2 for given in call.tensors)
-        keeps_time = (len(tensor.shape) > 2 or ids) and tensor.shape[1] == 1
-        form.mark(tensor, time or (Time.EACH_STEP if keeps_time else Time.SO_FAR))
-    return outputs
 
 
 _refused(

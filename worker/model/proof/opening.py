@@ -10,6 +10,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor
+from worker.model.layers import code
 from worker.model.layers.categories import one_hot
 from worker.model.layers.per_step import of_length
 from worker.model.layers.shaping import key_of, per_axis
@@ -21,6 +22,8 @@ def open_changes(layer: Layer) -> dict[str, Any]:
     """Changes of the configuration with which a copy of the layer takes any number of steps."""
     if isinstance(layer, L.RNN):
         return {"stateful": False, "unroll": False}
+    if isinstance(layer, L.Lambda):
+        return code.of_length(layer, None)
     return of_length(layer, None) if isinstance(layer, L.EinsumDense) else {}
 
 
