@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, Cluster, M
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
 from worker.checkpoints.store import CheckpointStore
+from worker.emission import EmitRule
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
 from worker.pipeline import Pipeline
 from worker.records import Partition
 
 RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
+EVERY_EVENT = EmitRule()
 SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))  # stories per delivery
 GAP = None  # stands for an offset without a record
 SETTLING_TURNS_LIMIT = 300
@@ -73,15 +76,37 @@ REPEATING = {"crash", "fail", "expel", "lose", "unanswered"}  # only these may m
 scripts = st.lists(st.one_of(turns, turns, events), max_size=25)
 
 
-def pipeline() -> Pipeline:
-    return sums_pipeline(RULES, features="x", id="s", start="first", end="last")
+@dataclass(frozen=True)
+class Setup:
+    """What the group is configured with."""
+
+    rules: BoundaryRules = RULES
+    emit: EmitRule = EVERY_EVENT
+    max_streams: int = 1000
+
+    def pipeline(self) -> Pipeline:
+        return sums_pipeline(self.rules, self.emit, self.max_streams, features="x", id="s", start="first", end="last")
+
+
+setups = st.sampled_from(
+    [
+        Setup(),
+        Setup(emit=EmitRule("sequence_end")),
+        Setup(emit=EmitRule("change", 1.5)),
+        Setup(max_streams=1),
+        Setup(replace(RULES, late="drop"), EmitRule("change", 1.5), max_streams=1),
+        Setup(replace(RULES, late="dead_letter", length=None)),
+    ]
+)
 
 
 class Story:
     """A group of one or two members and what happens to them."""
 
-    def __init__(self, folder: Path, log: list[Any], first: int, shared: bool, exactly_once: bool = False) -> None:
-        self.cluster = Cluster(folder)
+    def __init__(
+        self, setup: Setup, folder: Path, log: list[Any], first: int, shared: bool, exactly_once: bool = False
+    ) -> None:
+        self.setup, self.cluster = setup, Cluster(folder)
         self.shared, self.exactly_once = shared, exactly_once
         self.log, self.time_ms = log, 0
         self.members: list[Member] = []
@@ -102,7 +127,9 @@ class Story:
         while len(self.members) < 2:
             own = self.cluster.folder if self.shared else self.cluster.folder / str(len(self.members))
             try:
-                self.members.append(Member(self.cluster, pipeline(), folder=own, exactly_once=self.exactly_once))
+                self.members.append(
+                    Member(self.cluster, self.setup.pipeline(), folder=own, exactly_once=self.exactly_once)
+                )
             except KafkaUnavailableError:  # the process tries until the cluster answers
                 continue
             return
@@ -218,15 +245,15 @@ def check_law(cluster: Cluster, folders: list[Path], wanted: tuple[dict[Identity
 
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
 @settings(max_examples=SEEDS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(records, max_size=40), scripts, st.integers(0, 40), st.booleans(), st.booleans())
+@given(setups, st.lists(records, max_size=40), scripts, st.integers(0, 40), st.booleans(), st.booleans())
 def test_nothing_that_happens_makes_a_difference(
-    exactly_once: bool, log: list[Any], script: list[Any], first: int, shared: bool, rebuild: bool
+    exactly_once: bool, setup: Setup, log: list[Any], script: list[Any], first: int, shared: bool, rebuild: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
-        undisturbed = Story(Path(name, "undisturbed"), log, len(log), shared=True)
+        undisturbed = Story(setup, Path(name, "undisturbed"), log, len(log), shared=True)
         states = undisturbed.settle()
         wanted = said(undisturbed.cluster)
-        story = Story(Path(name, "story"), log, first, shared, exactly_once)
+        story = Story(setup, Path(name, "story"), log, first, shared, exactly_once)
         folders = [story.cluster.folder, *(story.cluster.folder / str(number) for number in (0, 1))]
         for action, *arguments in script:
             getattr(story, action)(*arguments)

@@ -122,14 +122,16 @@ class StreamTable(PackedRows):
             self._places[moved] = place
         self._give_back(partition, [row])
 
-    def sweep(self, partition: Partition, clock: int) -> int:
-        """Forget the streams that are idle at this clock, the longest idle first; how many.
+    def sweep(self, partition: Partition, clock: int | None = None) -> int:
+        """Forget the streams that are idle at this clock, or at the partition's, the longest idle first; how many.
 
         A stream that is idle returns to zero at its next event, swept or not. But a full partition forgets another in
         its place, so the caller sweeps where the records say: see ``turns.sweep_points``.
         """
         assert self.idle_ms is not None, "nothing is ever idle"
-        members = self.partitions[partition].members
+        streams = self.partitions[partition]
+        clock = streams.clock if clock is None else clock
+        members = streams.members
         rows = members.rows()
         clocks = self.clocks[rows]
         idle = np.flatnonzero((clocks != NO_TIME_MS) & (clock - clocks > self.idle_ms))
