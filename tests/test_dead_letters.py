@@ -153,4 +153,25 @@ def test_a_great_many_small_headers_or_items_fit_too() -> None:
     told = dict((letters.headers or [])[0])["rnnw.items"] or b""
     assert told.startswith(b"0,2,4,")
     assert told.endswith(b",...")
-    assert len(told) <= 10_004
+    assert len(told) <= 4_004
+
+
+@pytest.mark.parametrize("topic_bytes", [10_000, 100_000, 950_000, 1_000_000, 10_000_000])
+@pytest.mark.parametrize("header", [("a", b"b"), ("name" * 100, b"text" * 100)])
+def test_what_a_topic_takes_is_never_exceeded(topic_bytes: int, header: tuple[str, bytes]) -> None:
+    letters = DeadLetters("group" * 100, "0123456789ab", "1.2")
+    letters.fit(topic_bytes, keys_needed=False)
+    items = ",".join(map(str, range(0, 100_000, 2)))
+    for size in (0, 1_000, topic_bytes // 2, topic_bytes, 2 * topic_bytes):
+        for count in (0, 10, topic_bytes // 20):
+            record = RecordBatch(IN, 8, [7], [123], [b"k"], [b"v" * size], [[header] * count])
+            (found,) = map(letters.of(record, [Refusal(0, "code", "\U0001f600" * 1000, items)]).bytes_of, range(1))
+            assert found <= topic_bytes
+
+
+def test_where_keys_are_needed_a_letter_has_one() -> None:
+    letters = DeadLetters()
+    record = RecordBatch(IN, 9, [7, 8], [1, 2], [None, b"k"], [b"v", b"v"], [None, None])
+    for needed, key in ((False, None), (True, b"")):
+        letters.fit(1_000_000, keys_needed=needed)
+        assert letters.of(record, [Refusal(0, "no_key", "why"), Refusal(1, "code", "why")]).keys == [key, b"k"]

@@ -32,6 +32,7 @@ from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
+from worker.kafka.message_sizes import TopicRules, message_bytes_limit
 from worker.kafka.options import contradicting_options, refused_options
 from worker.kafka.settings import SECTIONS, transactional_id
 from worker.model.streaming import StreamingModel
@@ -180,6 +181,18 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
         slices=model.slices,
         dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
     )
+
+
+def fit_messages(
+    pipeline: Pipeline,
+    settings: ClientSettings,
+    output: TopicRules = TopicRules(),
+    dead: TopicRules = TopicRules(),  # noqa: B008
+) -> None:
+    """Make it write only what the producer takes, and what the topics of outputs and of dead letters take."""
+    pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output)
+    letter_bytes = message_bytes_limit(settings.client, settings.producer, dead)
+    pipeline.dead_letters.fit(letter_bytes, keys_needed=dead.compacted)
 
 
 def _layout(model: StreamingModel) -> StateLayout:

@@ -11,7 +11,15 @@ from importlib.metadata import version
 from typing import TypeVar
 
 import worker
-from worker.assembly import MODEL_ID_DIGITS, build_pipeline, check_clients, client_settings, foreseen, load_model
+from worker.assembly import (
+    MODEL_ID_DIGITS,
+    build_pipeline,
+    check_clients,
+    client_settings,
+    fit_messages,
+    foreseen,
+    load_model,
+)
 from worker.checkpoints.hdf5 import CheckpointIdentity
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
@@ -27,10 +35,12 @@ from worker.kafka.clients import (
     open_transactional_sink,
 )
 from worker.kafka.contracts import Source
+from worker.kafka.message_sizes import TopicRules, with_batches_that_fit
 from worker.limits import LoopLimits, Topics
 from worker.logs import configure_logs
 from worker.loop import Worker, run
 from worker.model.streaming import StreamingModel
+from worker.pipeline import Pipeline
 from worker.recovery import Recovery, RecoveryPolicy
 from worker.reporter import Reporter
 from worker.web.metrics import Metrics
@@ -107,7 +117,7 @@ def build_worker(
     model = model or prove_model(config)
     store = open_store(config.state.directory, config.kafka.group_id)
     store.check_writable()
-    _look_for_topics(config, settings)
+    pipeline, settings = _fitted(config, model, settings)
     identity = CheckpointIdentity(
         model.sha256 or "", "", config.kafka.group_id, worker.__version__,
         input=input_description(config, [part.name for part in model.inputs]), rules=rules_description(config),
@@ -125,7 +135,7 @@ def build_worker(
     return Worker(
         source=source,
         delivery=delivery,
-        pipeline=build_pipeline(config, model),
+        pipeline=pipeline,
         recovery=Recovery(store, identity, model.states, _policy(config)),
         writer=CheckpointWriter(store, config.state.keep),
         reporter=reporter,
@@ -134,8 +144,19 @@ def build_worker(
     )
 
 
-def _look_for_topics(config: Config, settings: ClientSettings) -> None:
-    """Raises KafkaUnavailableError for one that is missing: it may yet be created."""
+def _fitted(config: Config, model: StreamingModel, settings: ClientSettings) -> tuple[Pipeline, ClientSettings]:
+    """A pipeline that writes what the topics take, and how to write it. Raises KafkaUnavailableError, WorkerError."""
+    output, dead = _look_for_topics(config, settings)
+    pipeline = build_pipeline(config, model)
+    fit_messages(pipeline, settings, output, dead)
+    return pipeline, with_batches_that_fit(settings, output, dead)
+
+
+def _look_for_topics(config: Config, settings: ClientSettings) -> tuple[TopicRules, TopicRules]:
+    """What the topics of outputs and of dead letters say of messages.
+
+    Raises KafkaUnavailableError for one that is missing: it may yet be created.
+    """
     with open_questions(settings, FIRST_CONTACT_S) as cluster:
         for topic in config.input.topics:
             if cluster.partitions(topic) is None:
@@ -152,6 +173,7 @@ def _look_for_topics(config: Config, settings: ClientSettings) -> None:
                 "dead-letter topic '%s' does not exist (dead_letters.topic): create it, or the first refused record "
                 "ends the worker", dead,
             )  # fmt: skip
+        return cluster.rules(config.output.topic), TopicRules() if dead is None else cluster.rules(dead)
 
 
 def _policy(config: Config) -> RecoveryPolicy:

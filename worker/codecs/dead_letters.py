@@ -8,12 +8,13 @@ from typing import TypeAlias
 import numpy as np
 
 from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
-from worker.codecs.unusable import cut
+from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, cut
 from worker.records import Headers, RecordBatch, Refusal
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
-FRAMING_SPARE_BYTES = 50_000  # for the framing of the record's headers, of which it may have a great many
-ITEMS_BYTES_LIMIT = 10_000
+FRAMING_BYTES = 50_000  # of the record's headers, of which it may have a great many
+ITEMS_BYTES_LIMIT = 4_000
+TOLD_BYTES = 4 * REASON_CHARACTERS_LIMIT + ITEMS_BYTES_LIMIT + 1_000  # by the headers below, but for whose letter it is
 
 Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 
@@ -21,13 +22,23 @@ Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 class DeadLetters:
     """Writes the letters of one worker. ``group``, ``model`` (the short SHA-256) and ``version`` say which it is.
 
-    ``limit_bytes``: of the record in a letter, without the headers below; what its topic takes may be less.
+    ``limit_bytes``: of the record in a letter, without the headers below.
     """
 
     def __init__(self, group: str = "", model: str = "", version: str = "") -> None:
         self.limit_bytes = RECORD_BYTES_LIMIT
+        self._framing_bytes = FRAMING_BYTES
+        self._keyless: bytes | None = None  # the key of a letter whose record has none
         names = (("rnnw.group", group), ("rnnw.model", model), ("rnnw.version", version))
         self._of_all = [(name, text.encode()) for name, text in names]
+
+    def fit(self, message_bytes: int, keys_needed: bool) -> None:
+        """Write letters of at most so many bytes, framing of headers and all; ``keys_needed``: each with a key."""
+        whose = sum(len(name) + len(text) + HEADER_FRAMING_BYTES for name, text in self._of_all)
+        room = max(0, message_bytes - whose - TOLD_BYTES)
+        self._framing_bytes = min(FRAMING_BYTES, room // 10)
+        self.limit_bytes = min(RECORD_BYTES_LIMIT, room - self._framing_bytes)
+        self._keyless = b"" if keys_needed else None
 
     def of(self, batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
         """One letter for each refusal.
@@ -42,7 +53,7 @@ class DeadLetters:
             whole = batch.keys[refusal.record], batch.values[refusal.record], batch.headers[refusal.record] or ()
             key, value, own = self._room_for(*whole)
             cut_down = [] if self._fits(*whole) else [("rnnw.truncated", b"%d" % message_bytes(*whole))]
-            keys.append(key)
+            keys.append(self._keyless if key is None else key)
             values.append(value)
             headers.append([*own, *_told(batch, refusal), *self._of_all, *cut_down])
         return Messages(keys, values, headers, np.array([refusal.record for refusal in refusals], np.int64))
@@ -55,7 +66,7 @@ class DeadLetters:
     def _fits(self, key: bytes | None, value: bytes | None, own: Headers) -> bool:
         size_bytes = message_bytes(key, value, own)
         return size_bytes <= self.limit_bytes and size_bytes + len(own) * HEADER_FRAMING_BYTES <= (
-            self.limit_bytes + FRAMING_SPARE_BYTES
+            self.limit_bytes + self._framing_bytes
         )
 
 

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from worker.errors import KafkaRefusedError, WorkerError
 from worker.kafka.confluent_errors import client_options, translated
 from worker.kafka.confluent_refusals import Attempts
 from worker.kafka.contracts import TopicFacts
+from worker.kafka.message_sizes import TopicRules
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 
@@ -24,6 +25,10 @@ log = logging.getLogger("worker.kafka")
 POLL_INTERVAL_S = 0.1
 _NOT_THERE = (
     KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE,
+)  # fmt: skip
+_MAY_NOT_ASK = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION,
 )  # fmt: skip
 
 
@@ -73,6 +78,18 @@ class ConfluentQuestions:
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_INTERVAL_S)
+
+    def rules(self, topic: str) -> TopicRules:
+        """See Questions."""
+        asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        with translated(f"configuration of topic '{topic}'"):
+            try:
+                found = self._admin.describe_configs([asked], request_timeout=self._timeout_s)[asked].result()
+            except KafkaException as error:
+                if error.args[0].code() not in _MAY_NOT_ASK:
+                    raise
+                found = {}
+        return TopicRules.of({name: each.value for name, each in found.items()})
 
     def create(self, topics: Mapping[str, int]) -> None:
         """See Questions."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from worker.kafka.message_sizes import TopicRules
 from worker.records import Change, Headers, Partition, RecordBatch, StartOffsets
 
 React: TypeAlias = Callable[[Change], StartOffsets]
@@ -35,6 +36,9 @@ class Questions(Protocol):
 
     def comes_when_asked_for(self, topic: str, timeout_s: float) -> bool:
         """Whether a topic is there once it was asked for as producers do: a broker may be set up to create it then."""
+
+    def rules(self, topic: str) -> TopicRules:
+        """What a topic says of its messages, as far as we may ask."""
 
     def create(self, topics: Mapping[str, int]) -> None:
         """Begin to create topics (name → partitions); one that exists is left as it is."""

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, errors
-from kafka.admin import MemberToRemove
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.protocol.metadata import MetadataRequest
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_network import RefusedError
+from worker.kafka.message_sizes import TopicRules
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 
@@ -43,6 +44,16 @@ class KafkaPythonQuestions:
                     return False
                 time.sleep(POLL_INTERVAL_S)
         return True
+
+    def rules(self, topic: str) -> TopicRules:
+        """See Questions."""
+        asked = ConfigResource(ConfigResourceType.TOPIC, topic)
+        with translated(f"configuration of topic '{topic}'"):
+            try:
+                found = self._admin.describe_configs([asked], config_filter="all").get("topic", {}).get(topic, {})
+            except (errors.AuthorizationError, errors.UnsupportedVersionError):
+                found = {}  # nor is an error of its own told by the client: then there is no configuration
+        return TopicRules.of({name: each["value"] for name, each in found.items()})
 
     def create(self, topics: Mapping[str, int]) -> None:
         """See Questions."""
