@@ -20,9 +20,11 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings, ensure_topics, open_sink, open_source, partition_count
+from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source, partition_count
 from worker.kafka.contracts import Sink, Source
 from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
+from worker.kafka.message_sizes import TopicRules
+from worker.kafka.settings import Client
 from worker.records import Assigned, Change, Headers, Lost, Partition, Revoked
 
 DEADLINE_S = 120.0
@@ -689,3 +691,23 @@ def test_a_second_process_with_the_same_instance_id_ends_the_first(bootstrap_ser
     first.source.close(CLOSE_S)
     assert first.kinds() == [Assigned, Lost]
     second.source.close(CLOSE_S)
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_a_topic_says_what_it_takes(bootstrap_servers: str, client: Client) -> None:
+    from kafka.admin import KafkaAdminClient
+
+    topics = {
+        f"rules-{client}": (
+            {"max.message.bytes": "50000", "cleanup.policy": "compact"},
+            TopicRules(50_000, compacted=True),
+        ),
+        f"no-rules-{client}": ({}, TopicRules(1_048_588, compacted=False)),
+    }
+    with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
+        wanted = {name: {"num_partitions": 1, "configs": configuration} for name, (configuration, _) in topics.items()}
+        admin.create_topics(wanted, wait_for_metadata=True)
+    with open_questions(ClientSettings(bootstrap_servers, client=client), ANSWER_S) as cluster:
+        for name, (_, rules) in topics.items():
+            assert cluster.rules(name) == rules
+        assert cluster.rules("not-there") == TopicRules()

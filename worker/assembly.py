@@ -32,7 +32,7 @@ from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
-from worker.kafka.message_sizes import TopicRules, message_bytes_limit
+from worker.kafka.message_sizes import NO_RULES, TopicRules, message_bytes_limit
 from worker.kafka.options import contradicting_options, refused_options
 from worker.kafka.settings import SECTIONS, transactional_id
 from worker.model.streaming import StreamingModel
@@ -184,10 +184,7 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
 
 
 def fit_messages(
-    pipeline: Pipeline,
-    settings: ClientSettings,
-    output: TopicRules = TopicRules(),
-    dead: TopicRules = TopicRules(),  # noqa: B008
+    pipeline: Pipeline, settings: ClientSettings, output: TopicRules = NO_RULES, dead: TopicRules = NO_RULES
 ) -> None:
     """Make it write only what the producer takes, and what the topics of outputs and of dead letters take."""
     pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output)

@@ -38,7 +38,10 @@ class TopicRules:
         return cls(int(largest) if largest else None, "compact" in (configuration.get("cleanup.policy") or ""))
 
 
-def message_bytes_limit(client: Client, options: Mapping[str, Any], rules: TopicRules = TopicRules()) -> int:
+NO_RULES = TopicRules()
+
+
+def message_bytes_limit(client: Client, options: Mapping[str, Any], rules: TopicRules = NO_RULES) -> int:
     """What key, value and framed headers of one message may come to. ``options``: ``kafka.producer``.
 
     What is compressed may be larger for its topic, by how much is known only to the broker that takes or refuses it.
