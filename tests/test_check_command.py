@@ -133,7 +133,7 @@ def test_more_streams_than_memory() -> None:
     assert advice(config, NOTHING, Room(3 << 30, None, None)) == Advice()
     (warning,) = advice(config, NOTHING, Room(3 << 30, 2 << 30, 2_000_000)).warnings
     assert warning.startswith(
-        "state.max_streams: 3,000,000 streams need 3 GiB, but 2 GiB are free here; set it to 2,000,000"
+        "state.max_streams: 3,000,000 streams of a partition need 3 GiB, but 2 GiB are free here; set it to 2,000,000"
     )
 
 
@@ -218,7 +218,7 @@ def test_the_report(command: Callable[..., Ended], trained: Path) -> None:
     labels = [line[:12].strip() for line in text.out.splitlines() if not line.startswith(" ")]
     assert labels[:5] == ["model", "sha-256", "trained on", "layers", "states"]
     assert {"per stream", "capacity", "speed", "proof", "warning"} <= set(labels)
-    assert "2,000 streams (state.max_streams) take " in text.out
+    assert "2,000 streams of a partition (state.max_streams) take " in text.out
     assert text.out.endswith("\nok: this model streams\n")
     quiet = command("check", "-c", written(trained, "door.keras", sequence__length=7))
     assert "warning" not in quiet.out + quiet.err

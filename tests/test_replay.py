@@ -237,6 +237,23 @@ def test_boundaries_by_length_and_idle(place: Any) -> None:
     ]  # fmt: skip
 
 
+def test_what_would_pass_in_silence_is_told(place: Any) -> None:
+    folder, _, _ = place
+    settings = yaml.safe_load((folder / "worker.yaml").read_text()) | {"sequence": {"late": "drop"}}
+    (folder / "late.yaml").write_text(yaml.safe_dump(settings))
+    given = [line("s", {"ax": 1, "ay": 2, "az": 3, "time": time}) for time in (1000, 999, 1001)]
+    given += [line("s", {"ax": 1, "ay": 2, "az": 3, "time": 1000}, partition=1), line("nobody", None)]
+    text = "".join(json.dumps(each) + "\n" for each in given)
+    answer = command(folder, "-c", str(folder / "late.yaml"), "--input", "-", "--output", "-", input=text)
+    assert [json.loads(each)["value"]["step"] for each in answer.stdout.splitlines()] == [1, 2, 1]
+    assert answer.stderr.splitlines() == [
+        "5 records, 3 outputs, 0 refused",
+        "1 events older than their stream's greatest event time (sequence.late: drop)",
+        "1 tombstones or resets that name no known stream",
+        "1 streams in two partitions of a topic, each with a state of its own",
+    ]
+
+
 def test_files_that_can_not_be_used(place: Any) -> None:
     folder, _, _ = place
     missing = command(folder, "--input", str(folder / "nothing.jsonl"), "--output", str(folder / "out.jsonl"))

@@ -107,9 +107,9 @@ def _code(trained: TrainedFacts) -> Iterator[str]:
 def _memory(config: Config, room: Room) -> Iterator[str]:
     if room.free_bytes is not None and room.capacity_bytes > room.free_bytes:
         yield (
-            f"state.max_streams: {config.state.max_streams:,} streams need {size(room.capacity_bytes)}, but "
-            f"{size(room.free_bytes)} are free here; set it to {room.streams_that_fit:,} or less, or give the worker "
-            "more memory"
+            f"state.max_streams: {config.state.max_streams:,} streams of a partition need {size(room.capacity_bytes)}, "
+            f"but {size(room.free_bytes)} are free here; set it to {room.streams_that_fit:,} or less, or give the "
+            "worker more memory"
         )
 
 

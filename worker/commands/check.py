@@ -106,7 +106,10 @@ def _cost(report: Report) -> Lines:
     copies = report.copied_bytes
     beside = f"{copies:,} for copies in checkpoints, about {overhead - copies} for key and position"
     yield "per stream", f"{state + overhead:,} bytes: {state:,} of state, {beside}"
-    yield "capacity", f"{report.max_streams:,} streams (state.max_streams) take {size(report.capacity_bytes)}"
+    yield (
+        "capacity",
+        f"{report.max_streams:,} streams of a partition (state.max_streams) take {size(report.capacity_bytes)}",
+    )
     if report.streams_that_fit is not None and report.free_memory_bytes is not None:
         room = f"room for about {_rounded(report.streams_that_fit)} streams"
         yield "memory", f"{size(report.free_memory_bytes)} are free here: {room}"

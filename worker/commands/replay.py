@@ -54,3 +54,11 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
     except OSError as error:
         raise WorkerError(f"{error.filename or target}: {error.strerror}") from None
     click.echo(f"{counts[0]:,} records, {counts[1]:,} outputs, {counts[2]:,} refused", err=True)
+    engine = pipeline.engine
+    for number, what in (
+        (engine.late, f"events older than their stream's greatest event time (sequence.late: {config.sequence.late})"),
+        (engine.without_stream, "tombstones or resets that name no known stream"),
+        (engine.table.doubled, "streams in two partitions of a topic, each with a state of its own"),
+    ):
+        if number:
+            click.echo(f"{number:,} {what}", err=True)
