@@ -79,6 +79,18 @@ def test_wrong_usage_is_status_2(command: Callable[..., Ended], arguments: list[
     assert "Usage: worker" in ended.err or "requires an argument" in ended.err
 
 
+def test_a_place_for_checkpoints_that_can_never_be_one_is_told_by_check(
+    command: Callable[..., Ended], tmp_path: Path
+) -> None:
+    for directory, told in (
+        ("nope://x", "nope:// can't be used (ValueError: Protocol not known: nope); use a folder or a URL such as"),
+        ("file://elsewhere/x", "'file://elsewhere/x' names another machine; a folder is file:///path"),
+    ):
+        ended = command("check", "-c", written(tmp_path, state__directory=directory))
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert ended.err.startswith(f"worker: state.directory: {told}")
+
+
 def test_without_a_command_the_help_is_shown(command: Callable[..., Ended]) -> None:
     ended = command()
     assert ended.status == 2

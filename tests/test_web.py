@@ -109,7 +109,7 @@ def test_pages(server: ProbeServer) -> None:
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(server: ProbeServer, status: WorkerStatus) -> None:
-    for host, port in (("127.0.0.1", server.port), ("no.such.host.invalid", 0)):
+    for host, port in (("127.0.0.1", server.port), ("no.such.host.invalid", 0), ("\xe9" * 70, 0)):
         with pytest.raises(WorkerError) as caught:
             ProbeServer(host, port, Metrics(), status)
         assert str(caught.value).startswith(f"http.port: can't listen on {host}:{port}: ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
 from worker.assembly import check_clients, client_settings, feature_fields, foreseen, import_modules, load_model
 from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
+from worker.checkpoints.opening import open_store
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.model.facts import TrainedFacts
@@ -109,8 +110,9 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def examine(config: Config) -> Report:
-    """Load, convert, prove, measure. Raises ConfigError for what is not about the model."""
+    """Load, convert, prove, measure. Raises WorkerError for what is not about the model."""
     check_clients(client_settings(config))
+    open_store(config.state.directory)  # this only reads its name: what is there is the worker's to say
     report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
     try:
         model = load_model(config)

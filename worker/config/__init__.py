@@ -71,16 +71,20 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
         except ValidationError as error:
             problems += _lines(error)
     if problems or config is None:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in _readable(problems)))
+        raise ConfigError("\n".join(f"{_printable(str(path))}: {line}" for line in _readable(problems)))
     return config
 
 
 def _readable(problems: list[str]) -> list[str]:
     """One line each, without what a terminal would obey, and no more of them than somebody reads."""
-    lines = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in problem) for problem in problems[:MAX_PROBLEMS]]
+    lines = [_printable(problem) for problem in problems[:MAX_PROBLEMS]]
     lines = [line if len(line) <= MAX_PROBLEM_CHARACTERS else f"{line[:MAX_PROBLEM_CHARACTERS]}..." for line in lines]
     more = len(problems) - len(lines)
     return [*lines, f"and {more} problems more"] if more else lines
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def key_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:

@@ -28,6 +28,7 @@ from pydantic_core import core_schema
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 LONGEST_MS = 100 * 365 * 24 * UNITS_MS["h"]
 MOST = 1_000_000_000_000  # of anything that is counted: sums of two such numbers fit in 64 bits
+MAX_TEXT_CHARACTERS = 4096
 DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
@@ -85,6 +86,8 @@ def _not_empty(value: str) -> str:
 
 
 def _text(value: str) -> str:
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"should be at most {MAX_TEXT_CHARACTERS} characters long")
     if any(character < " " for character in value):
         raise ValueError(f"{value!r} holds a line break or another control character")
     return _not_empty(value)
@@ -92,9 +95,7 @@ def _text(value: str) -> str:
 
 def _fillable(value: str) -> str:
     """A path as the system takes it: the shell's ``~`` is no part of it, nor is a zero byte."""
-    _not_empty(value)
-    if "\0" in value:
-        raise ValueError(f"{value!r} holds a zero byte")
+    _text(value)
     if value.startswith("~"):
         raise ValueError(f"'{value}': '~' is not filled in (write ${{HOME}} and the rest of the path)")
     return value

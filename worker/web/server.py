@@ -44,7 +44,7 @@ class ProbeServer:
 
         try:
             self._server = BoundedServer((host, port), Handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError) as error:  # the last: a name that can't be one of a host
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise WorkerError(
                 f"http.port: can't listen on {host}:{port}: {reason}; choose another http.port or http.host"
