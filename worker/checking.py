@@ -112,7 +112,7 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 def examine(config: Config) -> Report:
     """Load, convert, prove, measure. Raises WorkerError for what is not about the model."""
     check_clients(client_settings(config))
-    open_store(config.state.directory, config.kafka.group_id)  # this only reads its name: what is there is the worker's to say
+    open_store(config.state.directory, config.kafka.group_id)  # reads no more than its name
     report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
     try:
         model = load_model(config)
