@@ -144,7 +144,8 @@ class Owner:
         """It goes on there, from an earlier state; ``committed``: how much of what was said since is not said again."""
         self.workers[self.worker].engine.table.drop(self.partition)
         self.worker = worker
-        position, state = self.saved[saved % len(self.saved)]
+        known = [each for each in self.saved if each[0] <= self.position]
+        position, state = known[saved % len(known)]
         self.live_from = max(min(self.live_from, self.position), position + committed % (self.position - position + 1))
         self.position = position
         self.workers[worker].open(self.partition, state)
