@@ -59,6 +59,12 @@ class Origin(IntEnum):
     IMPORTED = 3
 
 
+class NotUtf8(str):
+    """The name of a header that is not UTF-8, its other bytes spelt with backslashes. The record is a dead letter."""
+
+    __slots__ = ()
+
+
 class Kind(IntEnum):
     """What an event does to its stream."""
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from worker.codecs.unusable import UnusableError, shown
-from worker.records import FloatArray, Headers, Kind
+from worker.records import FloatArray, Headers, Kind, NotUtf8
 
 COMMAND_HEADER = "worker-command"
+NAME_CHARACTERS_SHOWN = 40
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]
 
@@ -28,9 +29,14 @@ class StateLayout:
 
 
 def command_of(headers: Headers | None) -> bytes | None:
-    """The command in a record's headers, None for ordinary records. The last one counts, as for all Kafka headers."""
+    """The command in a record's headers, None for ordinary records. The last one counts, as for all Kafka headers.
+
+    Raises UnusableError for a header that has no name: it may be the one that says what the record is.
+    """
     found = None
     for name, value in headers or ():
+        if isinstance(name, NotUtf8):
+            raise UnusableError("not_utf8", f"the name of a header is not UTF-8: {name[:NAME_CHARACTERS_SHOWN]}")
         if name == COMMAND_HEADER:
             found = value or b""
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from worker.kafka.confluent_errors import translate
-from worker.records import Partition, RecordBatch
+from worker.records import Headers, NotUtf8, Partition, RecordBatch
 
 
 def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
@@ -57,5 +57,20 @@ def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> Rec
         [stamp if kind else -1 for kind, stamp in [message.timestamp() for message in messages]],
         [message.key() for message in messages],
         [message.value() for message in messages],
-        [message.headers() or None for message in messages],
+        _headers(messages),
     )
+
+
+def _headers(messages: Sequence[Any]) -> list[Headers | None]:
+    found: list[Headers | None] = []
+    left = iter(messages)
+    while True:
+        try:
+            # By map: a call in Python's own byte code may pass over the exception that comes with the client's answer,
+            # which then holds a pointer to nothing. So does the answer when it is asked for again.
+            found.extend(map(Message.headers, left))
+        except (SystemError, UnicodeDecodeError) as error:
+            name = (error.__cause__ or error).args[1:2] or (b"",)  # what could not be decoded
+            found.append([(NotUtf8(bytes(name[0]).decode(errors="backslashreplace")), None)])
+        else:
+            return found

@@ -17,6 +17,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
+import worker.kafka.kafka_python_records  # noqa: F401  it reads more than the client does
 from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated

@@ -1,0 +1,68 @@
+"""A record with a header whose name is not UTF-8 stops nobody: it is a dead letter, with either client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.conftest import eventually
+from worker.codecs.commands import command_of
+from worker.codecs.unusable import UnusableError
+from worker.kafka.clients import ClientSettings, open_sink, open_source
+from worker.records import Assigned, Change, NotUtf8, RecordBatch, StartOffsets
+
+
+class Raw(str):
+    """A name that is sent as bytes of our own."""
+
+    def encode(self, *args: object, **options: object) -> bytes:
+        return b"\xff\xfenot UTF-8"
+
+
+HEADERS: list[list[tuple[str, bytes]]] = [
+    [],
+    [("good", b"1"), (Raw("bad"), b"2"), ("good", b"3")],
+    [("grün", b"4")],
+    [],
+]
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_such_a_record_is_read_and_told_apart(
+    bootstrap_servers: str, topic: Callable[..., str], client: Any, compression: str | None
+) -> None:
+    name = topic()
+    producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=200, compression_type=compression)
+    for number, headers in enumerate(HEADERS):
+        producer.send(name, key=b"device", value=b"%d" % number, headers=headers)
+    producer.close()
+    source = open_source(ClientSettings(bootstrap_servers, client, group_id=f"group-{client}-{name}"))
+    found: list[RecordBatch] = []
+
+    def start(change: Change) -> StartOffsets:
+        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+
+    def everything() -> bool:
+        found.extend(source.poll(100, 0.2))
+        return sum(map(len, found)) >= len(HEADERS)
+
+    source.subscribe([name], start)
+    eventually(everything)
+    source.close(60)
+    headers = [each for batch in found for each in batch.headers]
+    assert [value for batch in found for value in batch.values] == [b"0", b"1", b"2", b"3"]
+    assert [headers[0], headers[2], headers[3]] == [None, [("grün", b"4")], None]
+    assert any(isinstance(given, NotUtf8) for given, _ in headers[1] or ())
+    with pytest.raises(UnusableError, match=r"the name of a header is not UTF-8: \\xff\\xfenot UTF-8$") as refused:
+        command_of(headers[1])
+    assert refused.value.error == "not_utf8"
+    if client == "kafka-python":
+        assert headers[1] == [("good", b"1"), ("\\xff\\xfenot UTF-8", b"2"), ("good", b"3")]
+    sink = open_sink(ClientSettings(bootstrap_servers, client))  # a dead letter holds them, as far as they are known
+    sink.send(name, [b"device"], [b"1"], [headers[1] or []])
+    sink.flush(120)
+    sink.close(30)
