@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from worker.errors import KafkaRefusedError, WorkerError
@@ -134,6 +135,43 @@ def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicF
     halves = (found.get_most_significant_bits(), found.get_least_significant_bits())
     digits = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
     return TopicFacts(spell_topic_id(digits), len(described.partitions))
+
+
+def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_s: float) -> set[str] | None:
+    """Partitions of these topics that no member of the group has; None while the group, or our place in it, is open.
+
+    Raises KafkaUnavailableError.
+    """
+    admin = AdminClient(client_options(settings, None, {}), logger=log)
+    with translated(f"description of group '{settings.group_id}'"):
+        group = admin.describe_consumer_groups([settings.group_id], request_timeout=timeout_s)[
+            settings.group_id
+        ].result()
+    if group.state != ConsumerGroupState.STABLE or settings.instance_id not in {
+        member.group_instance_id for member in group.members
+    }:
+        return None
+    every: set[str] = set()
+    for topic in topics:
+        described = _describe(admin, topic, timeout_s)
+        every |= {f"{topic}/{number}" for number in range(0 if described is None else len(described.partitions))}
+    return every - {
+        f"{place.topic}/{place.partition}"
+        for member in group.members
+        for place in member.assignment.topic_partitions or ()
+    }
+
+
+def remove_static_member(settings: ClientSettings, timeout_s: float) -> None:
+    """Let the group forget our instance id: it rebalances, and whoever has the id joins again.
+
+    librdkafka can't ask for that; kafka-python does, with what ``kafka.security`` says.
+    """
+    from worker.kafka import kafka_python_admin
+
+    kafka_python_admin.remove_static_member(
+        replace(settings, client="kafka-python", consumer={}, producer={}), timeout_s
+    )
 
 
 def _describe(admin: AdminClient, topic: str, timeout_s: float) -> Any:

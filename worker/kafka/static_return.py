@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from types import ModuleType
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka.kafka_python_admin import remove_static_member, unowned_partitions
 from worker.kafka.settings import ClientSettings
 
 log = logging.getLogger("worker.kafka")
@@ -33,6 +33,7 @@ class StaticReturn:
     def __init__(self, settings: ClientSettings, interval_s: float = LOOK_INTERVAL_S) -> None:
         self._settings, self._interval_s = settings, interval_s
         self._ended = threading.Event()
+        self._cluster = _questions_to_the_cluster(settings)
 
     def begin(self, topics: Sequence[str]) -> None:
         """A consumer has just subscribed to these topics; nothing is done for one without an instance id."""
@@ -52,7 +53,7 @@ class StaticReturn:
         rejoins, wait_s = 0, self._interval_s
         while not ended.wait(wait_s):
             try:
-                unowned = unowned_partitions(self._settings, topics, QUESTION_TIMEOUT_S)
+                unowned = self._cluster.unowned_partitions(self._settings, topics, QUESTION_TIMEOUT_S)
                 if unowned is not None and not unowned:
                     return
                 stuck = (unowned or set()) & before
@@ -62,7 +63,7 @@ class StaticReturn:
                     return
                 if stuck and not ended.is_set():
                     log.warning("kafka: no member has %s: joining again, so that the group rebalances", _some(stuck))
-                    remove_static_member(self._settings, QUESTION_TIMEOUT_S)
+                    self._cluster.remove_static_member(self._settings, QUESTION_TIMEOUT_S)
                     before, rejoins = set(), rejoins + 1
             except KafkaUnavailableError as error:
                 log.debug("kafka: %s", error)
@@ -74,3 +75,13 @@ class StaticReturn:
 def _some(partitions: set[str]) -> str:
     named = ", ".join(sorted(partitions)[:NAMED_LIMIT])
     return named if len(partitions) <= NAMED_LIMIT else f"{named} and {len(partitions) - NAMED_LIMIT} more"
+
+
+def _questions_to_the_cluster(settings: ClientSettings) -> ModuleType:
+    if settings.client == "confluent":
+        from worker.kafka import confluent_admin
+
+        return confluent_admin
+    from worker.kafka import kafka_python_admin
+
+    return kafka_python_admin
