@@ -62,8 +62,6 @@ class Origin(IntEnum):
 class NotUtf8(str):
     """The name of a header that is not UTF-8, its other bytes spelt with backslashes. The record is a dead letter."""
 
-    __slots__ = ()
-
 
 class Kind(IntEnum):
     """What an event does to its stream."""
