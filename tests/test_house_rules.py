@@ -32,7 +32,7 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery",
-    "beyond", "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
+    "beyond", "processor", "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

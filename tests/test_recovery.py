@@ -79,6 +79,24 @@ def test_files_that_cannot_be_read_for_a_moment_are_waited_for(
     assert [line.split(":")[0] for line in member.status.missing()] == ["model"]
 
 
+def test_a_file_that_stays_unreadable_is_deleted(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, path = os.open, CheckpointStore(cluster.folder, GROUP).path_for(P0, 6)
+
+    def refuse(at: Any, *args: Any, **named: Any) -> int:
+        if at == path and path.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(at, *args, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    member = Member(cluster, policy=FAIL)
+    member.turn()
+    assert f"can't read {path}: PermissionError: " in member.status.missing()[-1]
+    path.unlink()
+    cluster.write(ONE_STREAM)
+    member.drain()
+    assert cluster.sums() == then(6, 7, "restored", 1)
+
+
 def damage(cluster: Cluster, offset: int) -> None:
     path = CheckpointStore(cluster.folder, GROUP).path_for(P0, offset)
     content = bytearray(path.read_bytes())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import yaml
 
 from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker, worker_anew
-from tests.sequences import Log, configuration, make_log, save_model
+from tests.sequences import GAP_MS, Log, configuration, make_log, save_model
+from worker import __version__ as worker_version
 from worker.kafka.clients import ClientSettings, open_sink, open_source
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import free_port
+from worker.processor import cpu_level
 from worker.records import Partition
 
 PARTITIONS = 4
@@ -117,6 +121,7 @@ def test_bad_records_harm_nobody_and_a_signal_ends_in_order(
         eventually(lambda: get(port, "/readyz") == (200, "ready\n"))
         assert get(port, "/livez") == (200, "alive\n")
         check_metrics(get(port, "/metrics")[1], client)
+        check_build(get(port, "/metrics")[1], folder, topics[0], client)
         process.send_signal(number)
         assert process.wait(WAIT_S) == 0
     assert said(folder, "stopped in order\n")()
@@ -136,7 +141,28 @@ def check_metrics(text: str, client: str) -> None:
     refused = {name: count for name, count in found.items() if name.startswith("rnnw_records_refused")}
     assert sum(map(float, refused.values())) == len(BAD)
     assert float(found["rnnw_assigned_partitions"]) == PARTITIONS
-    assert f'client="{client}"' in text
+
+
+def check_build(text: str, folder: Path, topic: str, client: str) -> None:
+    """What a running worker says of itself, against what is installed here."""
+    model = Path(yaml.safe_load((folder / "worker.yaml").read_text())["model"]["path"])
+    (line,) = [line for line in text.splitlines() if line.startswith("rnnw_build_info{")]
+    assert dict(re.findall(r'(\w+)="([^"]*)"', line)) == {
+        "version": worker_version,
+        "model": hashlib.sha256(model.read_bytes()).hexdigest()[:12],
+        "group": f"group-{topic}",
+        "client": client,
+        "keras": version("keras"),
+        "tensorflow": next(version(name) for name in ("tensorflow-cpu", "tensorflow") if installed(name)),
+        "cpu": cpu_level(),
+    }
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def only(source: list[Any], values: set[bytes | None]) -> list[Any]:
@@ -182,6 +208,8 @@ def check_files(folder: Path, topic: str, ends: dict[int, int], log: Log) -> Non
             assert (attributes["format_version"], attributes["topic"]) == (3, topic)
             assert (attributes["partition"], attributes["next_offset"]) == (number, offset)
             assert attributes["group_id"] == f"group-{topic}"
+            assert attributes["cpu"] == cpu_level()
+            assert json.loads(attributes["rules"])["sequence.gap"] == f"{GAP_MS}ms"
             assert {"model_sha256", "topic_id", "created", "worker_version"} <= set(attributes)
             streams = len(file["keys"])
             assert {len(file[name]) for name in ("steps", "times", "sequences")} == {streams}

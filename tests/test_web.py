@@ -289,7 +289,8 @@ def everything_set() -> Metrics:
     for value in vars(metrics).values():
         if hasattr(value, "_labelnames") and value._labelnames:
             value.labels(*(f"some-{name}" for name in value._labelnames))
-    metrics.set_build("0.1.0", "4f1c9a2b7d10", "2.21.0", "kafka-python 3.0.12")
+    labels = ("version", "model", "group", "client", "keras", "tensorflow", "cpu")
+    metrics.set_build(**{name: f"some-{name}" for name in labels})
     return metrics
 
 
@@ -305,7 +306,7 @@ def test_every_metric_has_a_help_text_a_unit_and_few_labels() -> None:
         assert family.documentation.endswith(".")
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         known = {"topic", "partition", "reason", "error", "result", "type", "state"}
-        assert labels <= known | {"version", "model", "tensorflow", "client"}
+        assert labels <= known | {"version", "model", "group", "client", "keras", "tensorflow", "cpu"}
         if "partition" in labels:
             assert (family.type, labels) == ("gauge", {"topic", "partition"})
     assert [sample.name for family in ours for sample in family.samples if sample.name.endswith("_created")] == []

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TypeVar
 
 import worker
@@ -39,8 +38,10 @@ from worker.kafka.message_sizes import TopicRules, with_batches_that_fit
 from worker.limits import LoopLimits, Topics
 from worker.logs import configure_logs
 from worker.loop import Worker, run
+from worker.model.backend import keras, tf
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
+from worker.processor import cpu_level
 from worker.recovery import Recovery, RecoveryPolicy
 from worker.reporter import Reporter
 from worker.web.metrics import Metrics
@@ -70,9 +71,7 @@ def serve(config: Config, stop: threading.Event) -> None:
     log.info("rnn-stream-worker %s: metrics and probes on %s", worker.__version__, address)
     try:
         model = prove_model(config, status)
-        metrics.set_build(
-            worker.__version__, (model.sha256 or "")[:MODEL_ID_DIGITS], version("keras"), config.kafka.client
-        )
+        _tell_build(config, model, metrics)
         member = patiently(lambda: build_worker(config, model, metrics, status), "kafka", status, stop)
         if member is None:
             log.info("told to stop before anything was read")
@@ -82,6 +81,24 @@ def serve(config: Config, stop: threading.Event) -> None:
         log.info("stopped in order")
     finally:
         server.close()
+
+
+def _tell_build(config: Config, model: StreamingModel, metrics: Metrics) -> None:
+    level, wanted = cpu_level(), config.model.cpu_level
+    metrics.set_build(
+        version=worker.__version__,
+        model=(model.sha256 or "")[:MODEL_ID_DIGITS],
+        group=config.kafka.group_id,
+        client=config.kafka.client,
+        keras=keras.__version__,
+        tensorflow=tf.__version__,
+        cpu=level,
+    )
+    if wanted not in (None, level):
+        log.warning(
+            "model.cpu_level: %s is pinned, but this processor has only %s: the same events may give other last digits "
+            "here than on the others", wanted, level,
+        )  # fmt: skip
 
 
 def prove_model(config: Config, status: WorkerStatus | None = None) -> StreamingModel:
@@ -120,7 +137,8 @@ def build_worker(
     pipeline, settings = _fitted(config, model, settings)
     identity = CheckpointIdentity(
         model.sha256 or "", "", config.kafka.group_id, worker.__version__,
-        input=input_description(config, [part.name for part in model.inputs]), rules=rules_description(config),
+        input=input_description(config, [part.name for part in model.inputs]),
+        rules=rules_description(config), cpu=cpu_level(),
     )  # fmt: skip
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
     limits = LoopLimits(

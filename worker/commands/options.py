@@ -22,10 +22,17 @@ config_option = click.option(
 
 
 def read_config(file: Path) -> Config:
-    """The configuration; environment variables are filled in. Raises ConfigError."""
-    from worker.config import load_config
+    """The configuration; environment variables are filled in. Raises ConfigError.
 
-    return load_config(file, os.environ)
+    The processor's level is pinned here, because whoever reads the configuration loads TensorFlow next.
+    """
+    from worker.config import load_config
+    from worker.processor import pin_cpu_level
+
+    config = load_config(file, os.environ)
+    with in_file(file):
+        pin_cpu_level(config.model.cpu_level)
+    return config
 
 
 @contextmanager

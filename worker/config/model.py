@@ -21,6 +21,10 @@ from worker.config.values import (
     WholeNumber,
 )
 
+CpuLevel: TypeAlias = Literal[
+    "sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni", "avx512_core_bf16",
+    "avx512_core_fp16", "avx512_core_amx",
+]  # fmt: skip
 Task: TypeAlias = Literal["score", "generate", "seq2seq"]
 
 
@@ -56,6 +60,8 @@ class Model(Section):
     """File of the ranges in which features are expected. Not available yet."""
     parity_tolerance: Amount = 1.0e-4
     """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
+    cpu_level: CpuLevel | None = None
+    """Processor instructions that the model may use at most, for the same last digits on all workers; null: any."""
     imports: Modules = ()
     """Python modules to import before the file is opened: they define its custom classes and functions."""
     allow_lambda: Switch = False

@@ -57,9 +57,22 @@ class Metrics:
         """This partition's child of a per-partition gauge."""
         return gauge.labels(partition.topic, str(partition.number))
 
-    def set_build(self, version: str, model: str, tensorflow: str, client: str) -> None:
-        """Versions, and the first digits of the model's SHA-256."""
-        self.build.info({"version": version, "model": model, "tensorflow": tensorflow, "client": client})
+    def set_build(
+        self, *, version: str, model: str, group: str, client: str, keras: str, tensorflow: str, cpu: str
+    ) -> None:
+        """Versions, the first digits of the model's SHA-256, the consumer group, the Kafka client, and the level of
+        the processor's instructions."""
+        self.build.info(
+            {
+                "version": version,
+                "model": model,
+                "group": group,
+                "client": client,
+                "keras": keras,
+                "tensorflow": tensorflow,
+                "cpu": cpu,
+            }
+        )
 
     def set_worker_state(self, state: str) -> None:
         """One of WORKER_STATES."""
