@@ -117,8 +117,8 @@ class ConfluentTransactions:
                 if time.monotonic() >= deadline:
                     why = "; a connection was lost" if lost else ""
                     raise TimeoutError(f"no answer within {deadline - begun_s:.1f} s{why}") from None
-            with suppress(Exception):  # whatever it is, the commit fails of it, too
-                self._outbox.serve(0)
+            # A commit whose message has failed is answered only when its time is over: it fails of that now.
+            self._outbox.serve(0)
 
     def _begin(self) -> None:
         self._outbox.check()
