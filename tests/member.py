@@ -49,6 +49,7 @@ class Cluster:
         self.now_s = 0.0
         self.numbers = itertools.count()
         self.commits_take_s = 0.0  # those of transactions
+        self.restored: Callable[[], object] = lambda: None  # called after each partition that a member takes over
         self.write(rows)
 
     def clock(self) -> float:
@@ -110,6 +111,10 @@ class Source(MemorySource):
             return super().poll(max_records, 0.0)
         self.cluster.now_s = until_s
         return []
+
+    def still_here(self) -> None:
+        super().still_here()
+        self.cluster.restored()
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         if self.silent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.clients import ClientSettings, open_source, open_transactional_sink
 from worker.kafka.confluent_errors import translate as of_confluent
 from worker.kafka.kafka_python_errors import translate as of_kafka_python
-from worker.records import Lost, Partition
+from worker.records import Assigned, Change, Lost, Partition
 
 LIMIT_MS = 6_000  # the least that Kafka takes for a session
 OPTIONS = {
@@ -56,6 +57,31 @@ def lost_at_a_poll(member: Member) -> bool:
     with suppress(KafkaUnavailableError):  # that it was away for too long: the next poll says what was lost
         member.step()
     return any(isinstance(change, Lost) for change in member.events)
+
+
+class Restoring(Member):
+    """Takes longer to take partitions over than its group waits for a poll, and says so meanwhile."""
+
+    def react(self, change: Change) -> dict[Partition, int]:
+        if isinstance(change, Assigned):
+            until_s = time.monotonic() + 2 * LIMIT_MS / 1000
+            while time.monotonic() < until_s:
+                self.source.committed(change.partitions, 30)
+                self.source.still_here()
+        return super().react(change)
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_a_member_that_restores_for_long_and_says_so_stays(bootstrap_servers: str, client: Any) -> None:
+    kit = ClusterKit(bootstrap_servers, client)
+    topic = kit.topic()
+    kit.append(Partition(topic, 0), [b"one"])
+    settings = ClientSettings(bootstrap_servers, client, f"group-{topic}", consumer=OPTIONS[client])
+    member = Restoring(open_source(settings), f"group-{topic}", topic).join()
+    until(lambda: member.records, member)
+    assert member.kinds() == [Assigned]
+    member.source.commit(member.positions, 30)
+    member.source.close(CLOSE_S)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,8 @@ class Reporter:
         self._say_state()
 
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
-        """A partition's states are where ``start`` says."""
+        """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
+        self.status.turned(self.now())
         streams = 0 if start.state is None else len(start.state.keys) - left_out
         replay = start.live_from - start.offset
         log.info(

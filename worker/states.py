@@ -56,6 +56,7 @@ class States:
                 self.partitions.open(place, topic.id, start.offset, start.live_from)
                 self._reporter.restored(place, start, left_out)
                 starts[place] = start.offset
+                self._source.still_here()
         except BaseException:
             self.drop(starts)
             raise

@@ -174,6 +174,9 @@ class ConfluentSource:
         """See Source."""
         return find_topic(self._settings, name, timeout_s)
 
+    def still_here(self) -> None:
+        """See Source. While it calls back the client counts as polled."""
+
     def seek(self, starts: StartOffsets) -> None:
         """See Source."""
         assert self._ownership is not None, "subscribe first"

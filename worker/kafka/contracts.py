@@ -73,6 +73,9 @@ class Source(Protocol):
         Raises OffsetOutOfRangeError, KafkaUnavailableError (nothing is lost: poll again).
         """
 
+    def still_here(self) -> None:
+        """Said during ``react`` while its work takes long: a group that hears of no poll would take us for gone."""
+
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
         """Commit positions (next offset to read) and wait for the answer.
 

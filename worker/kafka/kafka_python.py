@@ -103,6 +103,11 @@ class KafkaPythonSource:
         """See Source."""
         return self._connected().offsets_at(partitions, time_ms, timeout_s)
 
+    def still_here(self) -> None:
+        """See Source."""
+        if self._connection is not None:
+            self._connection.still_here()
+
     def seek(self, starts: StartOffsets) -> None:
         """See Source."""
         if self._connection is not None:

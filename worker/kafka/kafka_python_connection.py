@@ -77,6 +77,10 @@ class Connection:
             self.positions.pop(place, None)
             self._places.pop(_named(place), None)
 
+    def still_here(self) -> None:
+        """Its thread leaves the group when no poll has come for max_poll_interval_ms: ``react`` runs between two."""
+        self.consumer._coordinator.heartbeat.poll()
+
     def seek(self, starts: Mapping[Partition, int]) -> None:
         """Go back or forth. What the client has fetched ahead it drops itself: its place is not the next one."""
         ours = self.consumer.assignment()

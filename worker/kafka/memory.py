@@ -87,6 +87,9 @@ class MemorySource:
         self._broker.meet_failure("offsets_at")
         return {partition: self._broker.offset_at(partition, time_ms) for partition in partitions}
 
+    def still_here(self) -> None:
+        """See Source. This group knows no time."""
+
     def seek(self, starts: StartOffsets) -> None:
         """See Source."""
         self._positions.update({place: offset for place, offset in starts.items() if place in self._positions})

@@ -21,8 +21,8 @@ class WorkerStatus:
         self._missing: dict[str, str] = {"model": "not loaded", "kafka": "not connected"}
 
     def turned(self, now: float) -> None:
-        """The loop has come round, at ``now`` of the same clock."""
-        self._turned_at = now
+        """The loop gets on, as of ``now`` of the same clock; a turn tells when it began, what it did of later."""
+        self._turned_at = max(self._turned_at, now)
 
     def set(self, name: str, reason: str | None) -> None:
         """What ``name`` (model, kafka, states, …) still lacks; None: nothing."""
