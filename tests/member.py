@@ -97,7 +97,12 @@ class Source(MemorySource):
         self.polls: list[tuple[int, float]] = []
         self.commits: list[tuple[dict[Partition, int], int]] = []  # (offsets, outputs in their log at that time)
         self.unanswered = 0
+        self.outside = False  # the group has not let it in yet
         self.silent = False  # the cluster answers no commit: each waits as long as it may
+
+    @property
+    def joined(self) -> bool:
+        return super().joined and not self.outside
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
         self.polls.append((max_records, timeout_s))

@@ -31,8 +31,8 @@ FILES = {
 }  # of the pure part, these read model files
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
-    "loop", "intake", "setbacks", "delivery", "states", "limits", "__main__", "service", "reporter", "recovery",
-    "beyond", "processor", "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
+    "loop", "intake", "setbacks", "membership", "delivery", "states", "limits", "__main__", "service", "reporter",
+    "recovery", "beyond", "processor", "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
 )  # fmt: skip
 CLIENTS = {

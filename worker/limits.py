@@ -20,6 +20,7 @@ class LoopLimits:
     lag_interval_s: float = 10.0
     flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
     kafka_call_s: float = 20.0  # flush and commit, or all look-ups for what is taken over: nobody polls meanwhile
+    session_s: float = 45.0  # after which the group puts out a member that it hears nothing of
     commit_refused_s: float = 60.0  # refused this long: another process has our place, or an output can't be written
     no_progress_s: float = 600.0  # of work in transactions that were rolled back, one after the other
     stop_s: float = 25.0  # to leave in order, all of it: less than the 30 s that Kubernetes gives a pod

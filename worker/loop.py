@@ -20,6 +20,7 @@ from worker.errors import KafkaUnavailableError, MessageRefusedError, Unavailabl
 from worker.intake import Intake
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits, Topics
+from worker.membership import Membership
 from worker.pipeline import Outcome, Pipeline
 from worker.records import Assigned, Change, Events, Lost, RecordBatch, Revoked, StartOffsets
 from worker.recovery import Recovery
@@ -50,12 +51,12 @@ class Worker:
         self.states = States(source, pipeline, recovery, writer, reporter, limits)
         self.partitions = self.states.partitions
         self.intake = Intake(source, reporter.now)
+        self.membership = Membership(source, reporter, limits.session_s)
         self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional)
         self._commit_at = 0.0
         self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
         self._checkpoint_at = 0.0
         self._lag_at = 0.0
-        self._joined = False
         self._in_doubt = False  # states have seen records whose outputs may never appear
 
     def start(self, now: float) -> None:
@@ -63,6 +64,7 @@ class Worker:
         self._commit_at = now + self.limits.commit_interval_s
         self._checkpoint_at = now + self.limits.checkpoint_interval_s
         self._lag_at = now + self.limits.lag_interval_s
+        self.membership.left(now)
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int:
@@ -96,9 +98,7 @@ class Worker:
 
     def _look_around(self, now: float) -> None:
         """What is due now and then, between two turns."""
-        if not self._joined and self.source.joined:
-            self._joined = True
-            self.reporter.owned(self.partitions)  # a member without partitions is ready, too, and nothing else says so
+        self.membership.look(now, self.partitions)
         if now >= self._checkpoint_at:
             self.checkpoint(now)
         if now >= self._lag_at:

@@ -121,6 +121,20 @@ class Reporter:
         self.status.set("kafka", None)
         self._say_state()
 
+    def outside(self, now: float, waited_s: float, session_s: float) -> None:
+        """The group has not let us in for so long; it waits ``session_s`` for a member that died."""
+        self.status.set(
+            "kafka",
+            f"has waited {waited_s:.0f} s to be let into the group, which waits for a member that does not answer: one "
+            f"that died is put out when its session of {session_s:.0f} s (session.timeout.ms) is over",
+        )
+        self._say(now, "outside", "kafka: %s", self.status.reason("kafka"))
+
+    def let_in(self, waited_s: float, told: bool) -> None:
+        """The group has let us in."""
+        if told:
+            log.info("kafka: let into the group after %.0f s", waited_s)
+
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
         """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
         self.status.turned(self.now())

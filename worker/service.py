@@ -147,6 +147,7 @@ def build_worker(
         batch_wait_s=config.batch.max_wait.seconds,
         checkpoint_interval_s=config.state.checkpoint_interval.seconds,
         kafka_call_s=settings.patience_s,
+        session_s=settings.session_s,
     )
     source, delivery = _connect(settings, config.delivery, limits)
     _spare_the_garbage_collector()

@@ -29,6 +29,10 @@ class WorkerStatus:
         others = {key: value for key, value in self._missing.items() if key != name}
         self._missing = others if reason is None else {**others, name: reason}
 
+    def reason(self, name: str) -> str | None:
+        """What ``name`` lacks; None: nothing."""
+        return self._missing.get(name)
+
     def stuck(self) -> str | None:
         """Why a restart is needed, or None while all is well."""
         still_s = self._clock() - self._turned_at
