@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -15,6 +14,7 @@ from worker.records import FloatArray, Headers, Kind, NotUtf8
 
 COMMAND_HEADER = "worker-command"
 NAME_CHARACTERS_SHOWN = 40
+RESET, SET_STATE = b"reset", b"set-state"
 
 Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]
 
@@ -42,21 +42,20 @@ def command_of(headers: Headers | None) -> bytes | None:
     return found
 
 
-def parse_command(command: bytes, value: bytes | None, layout: StateLayout) -> tuple[Kind, FloatArray | None]:
-    """What the command does, and for set-state the packed row (width,). Raises UnusableError."""
-    if command == b"reset":
+def parse_command(command: bytes, value: Any, layout: StateLayout) -> tuple[Kind, FloatArray | None]:
+    """What the command does, and for set-state, whose parsed value this is, the packed row (width,).
+
+    Raises UnusableError.
+    """
+    if command == RESET:
         return Kind.RESET, None
-    if command == b"set-state":
+    if command == SET_STATE:
         return Kind.SET_STATE, _packed(value, layout)
-    name = command[:40].decode(errors="replace")
+    name = shown(command.decode(errors="replace"))
     raise UnusableError("bad_command", f"'{name}' (header {COMMAND_HEADER}) is not a command; known: reset, set-state")
 
 
-def _packed(value: bytes | None, layout: StateLayout) -> FloatArray:
-    try:
-        parsed = msgspec.json.decode(value or b"")
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise UnusableError("not_json", f"the value of set-state is not JSON: {error}") from None
+def _packed(parsed: Any, layout: StateLayout) -> FloatArray:
     states: Any = parsed.get("states") if isinstance(parsed, dict) else None
     if not _by_layer_and_name(states):
         raise UnusableError("bad_state", 'set-state takes {"states": {"LAYER": {"NAME": [numbers]}}}')

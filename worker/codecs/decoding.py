@@ -5,23 +5,25 @@ Both ways give the same events. A record that can't be used becomes a Refusal an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from worker.codecs.commands import StateLayout, command_of, parse_command
-from worker.codecs.fields import KEY, TIMESTAMP, InputFields
+from worker.codecs.commands import SET_STATE, StateLayout, command_of, parse_command
+from worker.codecs.explain import not_finite
+from worker.codecs.fields import TIMESTAMP, InputFields
+from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
+from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
 from worker.id_numbers import unknown_ids
-from worker.records import Events, FloatArray, Kind, RecordBatch, Refusal
+from worker.records import NO_TIME_MS, Events, FloatArray, IntArray, Kind, RecordBatch, Refusal
 
 VALUE_BYTES_LIMIT = 1_048_576
-KEY_BYTES_LIMIT = 1_024
 NO_ITEM = -1
-NO_TIME = -1  # of commands where a field tells the time: they happen at their partition's clock
 READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
 
 
@@ -53,8 +55,8 @@ class Decoder:
         self._values = values
         self._fields = fields
         self._layout = layout
-        self._by_key = fields.stream == KEY
-        self._by_timestamp = fields.time == TIMESTAMP
+        self._names = Naming(fields)
+        self._times = None if fields.time == TIMESTAMP else EventTimes(fields.time_unit)
         self._dtype = layout.initial.dtype
 
     def decode(self, batch: RecordBatch, replay: bool = False) -> Events:
@@ -73,27 +75,25 @@ class Decoder:
 
     def _plain(self, batch: RecordBatch) -> Events | None:
         """All records at once; None when a single one needs a closer look."""
-        keys, values = batch.keys, batch.values
-        if None in keys or None in values or any(batch.headers) or not values:
+        values, keys = batch.values, batch.keys if self._names.needs_keys else ()
+        if None in keys or None in values or not values:
+            return None
+        if any(batch.headers) and any(command_of(headers) is not None for headers in batch.headers):
             return None
         try:
-            if max(map(len, values)) > VALUE_BYTES_LIMIT or max(map(len, keys)) > KEY_BYTES_LIMIT:  # type: ignore[arg-type]
+            longest_key = max(map(len, keys), default=0)  # type: ignore[arg-type]
+            if max(map(len, values)) > VALUE_BYTES_LIMIT or longest_key > KEY_BYTES_LIMIT:  # type: ignore[arg-type]
                 return None
             parsed = self._values.parse_all(values)  # type: ignore[arg-type]
-            streams = [str(key, "utf-8") for key in keys] if self._by_key else None  # type: ignore[arg-type]
-        except UnicodeDecodeError:
-            return None
-        if parsed is None:
+            if parsed is None:
+                return None
+            streams = self._names.of_all(batch, parsed.streams)
+        except (UnusableError, ValueError):
             return None
         with np.errstate(over="ignore"):
             vectors = np.asarray(parsed.vectors).astype(self._dtype)
-        names = streams if streams is not None else parsed.streams or []
-        if (
-            not np.isfinite(vectors).all()
-            or self._unknown_id(vectors) is not None
-            or any(map(_unstorable, names))
-            or not _short(names)
-        ):
+        times = self._all_times(batch, parsed)
+        if times is None or not np.isfinite(vectors).all() or self._unknown_id(vectors) is not None:
             return None
         count = len(values)
         return Events(
@@ -101,13 +101,18 @@ class Decoder:
             records=np.arange(count),
             items=np.full(count, NO_ITEM, np.int64),
             kinds=np.zeros(count, np.uint8),
-            streams=names,
+            streams=streams,
             vectors=vectors,
-            times=np.array(batch.timestamps if parsed.times is None else parsed.times, np.int64),
+            times=times,
             ids=parsed.ids,
             starts=None if parsed.starts is None else np.array(parsed.starts, np.bool_),
             ends=None if parsed.ends is None else np.array(parsed.ends, np.bool_),
         )
+
+    def _all_times(self, batch: RecordBatch, parsed: Parsed) -> IntArray | None:
+        if self._times is None or parsed.times is None:
+            return np.array(batch.timestamps, np.int64)
+        return self._times.of_all(parsed.times, batch.timestamps)
 
     def _unknown_id(self, vectors: FloatArray) -> str | None:
         """What is wrong with the first id, of vectors (n, features), that the model does not know."""
@@ -143,35 +148,33 @@ class Decoder:
         )
 
     def _one(self, batch: RecordBatch, record: int, columns: _Columns) -> None:
-        value, key = batch.values[record], batch.keys[record]
+        value = batch.values[record]
         if value is not None and len(value) > VALUE_BYTES_LIMIT:
             raise UnusableError("too_large", f"the value has {len(value)} bytes, above {VALUE_BYTES_LIMIT}")
         command = command_of(batch.headers[record])
-        if command is not None:
-            kind, payload = parse_command(command, value, self._layout)
-            if payload is not None:
-                columns.payloads[len(columns.records)] = payload.astype(self._dtype)
-            self._add_command(batch, record, columns, kind, value)
-        elif value is None:
-            self._add_command(batch, record, columns, Kind.TOMBSTONE, value)
-        else:
+        if command is None and value is not None:
             parsed, chunk = self._values.parse(value)
-            stream = parsed.streams[0] if parsed.streams is not None else _stream_of_key(key)
-            self._add_steps(batch, record, columns, _storable(stream), parsed, chunk)
+            named = None if parsed.streams is None else parsed.streams[0]
+            self._add_steps(batch, record, columns, self._names.of(batch, record, named), parsed, chunk)
+        else:
+            self._add_command(batch, record, columns, command)
 
-    def _add_command(self, batch: RecordBatch, record: int, columns: _Columns, kind: Kind, value: bytes | None) -> None:
-        named = None if self._by_key or value is None else self._values.stream_of(value)
-        try:
-            stream = _storable(named if named is not None else _stream_of_key(batch.keys[record]))
-        except UnusableError:
-            columns.payloads.pop(len(columns.records), None)
-            raise
+    def _add_command(self, batch: RecordBatch, record: int, columns: _Columns, command: bytes | None) -> None:
+        value = batch.values[record]
+        said: Any = None
+        if command == SET_STATE:
+            said = self._values.parse_command(value or b"", "the value of set-state")
+        elif value and self._names.field is not None:
+            said = self._values.parse_command(value, "the value")  # which may name the stream
+        kind, payload = (Kind.TOMBSTONE, None) if command is None else parse_command(command, said, self._layout)
+        columns.streams.append(self._names.of_command(batch, record, said))
+        if payload is not None:
+            columns.payloads[len(columns.records)] = payload.astype(self._dtype)
         columns.records.append(record)
         columns.items.append(NO_ITEM)
         columns.kinds.append(kind)
-        columns.streams.append(stream)
         columns.vectors.append((0.0,) * self._fields.width)
-        columns.times.append(batch.timestamps[record] if self._by_timestamp else NO_TIME)
+        columns.times.append(batch.timestamps[record] if self._times is None else NO_TIME_MS)  # at its partition's clock
         columns.ids.append(None)
         columns.starts.append(False)
         columns.ends.append(False)
@@ -180,50 +183,40 @@ class Decoder:
         self, batch: RecordBatch, record: int, columns: _Columns, stream: str, parsed: Parsed, chunk: bool
     ) -> None:
         vectors = parsed.vectors[0] if chunk else [parsed.vectors[0]]
+        numbers = _floats(vectors)
         with np.errstate(over="ignore"):
-            numbers = np.array(vectors, np.float64).astype(self._dtype)
-        if not np.isfinite(numbers).all():
-            raise UnusableError("not_finite", "a number is NaN, infinite or too large for the model's numbers")
-        unknown = self._unknown_id(numbers)
+            taken = numbers.astype(self._dtype)
+        finite = np.isfinite(taken)
+        if not finite.all():
+            raise UnusableError("not_finite", not_finite(self._fields, numbers, finite, chunk))
+        unknown = self._unknown_id(taken)
         if unknown is not None:
             raise UnusableError("unknown_id", unknown)
+        time = batch.timestamps[record]
+        if self._times is not None and parsed.times is not None:
+            time = self._times.of(parsed.times[0], time)
         count = len(vectors)
         columns.records.extend([record] * count)
         columns.items.extend(range(count) if chunk else [NO_ITEM])
         columns.kinds.extend([Kind.STEP] * count)
         columns.streams.extend([stream] * count)
         columns.vectors.extend(vectors)
-        columns.times.extend([batch.timestamps[record] if parsed.times is None else parsed.times[0]] * count)
+        columns.times.extend([time] * count)
         columns.ids.extend([None if parsed.ids is None else parsed.ids[0]] * count)
         # A chunk begins with its first vector and ends with its last.
         columns.starts.extend([bool(parsed.starts and parsed.starts[0]), *[False] * (count - 1)])
         columns.ends.extend([*[False] * (count - 1), bool(parsed.ends and parsed.ends[0])])
 
 
-def _stream_of_key(key: bytes | None) -> str:
-    if key is None:
-        raise UnusableError("no_key", "the record has no key, and the key names the stream (input.stream)")
+def _floats(vectors: Any) -> FloatArray:
     try:
-        return str(key, "utf-8")
-    except UnicodeDecodeError as error:
-        raise UnusableError(
-            "not_utf8", f"the key is not UTF-8: byte {error.start} is {key[error.start]:#04x}"
-        ) from None
+        return np.array(vectors, np.float64)
+    except OverflowError:  # of integers, which have no limit
+        return np.array([[_float(number) for number in vector] for vector in vectors], np.float64)
 
 
-def _storable(stream: str) -> str:
-    if len(stream.encode(errors="surrogatepass")) > KEY_BYTES_LIMIT:
-        raise UnusableError("too_large", f"the stream's name is longer than {KEY_BYTES_LIMIT} bytes")
-    if _unstorable(stream):
-        raise UnusableError("bad_key", "the stream's name ends with a NUL character")
-    return stream
-
-
-def _short(streams: list[str]) -> bool:
-    # Characters are quick to count, and none has more than four bytes; longer names are measured one by one.
-    return max(map(len, streams)) <= KEY_BYTES_LIMIT // 4
-
-
-def _unstorable(stream: str) -> bool:
-    # HDF5's fixed-length strings end at trailing NULs: two names would become one.
-    return stream.endswith("\x00")
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf

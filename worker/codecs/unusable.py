@@ -7,6 +7,8 @@ from typing import Any
 REASON_CHARACTERS_LIMIT = 500
 SHOWN_CHARACTERS_LIMIT = 60  # of what a record says, in a reason
 SHOWN_BITS_LIMIT = 200  # of an integer: longer ones are not even turned into text, which takes for ever or fails
+COUNTED_BITS_LIMIT = 10_000
+BITS_PER_DIGIT = 3.3219
 
 
 class UnusableError(Exception):
@@ -26,6 +28,7 @@ def cut(reason: str) -> str:
 def shown(value: Any) -> str:
     """A name, text or number of a record as a reason says it: short, whatever it is."""
     if isinstance(value, int) and value.bit_length() > SHOWN_BITS_LIMIT:
-        return f"an integer of {int(value.bit_length() * 0.30103) + 1} digits"
+        digits = int(value.bit_length() / BITS_PER_DIGIT) + 1
+        return f"an integer of {digits if value.bit_length() < COUNTED_BITS_LIMIT else 'thousands of'} digits"
     text = str(value)
     return text if len(text) <= SHOWN_CHARACTERS_LIMIT else f"{text[: SHOWN_CHARACTERS_LIMIT - 1]}…"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Protocol
 
@@ -12,13 +11,18 @@ import msgspec
 import numpy as np
 
 from worker.codecs.explain import explain
-from worker.codecs.fields import InputFields, Reader, readers
-from worker.codecs.unusable import UnusableError
+from worker.codecs.fields import InputFields, Paths
+from worker.codecs.parsing import parse, parse_json, parse_msgpack
+from worker.codecs.readers import Reader, fast_readers, flat, flat_reader, shapes
+from worker.codecs.unusable import UnusableError, shown
 from worker.records import FloatArray
 
 CHUNK_VECTORS_LIMIT = 10_000
-TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
 ID_LIMIT = 2**63  # as far as MessagePack's integers go both ways
+ID_BYTES_LIMIT = 1_024  # of a sequence.id in its JSON form, without quotes: as much as a stream's name may have
+JSON_BYTES_PER_CHARACTER = 6  # at most: \u0001
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, UnusableError)
 
 
 @dataclass(slots=True)
@@ -26,8 +30,8 @@ class Parsed:
     """What usable values say, as columns; None where nothing was asked for. ``vectors``: one entry per value."""
 
     vectors: Sequence[Any] | FloatArray
-    streams: list[str] | None = None
-    times: list[int] | None = None
+    streams: list[Any] | None = None
+    times: list[Any] | None = None
     ids: list[Any] | None = None
     starts: list[bool] | None = None
     ends: list[bool] | None = None
@@ -42,8 +46,8 @@ class ValueFormat(Protocol):
     def parse(self, value: bytes) -> tuple[Parsed, bool]:
         """One value, and whether it is a chunk: then ``vectors[0]`` is a list of vectors. Raises UnusableError."""
 
-    def stream_of(self, value: bytes) -> str | None:
-        """The stream that a command's value names, None when it names none."""
+    def parse_command(self, value: bytes, what: str) -> Any:
+        """The value of a command, an object. ``what`` names it in reasons. Raises UnusableError."""
 
 
 class Structured:
@@ -51,47 +55,87 @@ class Structured:
 
     def __init__(self, fields: InputFields, form: str) -> None:
         module = msgspec.json if form == "json" else msgspec.msgpack
-        self._fields = fields
-        self._form = form
-        self._any = module.Decoder()
-        self._readers = [(reader, module.Decoder(reader.type).decode) for reader in readers(fields)]
+        self._fields, self._form = fields, form
+        self._paths = Paths.of(fields).every()
+        one, *others = ([(reader, module.Decoder(reader.type).decode) for reader in fast_readers(fields, shape)]
+                        for shape in shapes(fields))  # fmt: skip
+        self._fast = [*one, *(each for other in others for each in other)]
+        self._flat = [flat_reader(fields, shape) for shape in shapes(fields)]
+        # For a batch: the readers of the likeliest shape; where names have dots in several ways, or the parser can't
+        # know them, also objects that are built and searched. The one that fitted last comes first.
+        self._plain: list[tuple[Reader, Callable[[bytes], Any]]] = list(one)
+        if len(one) != 1 or any(len(path.names) > 1 for path in self._paths):
+            self._plain.append((self._flat[0], self._found))
 
     def parse_all(self, values: Sequence[bytes]) -> Parsed | None:
-        reader, decode = self._readers[0]
-        try:
-            objects = list(map(decode, values))
-            vectors = np.array(list(map(reader.features, objects)), np.float64)
-            if vectors.shape != (len(values), self._fields.width):
-                return None
-            return _columns(reader, objects, vectors)
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, UnusableError):
-            return None
+        for number, (reader, decode) in enumerate(self._plain):
+            try:
+                objects = list(map(decode, values))
+                vectors = np.array(list(map(reader.features, objects)), np.float64)
+                if vectors.shape != (len(values), self._fields.width):
+                    continue
+                columns = _columns(reader, objects, vectors)
+            except UNREADABLE:
+                continue
+            if number:
+                self._plain.insert(0, self._plain.pop(number))
+            return columns
+        return None
 
     def parse(self, value: bytes) -> tuple[Parsed, bool]:
-        for reader, decode in self._readers:
+        for reader, decode in self._fast:
             try:
                 found = decode(value)
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
-            vector = reader.features(found)
-            if isinstance(vector, float):
-                vector = (vector,)
-            chunk = len(vector) > 0 and isinstance(vector[0], list)
-            if len(vector) == 0 or any(len(each) != self._fields.width for each in (vector if chunk else [vector])):
-                break
-            if chunk and len(vector) > CHUNK_VECTORS_LIMIT:
-                raise UnusableError("too_large", f"{len(vector)} vectors in one record, above {CHUNK_VECTORS_LIMIT}")
-            return _columns(reader, [found], [vector]), chunk
-        raise UnusableError(*explain(self._fields, value, self._any.decode, self._form))
+            parsed = self._usable(reader, found)
+            if parsed is not None:
+                return parsed
+        whole = parse(value, self._form)
+        for reader in self._flat if isinstance(whole, dict) else ():
+            try:
+                found = msgspec.convert(flat(self._paths, whole), reader.type)
+            except (msgspec.MsgspecError, ValueError):
+                continue
+            parsed = self._usable(reader, found)
+            if parsed is not None:
+                return parsed
+        raise UnusableError(*explain(self._fields, whole))
 
-    def stream_of(self, value: bytes) -> str | None:
+    def parse_command(self, value: bytes, what: str) -> Any:
+        if self._form == "json":
+            return parse_json(value, what)
         try:
-            found = self._any.decode(value)
-            for part in self._fields.stream.split("."):
-                found = found[part]
-        except (msgspec.MsgspecError, ValueError, RecursionError, LookupError, TypeError):
+            found = parse_msgpack(value, what)
+        except UnusableError as error:
+            found, reason = None, error
+        else:
+            reason = UnusableError("not_msgpack", f"{what} is not an object in MessagePack")
+        if not isinstance(found, dict):
+            # JSON is taken, too: no object in it is one of MessagePack at the same time.
+            try:
+                found = parse_json(value, what)
+            except UnusableError:
+                raise UnusableError(reason.error, f"{reason.reason}, and not JSON either") from None
+        return found
+
+    def _found(self, value: bytes) -> Any:
+        whole = parse(value, self._form)
+        if not isinstance(whole, dict):
+            raise UnusableError("not_an_object", "")
+        return msgspec.convert(flat(self._paths, whole), self._flat[0].type)
+
+    def _usable(self, reader: Reader, found: Any) -> tuple[Parsed, bool] | None:
+        """One value and whether it is a chunk; None where its vectors have another length than the model's."""
+        vector = reader.features(found)
+        if isinstance(vector, float):
+            vector = (vector,)
+        chunk = len(vector) > 0 and isinstance(vector[0], list)
+        if len(vector) == 0 or any(len(each) != self._fields.width for each in (vector if chunk else [vector])):
             return None
-        return str(found) if isinstance(found, str | int) else None
+        if chunk and len(vector) > CHUNK_VECTORS_LIMIT:
+            raise UnusableError("too_large", f"{len(vector)} vectors in one record, above {CHUNK_VECTORS_LIMIT}")
+        return _columns(reader, [found], [vector]), chunk
 
 
 class Float32:
@@ -112,35 +156,41 @@ class Float32:
             raise UnusableError("wrong_length", f"the value has {len(value)} bytes; the model takes {wanted}")
         return Parsed([np.frombuffer(value, "<f4").tolist()]), False
 
-    def stream_of(self, value: bytes) -> str | None:
-        return None
+    def parse_command(self, value: bytes, what: str) -> Any:
+        return parse_json(value, what)
 
 
 def _columns(reader: Reader, objects: list[Any], vectors: Sequence[Any] | FloatArray) -> Parsed:
     return Parsed(
         vectors=vectors,
-        streams=None if reader.stream is None else _names(list(map(reader.stream, objects))),
-        times=None if reader.time is None else [_milliseconds(value) for value in map(reader.time, objects)],
+        streams=None if reader.stream is None else list(map(reader.stream, objects)),
+        times=None if reader.time is None else list(map(reader.time, objects)),
         ids=None if reader.id is None else _ids(list(map(reader.id, objects))),
         starts=None if reader.start is None else [_flag(value) for value in map(reader.start, objects)],
         ends=None if reader.end is None else [_flag(value) for value in map(reader.end, objects)],
     )
 
 
-def _names(found: list[Any]) -> list[str]:
-    if float in set(map(type, found)):  # only where the field is a feature too
-        raise UnusableError("bad_field", "the field that names the stream (input.stream) is not a string or an integer")
-    return list(map(str, found))
-
-
 def _ids(found: list[Any]) -> list[Any]:
     # What no output could say, or what equals not even itself, can't tell one sequence from another.
-    for value in found:
-        if isinstance(value, float) and not isfinite(value):
-            raise UnusableError("bad_field", f"a number that is not finite ({value}) is no sequence.id")
-        if isinstance(value, int) and not -ID_LIMIT <= value < ID_LIMIT:
-            raise UnusableError("bad_field", f"{str(value)[:40]}… (sequence.id) is more than an integer of 64 bits")
+    kinds = set(map(type, found))
+    if float in kinds or int in kinds:
+        for value in found:
+            if isinstance(value, float) and not isfinite(value):
+                raise UnusableError("bad_field", f"a number that is not finite ({value}) is no sequence.id")
+            if isinstance(value, int) and not -ID_LIMIT <= value < ID_LIMIT:
+                raise UnusableError("bad_field", f"{shown(value)} (sequence.id) is more than an integer of 64 bits")
+    if str in kinds:
+        texts = found if len(kinds) == 1 else [value for value in found if isinstance(value, str)]
+        if max(map(len, texts)) > ID_BYTES_LIMIT // JSON_BYTES_PER_CHARACTER:
+            longest = max(map(_json_bytes, texts))
+            if longest > ID_BYTES_LIMIT:
+                raise UnusableError("too_large", f"sequence.id has {longest} bytes in JSON, above {ID_BYTES_LIMIT}")
     return found
+
+
+def _json_bytes(text: str) -> int:
+    return len(msgspec.json.encode(text)) - len('""')
 
 
 def _flag(value: Any) -> bool:
@@ -148,18 +198,4 @@ def _flag(value: Any) -> bool:
         return bool(value)
     if value in (0, 1):
         return bool(value)
-    raise UnusableError("bad_field", f"a sequence boundary is {repr(value)[:40]}, not true or false")
-
-
-def _milliseconds(value: Any) -> int:
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise UnusableError("bad_time", f"'{value[:40]}' (input.time) is not an ISO 8601 time") from None
-        # A time without a zone is UTC: the machine's own zone must not decide about gaps.
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-    if not 0 <= value <= TIME_MS_LIMIT:
-        raise UnusableError("bad_time", f"{str(value)[:40]} (input.time) is not a time in milliseconds since the epoch")
-    milliseconds: int = round(value)
-    return milliseconds
+    raise UnusableError("bad_field", f"a sequence boundary is {shown(value)}, not true or false")

@@ -1,0 +1,121 @@
+"""What names a record's stream: its key, a field of the key, a header, or a field of the value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from worker.codecs.fields import HEADER, KEY, KEY_FIELD, InputFields
+from worker.codecs.parsing import parse_json
+from worker.codecs.paths import MISSING, Path
+from worker.codecs.unusable import UnusableError
+from worker.records import Headers, RecordBatch
+
+KEY_BYTES_LIMIT = 1_024
+NAME_BITS_LIMIT = KEY_BYTES_LIMIT * 4  # of an integer: one that is longer has more digits than a name may have
+ROLE = "(input.stream)"
+
+
+class Naming:
+    """For one ``input.stream``. What a field of the value says comes in as ``named``."""
+
+    def __init__(self, fields: InputFields) -> None:
+        stream = fields.stream
+        self._by_key = stream == KEY
+        self._header = stream.removeprefix(HEADER) if stream.startswith(HEADER) else None
+        self._key_field = Path.of(stream.removeprefix(KEY_FIELD)) if stream.startswith(KEY_FIELD) else None
+        in_value = not self._by_key and self._header is None and self._key_field is None
+        self.field = Path.of(stream) if in_value else None
+
+    def of_all(self, batch: RecordBatch, named: Sequence[Any] | None) -> list[str]:
+        """(records,) Raises UnusableError or ValueError when one of them needs a closer look."""
+        if self._by_key:
+            streams = [str(key, "utf-8") for key in batch.keys]  # type: ignore[arg-type]  # None: a TypeError is a bug
+        elif named is not None:
+            if float in set(map(type, named)):  # only where the field is a feature, too
+                raise UnusableError("bad_field", "")
+            streams = list(map(str, named))
+        else:
+            streams = [self.of(batch, record, None) for record in range(len(batch))]
+        # Characters are quick to count, and none has more than four bytes; longer names are measured one by one.
+        if max(map(len, streams)) > KEY_BYTES_LIMIT // 4 or "\x00" in "".join(streams):
+            streams = list(map(_storable, streams))
+        return streams
+
+    def of(self, batch: RecordBatch, record: int, named: Any) -> str:
+        """Of one record. Raises UnusableError."""
+        if self.field is not None:
+            return _storable(_name(named, f"field '{self.field}'"))
+        if self._header is not None:
+            return _storable(_of_header(batch.headers[record], self._header))
+        if self._key_field is not None:
+            return _storable(_of_key_field(batch.keys[record], self._key_field))
+        return _of_key(batch.keys[record], "names the stream")
+
+    def of_command(self, batch: RecordBatch, record: int, value: Any) -> str:
+        """Of a command or tombstone. ``value``: what the value says, None where it has none. Raises UnusableError."""
+        if self.field is None:
+            return self.of(batch, record, None)
+        named = self.field.find(value)
+        if named is not MISSING:
+            return self.of(batch, record, named)
+        return _of_key(batch.keys[record], f"names the stream of a record without field '{self.field}'")
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether a record without a key can't be used."""
+        return self._by_key or self._key_field is not None
+
+
+def _of_key(key: bytes | None, does: str) -> str:
+    if key is None:
+        raise UnusableError("no_key", f"the record has no key, and the key {does} {ROLE}")
+    return _storable(_text(key, "the key"))
+
+
+def _of_header(headers: Headers | None, header: str) -> str:
+    """The last one counts, as for all Kafka headers."""
+    values = [value for name, value in headers or () if name == header]
+    if not values:
+        raise UnusableError("header_missing", f"the record has no header '{header}', which names the stream {ROLE}")
+    if values[-1] is None:
+        raise UnusableError("header_missing", f"header '{header}', which names the stream {ROLE}, has no value")
+    return _text(values[-1], f"header '{header}'")
+
+
+def _of_key_field(key: bytes | None, path: Path) -> str:
+    if key is None:
+        raise UnusableError("no_key", f"the record has no key, and field '{path}' of the key names the stream {ROLE}")
+    found = path.find(parse_json(key, "the key"))
+    if found is MISSING:
+        raise UnusableError("field_missing", f"field '{path}' of the key {ROLE} is missing")
+    return _name(found, f"field '{path}' of the key")
+
+
+def _text(raw: bytes, what: str) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"{what} is not UTF-8: byte {error.start} is {raw[error.start]:#04x}"
+        raise UnusableError("not_utf8", reason) from None
+
+
+def _name(found: Any, what: str) -> str:
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        raise UnusableError("bad_field", f"{what} {ROLE} is not a string or an integer")
+    if isinstance(found, int) and found.bit_length() > NAME_BITS_LIMIT:
+        raise _too_long()
+    return str(found)
+
+
+def _storable(stream: str) -> str:
+    if len(stream) > KEY_BYTES_LIMIT // 4 and len(stream.encode()) > KEY_BYTES_LIMIT:
+        raise _too_long()
+    if stream.endswith("\x00"):
+        # HDF5's fixed-length strings end at trailing NULs: two names would become one.
+        raise UnusableError("bad_key", "the stream's name ends with a NUL character")
+    return stream
+
+
+def _too_long() -> UnusableError:
+    return UnusableError("too_large", f"the stream's name is longer than {KEY_BYTES_LIMIT} bytes")

@@ -1,0 +1,82 @@
+"""Bytes → an object, whatever is in it, or why not. Slower than ``readers``: for what they don't take.
+
+JSON is read as leniently as does no harm: a byte order mark, NaN and numbers without limit are told from other damage,
+because a field that nobody reads should not cost the event.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from worker.codecs.unusable import UnusableError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+REGISTRY_BYTES = 5  # a zero byte and a schema's number, before the value itself
+DIGITS_LIMIT = 4000  # Python turns no longer text into an integer
+HUGE: int = 10**DIGITS_LIMIT  # stands for any longer integer: nothing takes it
+KNOWN_STARTS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+
+_json = msgspec.json.Decoder()
+_msgpack = msgspec.msgpack.Decoder()
+
+
+def parse(data: bytes, form: str, what: str = "the value") -> Any:
+    """``form`` is json or msgpack, ``what`` names the bytes in reasons. Raises UnusableError."""
+    return parse_json(data, what) if form == "json" else parse_msgpack(data, what)
+
+
+def parse_json(data: bytes, what: str = "the value") -> Any:
+    """Any JSON value. Raises UnusableError."""
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return _json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        strict = error
+    try:
+        found = json.loads(data.decode(), parse_int=_integer)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        at = f"byte {error.start} is {data[error.start]:#04x}"
+        raise UnusableError("not_utf8", f"{what} is not UTF-8: {at}{_known_start(data)}") from None
+    except UnicodeEncodeError:
+        raise UnusableError("not_json", f"{what} is not JSON: a text in it has half a surrogate pair") from None
+    except RecursionError:
+        raise UnusableError("not_json", f"{what} is not JSON that can be read: it is nested too deeply") from None
+    except ValueError:
+        raise UnusableError("not_json", f"{what} is not JSON: {_why_not_json(data, strict)}") from None
+    return found
+
+
+def parse_msgpack(data: bytes, what: str = "the value") -> Any:
+    """Any MessagePack value. Raises UnusableError."""
+    try:
+        return _msgpack.decode(data)
+    except RecursionError:
+        reason = "that can be read: it is nested too deeply"
+        raise UnusableError("not_msgpack", f"{what} is not MessagePack {reason}") from None
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        like = "; it begins like JSON (input.format)" if data[:1] in (b"{", b"[") else ""
+        raise UnusableError("not_msgpack", f"{what} is not MessagePack: {error}{like}{_known_start(data)}") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) <= DIGITS_LIMIT:
+        return int(digits)
+    return -HUGE if digits.startswith("-") else HUGE
+
+
+def _why_not_json(data: bytes, error: Exception) -> str:
+    if not data.strip():
+        return "it is empty"
+    if data[0] == 0 and len(data) > REGISTRY_BYTES:
+        schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
+        return f"it begins with a schema registry's five bytes (schema {schema}), which can't be read yet"
+    return f"{error}{_known_start(data)}"
+
+
+def _known_start(data: bytes) -> str:
+    found = next((name for start, name in KNOWN_STARTS.items() if data.startswith(start)), None)
+    return f"; it begins like {found}" if found else ""
