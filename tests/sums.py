@@ -52,6 +52,7 @@ def sums_pipeline(
     rules: BoundaryRules | None = None,
     emit: EmitRule | None = None,
     max_streams: int = 1000,
+    form: str = "json",
     **fields: Any,
 ) -> Pipeline:
     rules = rules or BoundaryRules()
@@ -59,7 +60,7 @@ def sums_pipeline(
     table = StreamTable(INITIAL, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
     return Pipeline(
         decoder=open_decoder(
-            "json", InputFields(width=1, **{"features": ("x",), **fields}), StateLayout(SLICES, INITIAL)
+            form, InputFields(width=1, **{"features": ("x",), **fields}), StateLayout(SLICES, INITIAL)
         ),
         engine=Engine(Sums(), table, rules, emit),
         encoder=Encoder("json", "0123456789ab", None, stream_is_key=True),

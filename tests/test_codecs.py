@@ -109,7 +109,12 @@ def with_part(**parts: Any) -> dict[str, Any]:
         (EVERYTHING, with_part(at="yesterday"), "bad_time", "'yesterday' (input.time) is not an ISO 8601 time"),
         (EVERYTHING, with_part(at=-1), "bad_time", "-1 (input.time) is not a time in milliseconds since the epoch"),
         (EVERYTHING, with_part(at=1e300), "bad_time", "is not a time in milliseconds since the epoch"),
-        (EVERYTHING, with_part(at="1969-12-31T23:59:59Z"), "bad_time", "1969-12-31T23:59:59Z (input.time) is not a time from 1970 on"),
+        (
+            EVERYTHING,
+            with_part(at="1969-12-31T23:59:59Z"),
+            "bad_time",
+            "1969-12-31T23:59:59Z (input.time) is not a time from 1970 on",
+        ),
         (EVERYTHING, with_part(at=True), "bad_field", "field 'at' (input.time) is a boolean, not milliseconds or"),
         (EVERYTHING, with_part(at=None), "bad_field", "field 'at' (input.time) is null, not milliseconds or"),
         (EVERYTHING, with_part(device={"id": True}), "bad_field", "field 'device.id' (input.stream) is a boolean, not"),

@@ -512,6 +512,7 @@ INPUT = {
         ({"input__format": "msgpack"}, {"input.format": "msgpack"}),
         ({"input__stream": "device.id"}, {"input.stream": "device.id"}),
         ({"input__time": "at"}, {"input.time": "at"}),
+        ({"input__time": "at", "input__time_unit": "s"}, {"input.time": "at", "input.time_unit": "s"}),
         ({"input__format": "float32"}, {"input.format": "float32", "input.features": None}),
         # What names it, where it is, and when sequences begin: the numbers mean the same.
         ({"input__topic": "others", "kafka__group_id": "g", "output__topic": "o", "output__format": "msgpack"}, {}),

@@ -6,10 +6,9 @@ import os
 import secrets
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
-from itertools import permutations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,13 +22,14 @@ from worker.codecs.commands import StateLayout
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
-from worker.codecs.fields import KEY, TIMESTAMP, InputFields
+from worker.codecs.fields import KEY
 from worker.config import Config
-from worker.config.features import FeatureFields, field_names, in_order
+from worker.config.features import FeatureFields, in_order
 from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError
+from worker.input_fields import check_fields, input_fields
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
 from worker.kafka.message_sizes import NO_RULES, TopicRules, message_bytes_limit
@@ -118,45 +118,10 @@ def describe(error: BaseException) -> str:
     return f"{kind} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else kind
 
 
-def check_fields(config: Config) -> None:
-    """Raises ConfigError where one field would have to be a value and an object, or a vector and something else."""
-    features, sequence = config.input.features or (), config.sequence
-    roles = [("input.features", path) for path in field_names(features)]
-    by_input = isinstance(features, Mapping)
-    vectors = list(features.values()) if isinstance(features, Mapping) else [features]
-    others = [
-        ("input.stream", None if config.input.stream == KEY else config.input.stream),
-        ("input.time", None if config.input.time == TIMESTAMP else config.input.time),
-        ("sequence.id", sequence.id),
-        ("sequence.start", sequence.start),
-        ("sequence.end", sequence.end),
-    ]
-    roles += [(key, path) for key, path in others if path is not None]
-    for (outer_key, outer), (key, path) in permutations(roles, 2):
-        if path.startswith(f"{outer}."):
-            raise ConfigError(f"{key}: '{path}' is inside of '{outer}' ({outer_key}), which is no object but a value")
-        if key != "input.features" and path in vectors:
-            number = f", or write [{path}] where it holds one number" if by_input else ""
-            raise ConfigError(
-                f"{key}: '{path}' is the field with the vector (input.features); name another one{number}"
-            )
-
-
 def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     """Decoder, engine and encoder for this configuration and model."""
     sequence, state = config.sequence, config.state
-    features = feature_fields(config, model)
-    fields = InputFields(
-        width=model.features,
-        features=features.names,
-        lengths=features.lengths,
-        stream=config.input.stream,
-        time=config.input.time,
-        id=sequence.id,
-        start=sequence.start,
-        end=sequence.end,
-        ids=model.ids,
-    )
+    fields = input_fields(config, feature_fields(config, model), model.features, model.ids)
     idle_ms = state.idle.ms if state.idle else None
     rules = BoundaryRules(
         length=sequence.length,

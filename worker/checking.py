@@ -14,6 +14,7 @@ from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_
 from worker.checkpoints.opening import open_store
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
+from worker.input_fields import Readings, readings
 from worker.model.facts import TrainedFacts
 from worker.model.files.loading import load_model as read_model
 from worker.model.proof.parity import Parity
@@ -35,6 +36,7 @@ class Report:
     model: str
     tolerance: float
     max_streams: int
+    readings: Readings
     sha256: str | None = None
     features: int = 0
     units: int = 0
@@ -85,6 +87,8 @@ class Report:
             "sha256": self.sha256,
             "features": self.features,
             "units": self.units,
+            "stream": self.readings.stream,
+            "time": self.readings.time,
             "inputs": [asdict(part) for part in self.inputs],
             "outputs": [asdict(part) for part in self.outputs],
             "trained": None if self.trained is None else asdict(self.trained),
@@ -113,7 +117,8 @@ def examine(config: Config) -> Report:
     """Load, convert, prove, measure. Raises WorkerError for what is not about the model."""
     check_clients(client_settings(config))
     open_store(config.state.directory, config.kafka.group_id)  # reads no more than its name
-    report = Report(str(config.model.path), config.model.parity_tolerance, config.state.max_streams)
+    tolerance, max_streams = config.model.parity_tolerance, config.state.max_streams
+    report = Report(str(config.model.path), tolerance, max_streams, readings(config))
     try:
         model = load_model(config)
         with foreseen("proven", config):

@@ -174,7 +174,9 @@ class Decoder:
         columns.items.append(NO_ITEM)
         columns.kinds.append(kind)
         columns.vectors.append((0.0,) * self._fields.width)
-        columns.times.append(batch.timestamps[record] if self._times is None else NO_TIME_MS)  # at its partition's clock
+        columns.times.append(
+            batch.timestamps[record] if self._times is None else NO_TIME_MS
+        )  # at its partition's clock
         columns.ids.append(None)
         columns.starts.append(False)
         columns.ends.append(False)

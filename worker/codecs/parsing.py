@@ -35,6 +35,10 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
         return _json.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         strict = error
+    if data[:1] == b"\x00" and len(data) > REGISTRY_BYTES:
+        schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
+        framed = f"it begins with a schema registry's five bytes (schema {schema}), which can't be read yet"
+        raise UnusableError("not_json", f"{what} is not JSON: {framed}")
     try:
         found = json.loads(data.decode(), parse_int=_integer)
         json.dumps(found, ensure_ascii=False).encode()
@@ -46,7 +50,8 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
     except RecursionError:
         raise UnusableError("not_json", f"{what} is not JSON that can be read: it is nested too deeply") from None
     except ValueError:
-        raise UnusableError("not_json", f"{what} is not JSON: {_why_not_json(data, strict)}") from None
+        why = f"{strict}{_known_start(data)}" if data.strip() else "it is empty"
+        raise UnusableError("not_json", f"{what} is not JSON: {why}") from None
     return found
 
 
@@ -66,15 +71,6 @@ def _integer(digits: str) -> int:
     if len(digits) <= DIGITS_LIMIT:
         return int(digits)
     return -HUGE if digits.startswith("-") else HUGE
-
-
-def _why_not_json(data: bytes, error: Exception) -> str:
-    if not data.strip():
-        return "it is empty"
-    if data[0] == 0 and len(data) > REGISTRY_BYTES:
-        schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
-        return f"it begins with a schema registry's five bytes (schema {schema}), which can't be read yet"
-    return f"{error}{_known_start(data)}"
 
 
 def _known_start(data: bytes) -> str:

@@ -65,8 +65,11 @@ class EventTimes:
                     return None
                 times = (whole * factor + divisor // 2) // divisor
             elif kinds == {float}:
+                numbers = np.array(given, np.float64)
+                if numbers.min() < 0:
+                    return None
                 with np.errstate(over="ignore"):
-                    times = np.floor(np.array(given, np.float64) * factor / divisor + 0.5)
+                    times = np.floor(numbers * factor / divisor + 0.5)
             elif kinds == {str} and not any(map(str.isdigit, given)):
                 seconds = [_seconds(moment) for moment in map(datetime.fromisoformat, given)]
                 times = np.floor(np.array(seconds) * 1000 + 0.5)
@@ -100,8 +103,10 @@ def _seconds(moment: datetime) -> float:
 
 
 def _milliseconds(number: float, unit: str) -> int | None:
-    """To the nearest; None for what is not finite or has no end."""
+    """To the nearest; None for what is negative or not finite."""
     factor, divisor = UNITS[unit]
+    if number < 0:
+        return None
     if isinstance(number, int):
         return (number * factor + divisor // 2) // divisor
     in_ms = number * factor / divisor + 0.5

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from worker.config.features import field_names
+from worker.config.field_names import field_names_that_can_not_be_meant
 from worker.config.model import EncoderDecoder, Model
 from worker.config.sections import Alert, Config, Schema
 from worker.config.values import attribute_of
@@ -94,7 +94,7 @@ def _listed(texts: list[str]) -> str:
 
 def contradictions(config: Config) -> list[str]:
     """Every pair of keys that can't both be meant."""
-    checks = (_topics, _feature_names, _value_fields, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
+    checks = (_topics, field_names_that_can_not_be_meant, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
     return [line for check in checks for line in check(config)]
 
 
@@ -106,33 +106,6 @@ def _topics(config: Config) -> Iterator[str]:
     for (first, topic), (second, other) in combinations(named, 2):
         if topic == other:
             yield f"{second}: '{other}' is {first} too; the worker would read what it writes, or mix two kinds"
-
-
-def _feature_names(config: Config) -> Iterator[str]:
-    for name in field_names(config.input.features or ()):
-        if "," in name and not name.startswith("value:"):
-            names = ", ".join(part.strip() for part in name.strip("[] ").split(","))
-            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} for such a field)"
-
-
-def _value_fields(config: Config) -> Iterator[str]:
-    if config.input.format != "float32":
-        if config.model.task == "score" and config.input.features is None:
-            yield "input.features: is required for task score (the fields in order, or the one field with the vector)"
-        return
-    if config.model.task == "generate":
-        yield "input.format: float32 holds no text; task generate needs json or msgpack"
-    wanted = {
-        "input.stream": config.input.stream if config.input.stream != "key" else None,
-        "input.time": config.input.time if config.input.time != "timestamp" else None,
-        "input.features": config.input.features if isinstance(config.input.features, str) else None,
-        **{f"sequence.{key}": getattr(config.sequence, key) for key in ("id", "start", "end")},
-    }
-    for key, field in wanted.items():
-        if field is not None:
-            yield f"{key}: there is no field '{field}' in a value of input.format float32"
-    if isinstance(config.input.features, dict):
-        yield "input.features: a value of input.format float32 has no fields, only numbers in the model's order"
 
 
 def _emit(config: Config) -> Iterator[str]:

@@ -18,10 +18,11 @@ from worker.config.values import (
     Choices,
     Count,
     Duration,
+    FieldName,
+    FieldNames,
     FieldsOfInputs,
     File,
     Folder,
-    Names,
     Number,
     Port,
     PositiveDuration,
@@ -71,15 +72,18 @@ class Input(Section):
     """json, msgpack or float32 (the value is one raw little-endian vector). Not available yet: avro, protobuf."""
     value_schema: Schema = Field(default=Schema(), alias="schema")
     """Where the schemas of records are found. Not available yet."""
-    stream: Text = "key"
-    """What names the stream: key (the record's key) or a field of the value; a dot goes deeper (device.id)."""
+    stream: FieldName = "key"
+    """What names the stream: key (the record's key), a field of the value (a dot goes deeper: device.id), header:NAME,
+    or key:PATH (a field of a key that is JSON)."""
     stream_format: Literal["utf8", "hex", "base64", "int32", "int64", "uuid"] = "utf8"
     """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64, uuid."""
-    features: Names | Text | FieldsOfInputs | None = None
+    features: FieldNames | FieldName | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
     input of a model by its name."""
-    time: Text = "timestamp"
-    """Event time: timestamp (the record's) or a field (milliseconds since the epoch, or ISO 8601)."""
+    time: FieldName = "timestamp"
+    """Event time: timestamp (the record's) or a field (a number in time_unit, or ISO 8601)."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    """Unit of a number in the field that time names: s, ms, us or ns since the epoch."""
     missing: Literal["refuse", "hold"] | Number = "refuse"
     """A feature that is left out, null or NaN: refuse (a dead letter). Not available yet: hold, or a number for it."""
     coerce: Switch = False
@@ -142,11 +146,11 @@ class DeadLetters(Section):
 class Sequence(Section):
     """When a stream's state returns to zero; any combination, none = never."""
 
-    id: Text | None = None
+    id: FieldName | None = None
     """Field: another value than the last one starts a sequence."""
-    start: Text | None = None
+    start: FieldName | None = None
     """Field: true on the first event of a sequence."""
-    end: Text | None = None
+    end: FieldName | None = None
     """Field: true on the last event of a sequence; the state returns to zero after its output."""
     length: Count | None = None
     """Events per sequence."""

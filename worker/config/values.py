@@ -93,6 +93,16 @@ def _text(value: str) -> str:
     return _not_empty(value)
 
 
+def _field(value: str) -> str:
+    """Whatever JSON may have as a name, which is any text."""
+    if not value.strip():
+        raise ValueError("should not be empty (write value:NAME for a field whose name is empty or blank)")
+    try:  # YAML reads \ud83d\ude00 as two halves of one character
+        return value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ValueError("holds half a surrogate pair, which no field's name can") from None
+
+
 def _fillable(value: str) -> str:
     """A path as the system takes it: the shell's ``~`` is no part of it, nor is a zero byte."""
     _text(value)
@@ -150,13 +160,15 @@ def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+FieldName: TypeAlias = Annotated[str, AfterValidator(_field)]
 Folder: TypeAlias = Annotated[str, AfterValidator(_fillable)]
 File: TypeAlias = Annotated[Path, BeforeValidator(_file)]
 Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
 Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
 Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
-FieldsOfInputs: TypeAlias = Annotated[dict[Text, Names | Text], AfterValidator(_some)]
+FieldNames: TypeAlias = Annotated[tuple[FieldName, ...], AfterValidator(_unique)]
+FieldsOfInputs: TypeAlias = Annotated[dict[Text, FieldNames | FieldName], AfterValidator(_some)]
 Choices: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_each_once)]  # may be none
 Modules: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], AfterValidator(_each_once)]
 Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break

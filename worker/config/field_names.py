@@ -1,0 +1,73 @@
+"""Names of fields that can't be meant as they are written: lines that begin with the key's path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from worker.config.features import field_names
+from worker.config.sections import Config
+
+KEY, TIMESTAMP = "key", "timestamp"  # reserved words of input.stream and input.time
+NOT_VALUES = ("header:", "key:")  # what names a stream may be elsewhere than in the value
+
+
+def field_names_that_can_not_be_meant(config: Config) -> list[str]:
+    """What is wrong with the names alone; whether they fit each other and the model is asked later."""
+    checks = (_lists, _elsewhere, _unit, _without_fields, _required)
+    return [line for check in checks for line in check(config)]
+
+
+def _fields(config: Config) -> list[tuple[str, str]]:
+    """(key, name) of every field that is named, but for the stream's."""
+    sequence, time = config.sequence, config.input.time
+    named = [("input.features", name) for name in field_names(config.input.features or ())]
+    others = {"input.time": None if time == TIMESTAMP else time, "sequence.id": sequence.id}
+    others |= {"sequence.start": sequence.start, "sequence.end": sequence.end}
+    return named + [(key, name) for key, name in others.items() if name is not None]
+
+
+def _lists(config: Config) -> Iterator[str]:
+    for name in field_names(config.input.features or ()):
+        if "," in name and not name.startswith("value:"):
+            names = ", ".join(part.strip() for part in name.strip("[] ").split(","))
+            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} for such a field)"
+
+
+def _elsewhere(config: Config) -> Iterator[str]:
+    for key, name in _fields(config):
+        if name.startswith(NOT_VALUES):
+            yield f"{key}: is a field of the value; '{name}' is none (write value:{name} for a field of that name)"
+    stream = config.input.stream
+    if stream in NOT_VALUES:
+        wanted = "header:NAME" if stream == "header:" else "key:PATH"
+        yield f"input.stream: '{stream}' names nothing; write {wanted}, or value:{stream} for a field of that name"
+
+
+def _unit(config: Config) -> Iterator[str]:
+    unit, time = config.input.time_unit, config.input.time
+    if time == TIMESTAMP and unit != "ms":
+        yield (
+            f"input.time_unit: {unit} is for a field, but input.time is timestamp, the record's own in ms (write "
+            "value:timestamp for a field of that name)"
+        )
+
+
+def _without_fields(config: Config) -> Iterator[str]:
+    if config.input.format != "float32":
+        return
+    if config.model.task == "generate":
+        yield "input.format: float32 holds no text; task generate needs json or msgpack"
+    stream, one_field = config.input.stream, isinstance(config.input.features, str)
+    fields = [each for each in _fields(config) if each[0] != "input.features" or one_field]
+    if stream != KEY and not stream.startswith(NOT_VALUES):
+        fields.insert(0, ("input.stream", stream))
+    for key, name in fields:
+        yield f"{key}: there is no field '{name}' in a value of input.format float32"
+    if isinstance(config.input.features, dict):
+        yield "input.features: a value of input.format float32 has no fields, only numbers in the model's order"
+
+
+def _required(config: Config) -> Iterator[str]:
+    wanted = config.input.format != "float32" and config.model.task == "score"
+    if wanted and config.input.features is None:
+        yield "input.features: is required for task score (the fields in order, or the one field with the vector)"
