@@ -216,7 +216,9 @@ def test_the_report(command: Callable[..., Ended], trained: Path) -> None:
     text = command("check", "-c", file)
     assert (text.status, text.err) == (0, "")
     labels = [line[:12].strip() for line in text.out.splitlines() if not line.startswith(" ")]
-    assert labels[:5] == ["model", "sha-256", "trained on", "layers", "states"]
+    assert labels[:7] == ["model", "sha-256", "trained on", "stream", "time", "layers", "states"]
+    assert "\nstream      the record's key; a field of that name would be value:key\n" in text.out
+    assert report["time"] == "the record's own timestamp; a field of that name would be value:timestamp"
     assert {"per stream", "capacity", "speed", "proof", "warning"} <= set(labels)
     assert "2,000 streams of a partition (state.max_streams) take " in text.out
     assert text.out.endswith("\nok: this model streams\n")

@@ -165,12 +165,16 @@ def test_client_options_that_the_worker_controls_are_refused(
         ({"input__features": ["ax", "ay"]}, "input.features: names 2 fields, but {model} takes 3 numbers"),
         ({"model__labels": ["a", "b", "c"]}, "model.labels: 3 names for the 2 outputs of {model}"),
         (
-            {"input__stream": "ax.id"},
-            "input.stream: 'ax.id' is inside of 'ax' (input.features), which is no object but a value",
+            {"input__features": "x", "input__stream": "value:x"},
+            "input.stream: 'x' is the field with the vector (input.features); name another one",
         ),
         (
-            {"input__features": ["m.x", "m.y", "m.z"], "sequence__id": "m"},
-            "input.features: 'm.x' is inside of 'm' (sequence.id), which is no object but a value",
+            {"input__features": ["ax", "value:ay", "ay"]},
+            "input.features: 'ay' is there twice, once as value:ay",
+        ),
+        (
+            {"sequence__id": ".".join("abcdefghijklmnopq")},
+            "sequence.id: a path has at most 16 names, this one 17",
         ),
         (
             {"input__features": "x", "input__time": "x"},

@@ -64,8 +64,8 @@ def _model(report: Report) -> Lines:
         steps = "sequences of any length" if window is None else f"windows of {window:,} {_plural('step', window)}"
         numbers = f"{report.features:,} {_plural('number', report.features)} in, {report.units:,} out"
         yield "trained on", f"{steps}; per event {numbers}"
-    yield "stream", report.readings.stream
-    yield "time", report.readings.time
+        yield "stream", report.readings.stream
+        yield "time", report.readings.time
 
 
 def _inputs(report: Report) -> Lines:

@@ -97,10 +97,7 @@ def _field(value: str) -> str:
     """Whatever JSON may have as a name, which is any text."""
     if not value.strip():
         raise ValueError("should not be empty (write value:NAME for a field whose name is empty or blank)")
-    try:  # YAML reads \ud83d\ude00 as two halves of one character
-        return value.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise ValueError("holds half a surrogate pair, which no field's name can") from None
+    return value
 
 
 def _fillable(value: str) -> str:

@@ -1,0 +1,367 @@
+"""Names of fields: every name that JSON may have, literal before nested, and streams that something else names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path as File
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from tests.sums import INITIAL, SLICES, batch, sums_pipeline
+from tests.test_config import load, with_keys
+from worker.codecs.commands import StateLayout
+from worker.codecs.decoding import open_decoder
+from worker.codecs.fields import InputFields
+from worker.codecs.paths import MISSING, Path
+from worker.config import Config
+from worker.errors import ConfigError
+from worker.input_fields import readings, warnings
+from worker.records import Events, Headers, Kind, Partition, RecordBatch
+
+IN = Partition("in", 0)
+FORMS = pytest.mark.parametrize("form", ["json", "msgpack"])
+ODD_NAMES = [
+    '"DB1"', 'ns=3;s="DB1"."temp"', "a\\b", "C:\\temp\\x", "\\", "a\\\\b", "\t", "line\nbreak", "\0", "\x7f", "😀", "ü",
+    "\u2028", "", " ", "a.b", ".", "..", "a.", ".b", "key", "timestamp", "value:x", "header:h", "key:k", "x" * 2000,
+    "f_61", "__class__", "é", "e\u0301", "'", "{}", "[0]", "$", "null",
+]  # fmt: skip
+
+
+def packed(form: str, value: Any) -> bytes:
+    return msgspec.msgpack.encode(value) if form == "msgpack" else json.dumps(value).encode()
+
+
+def decode(form: str, fields: InputFields, *values: Any, **columns: Any) -> Events:
+    """Each value a record; what is bytes or None stays as it is."""
+    count = len(values)
+    raw = [value if isinstance(value, bytes | None) else packed(form, value) for value in values]
+    keys, headers = columns.get("keys", [b"k"] * count), columns.get("headers", [None] * count)
+    decoder = open_decoder(form, fields, StateLayout(SLICES, INITIAL))
+    return decoder.decode(RecordBatch(IN, count, list(range(count)), [7] * count, keys, raw, headers))
+
+
+def sums_of(events: Events) -> list[list[float]]:
+    return [vector.tolist() for vector in events.vectors]
+
+
+def why(events: Events) -> list[tuple[str, str]]:
+    return [(refused.error, refused.reason) for refused in events.refusals]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a", ("a",)),
+        ("a.b.c", ("a", "b", "c")),
+        (r"a\.b.c", ("a.b", "c")),
+        (r"a\\.b", ("a\\", "b")),
+        (r"a\\\.b", (r"a\.b",)),
+        (r"a\b\\", ("a\\b\\",)),
+        ("a.", ("a", "")),
+        ("value:timestamp", ("timestamp",)),
+        ("value:value:x", ("value:x",)),
+        ("value:", ("",)),
+        ("value:a.b", ("a", "b")),
+        ("a\n.b", ("a\n", "b")),
+    ],
+)
+def test_how_a_path_is_read(text: str, names: tuple[str, ...]) -> None:
+    assert Path.of(text).names == names
+
+
+def test_the_longest_name_comes_first() -> None:
+    path = Path.of("a.b.c")
+    values: list[dict[str, Any]] = [
+        {"a.b.c": 1, "a.b": {"c": 2}, "a": {"b.c": 3, "b": {"c": 4}}},
+        {"a.b": {"c": 2}, "a": {"b.c": 3, "b": {"c": 4}}},
+        {"a": {"b.c": 3, "b": {"c": 4}}},
+        {"a.b": {"d": 0}, "a": {"b": {"c": 4}}},
+        {"a.b": 7, "a": {"b.c": 5}},
+    ]
+    assert [path.find(value) for value in values] == [1, 2, 3, 4, 5]
+    assert Path.of(r"a\.b.c").find({"a": {"b": {"c": 4}}}) is MISSING
+    assert Path.of(r"a\\b").find({"a\\\\b": 1}) == 1  # as it stands: nobody escapes what needs no escape
+    assert Path.of(r"a\\b").find({"a\\\\b": 1, "a\\b": 2}) == 2
+    assert Path.of("a.b").find([1]) is MISSING
+
+
+@FORMS
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:20])
+def test_every_name_can_be_a_feature_a_stream_a_time_and_an_id(form: str, name: str) -> None:
+    text = f"value:{name}" if not name.strip() or name.startswith(("value:", "key", "time", "header:")) else name
+    other = f"{name}!"
+    for fields, value, expected in (
+        (InputFields(2, (text, "o")), {name: 1.5, "o": 2}, ([[1.5, 2]], ["k"], 7, None)),
+        (InputFields(1, text), {name: [3]}, ([[3]], ["k"], 7, None)),
+        (InputFields(1, ("o",), stream=text), {name: "s", "o": 2}, ([[2]], ["s"], 7, None)),
+        (InputFields(1, ("o",), time=text), {name: 9, "o": 2}, ([[2]], ["k"], 9, None)),
+        (InputFields(1, ("o",), id=text, start=f"{text}!"), {name: "i", "o": 2, other: True}, ([[2]], ["k"], 7, ["i"])),
+    ):
+        for count in (1, 3):
+            events = decode(form, fields, *[value] * count)
+            assert why(events) == []
+            vectors, streams, time, ids = expected
+            assert (sums_of(events), events.streams) == (vectors * count, streams * count)
+            assert (events.times.tolist(), events.ids) == ([time] * count, ids and ids * count)
+            assert events.starts is None or events.starts.all()
+
+
+@FORMS
+def test_the_literal_field_is_taken_record_by_record(form: str) -> None:
+    """In batches of one kind and of several; with records beside them that can't be used."""
+    fields = InputFields(2, ("m.a", "m.b"), stream="d.id", start="f.s")
+    literal = {"m.a": 1, "m.b": 2, "d.id": "l"}
+    nested = {"m": {"a": 3, "b": 4}, "d": {"id": "n"}, "f": {"s": True}}
+    both = {**nested, **literal, "f.s": False}
+    mixed = {"m.a": 5, "m": {"b": 6}, "d": {"id": 7}, "f": None}
+    rows = {"literal": literal, "nested": nested, "both": both, "mixed": mixed}
+    told = {
+        "literal": ([1, 2], "l", False), "nested": ([3, 4], "n", True),
+        "both": ([1, 2], "l", False), "mixed": ([5, 6], "7", False),
+    }  # fmt: skip
+    for batch_of in (["literal"], ["nested"], ["both"], ["mixed"], ["literal", "literal", "both"], ["nested"] * 3,
+                     ["nested", "both"], ["mixed", "mixed", "nested", "literal", "both", "nested"]):  # fmt: skip
+        for more in ([], [b"\xc1"]):
+            events = decode(form, fields, *(rows[name] for name in batch_of), *more)
+            assert len(events.refusals) == len(more)
+            assert events.starts is not None
+            found = list(zip(sums_of(events), events.streams, events.starts.tolist(), strict=True))
+            assert found == [told[name] for name in batch_of]
+
+
+@FORMS
+def test_a_literal_field_that_can_not_be_used_is_not_passed_over(form: str) -> None:
+    fields = InputFields(1, ("m.a",), time="t.t")
+    good = {"m": {"a": 1}, "t": {"t": 5}}
+    assert why(decode(form, fields, {**good, "m.a": None})) == [
+        ("not_a_number", "field 'm.a' (input.features) is null, not a number")
+    ]
+    assert [error for error, _ in why(decode(form, fields, good, {**good, "t.t": "soon"}))] == ["bad_time"]
+    assert why(decode(form, fields, {"m": {"b": 1}, "t.t": 5})) == [
+        ("field_missing", "field 'm.a' (input.features) is missing")
+    ]
+
+
+@FORMS
+def test_names_that_only_look_nested_stand_beside_each_other(form: str) -> None:
+    fields = InputFields(3, ("t", "t.max", r"t\.min"))
+    events = decode(form, fields, {"t": 1, "t.max": 2, "t.min": 3}, {"t": 4, "t.max": 5, "t.min": 6, "more": [1]})
+    assert sums_of(events) == [[1, 2, 3], [4, 5, 6]]
+    assert [error for error, _ in why(decode(form, fields, {"t": {"max": 2}, "t.min": 3}))] == ["not_a_number"]
+    fields = InputFields(2, ("a.b", r"a\.b.c"))
+    assert sums_of(decode(form, fields, {"a": {"b": 1}, "a.b": {"c": 2}})) == []
+    assert sums_of(decode(form, InputFields(2, (r"a\.b", "a.c")), {"a.b": 1, "a": {"c": 2}})) == [[1, 2]]
+
+
+NAMES = st.sampled_from(["a", "b", "a.b", "a.b.c", "b.c", "c"])
+TREES = st.recursive(
+    st.one_of(st.integers(0, 3), st.none()), lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8
+)
+
+
+@FORMS
+@settings(max_examples=200, deadline=None)
+@drawn(st.lists(st.dictionaries(NAMES, TREES, max_size=4), min_size=1, max_size=5), st.sampled_from(["a.b.c", "a.b"]))
+def test_however_records_are_read_each_has_what_its_path_says(form: str, values: list[Any], text: str) -> None:
+    path = Path.of(text)
+    events = decode(form, InputFields(1, (text,)), *values)
+    found = [path.find(value) for value in values]
+    assert sums_of(events) == [[each] for each in found if isinstance(each, int)]
+    assert events.records.tolist() == [at for at, each in enumerate(found) if isinstance(each, int)]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "reason"),
+    [
+        (b'\xef\xbb\xbf{"x": 1}', None, ""),
+        (b'{"x": 1, "other": NaN, "far": [Infinity, -Infinity], "much": 1e999}', None, ""),
+        (b'{"x": 1, "n": ' + b"9" * 5000 + b"}", None, ""),
+        (b'{"x": 1, "x": 2}', None, ""),
+        (b'\0\0\0\0\x0c{"x": 1}', "not_json", "it begins with a schema registry's five bytes (schema 12)"),
+        (b'\0\0\0\x01\x90{"x": 1}', "not_json", "it begins with a schema registry's five bytes (schema 400)"),
+        ('{"x": 1}'.encode("utf-16"), "not_utf8", "it begins like UTF-16"),
+        (b"\x1f\x8b\x08\0", "not_utf8", "it begins like gzip"),
+        (b'{"x": 1, "y": "\\ud800"', "not_json", "not JSON: "),
+        (b'{"x": "\\ud800"}', "not_json", "a text in it has half a surrogate pair"),
+        (b"", "not_json", "it is empty"),
+    ],
+)
+def test_json_as_the_world_writes_it(value: bytes, error: str | None, reason: str) -> None:
+    events = decode("json", InputFields(1, ("x",)), value, {"x": 5})
+    if error is None:
+        assert why(events) == []
+        assert sums_of(events)[1] == [5]
+    else:
+        assert [found for found, _ in why(events)] == [error]
+        assert reason in why(events)[0][1]
+
+
+HEADERS: list[Headers] = [[("device", b"d1")], [("device", b"old"), ("device", b"d2"), ("trace", None)]]
+
+
+@FORMS
+def test_a_header_names_the_stream(form: str) -> None:
+    fields = InputFields(1, ("x",), stream="header:device")
+    events = decode(form, fields, {"x": 1}, {"x": 2}, headers=HEADERS, keys=[None, b"\xff"])
+    assert (events.streams, why(events)) == (["d1", "d2"], [])
+    bad: list[Any] = [None, [("Device", b"d")], [("device", None)], [("device", b"\xff")], [("device", b"d" * 1025)]]
+    events = decode(form, fields, *[{"x": 1}] * 6, headers=[*bad, [("device", b"")]])
+    assert events.streams == [""]
+    assert why(events) == [
+        *[("header_missing", "the record has no header 'device', which names the stream (input.stream)")] * 2,
+        ("header_missing", "header 'device', which names the stream (input.stream), has no value"),
+        ("not_utf8", "header 'device' is not UTF-8: byte 0 is 0xff"),
+        ("too_large", "the stream's name is longer than 1024 bytes"),
+    ]
+    command: Headers = [("device", b"d3"), ("worker-command", b"reset")]
+    events = decode(form, fields, None, b"", headers=[[("device", b"d3")], command], keys=[b"k", b"k"])
+    assert (events.streams, events.kinds.tolist()) == (["d3", "d3"], [Kind.TOMBSTONE, Kind.RESET])
+
+
+@FORMS
+def test_a_field_of_the_key_names_the_stream(form: str) -> None:
+    fields = InputFields(1, ("x",), stream="key:payload.id")
+    keys: list[Any] = [
+        b'{"payload": {"id": 7}}',
+        b'{"payload.id": "d", "payload": {"id": 8}}',
+        b' {"payload":{"id":""}}',
+    ]
+    events = decode(form, fields, *[{"x": 1}] * 3, keys=keys)
+    assert (events.streams, why(events)) == (["7", "d", ""], [])
+    events = decode(form, fields, None, b"", headers=[None, [("worker-command", b"reset")]], keys=keys[:2])
+    assert (events.streams, events.kinds.tolist()) == (["7", "d"], [Kind.TOMBSTONE, Kind.RESET])
+    bad = [None, b"\xff", b"7", b"{", b"{}", b'{"payload": {"id": 1.5}}', b'{"payload": {"id": %b}}' % (b"9" * 5000)]
+    events = decode(form, fields, *[{"x": 1}] * len(bad), keys=bad)
+    assert [error for error, _ in why(events)] == [
+        "no_key", "not_utf8", "field_missing", "not_json", "field_missing", "bad_field", "too_large",
+    ]  # fmt: skip
+    assert [reason for _, reason in why(events)][1:6] == [
+        "the key is not UTF-8: byte 0 is 0xff",
+        "field 'payload.id' of the key (input.stream) is missing",
+        "the key is not JSON: Input data was truncated",
+        "field 'payload.id' of the key (input.stream) is missing",
+        "field 'payload.id' of the key (input.stream) is not a string or an integer",
+    ]
+
+
+SET_STATE: Headers = [("worker-command", b"set-state")]
+RESET: Headers = [("worker-command", b"reset")]
+STATES = {"sum": {"h": [4.5]}}
+
+
+@FORMS
+def test_commands_where_a_field_names_the_stream(form: str) -> None:
+    """The value's field as far as there is one, read in the format, and in MessagePack JSON, too; else the key."""
+    fields = InputFields(1, ("x",), stream="d.id")
+    values: list[Any] = [
+        {"d": {"id": "dev"}, "states": STATES}, {"d.id": 7, "states": STATES}, {"states": STATES},
+        json.dumps({"d": {"id": "json"}, "states": STATES}).encode(), {"d": {"id": "dev"}}, {"e": 1}, b"", None, None,
+    ]  # fmt: skip
+    headers = [*[SET_STATE] * 4, *[RESET] * 4, None]
+    events = decode(form, fields, *values, headers=headers)
+    assert why(events) == []
+    assert events.streams == ["dev", "7", "k", "json", "dev", "k", "k", "k", "k"]
+    assert [payload.tolist() for payload in events.payloads.values()] == [[4.5]] * 4
+    bad: list[Any] = [{"d": {"id": 1.5}}, b"\xc1", {"d": {"id": None}, "states": STATES}]
+    events = decode(form, fields, *bad, headers=[RESET, RESET, SET_STATE])
+    assert (len(events), [error for error, _ in why(events)][::2]) == (0, ["bad_field", "bad_field"])
+    assert decode(form, fields, None, keys=[None]).refusals[0].reason == (
+        "the record has no key, and the key names the stream of a record without field 'd.id' (input.stream)"
+    )
+
+
+@FORMS
+def test_an_event_in_which_a_field_that_nobody_reads_is_odd_counts(form: str) -> None:
+    pipeline = sums_pipeline(form=form, id="run")
+    pipeline.open(IN)
+    nan = float("nan")
+    rows = [
+        (b"k", packed(form, {"x": 1, "run": run, "y": {"z": [nan]}})) for run in ("A" * 1024, "A" * 1025, "\1" * 171)
+    ]
+    (outcome,) = pipeline.turn([(batch(IN, rows), False)])
+    assert [refusal[:3] for refusal in outcome.refusals] == [
+        (1, "too_large", "sequence.id has 1025 bytes in JSON, above 1024"),
+        (2, "too_large", "sequence.id has 1026 bytes in JSON, above 1024"),
+    ]
+    assert [len(json.loads(value or b"")["sequence"]) for value in outcome.outputs.values] == [1024]
+
+
+def configured(folder: File, **keys: Any) -> Config:
+    return load(folder, with_keys(**keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "stream", "time"),
+    [
+        ({"input__stream": "header:h"}, "the record's header 'h'", "the record's own timestamp; a field of that name"),
+        (
+            {"input__stream": "key:payload.id", "input__time": "ts", "input__time_unit": "us"},
+            "field 'payload.id' (or else 'id' inside of 'payload') of the record's key, which is JSON",
+            "field 'ts' of the value, in microseconds since the epoch or ISO 8601",
+        ),
+        (
+            {"input__stream": "value:key", "input__time": "value:timestamp"},
+            "field 'key' of the value",
+            "field 'timestamp' of the value, in milliseconds since the epoch or ISO 8601",
+        ),
+        ({"input__stream": r"a\.b"}, "field 'a.b' of the value", "the record's own timestamp; a field of that name "),
+        ({"input__format": "float32"}, "the record's key", "the record's own timestamp"),
+    ],
+)
+def test_it_is_said_where_name_and_time_come_from(tmp_path: File, keys: Any, stream: str, time: str) -> None:
+    found = readings(configured(tmp_path, **keys))
+    assert found.stream == stream
+    assert found.time.startswith(time)
+
+
+def test_it_is_said_where_a_word_may_be_meant_otherwise(tmp_path: File) -> None:
+    assert list(warnings(configured(tmp_path))) == []
+    assert list(warnings(configured(tmp_path, input__time="timestamp", input__stream="value:key"))) == [
+        "input.time: timestamp is the record's own timestamp, also where the value has a field 'timestamp' (that is "
+        "value:timestamp)"
+    ]
+    assert list(warnings(configured(tmp_path, input__features=["t", "t.max", "u"]))) == [
+        "input.features: 't.max' can only be a field of just that name: 't' (input.features) is no object"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            {"input__time": "header:t"},
+            "input.time: is a field of the value; 'header:t' is none (write value:header:t for",
+        ),
+        ({"input__features": ["key:a", "b", "c"]}, "input.features: is a field of the value; 'key:a' is none (write"),
+        ({"sequence__id": "key:run"}, "sequence.id: is a field of the value; 'key:run' is none"),
+        (
+            {"input__stream": "header:"},
+            "input.stream: 'header:' names nothing; write header:NAME, or value:header: for",
+        ),
+        ({"input__time_unit": "s"}, "input.time_unit: s is for a field, but input.time is timestamp"),
+        ({"input__time_unit": "m"}, "input.time_unit: 'm' is"),
+        ({"input__format": "float32", "input__stream": "d"}, "input.stream: there is no field 'd' in a value of"),
+        ({"input__stream": ""}, "input.stream: should not be empty (write value:NAME for a field whose name is empty"),
+        ({"input__time": "\ud800"}, "input.time: "),
+    ],
+)
+def test_names_that_can_not_be_meant(tmp_path: File, keys: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        configured(tmp_path, **keys)
+    assert told in str(refused.value)
+
+
+def test_names_are_the_same_in_every_spelling_of_yaml(tmp_path: File) -> None:
+    text = (
+        'input: {topic: t, features: ["\\"DB1\\"", "\\ud83d\\ude00", "a\\\\b"],\n'
+        '        stream: "header:\\u00fc", time: "a\\tb"}\n'
+        "output: {topic: p}\nmodel: {path: m.keras}\n"
+    )
+    given = load(tmp_path, text).input
+    assert given.features == ('"DB1"', "😀", "a\\b")
+    assert (given.stream, given.time) == ("header:ü", "a\tb")
