@@ -201,6 +201,13 @@ def test_json_as_the_world_writes_it(value: bytes, error: str | None, reason: st
         assert reason in why(events)[0][1]
 
 
+@FORMS
+def test_a_record_whose_headers_have_odd_names_leaves_its_neighbours_alone(form: str) -> None:
+    headers = [[("trace", b"1")], [(NotUtf8("??"), b"1")], None]
+    events = decode(form, InputFields(1, ("x",)), *[{"x": 1}] * 3, headers=headers)
+    assert (events.records.tolist(), [error for error, _ in why(events)]) == ([0, 2], ["not_utf8"])
+
+
 HEADERS: list[Headers] = [[("device", b"d1")], [("device", b"old"), ("device", b"d2"), ("trace", None)]]
 
 

@@ -78,9 +78,9 @@ class Decoder:
         values, keys = batch.values, batch.keys if self._names.needs_keys else ()
         if None in keys or None in values or not values:
             return None
-        if any(batch.headers) and any(command_of(headers) is not None for headers in batch.headers):
-            return None
         try:
+            if any(batch.headers) and any(command_of(headers) is not None for headers in batch.headers):
+                return None
             longest_key = max(map(len, keys), default=0)  # type: ignore[arg-type]
             if max(map(len, values)) > VALUE_BYTES_LIMIT or longest_key > KEY_BYTES_LIMIT:  # type: ignore[arg-type]
                 return None

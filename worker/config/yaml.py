@@ -145,7 +145,7 @@ def _named(mapping: yaml.MappingNode, path: str, problems: list[str]) -> Iterato
 def _scalar_problems(node: yaml.ScalarNode) -> Iterator[str]:
     # The value is not shown: it may be a password.
     line = node.start_mark.line + 1
-    # JSON's way to write a character beyond 16 bits, "\\ud83d\\ude00", is read as two halves.
+    # JSON's way to write a character beyond 16 bits, "\ud83d\ude00", is read as two halves.
     node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if node.tag in NUMBERS and OLD_NUMBER.fullmatch(node.value):
         yield f"the number in line {line} can be read in two ways (write a plain one, or quote it if it is text)"
