@@ -21,7 +21,7 @@ from worker.codecs.paths import MISSING, Path
 from worker.config import Config
 from worker.errors import ConfigError
 from worker.input_fields import readings, warnings
-from worker.records import Events, Headers, Kind, Partition, RecordBatch
+from worker.records import Events, Headers, Kind, NotUtf8, Partition, RecordBatch
 
 IN = Partition("in", 0)
 FORMS = pytest.mark.parametrize("form", ["json", "msgpack"])
