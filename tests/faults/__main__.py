@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import shutil
 import signal
 import sys
@@ -18,12 +19,25 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
+from tests.faults import cluster  # noqa: F401  it has kinds, too
 from tests.faults.faults import KINDS
-from tests.faults.leg import Leg, LegResult, Stage, StuckError
-from tests.faults.plan import CLIENTS, DELIVERIES, Combination, Deck, LegPlan, combinations, legs, share
+from tests.faults.leg import Leg, Stage, StuckError
+from tests.faults.plan import (
+    CLIENTS,
+    DELIVERIES,
+    SESSION_S,
+    Combination,
+    Deck,
+    LegPlan,
+    combinations,
+    legs,
+    share,
+)
 from tests.faults.pool import Pool
 from tests.faults.report import Run, markdown, place
+from tests.faults.results import Kept, LegResult
 from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded_cluster import NODES, EmbeddedCluster
 
 INTERRUPTED = 130
 
@@ -35,11 +49,19 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--client", choices=[*CLIENTS, "both"], default="both")
     parser.add_argument("--delivery", choices=[*DELIVERIES, "both"], default="both")
     parser.add_argument("--fault", action="append", choices=sorted(KINDS), help="only this one (may be repeated)")
+    parser.add_argument("--cluster", type=int, choices=[1, NODES], default=1, help="nodes of the Kafka cluster")
+    parser.add_argument("--session", type=float, default=SESSION_S, help="seconds; also how long some faults take")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no round after that; see --state")
+    parser.add_argument("--state", type=Path, help="a file of finished legs: a run that is begun again goes on there")
     parser.add_argument("--report", type=Path, help="the page whose report is rewritten; without: standard output")
     parser.add_argument("--keep", type=Path, help="a new folder that keeps all logs, configurations and checkpoints")
     found = parser.parse_args(words)
     if found.rounds < 1:
         parser.error("--rounds: at least 1")
+    possible = {name for name, kind in KINDS.items() if kind.nodes == found.cluster}
+    if wrong := set(found.fault or ()) - possible:
+        parser.error(f"--fault: {sorted(wrong)} not with {found.cluster} nodes, only {sorted(possible)}")
+    found.fault = found.fault or sorted(possible)
     if found.keep is not None and found.keep.exists():
         parser.error(f"--keep: {found.keep} exists already")
     return found
@@ -54,14 +76,30 @@ class Harness:
 
     def __init__(self, stage: Stage, chosen: argparse.Namespace, run: Run) -> None:
         self.stage, self.chosen, self.run = stage, chosen, run
+        self._kept = Kept(chosen.state)
+        self._until = time.monotonic() + chosen.minutes * 60
         self._rounds = self._legs = 0
 
     def play(self) -> None:
         among = combinations(self.chosen.client, self.chosen.delivery)
         for combination, rounds in zip(among, share(self.chosen.rounds, among), strict=True):
-            deck = Deck(self.chosen.fault or list(KINDS), combination, self.chosen.seed)
-            for plan in legs(combination, rounds, self.chosen.seed):
-                self.run.legs[combination].append(self._leg(plan, deck))
+            deck = Deck(self.chosen.fault, combination, self.chosen.seed)
+            for plan in legs(combination, rounds, self.chosen.seed, self.chosen.cluster, self.chosen.session):
+                done = self._kept.find(plan)
+                if done is not None:
+                    for found in done.rounds:
+                        deck.draw({found.fault})
+                    self._rounds += len(done.rounds)
+                elif self._is_over():
+                    say(f"the time is over: left for later: {plan}")
+                    continue
+                else:
+                    done = self._leg(plan, deck)
+                    self._kept.add(done)
+                self.run.legs[combination].append(done)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until
 
     def _leg(self, plan: LegPlan, deck: Deck) -> LegResult:
         self._legs += 1
@@ -72,6 +110,8 @@ class Harness:
         try:
             leg.start()
             for number in range(plan.first_round, plan.first_round + plan.rounds):
+                if self._is_over():
+                    break
                 self._round(leg, number, deck, plan.combination)
                 told = self._tell(leg.result, told)
             verdict = leg.finish().verdict
@@ -90,13 +130,18 @@ class Harness:
         return leg.result
 
     def _round(self, leg: Leg, number: int, deck: Deck, combination: Combination) -> None:
-        kind = deck.draw({name for name, kind in KINDS.items() if kind.possible(leg)})
+        kind = deck.draw({name for name, kind in KINDS.items() if name in self.chosen.fault and kind.possible(leg)})
         found = leg.round(number, kind, KINDS[kind].action)
         self._rounds += 1
         workers = len(leg.members.members)
         say(
             f"{self._rounds}/{self.chosen.rounds} {combination}: {kind}: well again after {found.well_s:.1f} s, "
-            f"{workers} workers, {leg.load.sent} events, {len(leg.rows)} outputs"
+            + (
+                f"outputs {found.back_s:.1f} s, a bare client {found.bare_s:.1f} s, "
+                if found.bare_s is not None
+                else ""
+            )
+            + f"{workers} workers, {leg.load.sent} events, {len(leg.rows)} outputs"
         )
 
     def _tell(self, result: LegResult, told: int) -> int:
@@ -105,7 +150,7 @@ class Harness:
         return len(result.violations)
 
 
-def prepare(things: ExitStack, keep: Path | None) -> Stage:
+def prepare(things: ExitStack, keep: Path | None, nodes: int = 1) -> Stage:
     """Folder, model, broker, processes; all gone when ``things`` is closed."""
     from tests.sequences import save_model
 
@@ -118,8 +163,8 @@ def prepare(things: ExitStack, keep: Path | None) -> Stage:
     (folder / "logs").mkdir()
     pool = Pool(folder / "logs")
     things.callback(pool.close)
-    broker = things.enter_context(EmbeddedKafka())
-    return Stage(folder, broker, pool, folder / "model.keras", save_model(folder / "model.keras"))
+    kafka = things.enter_context(EmbeddedKafka() if nodes == 1 else EmbeddedCluster())
+    return Stage(folder, kafka, pool, folder / "model.keras", save_model(folder / "model.keras"))
 
 
 def interrupt(number: int, frame: object) -> None:
@@ -135,10 +180,11 @@ def main() -> int:
         signal.signal(name, interrupt)
     logging.getLogger("worker").addHandler(logging.NullHandler())
     command = " ".join(["python -m tests.faults", *sys.argv[1:]])
-    run, begun = Run(command, datetime.now().astimezone()), time.monotonic()
+    run = Run(command, datetime.now().astimezone(), chosen.cluster, chosen.session)
+    begun = time.monotonic()
     try:
         with ExitStack() as things:
-            Harness(prepare(things, chosen.keep), chosen, run).play()
+            Harness(prepare(things, chosen.keep, chosen.cluster), chosen, run).play()
     except KeyboardInterrupt:
         say("interrupted: everything is ended and removed, no report is written")
         return INTERRUPTED
@@ -146,7 +192,7 @@ def main() -> int:
     if chosen.report is None:
         print(markdown(run))
     else:
-        place(chosen.report, markdown(run))
+        place(chosen.report, markdown(run), run.nodes)
     return 1 if run.violations else 0
 
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tests.faults.damage import DAMAGES, checkpoints
-from tests.faults.leg import PARTITIONS, SESSION_S, Leg
+from tests.faults.leg import PARTITIONS, Leg
 from tests.faults.plan import MEMBERS_AT_MOST
 
 FILE_LIMIT_BYTES = 4096
 EFFECT_TIMEOUT_S = 60.0  # until what the fault is about is there
 LONG_PAUSE_SHARE = 0.4
 SHORT_PAUSE_S = (0.2, 3.0)
-LONG_PAUSE_S = (SESSION_S + 1.0, SESSION_S + 4.0)
+LONGER_THAN_A_SESSION_S = (1.0, 4.0)
+AWAY_SHARE = 1.5  # of a session
 BROKER_AWAY_S = (0.0, 3.0)
 
 Action: TypeAlias = Callable[[Leg, random.Random], None]
@@ -27,19 +28,20 @@ Action: TypeAlias = Callable[[Leg, random.Random], None]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A fault by name, and whether it is possible in a leg as it is."""
+    """A fault by name, on how many nodes it is made, and whether it is possible in a leg as it is."""
 
     name: str
     action: Action
+    nodes: int
     possible: Callable[[Leg], bool]
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def fault(name: str, possible: Callable[[Leg], bool] = lambda leg: True) -> Callable[[Action], Action]:
+def fault(name: str, possible: Callable[[Leg], bool] = lambda leg: True, nodes: int = 1) -> Callable[[Action], Action]:
     def register(action: Action) -> Action:
-        KINDS[name] = Kind(name, action, possible)
+        KINDS[name] = Kind(name, action, nodes, possible)
         return action
 
     return register
@@ -73,7 +75,7 @@ def pause(leg: Leg, draw: random.Random) -> None:
     long = draw.random() < LONG_PAUSE_SHARE
     victim.process.signal(signal.SIGSTOP)
     victim.paused = True
-    leg.pump(draw.uniform(*(LONG_PAUSE_S if long else SHORT_PAUSE_S)))
+    leg.pump(longer_than_a_session(leg, draw) if long else draw.uniform(*SHORT_PAUSE_S))
     victim.process.signal(signal.SIGCONT)
     victim.paused = False
 
@@ -85,17 +87,30 @@ def pause_and_replace(leg: Leg, draw: random.Random) -> None:
     old = victim.process
     old.signal(signal.SIGSTOP)
     leg.members.replace(victim)
-    leg.pump(draw.uniform(*LONG_PAUSE_S))
+    leg.pump(longer_than_a_session(leg, draw))
     old.signal(signal.SIGCONT)
 
 
 @fault("broker kill -9")
 def kill_broker(leg: Leg, draw: random.Random) -> None:
+    without_broker(leg, draw.uniform(*BROKER_AWAY_S))
+
+
+@fault("broker kill -9, away for longer than a session")
+def kill_broker_for_long(leg: Leg, draw: random.Random) -> None:
+    without_broker(leg, leg.plan.session_s * AWAY_SHARE)
+
+
+def without_broker(leg: Leg, seconds: float) -> None:
     leg.load.hold.set()
     leg.broker.kill()
-    leg.pump(draw.uniform(*BROKER_AWAY_S))
+    leg.pump(seconds)
     leg.restart_broker()
     leg.load.hold.clear()
+
+
+def longer_than_a_session(leg: Leg, draw: random.Random) -> float:
+    return leg.plan.session_s + draw.uniform(*LONGER_THAN_A_SESSION_S)
 
 
 @fault("broker SIGSTOP")
@@ -103,7 +118,7 @@ def pause_broker(leg: Leg, draw: random.Random) -> None:
     long = draw.random() < LONG_PAUSE_SHARE
     leg.load.hold.set()
     leg.broker.pause()
-    leg.pump(draw.uniform(*(LONG_PAUSE_S if long else SHORT_PAUSE_S)))
+    leg.pump(longer_than_a_session(leg, draw) if long else draw.uniform(*SHORT_PAUSE_S))
     leg.broker.resume()
     leg.load.hold.clear()
 

@@ -6,7 +6,7 @@ import random
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +14,22 @@ import yaml
 from confluent_kafka import KafkaException
 
 from tests.faults import judge
+from tests.faults.bare import Bare, Silences, bare_beside
 from tests.faults.load import Load
 from tests.faults.members import Members
 from tests.faults.plan import LegPlan
 from tests.faults.pool import Pool
 from tests.faults.reference import LABELS, Reference, cut
+from tests.faults.results import LegResult, RoundResult
 from tests.faults.topics import Row, TopicReader, committed, ends, everything
 from tests.sequences import configuration, make_log
 from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded_cluster import EmbeddedCluster
 
 PARTITIONS = 4
 STREAMS = 40
 EVENTS_PER_S = 300.0
 EVENTS_PER_ROUND = 12_000  # what the log has: a round may take 40 s on average before the load runs dry
-SESSION_S = 6.0
 WELL_TIMEOUT_S = 180.0
 FINISH_TIMEOUT_S = 120.0
 PUMP_S = 0.05
@@ -55,49 +57,31 @@ class Stage:
     """What all legs share."""
 
     folder: Path
-    broker: EmbeddedKafka
+    kafka: EmbeddedKafka | EmbeddedCluster
     pool: Pool
     model: Path
     every: Any  # answers the prefixes of sequences, see tests.sequences
-
-
-@dataclass(slots=True)
-class RoundResult:
-    """``well_s``: from the beginning of the fault until everything sent so far is answered."""
-
-    fault: str
-    well_s: float
-
-
-@dataclass(slots=True)
-class LegResult:
-    """What a leg has come to."""
-
-    plan: LegPlan
-    rounds: list[RoundResult] = field(default_factory=list)
-    verdict: judge.Verdict = field(default_factory=judge.Verdict)
-    restarts: int = 0
-    ended: dict[str, int] = field(default_factory=dict)
-    said: dict[str, int] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
 
 
 class Leg:
     """Make one, ``start`` it, go through ``round`` after ``round``, ``finish`` it; ``abandon`` whatever happens."""
 
     def __init__(self, stage: Stage, plan: LegPlan, name: str) -> None:
-        self.stage, self.plan, self.broker = stage, plan, stage.broker
+        self.stage, self.plan = stage, plan
         self.folder = stage.folder / name
         self.folder.mkdir()
         self.topics = (f"readings-{name}", f"probabilities-{name}", f"dead-{name}")
         self.result = LegResult(plan)
         self.rows: list[Row] = []
+        self.group = f"group-{self.topics[0]}"
+        self._heard = [Silences() for _ in range(PARTITIONS)]
+        self._bare: Bare | None = None
         self._marks = [Mark(plan.first_round, "start", 0)]
         self._answered: dict[int, int] = {}  # partition → offset after the last one answered
         self._goal: tuple[int, dict[int, int]] | None = None
         for topic, partitions in zip(self.topics, (PARTITIONS, PARTITIONS, 1), strict=True):
-            self.broker.create_topic(topic, partitions)
-        self.servers = self.broker.bootstrap_servers
+            stage.kafka.create_topic(topic, partitions)
+        self.servers = stage.kafka.bootstrap_servers
         self.log = make_log((plan.rounds + 1) * EVENTS_PER_ROUND, STREAMS, zlib.crc32(plan.seed.encode()))
         self.load = Load(self.servers, self.topics[0], PARTITIONS, self.log, EVENTS_PER_S)
         self.members = Members(stage.pool, self._configure, self._report)
@@ -113,6 +97,9 @@ class Leg:
             self.members.add()
         self.load.start()
         self._until_well()
+        if self.plan.nodes > 1 and self.plan.combination.delivery == "exactly_once":
+            self._bare = bare_beside(self)
+            self._bare.start()
 
     def round(self, number: int, name: str, action: Callable[[Leg, random.Random], None]) -> RoundResult:
         """One fault at a random moment, until everything sent so far is answered. Raises StuckError."""
@@ -122,7 +109,11 @@ class Leg:
         begun = time.monotonic()
         action(self, draw)
         self._until_well()
-        found = RoundResult(name, time.monotonic() - begun)
+        now = time.monotonic()
+        found = RoundResult(name, now - begun)
+        if self._bare is not None:
+            found.back_s = max(heard.back_after(begun, now) for heard in self._heard)
+            found.bare_s = self._bare.back_after(begun, self.pump_until)
         self.result.rounds.append(found)
         return found
 
@@ -141,6 +132,18 @@ class Leg:
             self.members.look()
         return True
 
+    @property
+    def broker(self) -> EmbeddedKafka:
+        """The one there is."""
+        assert isinstance(self.stage.kafka, EmbeddedKafka), "this fault is for one node"
+        return self.stage.kafka
+
+    @property
+    def cluster(self) -> EmbeddedCluster:
+        """All nodes."""
+        assert isinstance(self.stage.kafka, EmbeddedCluster), "this fault is for a cluster"
+        return self.stage.kafka
+
     def restart_broker(self) -> None:
         """And a new reader: librdkafka may forget its only broker when that is just starting."""
         self.broker.restart()
@@ -149,6 +152,8 @@ class Leg:
     def finish(self) -> LegResult:
         """The load ends, everything is answered, all workers leave in order; then the check."""
         self._marks.append(Mark(self._marks[-1].round, "end of the leg", self.load.sent))
+        if self._bare is not None:
+            self._bare.end()
         self.load.finish(FINISH_TIMEOUT_S)
         self._until_well()
         self.members.close()
@@ -160,6 +165,8 @@ class Leg:
     def abandon(self) -> None:
         """Free everything; safe after ``finish``, too."""
         self.load.abandon()
+        if self._bare is not None:
+            self._bare.end()
         self.members.kill()
         self._answers.close()
         self._count()
@@ -172,7 +179,7 @@ class Leg:
         repeats_allowed = self.plan.combination.delivery == "at_least_once"
         judge.check_outputs(verdict, self.rows, place_of, reference, self.topics[0], repeats_allowed)
         judge.check_states(verdict, self.topic_folders(), last, reference)
-        group = committed(self.servers, f"group-{self.topics[0]}", self.topics[0], PARTITIONS)
+        group = committed(self.servers, self.group, self.topics[0], PARTITIONS)
         judge.check_commits(verdict, group, last)
         if dead := everything(self.servers, self.topics[2], 1):
             verdict.say("dead letter", f"{len(dead)} events were refused, the first: {dead[0]}")
@@ -207,9 +214,11 @@ class Leg:
 
     def _read(self, rows: list[Row]) -> None:
         self.rows += rows
+        now = time.monotonic()
         for row in rows:
             source = judge.source_of(row)
             if source is not None:
+                self._heard[source[0]].heard(now)
                 self._answered[source[0]] = max(self._answered.get(source[0], 0), source[1] + 1)
 
     def _report(self, kind: str, text: str) -> None:
@@ -231,7 +240,7 @@ class Leg:
         settings = configuration(self.folder, self.servers, plan.combination.client, self.topics)
         settings["kafka"]["instance_id"] = f"member-{number}" if plan.static else None
         session, busy = LIMIT_OPTIONS[plan.combination.client]
-        settings["kafka"]["consumer"] = {session: int(SESSION_S * 1000), busy: int(BUSY_S * 1000)}
+        settings["kafka"]["consumer"] = {session: int(plan.session_s * 1000), busy: int(BUSY_S * 1000)}
         settings["model"] = {"path": str(self.stage.model), "labels": list(LABELS)}
         if plan.folders == "own":
             settings["state"]["directory"] = str(self.folder / f"state-{number}")

@@ -27,7 +27,8 @@ class Load(threading.Thread):
         self.sent = 0  # events handed to the producer, in the log's order
         self.hold = threading.Event()
         self.error: BaseException | None = None
-        self._servers, self._topic, self._partitions = servers, topic, partitions
+        self.partitions = partitions
+        self._servers, self._topic = servers, topic
         self._log, self._rate = log, events_per_s
         self._unacknowledged: set[int] = set()
         self._heard = time.monotonic()
@@ -103,7 +104,7 @@ class Load(threading.Thread):
         """A new producer; what the old one had not got through, and only that, is sent again in the same order."""
         self._producer.purge()
         self._producer.flush(PURGE_S)
-        written = {row.value for row in everything(self._servers, self._topic, self._partitions)}
+        written = {row.value for row in everything(self._servers, self._topic, self.partitions)}
         again = sorted(index for index in self._unacknowledged if self._log.values[index] not in written)
         self._unacknowledged.clear()
         self._producer, self._heard = self._open(), time.monotonic()

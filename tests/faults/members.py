@@ -16,6 +16,7 @@ from tests.faults.plan import MEMBERS_AT_MOST
 from tests.faults.pool import END_TIMEOUT_S, Pool, Process
 
 METRICS_TIMEOUT_S = 5.0
+IN_USE = "is in use by another process"  # true of those that were replaced while they were paused, which end unseen
 RESTART_PAUSE_S = 1.0  # between two lives of a member that ends by itself
 POSITION = re.compile(r'^rnnw_partition_position_offset\{partition="(\d+)"', re.M)
 OWNING = re.compile(r"^rnnw_assigned_partitions ([1-9]\d*)\.0$", re.M)
@@ -125,6 +126,8 @@ class Members:
             member.process.wait(END_TIMEOUT_S)
             last = member.process.last[-1] if member.process.last else ""
             self.ended[last] += 1
+            if IN_USE in last:
+                self._report("false reason", f"worker {member.number}: no other process has its id: {last}")
             if code != 1 or member.process.traceback:
                 said = "\n    ".join(member.process.last)
                 self._report("crash", f"worker {member.number} ended by itself, status {code}:\n    {said}")

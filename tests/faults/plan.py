@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 CLIENTS = ("kafka-python", "confluent")
 DELIVERIES = ("at_least_once", "exactly_once")
 LEG_ROUNDS = 10
+SESSION_S = 6.0
+CLUSTER_MEMBERS = 2
 MEMBERS_AT_MOST = 3
 
 Fault: TypeAlias = str
@@ -38,10 +40,13 @@ class LegPlan:
     members: int  # workers at the start
     static: bool  # kafka.instance_id set
     folders: Folders
+    nodes: int = 1  # of the cluster
+    session_s: float = SESSION_S
 
     def __str__(self) -> str:
         kind = "static" if self.static else "dynamic"
-        return f"{self.combination}, {self.members} {kind} workers, {self.folders} state folders"
+        nodes = "" if self.nodes == 1 else f", {self.nodes} nodes"
+        return f"{self.combination}, {self.members} {kind} workers, {self.folders} state folders{nodes}"
 
 
 def combinations(client: str, delivery: str) -> list[Combination]:
@@ -53,8 +58,13 @@ def combinations(client: str, delivery: str) -> list[Combination]:
     ]
 
 
-def legs(combination: Combination, rounds: int, seed: int) -> list[LegPlan]:
-    """All legs of a combination. Static and shared alternate, so that a short run has each."""
+def legs(
+    combination: Combination, rounds: int, seed: int, nodes: int = 1, session_s: float = SESSION_S
+) -> list[LegPlan]:
+    """All legs of a combination. Static and shared alternate, so that a short run has each.
+
+    On a cluster all are static.
+    """
     found = []
     draw = random.Random(f"{seed} {combination}")
     turn = draw.randrange(4)
@@ -67,9 +77,11 @@ def legs(combination: Combination, rounds: int, seed: int) -> list[LegPlan]:
                 seed=f"{seed} {combination} {number}",
                 first_round=first,
                 rounds=min(LEG_ROUNDS, rounds - first),
-                members=draw.randint(1, MEMBERS_AT_MOST),
-                static=choice in (0, 1),
+                members=draw.randint(1, MEMBERS_AT_MOST) if nodes == 1 else CLUSTER_MEMBERS,
+                static=nodes > 1 or choice in (0, 1),
                 folders="shared" if choice in (0, 2) else "own",
+                nodes=nodes,
+                session_s=session_s,
             )
         )
     return found

@@ -12,11 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import worker
-from tests.faults.leg import EVENTS_PER_S, PARTITIONS, SESSION_S, STREAMS, LegResult
-from tests.faults.plan import Combination
+from tests.faults.leg import EVENTS_PER_S, PARTITIONS, STREAMS
+from tests.faults.plan import SESSION_S, Combination
+from tests.faults.results import LegResult
 from worker.kafka.runtime import KAFKA_VERSION
 
-BEGIN, END = "<!-- harness report: begin -->", "<!-- harness report: end -->"
+MARKERS = {
+    nodes: (f"<!-- {name} report: begin -->", f"<!-- {name} report: end -->")
+    for nodes, name in ((1, "harness"), (3, "harness cluster"))
+}
+BEGIN, END = MARKERS[1]
+NODES = {1: "one node", 3: "three nodes, min.insync.replicas 2"}
 HEADING = """# Reliability
 
 What is promised when processes, brokers and disks fail, and how it is tested.
@@ -32,6 +38,8 @@ class Run:
 
     command: str
     begun: datetime
+    nodes: int = 1
+    session_s: float = SESSION_S
     seconds: float = 0.0
     legs: dict[Combination, list[LegResult]] = field(default_factory=lambda: defaultdict(list))
 
@@ -40,14 +48,15 @@ class Run:
         return [text for legs in self.legs.values() for leg in legs for text in leg.violations]
 
 
-def place(page: Path, section: str) -> None:
+def place(page: Path, section: str, nodes: int = 1) -> None:
     """Write the section between the page's markers; a page without them gets them at its end."""
     text = page.read_text() if page.exists() else HEADING
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    page.write_text(f"{before}{BEGIN}\n{section}{END}{after}")
+    begin, end = MARKERS[nodes]
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, rest = text.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    page.write_text(f"{before}{begin}\n{section}{end}{after}")
 
 
 def markdown(run: Run) -> str:
@@ -59,9 +68,11 @@ def markdown(run: Run) -> str:
     )
     parts = [
         f"`{run.command}`, {run.begun:%Y-%m-%d}: {rounds} rounds in {run.seconds / 60:.0f} minutes; {versions}.",
-        f"{EVENTS_PER_S:.0f} events/s of {STREAMS} streams in {PARTITIONS} partitions; sessions of {SESSION_S:.0f} s.",
+        f"{EVENTS_PER_S:.0f} events/s of {STREAMS} streams in {PARTITIONS} partitions; "
+        f"sessions of {run.session_s:.0f} s; {NODES[run.nodes]}.",
         _by_combination(run),
         _by_fault(run),
+        _beyond(run),
         _effects(run),
         _ended(run),
         _violations(run.violations),
@@ -107,6 +118,33 @@ def _by_fault(run: Run) -> str:
             every += seconds
         rows.append([kind, *cells, *_spread(every)])
     return _table(["fault", *(f"rounds: {name}" for name in run.legs), "median s", "longest s"], rows)
+
+
+def _beyond(run: Run) -> str:
+    """How much later than a bare client the outputs of exactly-once workers flowed again."""
+    rows = []
+    for combination, legs in run.legs.items():
+        every = [found for leg in legs for found in leg.rounds]
+        for kind in sorted({found.fault for found in every}):
+            pairs = [
+                (found.back_s, found.bare_s)
+                for found in every
+                if found.fault == kind and found.back_s is not None and found.bare_s is not None
+            ]
+            if pairs:
+                beyond = [back - bare for back, bare in pairs]
+                outputs, bare = (f"{statistics.median(side):.1f}" for side in zip(*pairs, strict=True))
+                rows.append([str(combination), kind, str(len(pairs)), outputs, bare, *_spread(beyond)])
+    names = (
+        "",
+        "fault",
+        "rounds",
+        "outputs back, median s",
+        "bare client, median s",
+        "beyond it: median s",
+        "longest s",
+    )
+    return _table(names, rows) if rows else ""
 
 
 def _effects(run: Run) -> str:

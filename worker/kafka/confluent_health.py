@@ -41,13 +41,17 @@ def looks_stuck(
 
 def holder_of_instance_id(settings: ClientSettings, timeout_s: float) -> str | None:
     """The member id that has our instance id, as the group's coordinator knows it now. Raises KafkaUnavailableError."""
-    admin = AdminClient(client_options(settings, None, {}), logger=log)
-    with translated(f"description of group '{settings.group_id}'"):
-        asked = admin.describe_consumer_groups([settings.group_id], request_timeout=timeout_s)
+    group = _described(AdminClient(client_options(settings, None, {}), logger=log), settings.group_id, timeout_s)
+    members = [] if group is None else group.members
+    return next((each.member_id for each in members if each.group_instance_id == settings.instance_id), None)
+
+
+def _described(admin: Any, group_id: str, timeout_s: float) -> Any:
+    """None for a group that nobody is in."""
+    with translated(f"description of group '{group_id}'"):
         try:
-            members = asked[settings.group_id].result().members
+            return admin.describe_consumer_groups([group_id], request_timeout=timeout_s)[group_id].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return None
             raise
-    return next((each.member_id for each in members if each.group_instance_id == settings.instance_id), None)

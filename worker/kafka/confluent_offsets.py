@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from worker.kafka.confluent_errors import translated
 from worker.records import Partition
 
+Answer = TypeVar("Answer")
+
 LEAST_WAIT_S = 0.001
+REFRESH_WAIT_S = 0.1  # a new leader is not there at once
+OUTDATED = (
+    KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_BROKER,
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
+)  # fmt: skip
 
 
 def committed_offsets(consumer: Any, places: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
@@ -28,9 +35,11 @@ def log_ranges(consumer: Any, places: Iterable[Partition], timeout_s: float) -> 
     found = {}
     for place in places:
         with translated(f"ends of {place}", place):
-            left_s = max(deadline - time.monotonic(), LEAST_WAIT_S)
             name = TopicPartition(place.topic, place.number)
-            found[place] = consumer.get_watermark_offsets(name, timeout=left_s, cached=False)
+            found[place] = _of_the_leaders(
+                consumer, [place.topic], deadline,
+                lambda left_s, name=name: consumer.get_watermark_offsets(name, timeout=left_s, cached=False),
+            )  # fmt: skip
     return found
 
 
@@ -41,10 +50,34 @@ def offsets_by_time(consumer: Any, places: Iterable[Partition], time_ms: int, ti
     if not names:
         return {}
     with translated("offsets by time"):
-        found = _by_partition(consumer.offsets_for_times(names, timeout=timeout_s))
+        found = _of_the_leaders(
+            consumer, sorted({name.topic for name in names}), deadline,
+            lambda left_s: _by_partition(consumer.offsets_for_times(names, timeout=left_s)),
+        )  # fmt: skip
     later = [place for place, offset in found.items() if offset < 0]  # no record is as late as that
-    ends = log_ranges(consumer, later, max(deadline - time.monotonic(), LEAST_WAIT_S))
+    ends = log_ranges(consumer, later, _left_s(deadline))
     return found | {place: end for place, (_, end) in ends.items()}
+
+
+def _of_the_leaders(consumer: Any, topics: Iterable[str], deadline: float, ask: Callable[[float], Answer]) -> Answer:
+    """The answer; asked again with fresh metadata when what the client knows of leaders is outdated.
+
+    It does not refresh them itself: after the death of a node it calls each partition that the node led unknown, at
+    once and for minutes.
+    """
+    while True:
+        try:
+            return ask(_left_s(deadline))
+        except KafkaException as error:
+            if error.args[0].code() not in OUTDATED or time.monotonic() >= deadline:
+                raise
+        for topic in topics:
+            consumer.list_topics(topic, _left_s(deadline))
+        time.sleep(min(REFRESH_WAIT_S, _left_s(deadline)))
+
+
+def _left_s(deadline: float) -> float:
+    return max(deadline - time.monotonic(), LEAST_WAIT_S)
 
 
 def _by_partition(answers: Iterable[Any]) -> dict[Partition, int]:

@@ -10,7 +10,6 @@ import contextlib
 import re
 import secrets
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from types import TracebackType
 
 from worker.errors import WorkerError
 from worker.kafka.broker_configuration import LOG4J, PROPERTIES, cluster_id, new_cluster_id, server_properties
-from worker.kafka.local_ports import HOST, free_port, is_free
+from worker.kafka.local_ports import HOST, free_port, is_free, is_listened_to
 from worker.kafka.runtime import java_command
 from worker.kafka.supervisor import FolderInUseError, Supervised
 
@@ -28,10 +27,10 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 READY_POLL_S = 0.02
 FENCED_POLL_S = 0.5
-CONNECT_TIMEOUT_S = 1.0
 PROBE_TIMEOUT_MS = 2_000  # a stranger on the port may never answer; the look is repeated
 REQUEST_TIMEOUT_MS = 10_000
 DETAIL_CHARACTERS = 300
+BROKERS_DEFAULT = -1  # in place of a number of replicas
 
 
 class _PortTakenError(Exception):
@@ -43,7 +42,8 @@ class EmbeddedKafka:
 
     ``data``: a folder that is kept and gone on with; None = a temporary one, removed at the end. ``port``: None = a
     free one, which then stays the same over ``restart``. ``properties`` and ``listeners`` (name → port) are added to
-    the broker's own. Whatever starts raises WorkerError when the port is taken, the folder in use, or nothing comes up.
+    the broker's own. ``cluster``: the id that a new folder gets; None = a random one. Whatever starts raises
+    WorkerError when the port is taken, the folder in use, or nothing comes up.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class EmbeddedKafka:
         properties: Mapping[str, object] | None = None,
         listeners: Mapping[str, int] | None = None,
         jvm_flags: Sequence[str] = (),
+        cluster: str | None = None,
     ) -> None:
         self.temporary = data is None
         name = f"rnn-stream-worker-kafka-{secrets.token_hex(8)}"
@@ -65,6 +66,7 @@ class EmbeddedKafka:
         self.pid: int | None = None
         self._heap_mb = heap_mb
         self._jvm_flags = tuple(jvm_flags)
+        self._cluster = cluster
         topics = {"auto.create.topics.enable": str(auto_create_topics).lower()}
         self._properties = {**PROPERTIES, **topics, **(properties or {})}
         self._listeners = dict(listeners or {})
@@ -144,7 +146,7 @@ class EmbeddedKafka:
         from kafka.admin import KafkaAdminClient
         from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
-        wanted = {name: {"num_partitions": partitions, "replication_factor": 1}}
+        wanted = {name: {"num_partitions": partitions, "replication_factor": BROKERS_DEFAULT}}
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
@@ -197,7 +199,7 @@ class EmbeddedKafka:
         settings = [f"-Dlog4j2.configurationFile={logging}", "-Dlog4j2.disable.jmx=true"]
         cluster = cluster_id(self.data / "log")
         if cluster is None:
-            cluster = new_cluster_id()
+            cluster = self._cluster or new_cluster_id()
             form = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(configuration)]
             supervised.run([*command, *settings, *form], self.log)
             if supervised.wait(START_TIMEOUT_S) != 0:
@@ -207,7 +209,7 @@ class EmbeddedKafka:
 
     def _await_ready(self, supervised: Supervised, port: int, cluster: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not (_connects(port) and _answers(port, cluster)):
+        while not (is_listened_to(port) and _answers(port, cluster)):
             if supervised.exit_code() is not None:
                 raise self._failure("ended while starting")
             if time.monotonic() > deadline:
@@ -226,14 +228,6 @@ class EmbeddedKafka:
         detail = (errors or lines[-1:] or ["it logged nothing"])[0][:DETAIL_CHARACTERS]
         kept = "" if self.temporary else f"; its log is {self.log}"
         return WorkerError(f"the Kafka broker {what}: {detail}{kept}")
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
 
 
 def _answers(port: int, cluster: str) -> bool:

@@ -15,6 +15,7 @@ HOST = "127.0.0.1"
 # down could otherwise be given the broker's own port, and the broker could not come back.
 PORTS = range(20_000, 30_000)
 SAMPLE = 200
+CONNECT_TIMEOUT_S = 1.0
 
 
 def free_port(other_than: int | None = None) -> int:
@@ -33,4 +34,13 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def is_listened_to(port: int) -> bool:
+    """Whether somebody takes connections on this port of 127.0.0.1."""
+    try:
+        socket.create_connection((HOST, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
     return True

@@ -1,0 +1,152 @@
+"""A bare transactional client beside the workers, without their code: when it works again, the cluster does.
+
+It does what each turn of a worker does: some messages and the offset of a group in one transaction; after an error
+comes a new producer. Its coordinators are the workers' own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from kafka import KafkaProducer, errors
+from kafka import TopicPartition as PythonPartition
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+
+from tests.faults.topics import QUIET
+from worker.kafka.broker_configuration import PROPERTIES
+from worker.kafka.settings import transactional_id
+
+if TYPE_CHECKING:
+    from tests.faults.leg import Leg
+
+EVERY_S = 0.1
+TRANSACTION_TIMEOUT_MS = 10_000
+PATIENCE_S = 60.0
+BACK_TIMEOUT_S = 60.0
+END_S = 1.0  # it may hang in a call of its client; it is a daemon
+SILENCE_S = 1.0  # a pause that is longer is one in which it did not work
+
+
+class Silences:
+    """When something was heard: each pause of more than a second, with its end."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self.ends: list[float] = []
+
+    def heard(self, now_s: float) -> None:
+        if self._last is not None and now_s - self._last > SILENCE_S:
+            self.ends.append(now_s)
+        self._last = now_s
+
+    @property
+    def silent(self) -> bool:
+        """Whether a pause is going on."""
+        return self._last is None or time.monotonic() - self._last > SILENCE_S
+
+    def back_after(self, begun_s: float, now_s: float) -> float:
+        """Seconds from ``begun_s`` to the end of the last pause after it; 0 if there was none."""
+        if self._last is None or now_s - self._last > SILENCE_S:
+            return now_s - begun_s
+        return max([end - begun_s for end in self.ends if end > begun_s], default=0.0)
+
+
+class Bare(threading.Thread):
+    """Commits a transaction every now and then, by the client that the workers use."""
+
+    def __init__(self, client: str, servers: str, topic: str, partitions: int, name: str, group: str) -> None:
+        super().__init__(daemon=True)
+        self.silences = Silences()
+        self._transact = {"confluent": self._by_confluent, "kafka-python": self._by_kafka_python}[client]
+        self._servers, self._topic, self._partitions = servers, topic, partitions
+        self._name, self._group = name, group
+        self._producer: Any = None
+        self._stopping = threading.Event()
+
+    def end(self) -> None:
+        self._stopping.set()
+        self.join(END_S)
+
+    def back_after(self, begun_s: float, pump_until: Callable[[Callable[[], bool], float], object]) -> float:
+        """As ``Silences.back_after``, once it is back."""
+        pump_until(lambda: not self.silences.silent, BACK_TIMEOUT_S)
+        return self.silences.back_after(begun_s, time.monotonic())
+
+    def run(self) -> None:
+        number = 0
+        while not self._stopping.wait(EVERY_S):
+            number += 1
+            try:
+                self._transact(number)
+                self.silences.heard(time.monotonic())
+            except (KafkaException, errors.KafkaError):
+                producer, self._producer = self._producer, None
+                if isinstance(producer, KafkaProducer):
+                    with suppress(errors.KafkaError):
+                        producer.close(timeout=0)
+
+    def _by_confluent(self, number: int) -> None:
+        if self._producer is None:
+            settings = {
+                "bootstrap.servers": self._servers, "transactional.id": self._name,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS, "linger.ms": 0,
+            }  # fmt: skip
+            self._producer = Producer(settings, logger=QUIET)
+            self._producer.init_transactions(PATIENCE_S)
+            reading = {"bootstrap.servers": self._servers, "group.id": self._group}
+            self._member = Consumer(reading, logger=QUIET).consumer_group_metadata()
+        self._producer.begin_transaction()
+        for partition in range(self._partitions):
+            self._producer.produce(self._topic, b"bare", partition=partition)
+        offsets = [TopicPartition(self._topic, 0, number)]
+        self._producer.send_offsets_to_transaction(offsets, self._member, PATIENCE_S)
+        self._producer.commit_transaction(PATIENCE_S)
+
+    def _by_kafka_python(self, number: int) -> None:
+        if self._producer is None:
+            self._producer = KafkaProducer(
+                bootstrap_servers=self._servers.split(","), transactional_id=self._name,
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, request_timeout_ms=8_000, retry_backoff_ms=5,
+            )  # fmt: skip
+            self._producer.init_transactions()
+        self._producer.begin_transaction()
+        for partition in range(self._partitions):
+            self._producer.send(self._topic, b"bare", partition=partition)
+        offsets = {PythonPartition(self._topic, 0): OffsetAndMetadata(number, "", -1)}
+        member = ConsumerGroupMetadata(self._group, -1, "", None, None)
+        self._producer.send_offsets_to_transaction(offsets, member)
+        self._producer.commit_transaction()
+
+
+def bare_beside(leg: Leg) -> Bare:
+    """For a leg of static workers: a topic of its own, and the coordinators of the first of them."""
+    topic = f"bare-{leg.topics[0]}"
+    leg.stage.kafka.create_topic(topic, leg.load.partitions)
+    counts = {"__transaction_state": PROPERTIES["transaction.state.log.num.partitions"],
+              "__consumer_offsets": PROPERTIES["offsets.topic.num.partitions"]}  # fmt: skip
+    return Bare(
+        leg.plan.combination.client, leg.servers, topic, leg.load.partitions,
+        _at_the_same_place(f"id-{topic}", transactional_id(leg.group, "member-0"), counts["__transaction_state"]),
+        _at_the_same_place(f"group-{topic}", leg.group, counts["__consumer_offsets"]),
+    )  # fmt: skip
+
+
+def _at_the_same_place(prefix: str, like: str, partitions: Any) -> str:
+    """A name that Kafka puts into the same partition of a coordinators' topic as another name."""
+    number = 0
+    while java_hash(f"{prefix}-{number}") % partitions != java_hash(like) % partitions:
+        number += 1
+    return f"{prefix}-{number}"
+
+
+def java_hash(text: str) -> int:
+    """As Java hashes a text, without its sign: Kafka takes it for the partition of a coordinators' topic."""
+    found = 0
+    for character in text:
+        found = (31 * found + ord(character)) & 0xFFFFFFFF
+    return abs(found - (1 << 32) if found >= 1 << 31 else found)
