@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -36,10 +37,13 @@ def log_ranges(consumer: Any, places: Iterable[Partition], timeout_s: float) -> 
     for place in places:
         with translated(f"ends of {place}", place):
             name = TopicPartition(place.topic, place.number)
-            found[place] = _of_the_leaders(
-                consumer, [place.topic], deadline,
-                lambda left_s, name=name: consumer.get_watermark_offsets(name, timeout=left_s, cached=False),
-            )  # fmt: skip
+            ask = partial(_ends, consumer, name)
+            found[place] = _of_the_leaders(consumer, [place.topic], deadline, ask)
+    return found
+
+
+def _ends(consumer: Any, name: TopicPartition, timeout_s: float) -> tuple[int, int]:
+    found: tuple[int, int] = consumer.get_watermark_offsets(name, timeout=timeout_s, cached=False)
     return found
 
 
