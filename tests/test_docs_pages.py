@@ -34,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints"]
 PAGE_TIMEOUT_S = 900
 LONGEST_PAGE_LINES = 290
+DEFAULT_GROUP = "rnn-stream-worker"
 SHOWN_SERVERS = "localhost:9092"
 
 # What differs from run to run and from machine to machine. A line that not every machine has is left out.
@@ -115,6 +116,7 @@ class Typist:
 
     def _of_this_run(self, text: str) -> str:
         text = self._shared.sub(lambda found: self.prefix + found[0], text)
+        text = text.replace(f"state/{DEFAULT_GROUP}/", f"state/{self.prefix}{DEFAULT_GROUP}/")
         return text.replace(SHOWN_SERVERS, self.broker.bootstrap_servers)
 
     def _python(self, text: str, place: str) -> None:
@@ -139,7 +141,7 @@ class Typist:
         settings = yaml.safe_load(text)
         kafka = settings.setdefault("kafka", {})
         kafka["bootstrap_servers"] = self.broker.bootstrap_servers
-        kafka.setdefault("group_id", f"{self.prefix}group")
+        kafka.setdefault("group_id", f"{self.prefix}{DEFAULT_GROUP}")
         settings["http"] = {"host": "127.0.0.1", "port": free_port()}
         (self.folder / named[1]).write_text(yaml.safe_dump(settings))
 
