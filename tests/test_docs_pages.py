@@ -31,7 +31,7 @@ from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import free_port
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints"]
+PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints", "records"]
 PAGE_TIMEOUT_S = 900
 LONGEST_PAGE_LINES = 290
 DEFAULT_GROUP = "rnn-stream-worker"

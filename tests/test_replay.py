@@ -94,6 +94,32 @@ def test_a_line_out_has_the_documented_fields() -> None:
     assert run([line(value={"y": 1})], dead=None) == []
 
 
+@pytest.mark.parametrize("value", [10**30, 2**64, -(2**63) - 1, "\ud800"])
+def test_what_messagepack_does_not_hold_is_one_line(value: Any) -> None:
+    assert refused([line(value={"x": 1, "y": value})], "msgpack").startswith(
+        "in.jsonl: line 1: MessagePack does not hold this value ("
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"key": "\\ud800", "value": NaN}', b'{"key": "k", "value": NaN, "headers": {"h": "\\udc00"}}'],
+    ids=["key", "header"],
+)
+def test_half_a_character_is_one_line(text: bytes) -> None:
+    assert refused([text]) == "in.jsonl: line 1: half a surrogate pair is no text; raw bytes come as key_base64"
+
+
+def test_a_state_is_json_also_where_events_are_raw_numbers() -> None:
+    (record,) = read_records(
+        io.BytesIO(b'{"key": "k", "value": {"states": {}}, "headers": {"worker-command": "set-state"}}\n'),
+        "in.jsonl",
+        "in",
+        "float32",
+    )
+    assert record.value == b'{"states": {}}'
+
+
 def test_raw_bytes_come_and_go_as_base64() -> None:
     def text(raw: bytes) -> str:
         return base64.b64encode(raw).decode()

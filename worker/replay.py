@@ -17,6 +17,7 @@ from typing import IO, Annotated, Any
 import msgspec
 
 from worker.backlog import Backlog, TurnLimit
+from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.encoding import Messages
 from worker.errors import WorkerError
 from worker.limits import LoopLimits
@@ -96,7 +97,10 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> 
         if offset < position:
             raise WorkerError(f"{place}: offset {offset} of {partition} comes after {position - 1}; sort the lines")
         positions[partition] = offset + 1
-        headers = [(header, None if text is None else text.encode()) for header, text in line.headers.items()]
+        headers = [
+            (_storable(name, place), None if text is None else _storable(text, place).encode())
+            for name, text in line.headers.items()
+        ]
         yield Record(partition, offset, line.timestamp, _key(line, place), _value(line, form, place), headers or None)
 
 
@@ -173,7 +177,13 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
 def _key(line: Line, place: str) -> bytes | None:
     if line.key_base64 is not None:
         return _bytes(line.key_base64, f"{place}: key_base64")
-    return None if line.key is None else line.key.encode()
+    return None if line.key is None else _storable(line.key, place).encode()
+
+
+def _storable(text: str, place: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise WorkerError(f"{place}: half a surrogate pair is no text; raw bytes come as key_base64")
+    return text
 
 
 def _value(line: Line, form: str, place: str) -> bytes | None:
@@ -182,10 +192,13 @@ def _value(line: Line, form: str, place: str) -> bytes | None:
     text = bytes(line.value)
     if text == b"null":
         return None
-    if form == "json":
+    if form == "json" or (form == "float32" and COMMAND_HEADER in line.headers):
         return text
     if form == "msgpack":
-        return msgspec.msgpack.encode(json.loads(text))
+        try:
+            return msgspec.msgpack.encode(json.loads(text))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise WorkerError(f"{place}: MessagePack does not hold this value ({error}); see value_base64") from None
     raise WorkerError(f"{place}: input.format {form} takes raw bytes: give them as value_base64")
 
 
