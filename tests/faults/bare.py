@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -18,6 +18,7 @@ from kafka import TopicPartition as PythonPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from tests.faults.topics import QUIET
+from worker.bounded import BoundedCalls
 from worker.kafka.broker_configuration import PROPERTIES
 from worker.kafka.settings import transactional_id
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.1
 TRANSACTION_TIMEOUT_MS = 10_000
-PATIENCE_S = 60.0
+PATIENCE_S = {"confluent": 60.0, "kafka-python": 5.0}  # for a transaction: the second itself may wait for ever
+MAX_HANGING = 100
 BACK_TIMEOUT_S = 60.0
 END_S = 1.0  # it may hang in a call of its client; it is a daemon
 SILENCE_S = 1.0  # a pause that is longer is one in which it did not work
@@ -62,10 +64,10 @@ class Bare(threading.Thread):
     def __init__(self, client: str, servers: str, topic: str, partitions: int, name: str, group: str) -> None:
         super().__init__(daemon=True)
         self.silences = Silences()
-        self._transact = {"confluent": self._by_confluent, "kafka-python": self._by_kafka_python}[client]
+        self._client = client
         self._servers, self._topic, self._partitions = servers, topic, partitions
         self._name, self._group = name, group
-        self._producer: Any = None
+        self._calls = BoundedCalls("bare", MAX_HANGING)
         self._stopping = threading.Event()
 
     def end(self) -> None:
@@ -78,49 +80,54 @@ class Bare(threading.Thread):
         return self.silences.back_after(begun_s, time.monotonic())
 
     def run(self) -> None:
+        producer: Any = None
         number = 0
         while not self._stopping.wait(EVERY_S):
             number += 1
+            turn = partial(self._turn, producer, number)
             try:
-                self._transact(number)
+                producer = self._calls.run(turn, PATIENCE_S[self._client])
                 self.silences.heard(time.monotonic())
-            except (KafkaException, errors.KafkaError):
-                producer, self._producer = self._producer, None
+            except (KafkaException, errors.KafkaError, TimeoutError):
                 if isinstance(producer, KafkaProducer):
-                    with suppress(errors.KafkaError):
-                        producer.close(timeout=0)
+                    threading.Thread(target=partial(producer.close, timeout=0), daemon=True).start()
+                producer = None
 
-    def _by_confluent(self, number: int) -> None:
-        if self._producer is None:
-            settings = {
-                "bootstrap.servers": self._servers, "transactional.id": self._name,
-                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS, "linger.ms": 0,
-            }  # fmt: skip
-            self._producer = Producer(settings, logger=QUIET)
-            self._producer.init_transactions(PATIENCE_S)
-            reading = {"bootstrap.servers": self._servers, "group.id": self._group}
-            self._member = Consumer(reading, logger=QUIET).consumer_group_metadata()
-        self._producer.begin_transaction()
-        for partition in range(self._partitions):
-            self._producer.produce(self._topic, b"bare", partition=partition)
-        offsets = [TopicPartition(self._topic, 0, number)]
-        self._producer.send_offsets_to_transaction(offsets, self._member, PATIENCE_S)
-        self._producer.commit_transaction(PATIENCE_S)
+    def _turn(self, producer: Any, number: int) -> Any:
+        producer = producer or (self._by_confluent() if self._client == "confluent" else self._by_kafka_python())
+        producer.begin_transaction()
+        if isinstance(producer, KafkaProducer):
+            for partition in range(self._partitions):
+                producer.send(self._topic, b"bare", partition=partition)
+            member = ConsumerGroupMetadata(self._group, -1, "", None, None)
+            offsets = {PythonPartition(self._topic, 0): OffsetAndMetadata(number, "", -1)}
+            producer.send_offsets_to_transaction(offsets, member)
+        else:
+            for partition in range(self._partitions):
+                producer.produce(self._topic, b"bare", partition=partition)
+            offsets = [TopicPartition(self._topic, 0, number)]
+            producer.send_offsets_to_transaction(offsets, self._member)
+        producer.commit_transaction()
+        return producer
 
-    def _by_kafka_python(self, number: int) -> None:
-        if self._producer is None:
-            self._producer = KafkaProducer(
-                bootstrap_servers=self._servers.split(","), transactional_id=self._name,
-                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, request_timeout_ms=8_000, retry_backoff_ms=5,
-            )  # fmt: skip
-            self._producer.init_transactions()
-        self._producer.begin_transaction()
-        for partition in range(self._partitions):
-            self._producer.send(self._topic, b"bare", partition=partition)
-        offsets = {PythonPartition(self._topic, 0): OffsetAndMetadata(number, "", -1)}
-        member = ConsumerGroupMetadata(self._group, -1, "", None, None)
-        self._producer.send_offsets_to_transaction(offsets, member)
-        self._producer.commit_transaction()
+    def _by_confluent(self) -> Any:
+        settings = {
+            "bootstrap.servers": self._servers, "transactional.id": self._name,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS, "linger.ms": 0,
+        }  # fmt: skip
+        producer = Producer(settings, logger=QUIET)
+        producer.init_transactions()
+        reading = {"bootstrap.servers": self._servers, "group.id": self._group}
+        self._member = Consumer(reading, logger=QUIET).consumer_group_metadata()
+        return producer
+
+    def _by_kafka_python(self) -> Any:
+        producer = KafkaProducer(
+            bootstrap_servers=self._servers.split(","), transactional_id=self._name,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, request_timeout_ms=8_000, retry_backoff_ms=5,
+        )  # fmt: skip
+        producer.init_transactions()
+        return producer
 
 
 def bare_beside(leg: Leg) -> Bare:

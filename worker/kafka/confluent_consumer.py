@@ -15,6 +15,7 @@ log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
 FETCH_QUEUE_BACKOFF_MS = 10
+RECONNECT_BACKOFF_MAX_MS = 1000
 
 
 def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float) -> Any:
@@ -33,6 +34,8 @@ def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], Non
         "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
         # A full queue makes librdkafka wait 1 s before it fetches again: half of the time there was nothing to do.
         "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
+        # 10 s by default, also to a coordinator that has come back: as long as a session may be.
+        "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
         "error_cb": on_error,
     }
     if settings.instance_id is not None:

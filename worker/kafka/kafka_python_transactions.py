@@ -29,6 +29,8 @@ from worker.records import Headers, Partition
 log = logging.getLogger("worker.kafka")
 
 OLDEST_BROKERS = (2, 5)  # older ones don't tell a member's generation from an outdated one when offsets come this way
+LOOK_S = 0.1  # between two looks at what broke, during a step that takes its time
+DISTURBED_S = 2.0  # for a step of which a request was lost
 ADD_PARTITIONS, ADD_OFFSETS, END, COMMIT_OFFSETS = 24, 25, 26, 28  # request types, as the protocol numbers them
 
 
@@ -139,8 +141,14 @@ class KafkaPythonTransactions:
         """Begin a step of the transaction and wait for its answer. The client's public calls wait without a limit."""
         result = begin()
         self._client._sender.wakeup()
-        if not result.wait(timeout_ms=max(deadline - self._monotonic(), 0.0) * 1000):
-            raise KafkaUnavailableError(f"transactional id '{self._name}': no answer in time")
+        disturbed = False
+        while not result.wait(timeout_ms=min(max(deadline - self._monotonic(), 0.0), LOOK_S) * 1000):
+            if self._unanswered and not disturbed:
+                # A connection that broke is made again at once, or else its node is away: then don't wait for it.
+                disturbed, deadline = True, min(deadline, self._monotonic() + DISTURBED_S)
+            if self._monotonic() >= deadline:
+                why = f"; {self._unanswered[0]}" if disturbed else ""
+                raise KafkaUnavailableError(f"transactional id '{self._name}': no answer in time{why}")
 
     def _check_committed(self) -> None:
         """The client has said so, but it says the same when a new epoch has taken the transaction's place."""
