@@ -436,8 +436,10 @@ def test_what_the_dead_left_on_this_machine_goes(tmp_path: Path, monkeypatch: py
     store.header(newest)
     (kept,) = tmp_path.iterdir()
     (tmp_path / "something-else").mkdir()
+    elsewhere = ObjectStore("memory://elsewhere", "another group")
     written_s = kept.stat().st_mtime
     store.prune(PARTITION, 2, newest=None, now_s=written_s + STALE_TEMPORARY_S)
+    elsewhere.prune(PARTITION, 2, newest=None, now_s=written_s + STALE_TEMPORARY_S + 1)
     assert kept.is_dir()
     store.prune(PARTITION, 2, newest=None, now_s=written_s + STALE_TEMPORARY_S + 1)
     assert [path.name for path in tmp_path.iterdir()] == ["something-else"]

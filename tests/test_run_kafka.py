@@ -21,6 +21,7 @@ from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker, worker_anew
 from tests.sequences import GAP_MS, Log, configuration, make_log, save_model
 from worker import __version__ as worker_version
+from worker.config import Duration
 from worker.kafka.clients import ClientSettings, open_sink, open_source
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import free_port
@@ -209,7 +210,7 @@ def check_files(folder: Path, topic: str, ends: dict[int, int], log: Log) -> Non
             assert (attributes["partition"], attributes["next_offset"]) == (number, offset)
             assert attributes["group_id"] == f"group-{topic}"
             assert attributes["cpu"] == cpu_level()
-            assert json.loads(attributes["rules"])["sequence.gap"] == f"{GAP_MS}ms"
+            assert json.loads(attributes["rules"])["sequence.gap"] == str(Duration(GAP_MS))
             assert {"model_sha256", "topic_id", "created", "worker_version"} <= set(attributes)
             streams = len(file["keys"])
             assert {len(file[name]) for name in ("steps", "times", "sequences")} == {streams}

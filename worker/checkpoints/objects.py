@@ -6,6 +6,7 @@ file is.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -24,6 +25,7 @@ from worker.errors import CheckpointUnusableError, StoreUnavailableError, Worker
 from worker.records import Partition, PartitionState, StateSpec
 
 TEMPORARY_PREFIX = "rnn-stream-worker-checkpoint-"
+DIGEST_DIGITS = 12  # of the SHA-256 of the group's folder, in the names of temporary folders
 MAX_HEADERS = 1000  # remembered: who looks at all partitions of a topic does not fetch them again and again
 
 
@@ -56,6 +58,9 @@ class ObjectStore:
         """Connects to nothing yet. Raises WorkerError for a URL that can't be used or a package that is missing."""
         self._remote = Remote(url, limits or StoreLimits())
         self._group = group_folder(group_id)
+        # What other groups have left on this machine is theirs, too.
+        digest = hashlib.sha256(self._group.encode()).hexdigest()[:DIGEST_DIGITS]
+        self._temporary = f"{TEMPORARY_PREFIX}{digest}-"
         self._headers: dict[str, tuple[ObjectPlace, CheckpointHeader]] = {}
         self._fetched: tuple[ObjectPlace, tempfile.TemporaryDirectory[str]] | None = None
 
@@ -93,7 +98,7 @@ class ObjectStore:
     ) -> ObjectPlace:
         """See Store."""
         assert group_folder(identity.group_id) == self._group, identity
-        with _temporary_folder() as folder:
+        with self._temporary_folder() as folder:
             there = None if replace else next(iter(self.candidates(state.partition, state.next_offset)), None)
             if there is not None and there.offset == state.next_offset and self._holds(there, identity, Path(folder)):
                 return there
@@ -111,7 +116,7 @@ class ObjectStore:
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
         """See Store. Objects have no temporary files, but what the dead left in this machine's folder for them goes."""
         assert keep >= 1, keep
-        _sweep(now_s)
+        _sweep(self._temporary, now_s)
         for place in self.candidates(partition, newest)[keep:]:
             self._remote.delete(place.name)
 
@@ -139,6 +144,9 @@ class ObjectStore:
         except CheckpointUnusableError:
             return False
 
+    def _temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix=self._temporary, ignore_cleanup_errors=True)
+
     def _copy(self, place: ObjectPlace) -> Path:
         """A copy on this machine, fetched now unless it is there. Raises as ``header`` does."""
         if self._fetched is not None and self._fetched[0].same_bytes(place):
@@ -147,7 +155,7 @@ class ObjectStore:
                 return copy
         self._forget()
         try:
-            folder = _temporary_folder()
+            folder = self._temporary_folder()
         except OSError as error:
             raise _no_room(place, error) from error
         try:
@@ -179,12 +187,8 @@ def _no_room(place: ObjectPlace, error: OSError) -> StoreUnavailableError:
     return StoreUnavailableError(f"can't read {place}: no place for a copy on this machine: {error}")
 
 
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, ignore_cleanup_errors=True)
-
-
-def _sweep(now_s: float) -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+def _sweep(prefix: str, now_s: float) -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):  # gone already, or another user's
             if now_s - folder.stat().st_mtime > STALE_TEMPORARY_S:
                 shutil.rmtree(folder, ignore_errors=True)
