@@ -116,6 +116,18 @@ def test_what_a_model_says_about_its_training() -> None:
             ["note: delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits"],
         ),
         ({}, {"sequence": {"length": 7}, "delivery": "exactly_once", "kafka": {"instance_id": "one"}}, []),
+        *[
+            (
+                {},
+                {"sequence": {"length": 7}, "input": {"topic": "a", "features": "x", "stream": stream}},
+                [f"note: streams are named by {words}: the producers must partition by that, too. Where records"],
+            )
+            for stream, words in (
+                ("device", "field 'device' of the value"),
+                ("header:id", "the record's header 'id'"),
+                ("key:id", "field 'id' of the record's key, which is JSON"),
+            )
+        ],
         ({"code": ("twice",)}, {"sequence": {"length": 7}}, ["warning: layer 'twice' (Lambda) is Python code"]),
     ],
 )

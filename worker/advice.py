@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.config import Config
+from worker.input_fields import conditions
 from worker.input_fields import warnings as named_otherwise
 from worker.model.facts import TrainedFacts
 from worker.ports import InputReport
@@ -34,7 +35,7 @@ class Room:
 def advice(config: Config, trained: TrainedFacts, room: Room, inputs: Sequence[InputReport] = ()) -> Advice:
     """All there is to say about a model that streams."""
     warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
-    notes = [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config)]
+    notes = [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config), *conditions(config)]
     return Advice([*_order(config, inputs), *warnings, *named_otherwise(config), *_memory(config, room)], notes)
 
 

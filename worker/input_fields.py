@@ -71,6 +71,16 @@ def warnings(config: Config) -> Iterator[str]:
             yield f"{key}: '{inner}' can only be a field of just that name: '{outer}' ({outer_key}) is no object"
 
 
+def conditions(config: Config) -> Iterator[str]:
+    """What the producers must see to, because nothing in a single record can tell."""
+    if config.input.stream != KEY:
+        yield (
+            f"streams are named by {readings(config).stream}: the producers must partition by that, too. Where records "
+            "of one stream lie in two partitions, each part has a state of its own, and neither is right (the worker "
+            "warns when it sees both)"
+        )
+
+
 def check_fields(config: Config) -> None:
     """Raises ConfigError where one field would have to be a vector and something else, or is named twice."""
     features = config.input.features or ()
