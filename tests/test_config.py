@@ -214,6 +214,8 @@ def test_not_durations(text: object) -> None:
         ({"kafka__security__password": 1234}, "kafka.security.password: should be text (put it in quotes)"),
         ({"input__features": "ax, ay"}, "input.features: 'ax, ay' is one name; write a list, [ax, ay]"),
         ({"input__features": ["ax,ay"]}, "input.features: 'ax,ay' is one name; write a list, [ax, ay]"),
+        ({"input__features": ["ax", "value:"]}, "input.features: 'value:' names nothing; write value:NAME"),
+        ({"input__stream": "value:"}, "input.stream: 'value:' names nothing; write value:NAME"),
         ({"input__topic": "a,b"}, "input.topic: 'a,b' is not a topic name (letters, digits, '.', '_' and '-', at most"),
         ({"model__path": "a" * 5000}, "model.path: should be at most 4096 characters long"),
         ({"model__path": ""}, "model.path: should not be empty"),

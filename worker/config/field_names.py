@@ -34,6 +34,9 @@ def _lists(config: Config) -> Iterator[str]:
 
 
 def _elsewhere(config: Config) -> Iterator[str]:
+    for key, name in [*_fields(config), ("input.stream", config.input.stream)]:
+        if name == "value:":
+            yield f"{key}: 'value:' names nothing; write value:NAME"
     for key, name in _fields(config):
         if name.startswith(NOT_VALUES):
             yield f"{key}: is a field of the value; '{name}' is none (write value:{name} for a field of that name)"
