@@ -32,7 +32,9 @@ LISTENERS = {
     "MUTUAL": ("SSL", "good", "required"),
     "LOGIN": ("SASL_PLAINTEXT", None, "none"),
     "SECURE": ("SASL_SSL", "good", "none"),
+    "AGAIN": ("SASL_PLAINTEXT", None, "none"),  # asks for the login every second or two; by SCRAM-SHA-256 alone
 }
+REAUTHENTICATE_MS = 1_500
 
 
 class Authority:
@@ -141,7 +143,14 @@ def _properties(folder: Path) -> dict[str, object]:
                 f"{own}ssl.truststore.location": folder / "ours.pem",
                 f"{own}ssl.client.auth": asks,
             }
-        if protocol.startswith("SASL"):
+        if name == "AGAIN":
+            login = "org.apache.kafka.common.security.scram.ScramLoginModule"
+            found |= {
+                f"{own}sasl.enabled.mechanisms": "SCRAM-SHA-256",
+                f"{own}scram-sha-256.sasl.jaas.config": f"{login} required;",
+                f"{own}scram-sha-256.connections.max.reauth.ms": REAUTHENTICATE_MS,
+            }
+        elif protocol.startswith("SASL"):
             login = "org.apache.kafka.common.security.plain.PlainLoginModule"
             found |= {
                 f"{own}sasl.enabled.mechanisms": "PLAIN",

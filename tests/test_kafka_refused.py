@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from tests.conftest import eventually
 from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
-from worker.errors import KafkaRefusedError
+from worker.errors import KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source
 from worker.kafka.settings import Client
 from worker.records import Assigned, Change, Partition, StartOffsets
@@ -123,3 +125,54 @@ def test_a_refusal_leaves_no_traceback_in_the_log(secured: Secured, caplog: pyte
             ):
                 pass
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def set_password(secured: Secured, password: str) -> None:
+    wanted = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+    admin = AdminClient({"bootstrap.servers": secured.plain})
+    for answer in admin.alter_user_scram_credentials(
+        [UserScramCredentialUpsertion(USER, wanted, password.encode())]
+    ).values():
+        answer.result()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_login_that_is_refused_while_running_is_told_and_mended(secured: Secured, client: Client) -> None:
+    set_password(secured, PASSWORD)
+    given = settings(secured, client, "AGAIN", {**LOGIN, "mechanism": "SCRAM-SHA-256"})
+    source = open_source(replace(given, group_id=f"running-{client}"))
+    owned: list[Partition] = []
+
+    def react(change: Change) -> StartOffsets:
+        owned.extend(change.partitions)
+        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+
+    def refused() -> str:
+        try:
+            source.poll(10, 0.2)
+        except KafkaRefusedError as error:
+            return str(error)
+        except KafkaUnavailableError:
+            pass
+        return ""
+
+    def reads() -> bool:
+        sink = open_sink(ClientSettings(secured.plain, client))
+        sink.send("in", [b"device"], [b"1"])
+        sink.flush(LONG_S)
+        sink.close(LONG_S)
+        try:
+            return bool(source.poll(10, 0.2))
+        except KafkaUnavailableError:
+            return False
+
+    source.subscribe(["in"], react)
+    eventually(lambda: refused() or owned)
+    assert owned
+    set_password(secured, "another")
+    said = eventually(refused)
+    assert "the login is refused" in said
+    assert "check kafka.security.username and kafka.security.password" in said
+    set_password(secured, PASSWORD)
+    eventually(reads)
+    source.close(LONG_S)

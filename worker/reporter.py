@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from worker.checkpoints.writer import CheckpointResult
 from worker.engine import Engine
 from worker.engine_counts import EngineCounts
-from worker.errors import StoreUnavailableError
+from worker.errors import KafkaRefusedError, StoreUnavailableError
 from worker.partitions import Partitions
 from worker.pipeline import Outcome
 from worker.records import Assigned, Change, Partition, Refusal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("worker.loop")
 
 REPEAT_INTERVAL_S = 60.0  # between two log lines of one kind
+REFUSAL_SHOWN_S = 30.0  # longer than from one try of a client to the next
 GAUGES_INTERVAL_S = 0.2  # while turns follow each other: to set all gauges takes as long as the turn of an event
 
 
@@ -46,6 +47,7 @@ class Reporter:
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
         self._gauges_at = -math.inf
         self._behind = False  # the gauges
+        self._refused_until: float | None = None
 
     @contextmanager
     def timed(self, histogram: Histogram) -> Iterator[None]:
@@ -57,6 +59,9 @@ class Reporter:
     def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
         """A turn has ended."""
         self.status.turned(now)
+        if self._refused_until is not None and (outcomes or now >= self._refused_until):
+            self._refused_until = None
+            self.status.set("connection", None)
         if outcomes:
             self._count(outcomes)
             self._behind = True
@@ -152,6 +157,9 @@ class Reporter:
         self.status.turned(now)
         if isinstance(error, StoreUnavailableError):
             self.status.set("states", str(error))  # until they are there
+        if isinstance(error, KafkaRefusedError):
+            self._refused_until = now + REFUSAL_SHOWN_S
+            self.status.set("connection", str(error))
         self._say(now, "kafka", "%s; going on when it is back", error)
 
     def began_again(self, partitions: Partitions) -> None:

@@ -21,6 +21,7 @@ from worker.kafka.confluent_health import holder_of_instance_id, looks_stuck
 from worker.kafka.confluent_offsets import LEAST_WAIT_S, committed_offsets, log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
+from worker.kafka.confluent_refusals import Refused
 from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.settings import ClientSettings
@@ -47,8 +48,7 @@ class ConfluentSource:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rebuilds = 0
-        self._settings = settings
-        self._monotonic = monotonic
+        self._settings, self._monotonic = settings, monotonic
         self._watch = StallWatch(monotonic())
         self._member_at_s = monotonic()
         self._fencing = Fencing(settings, holder_of_instance_id)
@@ -57,6 +57,7 @@ class ConfluentSource:
         self._ownership: Ownership | None = None
         self._return = StaticReturn(settings)
         self._closed = False
+        self._refused = Refused(settings)
         self._connect(connect_timeout_s)
 
     def _connect(self, timeout_s: float) -> None:
@@ -65,6 +66,7 @@ class ConfluentSource:
         def on_error(error: KafkaError) -> None:
             if error.fatal():
                 fatal.append(error)
+            self._refused.note(error)
             log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
 
         self._consumer = open_consumer(self._settings, on_error, timeout_s)
@@ -105,6 +107,7 @@ class ConfluentSource:
             self._read(owned, 0, 0.0)
             raise
         batches = self._read(owned, max_records, timeout_s)
+        self._refused.check(batches)
         self._look(batches, owned)
         return batches
 

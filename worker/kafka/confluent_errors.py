@@ -15,6 +15,7 @@ from worker.errors import (
     CommitRefusedError,
     ConfigError,
     DeliveryFailedError,
+    KafkaRefusedError,
     KafkaUnavailableError,
     MessageRefusedError,
     OffsetOutOfRangeError,
@@ -42,6 +43,9 @@ _NOT_ALLOWED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+# Nobody lets us in: somebody must mend it, and the worker goes on asking, slowly.
+REFUSED = {
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError._AUTHENTICATION,
@@ -130,6 +134,8 @@ def translate(error: KafkaError, what: str, place: Partition | None = None) -> E
         return OffsetOutOfRangeError(place, said)
     if code in _NOT_ALLOWED:
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
+    if code in REFUSED:
+        return KafkaRefusedError(f"{said}; check kafka.security")
     if code == KafkaError._INVALID_ARG:
         return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
     if code in (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION):

@@ -10,16 +10,20 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from confluent_kafka import KafkaError
+
+from worker.errors import KafkaRefusedError
+from worker.kafka.confluent_errors import REFUSED
 from worker.kafka.refusals import Reason, Refusal, about_certificates, about_verification
 from worker.kafka.settings import ClientSettings
 
 log = logging.getLogger("worker.kafka")
 
 LOOK_TIMEOUT_S = 3.0
-_BROKER = re.compile(r"^(?:\[thrd:[^\]]*\]: )?(?:\w+://)?(\S+?:\d+)/\w+: (.*)", re.DOTALL)
+_BROKER = re.compile(r"^(?:\[thrd:[^\]]*\]: )?(?:GroupCoordinator: )?(?:\w+://)?(\S+?:\d+)(?:/\w+)?: (.*)", re.DOTALL)
 _STATE = re.compile(r" *\(after \d+ms in state (\w+)[^)]*\)$")
 # What librdkafka says → what it means; the first that is found counts.
 _WORDS: tuple[tuple[str, Reason], ...] = (
@@ -66,6 +70,26 @@ class Attempts:
             return None
         refusals = sorted(filter(None, failed.values()), key=lambda refusal: not refusal.sure)
         return explained(refusals[0], self._settings) if refusals else None
+
+
+class Refused:
+    """Of a client that has been let in once: whether it is refused now. It says so once for each try."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._security = settings.security
+        self._found: Refusal | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """For its ``error_cb``."""
+        found = _BROKER.match(error.str())
+        if error.code() in REFUSED and found is not None:
+            self._found = refusal_of(found[1], found[2], self._security) or self._found
+
+    def check(self, read: Sequence[object]) -> None:
+        """Raises KafkaRefusedError, once for each try, when nothing was ``read``: else not all brokers refuse us."""
+        found, self._found = self._found, None
+        if found is not None and not read:
+            raise KafkaRefusedError(f"kafka: {found}")
 
 
 def refusal_of(server: str, said: str, security: Mapping[str, Any]) -> Refusal | None:

@@ -81,7 +81,9 @@ class KafkaPythonSource:
             return []
         if batches:
             self._watch.progressed(self._monotonic())
-        elif self._watch.is_due(self._monotonic()):
+            return batches
+        connection.check_let_in()
+        if self._watch.is_due(self._monotonic()):
             stuck = connection.looks_stuck()
             if self._watch.looked(self._monotonic(), stuck):
                 self._replace(connection, self._react)

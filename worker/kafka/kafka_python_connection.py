@@ -18,7 +18,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import OffsetAndMetadata
 
 import worker.kafka.kafka_python_records  # noqa: F401  it reads more than the client does
-from worker.errors import CommitRefusedError, KafkaUnavailableError
+from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_network import Network
@@ -179,6 +179,11 @@ class Connection:
             left_ms = max(deadline - time.monotonic(), 0.0) * 1000
             ends = self.consumer.end_offsets(late, timeout_ms=left_ms) if late else {}
         return {place: ends[name] if name in ends else found[name].offset for place, name in names.items()}
+
+    def check_let_in(self) -> None:
+        """Raises KafkaRefusedError while every broker refuses us: the client itself says so to its log alone."""
+        if (refusal := self.consumer._manager.locked_out()) is not None:
+            raise KafkaRefusedError(f"kafka: {refusal}")
 
     def looks_stuck(self) -> bool:
         """One look of the watchdog: data beyond a position that does not move, or a session without heartbeats.

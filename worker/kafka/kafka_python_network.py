@@ -79,9 +79,9 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
 
     def locked_out(self) -> Refusal | None:
         """Why no broker lets us in, when that is sure; None while one does."""
-        if any(connection.connected for connection in self._conns.values()):
+        if any(connection.connected for connection in list(self._conns.values())):
             return None
-        return next((refusal for refusal in self.refusals.values() if refusal.sure), None)
+        return next((refusal for refusal in list(self.refusals.values()) if refusal.sure), None)
 
     async def _do_bootstrap(self, deadline: float | None) -> bool:
         limit, pause_s = math.inf if deadline is None else deadline, ROUND_PAUSE_S
