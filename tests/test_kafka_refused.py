@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from tests.conftest import eventually
+from tests.running import WAIT_S, get, worker
 from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
+from tests.sequences import configuration, save_model
 from worker.errors import KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source
+from worker.kafka.local_ports import free_port
 from worker.kafka.settings import Client
 from worker.records import Assigned, Change, Partition, StartOffsets
 
@@ -176,3 +181,27 @@ def test_a_login_that_is_refused_while_running_is_told_and_mended(secured: Secur
     set_password(secured, PASSWORD)
     eventually(reads)
     source.close(LONG_S)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_worker_with_a_wrong_password_says_so_and_goes_on_when_it_is_mended(
+    secured: Secured, client: Client, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model.keras")
+    keys = configuration(tmp_path, secured.at("AGAIN"), client, ("in", "out", "dead"))
+    keys["kafka"]["security"] = {**LOGIN, "mechanism": "SCRAM-SHA-256"}
+    keys["http"]["port"] = port = free_port()
+    (tmp_path / "worker.yaml").write_text(yaml.safe_dump(keys))
+    ensure_topics(ClientSettings(secured.plain), {"out": 1, "dead": 1})
+    set_password(secured, "another")
+    with worker(tmp_path, "worker"):
+        status, said = eventually(lambda: (found := get(port, "/readyz"))[1].count("refused") and found, WAIT_S)
+        assert status == 503
+        assert "the login is refused" in said
+        assert "check kafka.security.username and kafka.security.password" in said
+        set_password(secured, PASSWORD)
+        eventually(lambda: get(port, "/readyz")[0] == 200, WAIT_S)
+    log = (tmp_path / "worker.log").read_text()
+    lines = [line for line in log.splitlines() if "the login is refused" in line and "trying again in" in line]
+    assert lines
+    assert "Traceback" not in log
