@@ -10,7 +10,8 @@ import pytest
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
-from worker.reporter import GAUGES_INTERVAL_S, REPEAT_INTERVAL_S
+from worker.errors import KafkaRefusedError
+from worker.reporter import GAUGES_INTERVAL_S, REFUSAL_SHOWN_S, REPEAT_INTERVAL_S
 
 NO_MODEL = "model: not loaded"  # a member of a test has none to load
 
@@ -113,6 +114,19 @@ def test_ready_lines_and_state_from_joining_to_the_end(cluster: Cluster) -> None
     assert member.status.missing() == [NO_MODEL, "worker: stopping"]
     member.close()
     assert member.value("assigned_partitions") == 0
+
+
+def test_a_login_that_is_refused_is_told_to_the_probe_for_a_while(cluster: Cluster) -> None:
+    member = Member(cluster)
+    member.turn()
+    said = "kafka: broker:9092: the login is refused; check kafka.security.username"
+    cluster.broker.fail("poll", KafkaRefusedError(said), times=1)
+    member.turn()
+    assert member.status.missing() == [f"connection: {said}", NO_MODEL]
+    member.turn(after_s=REFUSAL_SHOWN_S / 2)
+    assert member.status.missing() == [f"connection: {said}", NO_MODEL]
+    member.turn(after_s=REFUSAL_SHOWN_S)
+    assert member.status.missing() == [NO_MODEL]
 
 
 def test_a_partition_that_goes_during_its_replay_keeps_nobody_waiting(cluster: Cluster) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("worker.loop")
 
 REPEAT_INTERVAL_S = 60.0  # between two log lines of one kind
-REFUSAL_SHOWN_S = 30.0  # longer than from one try of a client to the next
+REFUSAL_SHOWN_S = 15.0  # longer than from one try of a client to the next
 GAUGES_INTERVAL_S = 0.2  # while turns follow each other: to set all gauges takes as long as the turn of an event
 
 
@@ -47,7 +47,6 @@ class Reporter:
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
         self._gauges_at = -math.inf
         self._behind = False  # the gauges
-        self._refused_until: float | None = None
 
     @contextmanager
     def timed(self, histogram: Histogram) -> Iterator[None]:
@@ -59,9 +58,6 @@ class Reporter:
     def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
         """A turn has ended."""
         self.status.turned(now)
-        if self._refused_until is not None and (outcomes or now >= self._refused_until):
-            self._refused_until = None
-            self.status.set("connection", None)
         if outcomes:
             self._count(outcomes)
             self._behind = True
@@ -158,8 +154,7 @@ class Reporter:
         if isinstance(error, StoreUnavailableError):
             self.status.set("states", str(error))  # until they are there
         if isinstance(error, KafkaRefusedError):
-            self._refused_until = now + REFUSAL_SHOWN_S
-            self.status.set("connection", str(error))
+            self.status.set("connection", str(error), REFUSAL_SHOWN_S)
         self._say(now, "kafka", "%s; going on when it is back", error)
 
     def began_again(self, partitions: Partitions) -> None:

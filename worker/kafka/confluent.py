@@ -47,16 +47,14 @@ class ConfluentSource:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rebuilds = 0
+        self.rebuilds, self._closed = 0, False
         self._settings, self._monotonic = settings, monotonic
         self._watch = StallWatch(monotonic())
         self._member_at_s = monotonic()
-        self._fencing = Fencing(settings, holder_of_instance_id)
+        self._fencing, self._return = Fencing(settings, holder_of_instance_id), StaticReturn(settings)
         self._topics: list[str] = []
         self._react: React | None = None
         self._ownership: Ownership | None = None
-        self._return = StaticReturn(settings)
-        self._closed = False
         self._refused = Refused(settings)
         self._connect(connect_timeout_s)
 
@@ -67,7 +65,6 @@ class ConfluentSource:
             if error.fatal():
                 fatal.append(error)
             self._refused.note(error)
-            log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
 
         self._consumer = open_consumer(self._settings, on_error, timeout_s)
         self._fatal = fatal  # of this client alone: the end of one that was replaced says nothing

@@ -20,6 +20,11 @@ RECONNECT_BACKOFF_MAX_MS = 1000
 
 def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float) -> Any:
     """Raises KafkaUnavailableError when the cluster can't be reached in time, WorkerError when it refuses us."""
+
+    def tell(error: KafkaError) -> None:
+        on_error(error)
+        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
+
     own: dict[str, Any] = {
         "group.id": settings.group_id,
         "enable.auto.commit": False,
@@ -36,7 +41,7 @@ def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], Non
         "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
         # 10 s by default, also to a coordinator that has come back: as long as a session may be.
         "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
-        "error_cb": on_error,
+        "error_cb": tell,
     }
     if settings.instance_id is not None:
         own["group.instance.id"] = settings.instance_id

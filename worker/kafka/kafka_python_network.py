@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import random
-import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,7 +21,8 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from worker.kafka.refusals import Reason, Refusal, about_certificates, about_verification
+from worker.kafka.kafka_python_refusals import ENDED, cause_of, detail_of, plain, reason_of
+from worker.kafka.refusals import Reason, Refusal
 
 NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
 ROUND_PAUSE_S = 0.2
@@ -32,24 +32,20 @@ REFUSED_PAUSE_S = 10.0  # a broker answers each wrong password, and writes it in
 TOLD_LIMIT = 5  # servers that a line names
 SETUP_TIMEOUT_MS = 5_000  # for a connection to a broker, then twice as long up to the client's own limit
 
-_CERTIFICATE_ALERTS = (
-    "BAD_CERTIFICATE", "CERTIFICATE_REQUIRED", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
-    "CERTIFICATE_REVOKED", "UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED",
-)  # fmt: skip
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
-_ENDED = "socket disconnected"  # in the client's words
+_GIVEN_UP = "it has not answered, and another server has"
 
 
-class _WithoutTraceback(logging.Filter):
-    """The client reports whatever ends a connection with a traceback of its own insides."""
+class _Plain(logging.Filter):
+    """The client reports whatever ends a connection as an error, with a traceback of its own insides."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], OSError):
             record.exc_info = None
-        return True
+        return _GIVEN_UP not in record.getMessage()
 
 
-logging.getLogger("kafka.net.transport").addFilter(_WithoutTraceback())
+logging.getLogger("kafka.net.transport").addFilter(_Plain())
+logging.getLogger("kafka.net.connection").addFilter(_Plain())
 
 
 class RefusedError(errors.KafkaError):  # type: ignore[misc]
@@ -112,10 +108,10 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         finally:
             for server in servers:  # those that have not answered
                 if (connection := self._conns.pop(server.node_id, None)) is not None:
-                    connection.close()
+                    connection.close(errors.KafkaConnectionError(_GIVEN_UP))
 
     def _failures(self) -> str:
-        said = [f"{server}: {_plain(error)}" for server, error in list(self._failed.items())[:TOLD_LIMIT]]
+        said = [f"{server}: {plain(error)}" for server, error in list(self._failed.items())[:TOLD_LIMIT]]
         return f" ({'; '.join(said)})" if said else ""
 
     async def _settled(self, tries: Sequence[Any], timeout_s: float) -> None:
@@ -150,7 +146,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         try:
             await self.cluster._do_refresh_metadata(node_id)  # the public one may wait for that of another server
         except errors.KafkaConnectionError as error:
-            if _ENDED in str(error) and not self.config["security_protocol"].startswith("SASL"):
+            if ENDED in str(error) and not self.config["security_protocol"].startswith("SASL"):
                 self._note(node_id, "login_port")
             raise
         if not self.cluster.brokers():
@@ -180,7 +176,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
     def _note(self, node_id: Any, reason: Reason, error: BaseException | None = None) -> None:
         node = self.cluster.broker_metadata(node_id)
         where = "a broker" if node is None else f"{node.host}:{node.port}"
-        detail = "" if error is None else _detail(_cause(error))
+        detail = "" if error is None else detail_of(cause_of(error))
         self.refusals[node_id] = Refusal(where, reason, detail, self.config["sasl_mechanism"])
 
 
@@ -198,52 +194,3 @@ def _answer_first(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tupl
         return data, error
 
     return answer
-
-
-def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool) -> Reason | None:
-    """Why a connection was not opened, None when it was not refused. ``answered``: the broker has said a word."""
-    if isinstance(error, errors.SaslAuthenticationFailedError):
-        return "login"
-    if isinstance(error, errors.UnsupportedSaslMechanismError):
-        return "mechanism"
-    if isinstance(error, errors.IllegalSaslStateError):
-        return "no_login"
-    cause = _cause(error)
-    if isinstance(cause, ssl.SSLError):
-        return _about_tls(cause, config)
-    encrypted = config["security_protocol"].endswith("SSL")
-    if encrypted and str(error).startswith("KafkaConnectionError: Handshake failed"):
-        return "plain_port" if isinstance(cause, OSError) else "tls_failed"
-    if not encrypted and not answered and (_ENDED in str(error) or isinstance(error, errors.InvalidReceiveError)):
-        return "tls_port"  # it closes the connection, after an alert that is no answer of Kafka's
-    return None
-
-
-def _about_tls(error: ssl.SSLError, config: Mapping[str, Any]) -> Reason:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return about_verification(error)
-    reason = error.reason or ""
-    if isinstance(error, ssl.SSLEOFError) or reason in _NOT_TLS:
-        return "plain_port"
-    if any(alert in reason for alert in _CERTIFICATE_ALERTS):
-        return about_certificates({"cert_file": config["ssl_certfile"]})
-    return "tls_failed"
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What the client has wrapped into an error of its own."""
-    inner = error.args[0] if error.args else None
-    if isinstance(inner, BaseException):
-        return inner
-    return error.__context__ or error
-
-
-def _plain(error: BaseException) -> str:
-    """The client's words without the name of their class."""
-    return str(error).removeprefix(f"{type(error).__name__}: ")
-
-
-def _detail(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message).rstrip(".")
-    return str(error).rpartition(": ")[2] if isinstance(error, errors.SaslAuthenticationFailedError) else ""

@@ -5,6 +5,7 @@ No locks: each write replaces one reference, so a reader always sees a whole val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 # Longer than the longest batch and a commit that waits for a dead broker; a restart mends neither.
@@ -19,15 +20,17 @@ class WorkerStatus:
         self._clock = clock
         self._turned_at = clock()
         self._missing: dict[str, str] = {"model": "not loaded", "kafka": "not connected"}
+        self._until: dict[str, float] = {}  # when what is missing counts no more
 
     def turned(self, now: float) -> None:
         """The loop gets on, as of ``now`` of the same clock; a turn tells when it began, what it did of later."""
         self._turned_at = max(self._turned_at, now)
 
-    def set(self, name: str, reason: str | None) -> None:
-        """What ``name`` (model, kafka, states, …) still lacks; None: nothing."""
+    def set(self, name: str, reason: str | None, for_s: float = math.inf) -> None:
+        """What ``name`` (model, kafka, states, …) still lacks; None: nothing. It counts for so many seconds."""
         others = {key: value for key, value in self._missing.items() if key != name}
         self._missing = others if reason is None else {**others, name: reason}
+        self._until = {**self._until, name: self._clock() + for_s}
 
     def reason(self, name: str) -> str | None:
         """What ``name`` lacks; None: nothing."""
@@ -40,4 +43,6 @@ class WorkerStatus:
 
     def missing(self) -> list[str]:
         """One line for each thing that keeps the worker from being ready, sorted."""
-        return sorted(f"{name}: {' '.join(reason.split())}" for name, reason in self._missing.items())
+        now_s, until = self._clock(), self._until
+        lasting = [(name, reason) for name, reason in self._missing.items() if now_s < until.get(name, math.inf)]
+        return sorted(f"{name}: {' '.join(reason.split())}" for name, reason in lasting)
