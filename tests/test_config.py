@@ -216,6 +216,10 @@ def test_not_durations(text: object) -> None:
         ({"input__features": ["ax,ay"]}, "input.features: 'ax,ay' is one name; write a list, [ax, ay]"),
         ({"input__features": ["ax", "value:"]}, "input.features: 'value:' names nothing; write value:NAME"),
         ({"input__stream": "value:"}, "input.stream: 'value:' names nothing; write value:NAME"),
+        (
+            {"kafka__bootstrap_servers": "SSL://a:9093,SSL://b:9093"},
+            "kafka.bootstrap_servers: 'SSL://a:9093': write a:9093 (SSL is for kafka.security.protocol to say)",
+        ),
         ({"input__topic": "a,b"}, "input.topic: 'a,b' is not a topic name (letters, digits, '.', '_' and '-', at most"),
         ({"model__path": "a" * 5000}, "model.path: should be at most 4096 characters long"),
         ({"model__path": ""}, "model.path: should not be empty"),

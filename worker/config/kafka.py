@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from worker.config.values import Section, Switch, Text
 
-ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+ADDRESS = re.compile(r"(?P<scheme>\w+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 LARGEST_PORT = 65_535
 
 
@@ -66,8 +66,11 @@ class Kafka(Section):
     @field_validator("bootstrap_servers")
     @classmethod
     def _addresses(cls, servers: str) -> str:
-        for server in servers.split(","):
-            found = ADDRESS.fullmatch(server.strip())
+        for server in map(str.strip, servers.split(",")):
+            found = ADDRESS.fullmatch(server)
             if found is None or not 1 <= int(found["port"] or LARGEST_PORT) <= LARGEST_PORT:
-                raise ValueError(f"'{server.strip()}' is no address: host:port, several with commas between them")
+                raise ValueError(f"'{server}' is no address: host:port, several with commas between them")
+            if found["scheme"]:  # kafka-python would leave it out in silence, also one that asks for TLS
+                scheme, _, host = server.partition("://")
+                raise ValueError(f"'{server}': write {host} ({scheme} is for kafka.security.protocol to say)")
         return servers
