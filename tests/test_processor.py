@@ -133,7 +133,7 @@ def steps(level: str) -> tuple[str, str, str]:
     return read, told[1].strip() if told else "", digest
 
 
-@pytest.mark.parametrize("level", ["", "sse41", "avx2", "avx512_core"])
+@pytest.mark.parametrize("level", ["", "sse41", "avx2"])
 def test_what_is_read_is_what_onednn_uses(level: str) -> None:
     read, told, _ = steps(level)
     assert told == SAID.get(read, told)
