@@ -77,7 +77,7 @@ def test_what_is_not_answered_again_is_not_bounded_by_what_a_transaction_takes()
 
 
 def test_a_turn_holds_at_most_so_many_bytes() -> None:
-    record = size_bytes(batch(P, rows(1)))
+    record = size_bytes([batch(P, rows(1))])
     for fits, wanted in ((1, [[0], [1], [2], [3]]), (2, [[0, 1], [2, 3]]), (3, [[0, 1, 2], [3]]), (4, [[0, 1, 2, 3]])):
         for spare in (0, record - 1):
             backlog = Backlog()
@@ -86,7 +86,8 @@ def test_a_turn_holds_at_most_so_many_bytes() -> None:
 
 
 def test_bytes_are_those_of_keys_values_and_headers() -> None:
-    assert size_bytes(batch(P, [(b"ab", b"cde"), (None, None), (b"f", b"", 0, [("gh", b"i"), ("j", None)])])) == 10
+    both = [batch(P, [(b"ab", b"cde"), (None, None)]), batch(Q, [(b"f", b"", 0, [("gh", b"i"), ("j", None)])])]
+    assert [size_bytes(both), size_bytes(both[:1]), size_bytes([])] == [10, 5, 0]
 
 
 def test_one_record_is_taken_however_large_it_is() -> None:
@@ -163,7 +164,7 @@ def test_however_it_is_cut_nothing_is_lost_or_overtaken(seed: int) -> None:
         taken = backlog.take(decoded, TurnLimit(events, events, bytes_limit))
         rows_taken = sum(len(each) + len(each.refusals) for each in taken.events)
         assert taken.records() == 1 or rows_taken <= events
-        assert taken.records() <= 1 or sum(size_bytes(each.batch) for each in taken.events) <= bytes_limit
+        assert taken.records() <= 1 or size_bytes([each.batch for each in taken.events]) <= bytes_limit
         for each in taken.events:
             got[each.batch.partition] += each.batch.offsets
         for moved in taken.batches():

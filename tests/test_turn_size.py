@@ -164,15 +164,18 @@ def test_large_outputs_make_small_turns() -> None:
     one = Setbacks(limits, units=2, transactional=True)
     first = int(1_000_000 / (OUTPUT_BYTES + 2 * NUMBER_BYTES))
     assert one.limit() == TurnLimit(first, first, 5)
-    one.sent(10, 100_000)
+    one.sent(10_000)
     assert one.limit() == TurnLimit(100, 100, 5)
-    one.sent(0, 0)
-    assert one.limit().events == 100
     for _ in range(100):
-        one.sent(1, 10)
+        one.sent(10)
     assert one.limit().events == 4096
-    one.sent(1, 5_000_000)
+    one.sent(5_000_000)
     assert one.limit().events == 1
+    one.sent(0)
+    assert one.limit().events == 1
+    for _ in range(200):
+        one.sent(0)
+    assert one.limit().events == 4096
 
 
 def test_refused_commits_end_the_worker_as_before() -> None:

@@ -86,8 +86,10 @@ class Backlog:
         passed: list[RecordBatch] = []
         if not self._decoded:
             batches, self._raw = cut_bytes(self._raw, limit.bytes)
-            passed = [batch for batch in batches if not len(batch)]
-            self._decoded = decode([batch for batch in batches if len(batch)])
+            full = [batch for batch in batches if batch.offsets]
+            if len(full) < len(batches):
+                passed = [batch for batch in batches if not batch.offsets]
+            self._decoded = decode(full)
         events, self._decoded = cut_events(self._decoded, limit)
         return Taken(events, passed)
 
@@ -104,13 +106,15 @@ class Backlog:
 
 def cut_bytes(batches: Sequence[RecordBatch], limit: int) -> tuple[list[RecordBatch], list[RecordBatch]]:
     """The first records of at most ``limit`` bytes, one at least; and the others."""
+    if size_bytes(batches) <= limit:
+        return list(batches), []
     left = limit
     for index, batch in enumerate(batches):
-        size = size_bytes(batch)
+        size = size_bytes([batch])
         if size <= left:
             left -= size
             continue
-        sizes = np.cumsum([size_bytes(batch.part(record, record + 1)) for record in range(len(batch))])
+        sizes = np.cumsum([size_bytes([batch.part(record, record + 1)]) for record in range(len(batch))])
         fits = int(np.searchsorted(sizes, left, side="right")) or int(not any(map(len, batches[:index])))
         before, after = batch.part(0, fits), batch.part(fits, len(batch))
         return [*batches[:index], *[before] * bool(fits)], [*[after] * bool(len(after)), *batches[index + 1 :]]
@@ -123,6 +127,8 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
     A record without events counts as one: it has a dead letter.
     """
     left, live_left = limit.events, limit.live_events
+    if sum(len(events.streams) + len(events.refusals) for events in decoded) <= min(left, live_left):
+        return list(decoded), []
     for index, events in enumerate(decoded):
         room = left if events.replay else min(left, live_left)
         count = len(events) + len(events.refusals)
@@ -158,9 +164,11 @@ def counts(events: Events) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.maximum(np.bincount(events.records, minlength=len(events.batch)), 1)
 
 
-def size_bytes(batch: RecordBatch) -> int:
+def size_bytes(batches: Sequence[RecordBatch]) -> int:
     """Bytes of all keys, values and headers."""
-    total = sum(map(len, filter(None, batch.values))) + sum(map(len, filter(None, batch.keys)))
-    if any(batch.headers):
-        total += sum(len(name) + len(text or b"") for some in batch.headers for name, text in some or ())
+    contents = [content for batch in batches for content in (batch.values, batch.keys)]
+    total = sum(map(len, filter(None, chain.from_iterable(contents))))
+    if any(chain.from_iterable([batch.headers for batch in batches])):
+        headers = chain.from_iterable(filter(None, (some for batch in batches for some in batch.headers)))
+        total += sum(len(name) + len(text or b"") for name, text in headers)
     return total

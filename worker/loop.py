@@ -205,8 +205,8 @@ class Worker:
         dead_letters = self.topics.dead_letters
         try:
             with self.reporter.timed(self.reporter.metrics.send_duration):
+                self.setbacks.sent(max(outcome.largest_bytes for outcome in outcomes))
                 for outcome in outcomes:
-                    self.setbacks.sent(len(outcome.outputs), outcome.size_bytes)
                     for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
                         if topic is not None and len(messages):
                             sent = True

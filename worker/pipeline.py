@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from worker.codecs.dead_letters import DeadLetters
-from worker.codecs.decoding import Decoder
+from worker.codecs.decoding import KEY_BYTES_LIMIT, Decoder
 from worker.codecs.encoding import Encoder, Messages
 from worker.engine import Engine
 from worker.fitting import Unwritable, fitting, one_each, without_silent
@@ -25,7 +25,7 @@ class Outcome:
     batch: RecordBatch
     events: int
     outputs: Messages
-    size_bytes: int  # of all outputs
+    largest_bytes: int  # of the values of its outputs
     refusals: list[Refusal]
     dead: Messages
     replay: bool
@@ -64,13 +64,13 @@ class Pipeline:
         for events, predictions in zip(decoded, answers, strict=True):
             refusals = [] if events.replay else sorted(events.refusals + predictions.refusals)
             outputs = self.encoder.encode(events, predictions)
-            size_bytes, told = outputs.size_bytes(), refusals
-            if size_bytes > self.output_bytes or unwritable:
+            largest_bytes, told = outputs.largest_value(), refusals
+            if largest_bytes + KEY_BYTES_LIMIT > self.output_bytes or unwritable:
                 outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
                 refusals = one_each(refusals, others)
                 told = without_silent(events, refusals, unwritable)
             dead = self.dead_letters.of(events.batch, told)
-            outcomes.append(Outcome(events.batch, len(events), outputs, size_bytes, refusals, dead, events.replay))
+            outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead, events.replay))
         return outcomes
 
     def open(self, partition: Partition, state: PartitionState | None = None) -> int:

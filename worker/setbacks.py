@@ -36,6 +36,7 @@ class Setbacks:
         self._transactional = transactional
         self._most_events: float = math.inf  # in the next turn, by how the last ones went
         self._output_bytes: float = OUTPUT_BYTES + units * NUMBER_BYTES
+        self._measure()
         self._refused_since: float | None = None
         self._rolled_back = 0  # in a row
         self._lost_s = 0.0  # in turns whose transaction failed, since the last one that was committed
@@ -47,26 +48,29 @@ class Setbacks:
 
     def limit(self) -> TurnLimit:
         """What the next turn holds at most."""
+        return self._turn
+
+    def sent(self, largest_bytes: int) -> None:
+        """What the largest of a turn's outputs came to; 0 if there was none."""
+        if largest_bytes > self._output_bytes or self._turn.events < self._limits.turn_events:
+            self._output_bytes = max(float(largest_bytes), self._output_bytes * SLOWER)
+            self._measure()
+
+    def _measure(self) -> None:
         limits = self._limits
         events = max(1, min(limits.turn_events, int(limits.turn_bytes_out / self._output_bytes)))
-        return TurnLimit(events, max(1, int(min(events, self._most_events))), limits.turn_bytes_in)
-
-    def sent(self, outputs: int, size_bytes: int) -> None:
-        """What the outputs of a turn came to."""
-        if outputs:
-            self._output_bytes = max(size_bytes / outputs, self._output_bytes * SLOWER, 1.0)
+        self._turn = TurnLimit(events, max(1, int(min(events, self._most_events))), limits.turn_bytes_in)
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """A commit of these positions has succeeded."""
-        self.unwritable = {
-            (place, offset): why for (place, offset), why in self.unwritable.items() if offset >= offsets.get(place, 0)
-        }
+        if self.unwritable:
+            left = {place: why for place, why in self.unwritable.items() if place[1] >= offsets.get(place[0], 0)}
+            self.unwritable = left
         self._refused_since = None
         self._rolled_back, self._lost_s = 0, 0.0
-        if self._most_events >= self._limits.turn_events:
-            self._most_events = math.inf
-        else:
-            self._most_events *= 2
+        if self._most_events < math.inf:
+            self._most_events = math.inf if self._most_events >= self._limits.turn_events else self._most_events * 2
+            self._measure()
 
     def assigned(self) -> None:
         """The group has let us in: what was refused before it is no reason any more."""
@@ -97,6 +101,7 @@ class Setbacks:
         self._rolled_back += 1
         self._lost_s += lost_s
         self._most_events = max(1, min(self._most_events, events, limits.turn_events) // 2)
+        self._measure()
         if self._lost_s > limits.no_progress_s:
             raise WorkerError(
                 f"nothing was committed in {self._rolled_back} transactions, of {self._lost_s:.0f} s together, the "

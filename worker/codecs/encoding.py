@@ -58,9 +58,9 @@ class Messages:
     def __len__(self) -> int:
         return len(self.values)
 
-    def size_bytes(self) -> int:
-        """Bytes of all keys and values."""
-        return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+    def largest_value(self) -> int:
+        """Bytes of the largest value. Only of messages that all have one, as outputs have."""
+        return max(map(len, self.values), default=0)  # type: ignore[arg-type]
 
     def bytes_of(self, index: int) -> int:
         """Bytes of one message, without the framing of its record but with that of its headers."""
