@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from worker.codecs.dead_letters import DeadLetters
-from worker.codecs.decoding import KEY_BYTES_LIMIT, Decoder
+from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages
+from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.engine import Engine
 from worker.fitting import Unwritable, fitting, one_each, without_silent
 from worker.records import Events, Partition, PartitionState, RecordBatch, Refusal
