@@ -190,3 +190,15 @@ def test_an_input_of_a_model_may_have_its_fields_from_a_variable(tmp_path: Path)
     (found,) = refusal(tmp_path, tree, V="a,b")
     assert found.startswith("input.features: 'a,b' is one name; write a list, [a, b]")
     assert load(tmp_path, MINIMAL).input.features == ("ax", "ay", "az")
+
+
+def test_what_refusals_say_to_write_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, with_keys(input__features=["value:ax,ay"])).input.features == ("value:ax,ay",)
+    assert load(tmp_path, with_keys(kafka__instance_id="${V:-}"), V="").kafka.instance_id is None
+    assert load(tmp_path, with_keys(http__port="${V:-9101}"), V="").http.port == 9101
+    assert load(tmp_path, with_keys(kafka__group_id="$${G}:-{")).kafka.group_id == "${G}:-{"
+    assert (
+        load(tmp_path, with_keys(state__directory="${HOME}/state"), HOME="/home/me").state.directory == "/home/me/state"
+    )
+    quoted = with_keys(kafka__group_id="007", kafka__consumer={"yes": "0100"})
+    assert load(tmp_path, quoted).kafka.consumer == {"yes": "0100"}

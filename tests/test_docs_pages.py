@@ -27,8 +27,10 @@ from kafka import KafkaConsumer, KafkaProducer
 
 from tests.forked import WorkerProcess
 from tests.running import WAIT_S, worker
+from worker.config import key_paths
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import free_port
+from worker.web.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints", "records"]
@@ -258,3 +260,17 @@ def test_records_are_compared_by_their_fields() -> None:
     assert json_values(shown) == json_values(real)
     assert json_values(shown) != json_values(real.replace('"step": 1', '"step": 2'))
     assert json_values(shown) != json_values(real.replace("0.25", "0.25, 0.5"))
+
+
+def test_pages_name_keys_and_metrics_that_there_are() -> None:
+    """``section.key`` of the configuration, and ``rnnw_...``, wherever a page has them."""
+    keys, sections = set(key_paths()), {path for path in key_paths() if "." not in path} - {"model"}
+    scraped = Metrics().exposition("")[1].decode()
+    metrics = set(re.findall(r"^(?:# TYPE )?(rnnw_\w+)", scraped, re.MULTILINE))
+    wrong = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text()
+        named = [found for found in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", text) if found.split(".")[0] in sections]
+        wrong += [f"{page.name}: {name}" for name in named if name not in keys]
+        wrong += [f"{page.name}: {name}" for name in re.findall(r"\brnnw_[a-z_]+", text) if name not in metrics]
+    assert wrong == []
