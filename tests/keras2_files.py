@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.engine.base_layer import TensorFlowOpLayer
+from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
+from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
 
-L = keras.layers
+L, K = keras.layers, keras.backend
 F, T = 3, 7  # features, steps
 FIXED = {"batch_input_shape": (None, T, F)}
 OPEN = {"batch_input_shape": (None, None, F)}
+
+
+H5_ONLY = ("features",)  # the other format of Keras 2 can't hold x[..., n]
 
 
 def sequential(*layers: Any) -> Any:
@@ -145,6 +152,88 @@ def hard_gru(reset_after: bool) -> Any:
     return sequential(L.GRU(4, **options, **OPEN), L.Dense(2))
 
 
+def two_layers(x: Any) -> tuple[Any, Any]:
+    a = L.LSTM(4, return_sequences=True)(x)
+    return a, L.GRU(4, return_sequences=True)(a)
+
+
+def numbers(x: Any) -> Any:
+    """Operations that go number by number."""
+    a, b = two_layers(x)
+    pairs = [a + b, a - b, 1.0 - a, a * 2, a / (b * b + 3), 1 / (a + 3.0), a**2, a // 0.3, a % 0.3, -a, abs(a)]
+    pairs += [a * np.array([1.0, 2.0, 3.0, 4.0], "float32"), tf.maximum(a, b), tf.minimum(a, 0.1), tf.pow(abs(a), b)]
+    pairs += [tf.cast(a > b, tf.float32), tf.where(a >= 0, a, b * 2), tf.cast(tf.logical_not(a < b), "float32")]
+    pairs += [tf.math.divide_no_nan(a, b), tf.nn.bias_add(a, [1.0, 2.0, 3.0, 4.0]), tf.add_n([a, b, a]), tf.identity(b)]
+    nn = [tf.nn.relu, tf.nn.relu6, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu, tf.nn.leaky_relu, tf.nn.softplus]
+    nn += [tf.nn.softsign, tf.sigmoid, tf.tanh, K.hard_sigmoid, tf.math.log_sigmoid, tf.nn.softmax, tf.nn.log_softmax]
+    math = [tf.exp, tf.square, tf.sign, tf.floor, tf.math.ceil, tf.round, tf.sin, tf.cos, tf.atan, tf.math.erf]
+    math += [tf.zeros_like, tf.ones_like, tf.stop_gradient, tf.math.expm1]
+    one = [tf.sqrt(abs(a)), tf.math.log(abs(a) + 1), tf.math.rsqrt(a * a + 1), tf.nn.leaky_relu(b, alpha=0.4)]
+    one += [tf.clip_by_value(a, -0.3, 0.3), tf.nn.gelu(a, approximate=True), tf.math.reciprocal(a + 4)]
+    return L.GRU(3)(L.Dense(6)(L.Concatenate()([*pairs, *one, *(each(b) for each in (*nn, *math))])))
+
+
+def features(x: Any) -> Any:
+    """Operations along the features, and what they do to shapes."""
+    a, b = two_layers(x)
+    found = [tf.concat([a, b], -1), tf.concat(values=[b, a], axis=2), tf.reduce_mean(a, -1, keepdims=True)]
+    found += [getattr(K, name)(b, axis=-1, keepdims=True) for name in ("sum", "max", "min", "prod", "std", "var")]
+    found += [tf.reduce_logsumexp(a, axis=[2], keepdims=True), tf.math.l2_normalize(b, axis=-1), a[..., 1:3]]
+    found += [tf.split(a, 2, axis=-1)[1], tf.split(b, [1, 3], axis=2)[1], tf.gather(a, [2, 0], axis=-1)]
+    found += [tf.expand_dims(tf.unstack(b, axis=-1)[3], -1), tf.squeeze(tf.expand_dims(a, 2), [2])]
+    found += [tf.one_hot(tf.cast(abs(a[:, :, 0]) * 5, "int32"), 4), tf.reduce_sum(tf.stack([a, b], axis=2), axis=2)]
+    found += [
+        tf.cast(tf.argmax(a, axis=-1), "float32")[..., None],
+        tf.cumsum(b, axis=-1),
+        tf.math.l2_normalize(a * 0, 2),
+    ]
+    found += [K.concatenate([a, b]), tf.transpose(tf.reshape(a, [-1, T, 2, 2]), [0, 1, 3, 2])[:, :, 0]]
+    return L.GRU(3)(L.Dense(6)(L.Concatenate()(found)))
+
+
+def over_time(x: Any) -> Any:
+    """Operations along time, and a nested model's result as an argument."""
+    a, b = two_layers(x)
+    part = keras.Sequential([L.Dense(4, input_shape=(None, 4)), L.LSTM(4)], name="part")
+    last = tf.reduce_mean(a, axis=1) + part(b)
+    rest = [tf.reduce_sum(b, 1), tf.reduce_max(a, axis=[1]), tf.reduce_min(b, 1), a[:, -1], tf.cumsum(a, 1)[:, -1]]
+    return L.Dense(3)(tf.concat([1.0 - last, *rest], -1))
+
+
+def nodes(x: Any) -> Any:
+    """Operations as TensorFlow 2.0 to 2.3 kept them."""
+    a, b = two_layers(x)
+
+    def node(op: str, tensors: list[Any], constants: Any = None, **attributes: Any) -> Any:
+        count = len(tensors) + len(constants or ())
+        attr = {"T": {"type": "DT_FLOAT"}, **attributes}
+        message = {"name": op, "op": op, "input": [f"x{n}" for n in range(count)], "attr": attr}
+        return TensorFlowOpLayer(message, op, constants)(tensors)
+
+    place = {"Tidx": {"type": "DT_INT32"}}
+    positive = node("Relu", [node("AddV2", [a, b])])
+    joined = node(
+        "ConcatV2", [node("Sub", [positive], {0: np.float32(1)}), a], {2: np.int32(-1)}, N={"i": "2"}, **place
+    )
+    scaled = node("Mul", [joined], {1: np.arange(8, dtype="float32")})
+    mean = node("Mean", [scaled], {1: np.int32(1)}, keep_dims={"b": False}, **place)
+    masks = {name: {"i": "0"} for name in ("ellipsis_mask", "new_axis_mask")}
+    masks |= {"begin_mask": {"i": "1"}, "end_mask": {"i": "1"}, "shrink_axis_mask": {"i": "2"}}
+    where = {1: np.array([0, -1, 2], "int32"), 2: np.array([0, 0, 5], "int32"), 3: np.array([1, 1, 2], "int32")}
+    last = node("StridedSlice", [scaled], where, Index={"type": "DT_INT32"}, **masks)
+    return L.Dense(3)(L.Concatenate()([mean, last]))
+
+
+def recurrent(gpu: bool, wrapped: bool = False) -> Any:
+    """Trained with the layers of a GPU; or the same for any processor, into which Keras 2 reads their weights."""
+    lstm = CuDNNLSTM if gpu else L.LSTM
+    gru = CuDNNGRU if gpu else lambda units, **options: L.GRU(units, reset_after=True, **options)
+    if wrapped:
+        return sequential(L.Bidirectional(lstm(4), **OPEN), L.Dense(2))
+    part = keras.Sequential([gru(4, return_sequences=True, input_shape=(None, 5)), lstm(2, return_sequences=True)])
+    return sequential(lstm(5, return_sequences=True, **OPEN), part, L.Dense(3), gru(4), L.Dense(2))
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "lstm": lambda: sequential(L.LSTM(5, return_sequences=True, **FIXED), L.LeakyReLU(), L.LSTM(4), L.Dense(1)),
     "embedding": characters,
@@ -186,6 +275,15 @@ MODELS: dict[str, Callable[[], Any]] = {
     "hard_alone": lambda: sequential(L.GRU(4, **OPEN), L.Activation("hard_sigmoid")),
     "operator": lambda: functional(lambda x: L.GRU(3)(x * 2.0)),
     "two_axes": lambda: sequential(L.GRU(4, return_sequences=True, **FIXED), L.LayerNormalization(axis=[1, 2])),
+    "numbers": lambda: functional(numbers),
+    "features": lambda: functional(features, T),
+    "over_time": lambda: functional(over_time),
+    "nodes": lambda: functional(nodes),
+    "cudnn": lambda: recurrent(True),
+    "cudnn_both_ways": lambda: recurrent(True, wrapped=True),
+    "dropped": lambda: functional(lambda x: L.GRU(3)(tf.nn.dropout(L.GRU(4, return_sequences=True)(x), 0.2))),
+    "transposed": lambda: functional(lambda x: L.GRU(T)(tf.matmul(*two_layers(x), transpose_b=True)), T),
+    "own_operation": lambda: functional(lambda x: L.GRU(4)(tf.tile(L.GRU(4, return_sequences=True)(x), [1, 1, 2]))),
     "python": lambda: sequential(L.GRU(4, **OPEN), L.Lambda(lambda x: x * 2.0, name="culprit")),
 }
 
@@ -228,9 +326,12 @@ def main(folder: Path) -> None:
         model = build()
         if name != "normalized":  # adapted to data
             shaken(model)
-        np.savez(folder / name, **answers(model, inputs(model)))
-        for suffix in ("h5", "keras"):
+        for suffix in ("h5",) if name in H5_ONLY else ("h5", "keras"):
             model.save(folder / f"{name}.{suffix}")
+        if name.startswith("cudnn"):  # they run on a GPU only
+            model = recurrent(False, wrapped="both_ways" in name)
+            model.load_weights(folder / f"{name}.h5")
+        np.savez(folder / name, **answers(model, inputs(model)))
         if name == "lstm":
             model.save(folder / "folder", save_format="tf")
             keras.models.load_model(folder / "folder", compile=False).save(folder / "from_folder.h5")

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
 from worker.model.files.configuration import Config, objects
+from worker.model.files.keras2_graph import modernise_graph
 
-# hard_sigmoid is clip(x/5 + 1/2) in Keras 2 and clip(x/6 + 1/2) in Keras 3: the first of x is the second of 1.2·x.
-HARD_SIGMOID_RATIO = 1.2
-
+# Written while training on a GPU: the same layers with other weights.
+_CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 _RENAMED = {
     "Model": "Functional",
+    "SyncBatchNormalization": "BatchNormalization",
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
+    **_CUDNN,
 }
 # Of training only (weights come from the file), of how Keras 2 computed the same, or of old ways to give shapes.
 _DROPPED = ("implementation", "input_length", "input_dtype", "batch_input_shape", "input_shape", "ragged", "fused")
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 _CONV_LSTM = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", *_CONV_LSTM)
 _LAMBDA_NOTES = ("module", "function_type", "output_shape_type", "output_shape_module")
 # Where weights stand right before a hard_sigmoid, so that they can be scaled.
 _SCALABLE = {
@@ -50,6 +49,14 @@ def is_written_so(config: Config) -> bool:
     return any("time_major" in body or "batch_input_shape" in body for body in bodies)
 
 
+def refuse_cudnn(config: Config) -> None:
+    """Layers of a GPU in a .keras file: its weights lie under the names of classes that Keras 3 doesn't have."""
+    for node, layer in objects(config):
+        if node["class_name"] in _CUDNN:
+            why = f"{node['class_name']} is converted from .h5 files only"
+            raise ModelRefusedError(layer, why, "save the model where it was built with model.save('model.h5')")
+
+
 def modernise(config: Config) -> None:
     """Bring the configuration of a Keras 2 model to what Keras 3 takes, in place.
 
@@ -64,15 +71,12 @@ def modernise(config: Config) -> None:
         if isinstance(body, dict):
             if node["class_name"] == "Sequential":
                 _open_with_an_input(body)
-            elif node["class_name"] == "Functional":
-                _renumber(body)
             _modernise_layer(node, body, layer)
             if isinstance(body.get("dtype"), dict):  # a policy of mixed precision: its name says it all
                 body["dtype"] = body["dtype"].get("config", {}).get("name")
-        if node["class_name"] in _RECURRENT and isinstance(node.get("inbound_nodes"), list):
-            node["inbound_nodes"] = [_with_initial_state(call) for call in node["inbound_nodes"]]
-        if node["class_name"] == "SlicingOpLambda":
-            _as_get_item(node)
+    for node, _ in list(objects(config)):
+        if node["class_name"] == "Functional" and isinstance(node.get("config"), dict):
+            modernise_graph(node["config"])
 
 
 def _at_home(node: Config) -> None:
@@ -83,6 +87,8 @@ def _at_home(node: Config) -> None:
         node.pop(key, None)
     if not isinstance(kind, str) or kind == "function":
         return
+    if kind in _CUDNN and isinstance(node.get("config"), dict):
+        node["config"].update(recurrent_activation="sigmoid", **({"reset_after": True} if kind == "CuDNNGRU" else {}))
     kind = node["class_name"] = _RENAMED.get(kind, kind)
     name = registered if isinstance(registered, str) and ">" in registered else kind
     if kind in ("Sequential", "Functional"):
@@ -91,23 +97,6 @@ def _at_home(node: Config) -> None:
         node["registered_name"] = name
     elif hasattr(keras.layers, kind):
         node["module"] = "keras.layers"
-
-
-def _renumber(body: Config) -> None:
-    """Keras 2 counts the calls of a nested model from one, Keras 3 from zero; and a list of one was a tensor."""
-    layers = [layer for layer in body.get("layers", []) if isinstance(layer, dict)]
-    calls = [call for layer in layers for call in layer.get("inbound_nodes", []) if isinstance(call, list)]
-    entries = [entry for call in calls for entry in ([call] if call and isinstance(call[0], str) else call)]
-    ends = [end for key in ("input_layers", "output_layers") for end in body.get(key, [])]
-    references = [entry for entry in (*entries, *ends) if isinstance(entry, list) and len(entry) >= 3]
-    for layer in layers:
-        here = [entry for entry in references if entry[0] == layer.get("name") and isinstance(entry[1], int)]
-        shift = max((entry[1] for entry in here), default=0) - max(len(layer.get("inbound_nodes", [])) - 1, 0)
-        for entry in here:
-            entry[1] -= max(shift, 0)
-    for key in ("input_layers", "output_layers"):
-        if isinstance(body.get(key), list) and len(body[key]) == 1 and isinstance(body[key][0], list):
-            body[key] = body[key][0]
 
 
 def _open_with_an_input(body: Config) -> None:
@@ -146,7 +135,7 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     if kind == "Lambda":
         _modernise_lambda(body)
     if {key for key, value in body.items() if _says_hard(value)} - set(_SCALABLE.get(kind, ())):
-        raise _hard(layer)
+        raise hard_sigmoid(layer)
     axis = body.get("axis")
     if isinstance(axis, list):  # Keras 3 would take the last axis for any longer list, and say nothing
         if len(axis) != 1:
@@ -170,75 +159,10 @@ def _says_hard(value: Any) -> bool:
     return "hard_sigmoid" in ((value.get("config"),) if isinstance(value, dict) else (value,))
 
 
-def _hard(layer: str) -> ModelRefusedError:
+def hard_sigmoid(layer: str) -> ModelRefusedError:
+    """The refusal of one that can't be converted by the weights before it."""
     return ModelRefusedError(
         layer,
         "its hard_sigmoid is clip(0.2x + 0.5) in Keras 2 and clip(x/6 + 0.5) in Keras 3",
         "use hard_sigmoid as the activation of Dense or the recurrent_activation of LSTM and GRU, or sigmoid",
     )
-
-
-def _with_initial_state(call: Any) -> Any:
-    """A recurrent layer's call on [x, h, c], as Keras 2 wrote initial states: x with the states named."""
-    if not isinstance(call, list) or len(call) < 2 or not all(isinstance(entry, list) for entry in call):
-        return call
-    tensors = [_tensor(entry) for entry in call]
-    return {"args": tensors[:1], "kwargs": {"initial_state": tensors[1:]}}
-
-
-def _tensor(entry: list[Any]) -> Config:
-    # Shape and dtype are filled in by Keras from the layer that the history names.
-    body = {"shape": [None], "dtype": "float32", "keras_history": entry[:3]}
-    return {"class_name": "__keras_tensor__", "config": body}
-
-
-def _as_get_item(node: Config) -> None:
-    """x[:, -1] in a graph of Keras 2."""
-    calls = node.get("inbound_nodes") or []
-    entries = [entry for entry in calls if isinstance(entry, list) and len(entry) == 4]
-    if not entries or len(entries) != len(calls):
-        return  # left as it is: refused as a class that Keras does not know
-    node.update({"class_name": "GetItem", "module": "keras.src.ops.numpy", "registered_name": "GetItem"})
-    node["config"] = {"name": node["config"]["name"]}
-    node["inbound_nodes"] = [
-        {"args": [_tensor(entry), [_part(part) for part in entry[3]["slice_spec"]]], "kwargs": {}} for entry in entries
-    ]
-
-
-def _part(part: Any) -> Any:
-    return {"class_name": "__slice__", "config": part} if isinstance(part, dict) and "start" in part else part
-
-
-def set_right(model: Any) -> None:
-    """Make Keras 3 compute with these weights what Keras 2 did: scale what goes into a hard_sigmoid, in place.
-
-    Raises ModelRefusedError for a hard_sigmoid where no weights stand before it.
-    """
-    for layer in model._flatten_layers(include_self=False):
-        hard = [name for name in ("activation", "recurrent_activation") if _is_hard(getattr(layer, name, None))]
-        if not hard or hasattr(layer, "cell"):  # a recurrent layer shows its cell's activations
-            continue
-        parts = _blocks(layer, hard)
-        if parts is None:
-            raise _hard(layer.name)
-        count, scaled = parts
-        ratio = np.ones(count)
-        ratio[scaled] = HARD_SIGMOID_RATIO
-        layer.set_weights([w * np.repeat(ratio, w.shape[-1] // count).astype(w.dtype) for w in layer.get_weights()])
-
-
-def _is_hard(activation: Any) -> bool:
-    return activation is keras.activations.hard_sigmoid
-
-
-def _blocks(layer: Any, hard: list[str]) -> tuple[int, list[int]] | None:
-    """Into how many blocks the last axis of the weights falls, and which of them go straight into a hard_sigmoid."""
-    kind = type(layer)
-    if kind in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.SimpleRNNCell):
-        return 1, [0]
-    lstm = (keras.layers.LSTMCell, keras.src.layers.rnn.conv_lstm.ConvLSTMCell)
-    if kind in lstm and hard == ["recurrent_activation"]:  # i, f, c, o; c goes into `activation`
-        return 4, [0, 1, 3]
-    if kind is keras.layers.GRUCell:  # z, r, h
-        return 3, ([0, 1] if "recurrent_activation" in hard else []) + ([2] if "activation" in hard else [])
-    return None

@@ -18,7 +18,7 @@ import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
-from worker.model.files import keras2, lambdas, weights
+from worker.model.files import keras2, keras2_weights, lambdas, weights
 from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.files.configuration import (
     Config,
@@ -90,15 +90,17 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> 
     with _explained(path), _known(config, given), _code(config, allow_lambda, given):
         old = keras2.is_keras_2(metadata.get("keras_version", keras.__version__))
         build = _modern(not allow_lambda)
+        written_so = old or keras2.is_written_so(config)
+        if written_so:
+            keras2.refuse_cudnn(config)
         with h5py.File(io.BytesIO(entries.weights), "r") as file:
-            written_so = old or keras2.is_written_so(config)
             _judge(config, allow_lambda, written_so, build, file, bool(entries.vocabularies))
         model = build(config)
         if old:
             weights.check_order(model, config, named=False)
-        weights.load_state(model, entries)
+        weights.load_state(model, entries.weights, entries.vocabularies)
         if old:
-            keras2.set_right(model)
+            keras2_weights.set_right(model)
         return model
 
 
@@ -113,6 +115,8 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
             written_so = old or keras2.is_written_so(config)
             build = _modern(not allow_lambda) if written_so else _legacy(not allow_lambda)
+            if written_so:
+                keras2_weights.from_cudnn(file["model_weights"])
             _judge(config, allow_lambda, written_so, build, file)
             model = build(config)
             group = file["model_weights"]
@@ -121,7 +125,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
                 weights.check_order(model, config, named=True)
             _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(group, model)
             if old:
-                keras2.set_right(model)
+                keras2_weights.set_right(model)
             return model
 
 

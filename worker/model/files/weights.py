@@ -9,27 +9,26 @@ from typing import Any
 
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
-from worker.model.files.archives import Entries
 from worker.model.files.configuration import Config
 
 _SAVING = keras.src.saving
 _LEGACY = keras.src.legacy.saving
 
 
-def load_state(model: Any, entries: Entries) -> None:
+def load_state(model: Any, stored: bytes, vocabularies: dict[str, bytes]) -> None:
     """Weights and vocabularies: no other assets and no pickles, whatever else the archive has."""
     saving = _SAVING.saving_lib
     failed: set[int] = set()
     messages: dict[Any, Any] = {}
     with tempfile.TemporaryDirectory() as folder:  # Keras takes vocabularies from files only
-        for name, content in entries.vocabularies.items():
+        for name, content in vocabularies.items():
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(content)
         assets = str(Path(folder) / "assets")
         saving._load_state(
             model,
-            weights_store=saving.H5IOStore(io.BytesIO(entries.weights), mode="r"),
-            assets_store=saving.DiskIOStore(assets, mode="r") if entries.vocabularies else None,
+            weights_store=saving.H5IOStore(io.BytesIO(stored), mode="r"),
+            assets_store=saving.DiskIOStore(assets, mode="r") if vocabularies else None,
             inner_path="",
             visited_saveables=set(),
             failed_saveables=failed,
