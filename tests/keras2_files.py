@@ -5,6 +5,7 @@ A process of its own, which knows nothing of the worker or of Keras 3. It needs 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.core.protobuf import saved_model_pb2
+from tf_keras.protobuf import saved_metadata_pb2
 from tf_keras.src.engine.base_layer import TensorFlowOpLayer
 from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
 from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
@@ -224,6 +227,29 @@ def nodes(x: Any) -> Any:
     return L.Dense(3)(L.Concatenate()([mean, last]))
 
 
+def separable() -> Any:
+    before = [L.Normalization(axis=None, mean=0.3, variance=4.0, input_shape=(None, F)), L.ZeroPadding1D((2, 0))]
+    return sequential(*before, L.DepthwiseConv1D(3), L.ZeroPadding1D((1, 0)), L.SeparableConv1D(4, 2), L.GRU(3))
+
+
+def binned() -> Any:
+    return sequential(keras.Input((None,)), L.Discretization([2.0, 5.0]), L.Embedding(3, 4), L.GRU(3))
+
+
+def learned() -> Any:
+    bins = L.Discretization(num_bins=3)
+    bins.adapt(np.arange(10.0))
+    return sequential(keras.Input((None,)), bins, L.Embedding(3, 4), L.GRU(3))
+
+
+@keras.saving.register_keras_serializable("Addons")
+class Tripled(L.Layer):  # type: ignore[misc]
+    """As a layer of TensorFlow Addons is registered."""
+
+    def call(self, x: Any) -> Any:
+        return 3.0 * x
+
+
 def recurrent(gpu: bool, wrapped: bool = False) -> Any:
     """Trained with the layers of a GPU; or the same for any processor, into which Keras 2 reads their weights."""
     lstm = CuDNNLSTM if gpu else L.LSTM
@@ -281,6 +307,11 @@ MODELS: dict[str, Callable[[], Any]] = {
     "nodes": lambda: functional(nodes),
     "cudnn": lambda: recurrent(True),
     "cudnn_both_ways": lambda: recurrent(True, wrapped=True),
+    "separable": separable,
+    "binned": binned,
+    "learned": learned,
+    "local": lambda: sequential(L.LocallyConnected1D(2, 1, **FIXED), L.GRU(2)),
+    "addon": lambda: sequential(L.TimeDistributed(Tripled(), **OPEN), L.GRU(2)),
     "dropped": lambda: functional(lambda x: L.GRU(3)(tf.nn.dropout(L.GRU(4, return_sequences=True)(x), 0.2))),
     "transposed": lambda: functional(lambda x: L.GRU(T)(tf.matmul(*two_layers(x), transpose_b=True)), T),
     "own_operation": lambda: functional(lambda x: L.GRU(4)(tf.tile(L.GRU(4, return_sequences=True)(x), [1, 1, 2]))),
@@ -321,10 +352,24 @@ def answers(model: Any, x: Any) -> dict[str, Any]:
     return found
 
 
+def as_before_tensorflow_2_5(source: Path, target: Path) -> None:
+    """A SavedModel whose layers are told in the graph: TensorFlow 2.5 moved them into a file of their own."""
+    shutil.copytree(source, target)
+    saved, notes = saved_model_pb2.SavedModel(), saved_metadata_pb2.SavedMetadata()
+    saved.ParseFromString((target / "saved_model.pb").read_bytes())
+    notes.ParseFromString((target / "keras_metadata.pb").read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    for note in notes.nodes:
+        nodes[note.node_id].user_object.identifier = note.identifier
+        nodes[note.node_id].user_object.metadata = note.metadata
+    (target / "saved_model.pb").write_bytes(saved.SerializeToString())
+    (target / "keras_metadata.pb").unlink()
+
+
 def main(folder: Path) -> None:
     for name, build in MODELS.items():
         model = build()
-        if name != "normalized":  # adapted to data
+        if name not in ("normalized", "learned"):  # adapted to data
             shaken(model)
         for suffix in ("h5",) if name in H5_ONLY else ("h5", "keras"):
             model.save(folder / f"{name}.{suffix}")
@@ -334,7 +379,9 @@ def main(folder: Path) -> None:
         np.savez(folder / name, **answers(model, inputs(model)))
         if name == "lstm":
             model.save(folder / "folder", save_format="tf")
-            keras.models.load_model(folder / "folder", compile=False).save(folder / "from_folder.h5")
+            as_before_tensorflow_2_5(folder / "folder", folder / "old_folder")
+            for kept in ("folder", "old_folder"):
+                keras.models.load_model(folder / kept, compile=False).save(folder / f"from_{kept}.h5")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ STREAMED = [
     *("reset_before", "stateful", "unrolled", "masked", "training", "normalized", "normalizations", "slopes", "cells"),
     *("masked_words", "masked_branches", "masked_mean", "masked_zeros", "causal", "part_per_step", "two_inputs"),
     *("pictures", "hard_lstm", "hard_gru", "hard_gru_reset_before", "hard_simple", "float64"),
-    *("operator", "numbers", "features", "over_time", "nodes", "cudnn"),
+    *("operator", "numbers", "features", "over_time", "nodes", "cudnn", "separable", "binned"),
 ]
 # They can't be streamed, but they are read, and by the numbers of Keras 2.
 READ = ["activations", "encoder_and_decoder", "flattened", "bidirectional"]
@@ -45,6 +45,9 @@ REFUSED = {
     "cudnn_both_ways": ("bidirectional", "steps that have not arrived yet"),
     "dropped": ("tf.nn.dropout", "it is tf.nn.dropout, an operation of Keras 2"),
     "transposed": ("tf.linalg.matmul", "it is tf.linalg.matmul with transpose_b, an operation of Keras 2"),
+    "local": ("locally_connected1d", "its class 'LocallyConnected1D' was in Keras 2 and is not in Keras 3"),
+    "learned": ("discretization", "its boundaries, which Keras 2 has learned, are not in the file"),
+    "addon": ("tripled", "its class 'Tripled' is of TensorFlow Addons"),
     "own_operation": ("tf.tile", "it is tf.tile, an operation of Keras 2"),
     "python": ("culprit", "not run"),
 }
@@ -138,13 +141,14 @@ def test_allowed_code_of_keras_2_is_run(written: Path, suffix: str) -> None:
 
 
 @needs_keras_2
-def test_a_saved_model_is_refused_with_advice_that_works(written: Path) -> None:
+@pytest.mark.parametrize("folder", ["folder", "old_folder"])
+def test_a_saved_model_is_refused_with_advice_that_works(written: Path, folder: str) -> None:
     with pytest.raises(WorkerError) as error:
-        StreamingModel.load(written / "folder")
+        StreamingModel.load(written / folder)
     assert "\n" not in str(error.value)
     assert "tf_keras.models.load_model(FOLDER, compile=False).save('model.h5')" in str(error.value)
-    wanted = answers(written, "lstm")  # from_folder.h5 was made exactly so
-    given = np.asarray(load_model(written / "from_folder.h5")[0](wanted["x"]))
+    wanted = answers(written, "lstm")  # from_folder.h5 and the other were made exactly so
+    given = np.asarray(load_model(written / f"from_{folder}.h5")[0](wanted["x"]))
     np.testing.assert_allclose(given, wanted["whole"], rtol=0, atol=TOLERANCE)
 
 
@@ -154,6 +158,23 @@ def test_layers_of_a_gpu_are_read_from_one_format_only(written: Path) -> None:
         load_model(written / "cudnn.keras")
     assert error.value.instead == "save the model where it was built with model.save('model.h5')"
     assert_same(written / "cudnn.h5", answers(written, "cudnn"))  # made exactly so
+
+
+class Tripled(L.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return 3.0 * x
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@needs_keras_2
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_class_of_addons_may_be_written_anew(written: Path, suffix: str) -> None:
+    """As its refusal says."""
+    wanted = answers(written, "addon")
+    model, _ = load_model(written / f"addon.{suffix}", custom_objects=[sys.modules[__name__]])
+    np.testing.assert_allclose(np.asarray(model(wanted["x"])), wanted["whole"], rtol=0, atol=TOLERANCE)
 
 
 def as_tensorflow_2_0(config: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
 from worker.model.files.configuration import Config, objects
+from worker.model.files.judging import is_registered
 from worker.model.files.keras2_graph import modernise_graph
 
 # Written while training on a GPU: the same layers with other weights.
@@ -26,6 +27,17 @@ _DROPPED = ("implementation", "input_length", "input_dtype", "batch_input_shape"
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 _CONV_LSTM = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _LAMBDA_NOTES = ("module", "function_type", "output_shape_type", "output_shape_module")
+# Keras 3 has no such argument, and this value of it changes nothing.
+_WITHOUT: dict[str, Config] = {
+    **{f"{kind}Conv{n}D": {"groups": 1} for kind in ("Depthwise", "Separable") for n in (1, 2)},
+    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking")),
+    "Discretization": {"trainable": True},
+}
+_GONE = {
+    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), "Conv1D(padding='causal') or Dense"),
+    "RandomFourierFeatures": "Dense",
+    "DenseFeatures": "an input of the numbers themselves",
+}
 # Where weights stand right before a hard_sigmoid, so that they can be scaled.
 _SCALABLE = {
     **dict.fromkeys(("Dense", "Conv1D", "SimpleRNN", "SimpleRNNCell"), ("activation",)),
@@ -52,7 +64,7 @@ def is_written_so(config: Config) -> bool:
 def refuse_cudnn(config: Config) -> None:
     """Layers of a GPU in a .keras file: its weights lie under the names of classes that Keras 3 doesn't have."""
     for node, layer in objects(config):
-        if node["class_name"] in _CUDNN:
+        if node["class_name"] in (*_CUDNN, "SyncBatchNormalization"):
             why = f"{node['class_name']} is converted from .h5 files only"
             raise ModelRefusedError(layer, why, "save the model where it was built with model.save('model.h5')")
 
@@ -97,6 +109,8 @@ def _at_home(node: Config) -> None:
         node["registered_name"] = name
     elif hasattr(keras.layers, kind):
         node["module"] = "keras.layers"
+    else:
+        node["class_name"] = name
 
 
 def _open_with_an_input(body: Config) -> None:
@@ -114,6 +128,7 @@ def _open_with_an_input(body: Config) -> None:
 
 def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     kind = node["class_name"]
+    _refuse_gone(kind, body, layer)
     if body.pop("time_major", False):
         raise ModelRefusedError(layer, "time_major=True puts time before the batch", "train it with (batch, time)")
     if body.pop("renorm", False) or body.pop("virtual_batch_size", None):
@@ -134,10 +149,16 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
         body["threshold"] = float(body.pop("theta", 1.0))
     if kind == "Lambda":
         _modernise_lambda(body)
+    for key, value in _WITHOUT.get(kind, {}).items():
+        if value is None or body.get(key) == value:
+            body.pop(key, None)
     if {key for key, value in body.items() if _says_hard(value)} - set(_SCALABLE.get(kind, ())):
         raise hard_sigmoid(layer)
     axis = body.get("axis")
     if isinstance(axis, list):  # Keras 3 would take the last axis for any longer list, and say nothing
+        if not axis and kind == "Normalization":  # one mean for all
+            body["axis"] = None
+            return
         if len(axis) != 1:
             raise ModelRefusedError(
                 layer, f"Keras 3 does not read axis={axis} from files of Keras 2", "use one axis, or train with Keras 3"
@@ -145,9 +166,34 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
         body["axis"] = int(axis[0])
 
 
+def _refuse_gone(kind: Any, body: Config, layer: str) -> None:
+    if kind in _GONE and not is_registered(kind):
+        raise ModelRefusedError(
+            layer,
+            f"its class '{kind}' was in Keras 2 and is not in Keras 3",
+            f"train it with {_GONE[kind]} in its place",
+        )
+    package, _, name = str(kind).rpartition(">")
+    if package == "Addons" and not is_registered(kind):
+        raise ModelRefusedError(
+            layer,
+            f"its class '{name}' is of TensorFlow Addons, which does not run with Keras 3",
+            "write it for Keras 3, under the same name, in a module that model.imports names (from Python: "
+            f"custom_objects={{'{name}': {name}}}), or train it with a layer of Keras in its place",
+        )
+    if kind == "Discretization" and body.get("bin_boundaries") is None:
+        raise ModelRefusedError(
+            layer,
+            "its boundaries, which Keras 2 has learned, are not in the file",
+            "make the layer with bin_boundaries=old.bin_boundaries, and save the model again",
+        )
+
+
 def _modernise_lambda(body: Config) -> None:
     for key in _LAMBDA_NOTES:
         body.pop(key, None)
+    if isinstance(body.get("function"), str):  # its name
+        body["function"] = {"class_name": "function", "config": body["function"]}
     for key in ("function", "output_shape"):
         code = body.get(key)
         if isinstance(code, list) and len(code) == 3 and isinstance(code[0], str):

@@ -200,5 +200,11 @@ def _explained(path: Path) -> Iterator[None]:
         raise WorkerError(f"model {path}: {error}") from error
     except Exception as error:  # whatever a broken configuration makes Keras raise
         raise WorkerError(
-            f"model {path}: Keras {keras.__version__} can't load it ({first_line(error)[:REASON_CHARS]})"
+            f"model {path}: Keras {keras.__version__} can't load it ({_reason(error)[:REASON_CHARS]})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Keras wraps its errors and says the first of them last."""
+    *_, cause = str(error).split("Exception encountered: ")
+    return first_line(ValueError(cause))
