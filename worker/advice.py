@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.config import Config
+from worker.errors import counted
 from worker.input_fields import conditions
 from worker.input_fields import warnings as named_otherwise
 from worker.model.facts import TrainedFacts
@@ -58,20 +59,22 @@ def _window(config: Config, trained: TrainedFacts) -> Iterator[str]:
     window, length = trained.window, config.sequence.length
     if window is None or trained.stateful:  # a stateful model has seen its windows follow each other
         return
+    windows = f"trained on windows of {counted(window, 'step')}"
     if not _has_boundary(config):
         yield (
-            f"trained on windows of {window:,} steps, and no boundary is configured (section sequence): from event "
-            f"{window + 1:,} of a stream on, its state has seen more than it ever did in training; set "
-            f"sequence.length: {window} or another boundary, or leave it if that is what you want"
+            f"{windows}, and no boundary is configured (section sequence): from event {window + 1:,} of a stream on, its "
+            f"state has seen more than it ever did in training; set sequence.length: {window} or another boundary, or "
+            "leave it if that is what you want"
         )
     elif length is not None and length > window:
+        events = f"event {length:,}" if length == window + 1 else f"events {window + 1:,} to {length:,}"
         yield (
-            f"trained on windows of {window:,} steps, but sequence.length is {length:,}: the state of events "
-            f"{window + 1:,} to {length:,} has seen more than it ever did in training"
+            f"{windows}, but sequence.length is {length:,}: the state of {events} has seen more than it ever did in "
+            "training"
         )
     elif length is not None and length < window:
         yield (
-            f"trained on windows of {window:,} steps, but sequence.length is {length:,}: the state returns to zero "
+            f"{windows}, but sequence.length is {length:,}: the state returns to zero "
             "before the model has seen as much as in training"
         )
 

@@ -28,7 +28,7 @@ from worker.config.features import FeatureFields, in_order
 from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
-from worker.errors import ConfigError, WorkerError
+from worker.errors import ConfigError, WorkerError, counted
 from worker.input_fields import check_fields, input_fields
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
@@ -56,7 +56,9 @@ def load_model(config: Config) -> StreamingModel:
     feature_fields(config, model)
     labels = config.model.labels
     if labels is not None and len(labels) != model.units:
-        raise ConfigError(f"model.labels: {len(labels)} names for the {model.units} outputs of {config.model.path}")
+        raise ConfigError(
+            f"model.labels: {counted(len(labels), 'name')} for {counted(model.units, 'output')} of {config.model.path}"
+        )
     return model
 
 

@@ -7,6 +7,11 @@ crashes loudly; a restart is always right.
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 step``, ``7 steps``, ``1,000 steps``: how messages count."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class WorkerError(Exception):
     """Stop with exit status 1 and this one line: what, where, what to do."""
 

@@ -198,7 +198,7 @@ def _alone(*layers: Any) -> Callable[[], Any]:
 
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "convolution, same": (_alone(lambda: L.Conv1D(2, 3, padding="same", name="culprit")), "culprit", "not arrived"),
-    "convolution, valid": (_alone(lambda: L.Conv1D(2, 3, name="culprit")), "culprit", "first 2 steps"),
+    "convolution, valid": (_alone(lambda: L.Conv1D(2, 3, name="culprit")), "culprit", "before step 3"),
     "convolution, strides": (
         _alone(lambda: L.Conv1D(2, 3, strides=2, padding="causal", name="culprit")),
         "culprit",

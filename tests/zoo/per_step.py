@@ -251,7 +251,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "decoder": (
         lambda: _before(L.LSTM(4), L.RepeatVector(4, name="culprit"), length=4),
         "culprit",
-        "seq2seq",
+        "an encoder, alone",
     ),
     "window reshaped": (lambda: _before(L.Reshape((2, 6), name="culprit"), length=4), "culprit", "joins all steps"),
     "window reshaped by operation": (

@@ -11,6 +11,7 @@ import click
 
 from worker.commands.options import config_option, in_file, read_config
 from worker.commands.printing import Lines, findings, page, table
+from worker.errors import counted
 
 if TYPE_CHECKING:
     from worker.checking import Report
@@ -61,8 +62,8 @@ def _model(report: Report) -> Lines:
         yield "sha-256", report.sha256
     if report.trained is not None:
         window = report.trained.window
-        steps = "sequences of any length" if window is None else f"windows of {window:,} {_plural('step', window)}"
-        numbers = f"{report.features:,} {_plural('number', report.features)} in, {report.units:,} out"
+        steps = "sequences of any length" if window is None else f"windows of {counted(window, 'step')}"
+        numbers = f"{counted(report.features, 'number')} in, {report.units:,} out"
         yield "trained on", f"{steps}; per event {numbers}"
         yield "stream", report.readings.stream
         yield "time", report.readings.time
@@ -164,7 +165,3 @@ def _distance(difference: float) -> str:
 def _rounded(number: float) -> str:
     """Two significant digits: what is measured or estimated says no more."""
     return f"{int(float(f'{number:.2g}')):,}"
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from worker.errors import ConfigError
+from worker.errors import ConfigError, counted
 
 # Fields in order, the one field with the whole vector, or either for each input of the model by its name.
 Features: TypeAlias = tuple[str, ...] | str | Mapping[str, tuple[str, ...] | str]
@@ -83,8 +83,8 @@ def _inputs(widths: Mapping[str, int]) -> str:
 
 
 def _count(fields: tuple[str, ...]) -> str:
-    return f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+    return counted(len(fields), "field")
 
 
 def _numbers(count: int) -> str:
-    return f"{count} number{'' if count == 1 else 's'}"
+    return counted(count, "number")

@@ -52,7 +52,7 @@ class Building:
             raise ModelRefusedError(
                 call.place,
                 f"{call.kind} can't run on one step ({first_line(error)})",
-                "replace it by a layer that works on each step alone",
+                "replace it by a layer that works on each step alone, and train again",
             ) from error
 
     def time(self, tensor: Tensor) -> Time:

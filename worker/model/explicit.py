@@ -67,12 +67,12 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
         raise ModelRefusedError(
             model.name,
             "no layer of it keeps a state from step to step",
-            "use a model with at least one recurrent layer over the time axis",
+            "put a recurrent layer over the time axis into it and train again",
         )
     times = [building.time(output) for output in outputs]
     if Time.WINDOW in times:
         raise ModelRefusedError(
-            model.name, "zeros stand before the first step of its output", "take out ZeroPadding1D at its end"
+            model.name, "zeros stand before the first step of its output", "take ZeroPadding1D at its end out of it"
         )
     if Time.SHARE in times:
         raise ModelRefusedError(
@@ -122,7 +122,9 @@ def _joined(model: Any, outputs: list[Tensor], times: list[Time]) -> Tensor:
     for output in outputs:
         if any(size is None for size in output.shape[1:]):
             raise ModelRefusedError(
-                model.name, f"its output of shape {tuple(output.shape)} has no known width", "end it with a Dense layer"
+                model.name,
+                f"its output of shape {tuple(output.shape)} has no known width",
+                "let its last layer tell how many numbers it gives, as in output_shape=(3,)",
             )
     single = outputs[0]
     if len(outputs) == 1 and len(single.shape) == (3 if times[0] is Time.EACH_STEP else 2):

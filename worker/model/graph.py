@@ -154,9 +154,9 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
     if type(layer) is keras.layers.Lambda:  # its function as it is: written down, it would lose what is around it
         given = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments, **changes}
         return keras.layers.Lambda(layer.function, name=name, dtype=layer.dtype_policy, **given)
-    config = layer.get_config()
-    config = {**config, **functions(layer, config), **_vocabulary(layer), "name": name, **changes}
     try:
+        config = layer.get_config()
+        config = {**config, **functions(layer, config), **_vocabulary(layer), "name": name, **changes}
         # Python code inside the layer is in this process already: whoever loaded or wrote the model has allowed it.
         with keras.src.saving.serialization_lib.SafeModeScope(False), also_known(within(layer)):
             return type(layer).from_config(config)
@@ -164,7 +164,7 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
         raise ModelRefusedError(
             layer.name,
             f"it can't be made again from its configuration ({first_line(error)})",
-            "register its custom classes and functions with keras.saving.register_keras_serializable",
+            "let get_config of its class, and of those within it, name all that __init__ takes",
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.errors import ModelRefusedError
+from worker.errors import ModelRefusedError, counted
 from worker.model.backend import keras
 from worker.model.graph import Tensor, consumers
 from worker.model.rules import Time
@@ -53,7 +53,7 @@ def assignments(graph: Any) -> Iterator[list[InputPart]]:
         raise ModelRefusedError(
             graph.name,
             f"more than {AMBIGUOUS_INPUTS_LIMIT} of its inputs have one axis of a fixed size, which may be time or not",
-            "give inputs over time the shape (None,) or (None, features)",
+            "give inputs over time the shape (None,) or (None, features), and join those that are constant per stream",
         )
     refusals, fitting = [], []
     for times in product(*choices):
@@ -96,9 +96,9 @@ def _check_lengths(over_time: list[Tensor]) -> None:
         if tensor.shape[1] != known[0].shape[1]:
             raise ModelRefusedError(
                 tensor.name,
-                f"it has {tensor.shape[1]} steps and '{known[0].name}' has {known[0].shape[1]}: their sequences do not "
-                "advance together, event by event",
-                "for an encoder and a decoder use task seq2seq; else train on inputs of one length",
+                f"it has {counted(tensor.shape[1], 'step')} and '{known[0].name}' has {known[0].shape[1]}: their "
+                "sequences do not advance together, event by event",
+                "stream an encoder alone, as a model of its own, or train on inputs of one length",
             )
 
 

@@ -144,7 +144,7 @@ def refuse_windows(call: LayerCall, form: Form) -> None:
         refuse(
             call,
             "zeros stand before the first step of what it takes, so there are more steps than came in",
-            "let ZeroPadding1D((n, 0)) be followed by a convolution with padding='valid' that reaches back n steps",
+            "put a convolution with padding='valid' that reaches back n steps behind ZeroPadding1D((n, 0)); train it",
         )
 
 
@@ -169,14 +169,23 @@ def refuse_unknown(call: LayerCall) -> NoReturn:
     refuse(
         call,
         f"it is not known how the kind {kind} runs on one step",
-        "replace it by layers that work on each step alone; for a kind of your own, register a rule with "
-        "worker.model.rules.streams",
+        "replace it by layers that work on each step alone and train again; for a kind of your own, register a rule "
+        "with worker.model.rules.streams",
     )
 
 
 def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
     """Raise ModelRefusedError for this layer, named with the nested models around it."""
     raise ModelRefusedError(call.place, why, instead)
+
+
+def part_before(call: LayerCall) -> str:
+    """What to do where a decoder begins with this call: the part of the model that gives it its last tensor streams."""
+    source = call.layer._inbound_nodes[0].input_tensors[-1]._keras_history.operation
+    output = f"model.get_layer('{source.name}').output"
+    if call.path or isinstance(source, keras.layers.InputLayer):
+        output = "the output before it"
+    return f"stream the part before it, an encoder, alone: keras.Model(its inputs, {output})"
 
 
 def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any:
@@ -194,7 +203,11 @@ def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
     if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):
-        refuse(call, "it makes another number of steps out of one", "take out what depends on the number of steps")
+        refuse(
+            call,
+            "it makes another number of steps out of one",
+            "take out what depends on the number of steps and train again",
+        )
     form.report(call, form.name(call), "as it is")
     return form.mark(outputs, time)
 

@@ -10,7 +10,7 @@ from warnings import catch_warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from worker.errors import StateShapeError, WorkerError
+from worker.errors import StateShapeError, WorkerError, counted
 from worker.model.backend import tf
 from worker.model.building import LayerReport
 from worker.model.explicit import ExplicitModel, build
@@ -167,7 +167,7 @@ class StreamingModel:
         if len(given) != len(self.states):
             names = ", ".join(f"{spec.layer}.{spec.name}" for spec in self.states)
             place = self.states[min(len(given), len(self.states) - 1)].layer
-            raise StateShapeError(place, f"{len(self.states)} states ({names})", f"{len(given)}")
+            raise StateShapeError(place, f"{counted(len(self.states), 'state')} ({names})", f"{len(given)}")
         packed = np.empty((batch, self.state_width), self.dtype)
         for spec, value in zip(self.states, given, strict=True):
             array, wanted = np.asarray(value), (batch, *spec.shape)

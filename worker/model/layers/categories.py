@@ -11,7 +11,7 @@ from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
 
 L = keras.layers
 
-_TIME_DISTRIBUTED = "use output_mode='one_hot', or wrap the layer in TimeDistributed"
+_TIME_DISTRIBUTED = "use output_mode='one_hot', or TimeDistributed where a step has several ids, and train again"
 
 
 @streams(L.CategoryEncoding)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.errors import ModelRefusedError
+from worker.errors import ModelRefusedError, counted
 from worker.model.backend import keras
 from worker.model.graph import CODE_INSTEAD, Layer, LayerCall, Tensor, first_line, tensors_in
 from worker.model.rules import Form, Time, refuse, streams, without_time
@@ -26,7 +26,7 @@ def python_code(call: LayerCall, form: Form) -> Any:
     outputs = copy(*call.args, **call.kwargs)
     for given, made in _shapes(call.layer) if time is None else []:
         if len(made) > 2 and made[1] is not None and made[1] != given[1]:
-            refuse(call, f"its Python code makes {made[1]} steps of all", CODE_INSTEAD)
+            refuse(call, f"its Python code makes {counted(made[1], 'step')} of all", CODE_INSTEAD)
     form.report(call, form.name(call), "as it is: Python code, trusted until the proof")
     for tensor in tensors_in(outputs):
         # (batch, 1, …) of steps: still over time; a vector has lost the axis. Ids (batch, 1) stay ids.

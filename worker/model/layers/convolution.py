@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from worker.errors import counted
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
 from worker.model.layers.naming import OPS, NamedOperations
@@ -41,7 +42,7 @@ def along_time(call: LayerCall, form: Form) -> Any:
     if layer.padding != "causal":
         _refuse_padding(call, reach)
     window = last_inputs(call, form, reach)
-    return _outputs(call, form, window, Time.EACH_STEP, f"the last {reach} inputs as state")
+    return _outputs(call, form, window, Time.EACH_STEP, _last(reach))
 
 
 @streams(L.ZeroPadding1D)
@@ -60,12 +61,20 @@ def padding_operation(call: LayerCall, form: Form) -> Any:
     widths = [tuple(width) for width in call.layer.pad_width]
     value = [*call.args[1:], *(value for name, value in call.kwargs.items() if name != "x")]
     if len(widths) != len(call.tensors[0].shape) or any(widths[0]):
-        refuse(call, f"pad_width={call.layer.pad_width} pads the batch", "pad the time only: [[0, 0], [n, 0], [0, 0]]")
+        refuse(
+            call,
+            f"pad_width={call.layer.pad_width} pads the batch",
+            "pad the time only, [[0, 0], [n, 0], [0, 0]], and train again",
+        )
     time = without_time(call, form)
     if time is not None or not any(widths[TIME_AXIS]):
         return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
     if call.layer.mode != "constant" or any(one is not None and one != 0 for one in value) or any(map(any, widths[2:])):
-        refuse(call, "it puts something else than zeros before the first step", "pad the time only, with zeros")
+        refuse(
+            call,
+            "it puts something else than zeros before the first step",
+            "pad the time only, with zeros, and train again",
+        )
     return _padded(call, form, *widths[TIME_AXIS])
 
 
@@ -73,13 +82,13 @@ def _padded(call: LayerCall, form: Form, left: int, right: int) -> Tensor:
     if right:
         refuse(
             call,
-            f"it adds {right} steps after the last, and a stream has no last step",
+            f"it adds {counted(right, 'step')} after the last, and a stream has no last step",
             f"pad ({left + right}, 0), zeros before the first step only, and train again",
         )
     if not left:
         return run_as_it_is(call, form, Time.EACH_STEP)
     window = last_inputs(call, form, left)
-    form.report(call, form.name(call), f"the last {left} inputs as state")
+    form.report(call, form.name(call), _last(left))
     return form.mark(window, Time.WINDOW)
 
 
@@ -94,7 +103,7 @@ def across_time(call: LayerCall, form: Form) -> Any:
             call,
             f"{call.kind} reaches over several steps, and not only over earlier ones",
             "let its kernel_size and strides begin with 1, the time, or put a layer of one dimension less "
-            "into TimeDistributed",
+            "into TimeDistributed; train again",
         )
     return run_as_it_is(call, form, Time.EACH_STEP)
 
@@ -105,6 +114,10 @@ def transposed(call: LayerCall, form: Form) -> Any:
     if time is None:
         refuse(call, f"{call.kind} spreads one step over several", "use Conv1D with padding='causal' and train again")
     return run_as_it_is(call, form, time)
+
+
+def _last(steps: int) -> str:
+    return "the last input as state" if steps == 1 else f"the last {steps} inputs as state"
 
 
 def check_axes(call: LayerCall) -> None:
@@ -135,7 +148,8 @@ def shortened(call: LayerCall, form: Form, reach: int) -> tuple[Tensor, Time]:
     if call.layer.padding != "valid" or reach > padded:
         refuse(
             call,
-            f"it reaches back {reach} steps with padding='{call.layer.padding}', and {padded} zeros stand before",
+            f"it reaches back {counted(reach, 'step')} with padding='{call.layer.padding}', and "
+            f"{counted(padded, 'step')} of zeros stand before",
             f"set padding='valid' here and ZeroPadding1D(({reach}, 0)) before it, and train again",
         )
     return window, Time.EACH_STEP if reach == padded else Time.WINDOW
@@ -143,7 +157,7 @@ def shortened(call: LayerCall, form: Form, reach: int) -> tuple[Tensor, Time]:
 
 def _refuse_padding(call: LayerCall, reach: int) -> NoReturn:
     why = {
-        "valid": f"padding='valid': the first {reach} steps have no output, so fewer steps come out than in",
+        "valid": f"padding='valid': there is no output before step {reach + 1}, so fewer steps come out than in",
         "same": "padding='same': an output needs steps that have not arrived yet",
     }
     instead = (

@@ -42,5 +42,9 @@ def masking(call: LayerCall, form: Form) -> Any:
     """A step does not count when all its features are ``mask_value``; Keras attaches that to the output."""
     time = form.time(call.tensors[0])
     if time is Time.EACH_STEP and len(call.tensors[0].shape) < 3:
-        refuse(call, "its input has no feature axis", "feed the model (batch, time, features)")
+        refuse(
+            call,
+            "its input has no feature axis",
+            "give it (batch, time, 1), by Reshape((-1, 1)) before it, and train again",
+        )
     return run_as_it_is(call, form, time)

@@ -13,7 +13,7 @@ from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, withou
 
 L = keras.layers
 
-_REPEAT = "repeat it for every step with RepeatVector(number of steps) before"
+_REPEAT = "repeat one vector for every step, RepeatVector(number of steps), join by axis=-1, and train again"
 
 
 @streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum)
@@ -23,7 +23,11 @@ def merge(call: LayerCall, form: Form) -> Any:
     rank = max(len(tensor.shape) for tensor in call.tensors)
     over_time = [tensor for tensor in call.tensors if form.time(tensor) is Time.EACH_STEP]
     if any(len(tensor.shape) != rank for tensor in over_time):
-        refuse(call, "its inputs have different numbers of axes, so time would meet features", "give them the same")
+        refuse(
+            call,
+            "its inputs have different numbers of axes, so time would meet features",
+            "give them the same, by Reshape, and train again",
+        )
     refuse_misaligned(call, form, rank, spread=True)
     return run_as_it_is(call, form, time)
 
@@ -36,7 +40,9 @@ def concatenate(call: LayerCall, form: Form) -> Any:
         if any(form.time(tensor) is not time for tensor in call.tensors):
             refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
         if axes_of(call.layer.axis, rank) & {0, 1}:
-            refuse(call, f"axis={call.layer.axis} joins along time", "join along the features: axis=-1")
+            refuse(
+                call, f"axis={call.layer.axis} joins along time", "join along the features, axis=-1, and train again"
+            )
     return run_as_it_is(call, form, time)
 
 
@@ -50,12 +56,12 @@ def joint_time(call: LayerCall, form: Form, ranks: bool = True) -> Time:
         refuse(
             call,
             "it joins a branch that runs over time with one that does not",
-            "give both branches the same return_sequences",
+            "join what both give at each step, or both after the last one (return_sequences), and train again",
         )
     if ranks and len({len(tensor.shape) for tensor in call.tensors}) > 1:
         if Time.CONSTANT in times and Time.EACH_STEP in times:
             refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
-        refuse(call, "its inputs have different numbers of axes", "bring them to the same shape with Reshape")
+        refuse(call, "its inputs have different numbers of axes", "give them the same, by Reshape, and train again")
     return without_time(call, form) or Time.EACH_STEP
 
 
@@ -78,5 +84,5 @@ def refuse_misaligned(call: LayerCall, form: Form, rank: int, spread: bool = Fal
             refuse(
                 call,
                 f"it takes an array of shape {shape}, with numbers of its own for each step or stream",
-                "use one number, or one per feature",
+                "use one number, or one per feature, and train again",
             )

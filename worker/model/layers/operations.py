@@ -76,7 +76,7 @@ def new_axis(call: LayerCall, form: Form) -> Any:
     axes = axes_of(axis, len(call.tensors[0].shape) + more)
     moved = TIME_AXIS if time is Time.EACH_STEP else BATCH_AXIS
     if min(axes) <= moved:
-        refuse(call, f"axis={axis} puts a new axis before the time axis", "put it behind: axis=-1")
+        refuse(call, f"axis={axis} puts a new axis before the time axis", "put it behind, axis=-1, and train again")
     return run_as_it_is(call, form, time)
 
 
@@ -104,7 +104,7 @@ def product(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             "it multiplies along an axis that may be time",
-            "multiply (batch, time, features) by one matrix (features, units), as Dense does",
+            "multiply (batch, time, features) by one matrix (features, units), as Dense does, and train again",
         )
     return run_as_it_is(call, form, time)
 
@@ -124,7 +124,7 @@ def einsum(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             f"in '{call.layer.subscripts}' it is not certain that every step stays alone",
-            "begin every part that runs over time, and the result, with the letters of batch and time: 'btf,fu->btu'",
+            "begin each part over time, and the result, with batch and time, 'btf,fu->btu', and train again",
         )
     return run_as_it_is(call, form, time)
 
@@ -134,12 +134,14 @@ def refuse_axes(call: LayerCall, time: Time, axis: Any, rank: int) -> None:
     axes = axes_of(axis, rank)
     if axis is None or BATCH_AXIS in axes:
         which = "all axes" if axis is None else "axis 0"
-        refuse(call, f"along {which} it mixes the streams of a batch", "use axis=-1, the features")
+        refuse(call, f"along {which} it mixes the streams of a batch", "use axis=-1, the features, and train again")
     if time is Time.EACH_STEP and TIME_AXIS in axes:
         refuse(
             call,
             f"axis={axis} is time, so a step depends on all the others",
-            "use axis=-1, the features" if rank > 2 else "feed the model (batch, time, features) and use axis=-1",
+            "use axis=-1, the features, and train again"
+            if rank > 2
+            else "feed the model (batch, time, features), use axis=-1, and train again",
         )
 
 

@@ -44,7 +44,7 @@ def along_features(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             f"axis={call.layer.axis} includes time, so a step depends on how long the sequence is",
-            "use axis=-1, the features",
+            "use axis=-1, the features, and train again",
         )
     return run_as_it_is(call, form, time)
 
@@ -56,14 +56,16 @@ def softmax(call: LayerCall, form: Form) -> Any:
     if form.time(x) is Time.EACH_STEP and axes_of(call.layer.axis, len(x.shape)) == {TIME_AXIS}:
         if mask is not None:
             refuse(
-                call, "over time it would leave masked steps out", "use keras.ops.softmax(x, axis=1) and train again"
+                call,
+                "over time it would leave masked steps out",
+                "use keras.ops.softmax(x, axis=1), which takes no mask, and train again",
             )
         return softmax_over_time(call, form)
     if mask is not None and len(mask.shape) != len(call.tensors[0].shape):
         refuse(
             call,
             "it takes the mask of the steps for one of the features",
-            "use keras.layers.Activation('softmax'), which takes no mask",
+            "use keras.layers.Activation('softmax'), which takes no mask, and train again",
         )
     return along_features(call, form)
 
@@ -73,7 +75,9 @@ def rescaling(call: LayerCall, form: Form) -> Any:
     """By one number, or one per feature. Keras tells no other output shape when there is one per step."""
     time = single_time(call, form)
     if time is Time.EACH_STEP and max(np.ndim(call.layer.scale), np.ndim(call.layer.offset)) > 1:
-        refuse(call, "it has a number for each step of the window", "use one number, or one per feature")
+        refuse(
+            call, "it has a number for each step of the window", "use one number, or one per feature, and train again"
+        )
     return run_as_it_is(call, form, time)
 
 
@@ -81,7 +85,11 @@ def rescaling(call: LayerCall, form: Form) -> Any:
 def learned_slopes(call: LayerCall, form: Form) -> Any:
     time = single_time(call, form)
     if time is Time.EACH_STEP and TIME_AXIS not in (call.layer.shared_axes or ()):
-        refuse(call, "it has learned a slope for each step of the window", "use shared_axes=[1]: a slope per feature")
+        refuse(
+            call,
+            "it has learned a slope for each step of the window",
+            "use shared_axes=[1], a slope per feature, and train again",
+        )
     return run_as_it_is(call, form, time)
 
 
@@ -100,7 +108,7 @@ def einsum_dense(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             f"'{layer.equation}' has weights along time, or moves it",
-            "leave batch and time alone, as in 'btf,fu->btu'",
+            "leave batch and time alone, as in 'btf,fu->btu', and train again",
         )
     return run_as_it_is(call, form, time, **of_length(layer, 1))
 
@@ -124,14 +132,14 @@ def single_time(call: LayerCall, form: Form, features: bool = True) -> Time:
     With ``features`` refuses (batch, time), where the last axis, which most layers work along, is time.
     """
     if len(call.tensors) != 1:
-        refuse(call, "it is called with more than one tensor", "use a layer that takes one")
+        refuse(call, "it is called with more than one tensor", "call it with that tensor alone")
     time = form.time(call.tensors[0])
     shape = call.tensors[0].shape
     if features and time is Time.EACH_STEP and len(shape) < 3:
         refuse(
             call,
             f"its input {_shape_words(shape)} has no feature axis",
-            "feed the model (batch, time, features), or ids (batch, time) into an Embedding",
+            "feed the model (batch, time, features), or ids (batch, time) into an Embedding, and train again",
         )
     return time
 

@@ -91,12 +91,14 @@ def _reduction(running: Running, result: Time = Time.SO_FAR) -> Callable[[LayerC
         rank, axis = len(call.tensors[0].shape), call.layer.axis
         axes = {a % rank for a in (axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis])}
         if not axes or 0 in axes:
-            refuse(call, f"axis={axis} goes across the sequences of a batch", "say axis=1, the time")
+            refuse(call, f"axis={axis} goes across the sequences of a batch", "say axis=1, the time, and train again")
         time = without_time(call, form)
         if time is not None or TIME_AXIS not in axes:
             return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
         if rank < 3:
-            refuse(call, "its input (batch, time) has no feature axis", "feed it (batch, time, features)")
+            refuse(
+                call, "its input (batch, time) has no feature axis", "feed it (batch, time, features) and train again"
+            )
         return _so_far(call, form, running, result)
 
     return rule
@@ -136,7 +138,7 @@ def local(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             f"pooling with strides={stride} makes one step out of {stride}, so most steps have no output",
-            "take it out and train again, or feed the stream that many times slower",
+            "take it out and train again",
         )
     if not reach:
         return run_as_it_is(call, form, time)
@@ -161,7 +163,8 @@ def across_time(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             "pooling over several steps makes one out of them",
-            "let its pool_size begin with 1, the time, or put a layer of one dimension less into TimeDistributed",
+            "let its pool_size begin with 1, the time, or put a layer of one dimension less into TimeDistributed; "
+            "train again",
         )
     return run_as_it_is(call, form, Time.EACH_STEP)
 
@@ -176,6 +179,6 @@ def adaptive(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             "pooling into a fixed number of parts needs the whole sequence",
-            "use a layer that pools over all of time: GlobalAveragePooling1D or GlobalMaxPooling1D",
+            "pool over all of time, with GlobalAveragePooling1D or GlobalMaxPooling1D, and train again",
         )
     return run_as_it_is(call, form, time)

@@ -13,7 +13,7 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor, tensors_in
 from worker.model.layers.cells import one_step, states_of
 from worker.model.layers.masking import carrying, mask_of, where_counted
-from worker.model.rules import Form, Time, refuse, streams
+from worker.model.rules import Form, Time, part_before, refuse, streams
 
 L = keras.layers
 
@@ -73,7 +73,7 @@ def _given(call: LayerCall, form: Form) -> _Given:
             "build the model without that argument",
         )
     if explicit is not None and form.time(explicit) is not Time.EACH_STEP:
-        refuse(call, "its mask does not run over time", "give it a mask (batch, time)")
+        refuse(call, "its mask does not run over time", "let each step tell whether it counts, and train again")
     mask = explicit if explicit is not None or tensors else mask_of(x)
     return _Given(x, tensors, _of_the_step(call, mask), explicit if explicit is not None else mask_of(x))
 
@@ -82,7 +82,11 @@ def _of_the_step(call: LayerCall, mask: Tensor | None) -> Tensor | None:
     if mask is None:
         return None
     if tuple(mask.shape[1:]) not in ((1,), (1, 1)):
-        refuse(call, f"its mask of shape {tuple(mask.shape)} is not one value per step", "mask whole steps")
+        refuse(
+            call,
+            f"its mask of shape {tuple(mask.shape)} is not one value per step",
+            "mask whole steps, (batch, time), and train again",
+        )
     mask = mask[:, :, 0] if len(mask.shape) == 3 else mask
     return mask if mask.dtype == "bool" else keras.ops.cast(mask, "bool")
 
@@ -95,16 +99,16 @@ def _check(call: LayerCall, given: _Given, form: Form) -> None:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",
-            "give the recurrent layer before it return_sequences=True and take out what reshapes its output",
+            "give the recurrent layer before it return_sequences=True, reshape its output nowhere, and train again",
         )
     if any(form.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(
             call,
             "its initial state comes from what runs over time, so it is known only once that sequence has ended",
-            "serve it with task: seq2seq if that is an encoder's state, else let it begin at zero",
+            f"{part_before(call)}, or let it begin at zero and train again",
         )
     if layer.stateful and layer.states is None:
-        refuse(call, "it was never built", "call the model once before")
+        refuse(call, "stateful was set after it was built", "build it with stateful=False: the worker keeps the states")
 
 
 def _begin(
@@ -120,7 +124,11 @@ def _begin(
     if len(given.initial) != len(before) or any(
         tuple(one.shape[1:]) != tuple(two.shape[1:]) for one, two in zip(given.initial, before, strict=True)
     ):
-        refuse(call, "its initial state has other shapes than its states", "give one tensor for each state")
+        refuse(
+            call,
+            "its initial state has other shapes than its states",
+            "give one tensor for each state, as wide as it, and train again",
+        )
     begun = form.state(name, "begun", (1,), "float32")
     start = [
         where_counted(begun > 0.5, old, keras.ops.cast(first, old.dtype))

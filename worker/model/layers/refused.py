@@ -50,12 +50,12 @@ _refused_over_time(
 _refused_over_time(
     [L.GroupNormalization],
     "its mean goes over all steps of the window",
-    "use LayerNormalization(axis=-1), the features",
+    "use LayerNormalization(axis=-1), the features, and train again",
 )
 _refused_over_time(
     [L.Dot],
     "it multiplies each step by all the others",
-    "use Multiply, and Dense or keras.ops.sum(x, axis=-1) behind it",
+    "use Multiply and Dense, or keras.ops.sum(x, axis=-1, keepdims=True), behind it, and train again",
 )
 _refused_over_time(
     [
@@ -68,12 +68,12 @@ _refused_over_time(
         *(L.ContrastLimitedAdaptiveHistogramEqualization, L.MaxNumBoundingBoxes),
     ],
     "it takes time for a side of a picture, or the steps for a batch of pictures",
-    "wrap it in TimeDistributed, so that it sees each picture alone, or do its work on the data before",
+    "wrap it in TimeDistributed, so that it sees each picture alone, or do its work on the data before; train again",
 )
 _refused_over_time(
     [L.MelSpectrogram, L.STFTSpectrogram],
     "it cuts the signal into windows of its own",
-    "wrap it in TimeDistributed, with one piece of the signal per step",
+    "wrap it in TimeDistributed, power_to_db=False, with one piece of the signal per step, and train again",
 )
 _refused(
     [L.StringLookup, L.TextVectorization, L.HashedCrossing],

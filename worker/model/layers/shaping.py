@@ -9,7 +9,7 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.operations import OPS, refuse_axes
 from worker.model.layers.per_step import single_time
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import Form, Time, part_before, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -53,14 +53,22 @@ def reshape_operation(call: LayerCall, form: Form) -> Any:
     time = without_time(call, form)
     trained = call.layer._inbound_nodes[0].input_tensors[0].shape
     if batch not in (-1, trained[0]) or not target:
-        refuse(call, "it mixes the streams of a batch", "reshape every stream alone, with keras.layers.Reshape")
+        refuse(
+            call,
+            "it mixes the streams of a batch",
+            "reshape every stream alone, with keras.layers.Reshape, and train again",
+        )
     if time is None:
         step = step_shape(call, tuple(target))
         if step is None:
             refuse_joined_steps(call, form)
         return _reshaped(call, form, (1, *step), Time.EACH_STEP)
     if batch == -1 and math.prod(target) != math.prod(call.tensors[0].shape[1:]):
-        refuse(call, "it mixes the streams of a batch", "reshape every stream alone, with keras.layers.Reshape")
+        refuse(
+            call,
+            "it mixes the streams of a batch",
+            "reshape every stream alone, with keras.layers.Reshape, and train again",
+        )
     return _reshaped(call, form, tuple(target), time)
 
 
@@ -94,10 +102,10 @@ def repeat_vector(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             "it makes a new time axis out of the result after the last step, as before a decoder",
-            "stream the part of the model before it, the encoder; for encoder and decoder see task: seq2seq",
+            part_before(call),
         )
     if time is Time.EACH_STEP:
-        refuse(call, "it repeats the whole window", "feed the model (batch, time, features)")
+        refuse(call, "it repeats the whole window", "feed the model (batch, time, features) and train again")
     return _reshaped(call, form, (1, call.tensors[0].shape[1]), Time.EACH_STEP)
 
 
@@ -105,7 +113,11 @@ def repeat_vector(call: LayerCall, form: Form) -> Any:
 def permute(call: LayerCall, form: Form) -> Any:
     time = without_time(call, form)
     if time is None and call.layer.dims[0] != 1:
-        refuse(call, "it moves the time axis away", "take it out, or do the same to the data before")
+        refuse(
+            call,
+            "it moves the time axis away",
+            "take it out and train again, or, where the model begins with it, do the same to the data before",
+        )
     return run_as_it_is(call, form, time or Time.EACH_STEP)
 
 
@@ -114,7 +126,11 @@ def transpose(call: LayerCall, form: Form) -> Any:
     time = single_time(call, form, features=False)
     order, kept = _order(call.layer, len(call.tensors[0].shape)), 2 if time is Time.EACH_STEP else 1
     if order[:kept] != list(range(kept)):
-        refuse(call, "it moves the batch axis or the time axis away", "leave axes 0 and 1 in place: (0, 1, 3, 2)")
+        refuse(
+            call,
+            "it moves the batch axis or the time axis away",
+            "leave axes 0 and 1 in place, (0, 1, 3, 2), and train again",
+        )
     return run_as_it_is(call, form, time)
 
 
@@ -161,7 +177,7 @@ def get_item(call: LayerCall, form: Form) -> Any:
     return refuse(
         call,
         f"it cuts {_words(key)} out of the sequence",
-        "leave batch and time whole, as in x[:, :, 2:], or take the last step, x[:, -1]",
+        "leave batch and time whole, as in x[:, :, 2:], or take the last step, x[:, -1], and train again",
     )
 
 

@@ -22,6 +22,12 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
         inner = replace(call, layer=layer, path=path)
         if not type(layer).__module__.startswith("keras.") and not has_rule(type(layer)):
             refuse_unknown(inner)
+        if getattr(layer, "power_to_db", False):
+            refuse(
+                inner,
+                "its decibels are counted from the loudest signal of a batch, so that streams hear of each other",
+                "set power_to_db=False and train again",
+            )
         if getattr(layer, "stateful", False):
             refuse(
                 inner,
@@ -30,7 +36,11 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
             )
         masked = call.mask is not None and len(call.mask.shape) == 2 and layer._call_has_mask_arg
         if masked and not isinstance(layer, L.BatchNormalization):
-            refuse(inner, "it takes the mask of the steps for one of its own", "take mask_zero or Masking out")
+            refuse(
+                inner,
+                "it takes the mask of the steps for one of its own",
+                "take mask_zero or Masking out and train again",
+            )
     return run_as_it_is(call, form, Time.EACH_STEP)
 
 
