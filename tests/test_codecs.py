@@ -100,7 +100,7 @@ def with_part(**parts: Any) -> dict[str, Any]:
         (VECTOR, {"x": [[1, 2], [3, -1e39]]}, "not_finite", "too large for the model's numbers"),
         (VECTOR, {"x": []}, "wrong_length", "field 'x' (input.features) is an empty list; the model takes 2 numbers"),
         (VECTOR, {"x": [1, 2, 3]}, "wrong_length", "field 'x' (input.features) has 3 numbers; the model takes 2"),
-        (VECTOR, {"x": [[1, 2], [3]]}, "wrong_length", "field 'x' (input.features) has 1 numbers; the model takes 2"),
+        (VECTOR, {"x": [[1, 2], [3]]}, "wrong_length", "field 'x' (input.features) has 1 number; the model takes 2"),
         (VECTOR, {"x": [[]]}, "wrong_length", "field 'x' (input.features) has 0 numbers; the model takes 2"),
         (VECTOR, {"x": [[1, 2]] * (CHUNK_VECTORS_LIMIT + 1)}, "too_large", "10001 vectors in one record, above 10000"),
         (A_B, b" " * (VALUE_BYTES_LIMIT + 1), "too_large", "the value has 1048577 bytes, above 1048576"),

@@ -62,9 +62,9 @@ def _window(config: Config, trained: TrainedFacts) -> Iterator[str]:
     windows = f"trained on windows of {counted(window, 'step')}"
     if not _has_boundary(config):
         yield (
-            f"{windows}, and no boundary is configured (section sequence): from event {window + 1:,} of a stream on, its "
-            f"state has seen more than it ever did in training; set sequence.length: {window} or another boundary, or "
-            "leave it if that is what you want"
+            f"{windows}, and no boundary is configured (section sequence): from event {window + 1:,} of a stream on, "
+            f"its state has seen more than it ever did in training; set sequence.length: {window} or another "
+            "boundary, or leave it if that is what you want"
         )
     elif length is not None and length > window:
         events = f"event {length:,}" if length == window + 1 else f"events {window + 1:,} to {length:,}"

@@ -12,6 +12,7 @@ from worker.codecs.fields import InputFields, Paths
 from worker.codecs.paths import MISSING, Path
 from worker.codecs.times import UNIT_NAMES
 from worker.codecs.unusable import shown
+from worker.errors import counted
 from worker.records import BoolArray, FloatArray
 
 FEATURES = "(input.features)"
@@ -80,7 +81,7 @@ def _vector(
     if not isinstance(found, list):
         return "not_a_number", f"{_of(path)} is {_kind(found)}, not a list of numbers"
     if not found:
-        return "wrong_length", f"{_of(path)} is an empty list; {takes} {width} numbers"
+        return "wrong_length", f"{_of(path)} is an empty list; {takes} {counted(width, 'number')}"
     vectors = found if chunks and all(isinstance(vector, list) for vector in found) else [found]
     for vector in vectors:
         for number in vector:
@@ -89,7 +90,7 @@ def _vector(
             if _is_huge(number):
                 return _huge(path)
         if len(vector) != width:
-            return "wrong_length", f"{_of(path)} has {len(vector)} numbers; {takes} {width}"
+            return "wrong_length", f"{_of(path)} has {counted(len(vector), 'number')}; {takes} {width}"
     return None
 
 
