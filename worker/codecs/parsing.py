@@ -41,7 +41,8 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
         raise UnusableError("not_json", f"{what} is not JSON: {framed}")
     try:
         found = json.loads(data.decode(), parse_int=_integer)
-        json.dumps(found, ensure_ascii=False).encode()
+        if b"\\u" in data:
+            json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         at = f"byte {error.start} is {data[error.start]:#04x}"
         raise UnusableError("not_utf8", f"{what} is not UTF-8: {at}{_known_start(data)}") from None

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 VALUE = "value:"
 PIECE = re.compile(r"\\([.\\])|(\.)|([^.\\]+|\\)", re.DOTALL)
 PATH_NAMES_LIMIT = 16  # all ways to read a path are tried, and their number doubles with each name
+PATHS_REMEMBERED = 1_000
 
 MISSING = object()
 
@@ -29,14 +31,7 @@ class Path:
     def of(cls, text: str) -> Path:
         """Of a field's name with or without ``value:``."""
         text = text.removeprefix(VALUE)
-        names = [""]
-        for found in PIECE.finditer(text):
-            escaped, dot, plain = found.groups()
-            if dot:
-                names.append("")
-            else:
-                names[-1] += escaped or plain
-        return cls(text, tuple(names))
+        return cls(text, _names(text))
 
     def __str__(self) -> str:
         return self.text
@@ -52,6 +47,18 @@ class Path:
         if found is MISSING and "\\" in self.text and isinstance(value, dict):
             return value.get(self.text, MISSING)  # nobody escapes what needs no escape
         return found
+
+
+@lru_cache(maxsize=PATHS_REMEMBERED)
+def _names(text: str) -> tuple[str, ...]:
+    names = [""]
+    for found in PIECE.finditer(text):
+        escaped, dot, plain = found.groups()
+        if dot:
+            names.append("")
+        else:
+            names[-1] += escaped or plain
+    return tuple(names)
 
 
 def _longest_first(value: Any, names: tuple[str, ...]) -> Any:

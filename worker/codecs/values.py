@@ -56,6 +56,7 @@ class Structured:
     def __init__(self, fields: InputFields, form: str) -> None:
         module = msgspec.json if form == "json" else msgspec.msgpack
         self._fields, self._form = fields, form
+        self._strict = module.Decoder().decode
         self._paths = Paths.of(fields).every()
         one, *others = ([(reader, module.Decoder(reader.type).decode) for reader in fast_readers(fields, shape)]
                         for shape in shapes(fields))  # fmt: skip
@@ -91,8 +92,12 @@ class Structured:
             parsed = self._usable(reader, found)
             if parsed is not None:
                 return parsed
-        whole = parse(value, self._form)
-        for reader in self._flat if isinstance(whole, dict) else ():
+        try:
+            whole = self._strict(value)
+            more = self._flat if len(self._plain) > 1 else ()  # else the readers above have tried all there is
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            whole, more = parse(value, self._form), self._flat
+        for reader in more if isinstance(whole, dict) else ():
             try:
                 found = msgspec.convert(flat(self._paths, whole), reader.type)
             except (msgspec.MsgspecError, ValueError):
