@@ -252,6 +252,16 @@ def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Pa
     assert ended.out.endswith("\nnot ok: a worker with this configuration would refuse to start\n")
 
 
+def test_code_that_fails_the_proof_is_blamed(command: Callable[..., Ended], trained: Path) -> None:
+    """And not the tolerance, with which the wrong numbers would be taken."""
+    layers = [L.LSTM(4, return_sequences=True), L.Lambda(lambda v: keras.ops.mean(v, axis=1), name="magnitude")]
+    sequential(*layers, L.Dense(1), length=7).save(trained / "code.keras")
+    ended = command("check", "-c", written(trained, "code.keras", model__allow_lambda=True), "--json")
+    (problem,) = json.loads(ended.out)["problems"]
+    assert "'magnitude' (Lambda) may look at other steps; replace it by layers of Keras" in problem["instead"]
+    assert "parity_tolerance" not in problem["instead"]
+
+
 def test_an_error_that_nobody_has_foreseen_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORKER_TRACEBACK", raising=False)
     with pytest.raises(WorkerError) as told, foreseen("proven", configured()):

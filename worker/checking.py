@@ -8,8 +8,16 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
-from worker.assembly import check_clients, client_settings, feature_fields, foreseen, import_modules, load_model
+from worker.advice import HALF_PRECISION_TOLERANCE, ROWS_DEPEND, Advice, Room, advice
+from worker.assembly import (
+    build_pipeline,
+    check_clients,
+    client_settings,
+    feature_fields,
+    foreseen,
+    import_modules,
+    load_model,
+)
 from worker.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.checkpoints.opening import open_store
 from worker.config import Config
@@ -17,7 +25,7 @@ from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.input_fields import Readings, readings
 from worker.model.facts import TrainedFacts
 from worker.model.files.loading import load_model as read_model
-from worker.model.proof.parity import Parity
+from worker.model.proof.parity import Parity, suspicion
 from worker.model.streaming import StreamingModel
 from worker.model.survey import refusals
 from worker.ports import InputReport, OutputReport, inputs_of, outputs_of
@@ -125,6 +133,9 @@ def examine(config: Config) -> Report:
             _describe(report, model, config)
             _prove(report, model)
             report.advice = advice(config, model.trained, _room(report), report.inputs)
+            build_pipeline(config, model)
+            if report.ok and not model.warm_up(config.batch.max_events):
+                report.advice.warnings.append(ROWS_DEPEND)
     except ConfigError:
         raise
     except ModelRefusedError as first:
@@ -177,6 +188,8 @@ def _prove(report: Report, model: StreamingModel) -> None:
             if half
             else "report the layers as a bug, or raise model.parity_tolerance if you can live with it"
         )
+        if report.trained is not None and report.trained.code:
+            instead = suspicion(report.trained.code)
         report.problems.append(
             {
                 "layer": "",

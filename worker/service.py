@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import worker
+from worker.advice import ROWS_DEPEND
 from worker.assembly import (
     MODEL_ID_DIGITS,
     build_pipeline,
@@ -109,10 +110,7 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
     with foreseen("proven", config):
         found = model.check_parity(config.model.parity_tolerance).max_abs_difference
     if not model.warm_up(config.batch.max_events):
-        log.warning(
-            "on this processor a stream's probabilities depend on which others are in its batch, by rounding: outputs "
-            "that are repeated after a crash may differ in their last digits"
-        )
+        log.warning(ROWS_DEPEND)
     log.info(
         "model %s (%s): %d states, %d bytes a stream, %s on every prefix",
         config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,

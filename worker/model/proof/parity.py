@@ -15,7 +15,7 @@ import numpy as np
 from worker.errors import WorkerError
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
-from worker.model.graph import call_model, graph_of, layers_of
+from worker.model.graph import CODE_INSTEAD, call_model, graph_of, layers_of
 from worker.model.proof.flexible import flexible_copy
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
@@ -81,20 +81,23 @@ def measure(
     return Parity(greatest, place, difference, batching, unbound, largest, sequences, steps)
 
 
+def suspicion(code: Sequence[str]) -> str:
+    """What to do about a proof that fails with these layers of Python code."""
+    layers = ", ".join(f"'{layer}'" for layer in code)
+    return f"the Python code of {layers} (Lambda) may look at other steps; {CODE_INSTEAD}"
+
+
 def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
     """Raises WorkerError when the difference is above the tolerance or not a number.
 
     ``code`` names the layers of Python code: what they do with time is the first thing to suspect.
     """
     if not parity.within(tolerance):
-        suspects = ", ".join(f"'{layer}'" for layer in code)
         advice = "raise model.parity_tolerance if that is acceptable, else report this model"
-        if suspects:
-            advice = f"the Python code of {suspects} (Lambda) may look at other steps; replace it by layers of Keras"
         raise WorkerError(
             f"parity: the streamed model differs from the trained one by {parity.max_abs_difference:.3g} "
             f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than the tolerance {tolerance:.3g}; "
-            + advice
+            + (suspicion(code) if code else advice)
         )
     return parity
 
