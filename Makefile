@@ -4,15 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast faults bench bench-compare bench-peers lint lock clean
+.PHONY: help setup demo test test-fast test-deep faults bench bench-compare bench-peers lint lock clean
 
 help:
 	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
 	@echo "make test       style, types and all tests"
 	@echo "make test-fast  the tests that need neither a broker nor many models"
+	@echo "make test-deep  rounds of faults on one broker and on three nodes, ten of each (hours)"
 	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
-	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; writes its report into docs/reliability.md"
+	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; CLUSTER=3 on three nodes; MINUTES=30 and"
+	@echo "                STATE=file to stop then and go on later; writes its report into docs/reliability.md"
 	@echo "make bench      the benchmark suite (about an hour), then its tables and pictures in docs/performance.md"
 	@echo "make bench-compare  REV=HEAD~5: the worker of now beside the worker of another commit"
 	@echo "make bench-peers    the worker beside Quix Streams, Bytewax, faust-streaming, Kafka Streams; sets them up in .peers"
@@ -62,9 +64,13 @@ test: lint
 test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not broker and not zoo"
 
+test-deep: $(READY)
+	@TEST_DEEP=1 $(BIN)/python -m pytest tests/test_fault_rounds.py
+
 faults: $(READY)
 	@$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1) --client $(or $(CLIENT),both) \
-	  --delivery $(or $(DELIVERY),both) --report docs/reliability.md
+	  --delivery $(or $(DELIVERY),both) --cluster $(or $(CLUSTER),1) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(STATE),--state $(STATE)) --report docs/reliability.md
 
 lock: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

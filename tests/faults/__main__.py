@@ -51,6 +51,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fault", action="append", choices=sorted(KINDS), help="only this one (may be repeated)")
     parser.add_argument("--cluster", type=int, choices=[1, NODES], default=1, help="nodes of the Kafka cluster")
     parser.add_argument("--session", type=float, default=SESSION_S, help="seconds; also how long some faults take")
+    parser.add_argument("--static", action="store_true", help="all workers have an instance id")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no round after that; see --state")
     parser.add_argument("--state", type=Path, help="a file of finished legs: a run that is begun again goes on there")
     parser.add_argument("--report", type=Path, help="the page whose report is rewritten; without: standard output")
@@ -84,7 +85,8 @@ class Harness:
         among = combinations(self.chosen.client, self.chosen.delivery)
         for combination, rounds in zip(among, share(self.chosen.rounds, among), strict=True):
             deck = Deck(self.chosen.fault, combination, self.chosen.seed)
-            for plan in legs(combination, rounds, self.chosen.seed, self.chosen.cluster, self.chosen.session):
+            chosen = self.chosen
+            for plan in legs(combination, rounds, chosen.seed, chosen.cluster, chosen.session, chosen.static):
                 done = self._kept.find(plan)
                 if done is not None:
                     for found in done.rounds:

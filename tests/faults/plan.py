@@ -59,11 +59,16 @@ def combinations(client: str, delivery: str) -> list[Combination]:
 
 
 def legs(
-    combination: Combination, rounds: int, seed: int, nodes: int = 1, session_s: float = SESSION_S
+    combination: Combination,
+    rounds: int,
+    seed: int,
+    nodes: int = 1,
+    session_s: float = SESSION_S,
+    static: bool = False,
 ) -> list[LegPlan]:
     """All legs of a combination. Static and shared alternate, so that a short run has each.
 
-    On a cluster all are static.
+    On a cluster, and with ``static``, all are static.
     """
     found = []
     draw = random.Random(f"{seed} {combination}")
@@ -78,7 +83,7 @@ def legs(
                 first_round=first,
                 rounds=min(LEG_ROUNDS, rounds - first),
                 members=draw.randint(1, MEMBERS_AT_MOST) if nodes == 1 else CLUSTER_MEMBERS,
-                static=nodes > 1 or choice in (0, 1),
+                static=static or nodes > 1 or choice in (0, 1),
                 folders="shared" if choice in (0, 2) else "own",
                 nodes=nodes,
                 session_s=session_s,
