@@ -58,6 +58,24 @@ def test_what_it_owned_is_lost_even_if_it_is_given_back(group: tuple[Any, list[M
     assert first.source.member() != name
 
 
+def test_who_was_removed_claims_nothing_when_it_joins_again(group: tuple[Any, list[Member]]) -> None:
+    """The leader would take its word, and give at once what the member that has got it meanwhile still commits."""
+    _, members = group
+    first, second, _ = members
+    coordinator = first.source._connected().consumer._coordinator
+
+    def claimed() -> set[int]:
+        (assignor,) = coordinator._assignors.values()
+        return {number for topic in assignor.metadata([first.topic]).owned_partitions for number in topic.partitions}
+
+    assert claimed() == {place.number for place in first.owned}
+    coordinator.reset_generation()  # as the client does when it hears that it was removed
+    assert claimed() == set()
+    until(lambda: first.source.joined and second.source.joined and len(first.owned | second.owned) == MEMBERS,
+          first, second)  # fmt: skip
+    assert claimed() == {place.number for place in first.owned}
+
+
 def test_a_member_hears_that_another_process_has_its_instance_id(bootstrap_servers: str) -> None:
     """The client does not say so: its heartbeats just end, and it goes on reading."""
     kit = ClusterKit(bootstrap_servers, "kafka-python")

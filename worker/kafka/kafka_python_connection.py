@@ -30,6 +30,7 @@ log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
 METADATA_MAX_AGE_MS = 10_000
+RECONNECT_BACKOFF_MAX_MS = 1_000
 QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
 JOIN_WAIT_S = 0.1  # poll does not return when a join without changes is complete
 
@@ -55,6 +56,8 @@ class Connection:
             # An answer to a request sent before the topics were set counts as theirs: a member that leads its group
             # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default.
             "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+            # 30 s by default, also to a broker that has come back.
+            "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
         }
         self.consumer: Any = open_client(KafkaConsumer, client_options(settings, "consumer", own), network)
         self.ownership = Ownership(self.consumer)

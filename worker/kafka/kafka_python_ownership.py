@@ -63,6 +63,10 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         def note_and_give_up(*args: Any, **options: Any) -> None:
             self._removed = True
             give_up(*args, **options)
+            # The client would go on claiming what it had, and whoever leads the group takes its word: the partitions
+            # would be ours at once, while the member that has got them meanwhile still commits in the same generation.
+            for assignor in consumer._coordinator._assignors.values():
+                assignor.member_assignment = None
 
         consumer._coordinator.reset_generation = note_and_give_up
 
