@@ -454,9 +454,9 @@ def test_exactly_once_without_a_committed_offset(tmp_path: Path, policy: Recover
             recovery.start(P0, TWO, None, (0, 10))
         assert str(refused.value) == (
             "in/0: the group has no committed offset any more (it has expired, or was deleted), so nobody knows which "
-            "outputs behind its checkpoint at 6 are out; set the offset (kafka-consumer-groups.sh --reset-offsets "
-            "--to-offset N --execute), or set state.recover to rebuild, which goes on at the checkpoint and may repeat "
-            "outputs"
+            "outputs behind its checkpoint at 6 are out; once the group has no members, set the offset "
+            "(kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set state.recover to rebuild, "
+            "which goes on at the checkpoint and may repeat outputs"
         )
         assert shown(recovery.start(P0, TWO, 8, (0, 10))) == (6, 8, 6)  # the first remedy
         recovery = recovery_of(store, replace(REBUILD, exactly_once=True))  # the second

@@ -113,9 +113,9 @@ def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> Non
     gone = f"{facts.partition}: the group has no committed offset any more (it has expired, or was deleted)"
     if policy.exactly_once and policy.recover == "fail":
         raise WorkerError(
-            f"{gone}, so nobody knows which outputs behind its checkpoint at {start.offset} are out; set the offset "
-            "(kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set state.recover to rebuild, "
-            "which goes on at the checkpoint and may repeat outputs"
+            f"{gone}, so nobody knows which outputs behind its checkpoint at {start.offset} are out; once the "
+            "group has no members, set the offset (kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), "
+            "or set state.recover to rebuild, which goes on at the checkpoint and may repeat outputs"
         )
     log.warning(
         "%s; going on at its checkpoint at %d: a worker that stopped in order had come no further, one that did not "
