@@ -48,3 +48,10 @@ def test_what_a_topic_says() -> None:
     told = {"max.message.bytes": "1000", "cleanup.policy": "compact,delete", "retention.ms": None}
     assert TopicRules.of(told) == TopicRules(1000, compacted=True)
     assert not TopicRules.of({"cleanup.policy": "delete"}).compacted
+
+
+@BOTH
+def test_a_batch_is_never_larger_than_its_topic_takes(client: Client) -> None:
+    for limit in (1, 100, 800, 2_000):
+        (batch,) = with_batches_that_fit(ClientSettings("host:1", client=client), TopicRules(limit)).producer.values()
+        assert 1 <= batch <= limit

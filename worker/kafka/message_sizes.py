@@ -14,7 +14,6 @@ from worker.kafka.settings import Client, ClientSettings
 FRAMING_BYTES = 512  # of a batch with one message, at most, without the framing of its headers
 LARGEST_BYTES: Mapping[Client, int] = {"kafka-python": 1_048_576, "confluent": 1_000_000}  # the clients' own defaults
 BATCH_BYTES: Mapping[Client, int] = {"kafka-python": 128 * 1024, "confluent": 1_000_000}
-LEAST_BATCH_BYTES = 1024
 _LARGEST: Mapping[Client, tuple[str, ...]] = {
     "kafka-python": ("max_request_size",),
     "confluent": ("message.max.bytes",),
@@ -65,7 +64,7 @@ def with_batches_that_fit(settings: ClientSettings, *topics: TopicRules) -> Clie
     given = _number(settings.producer.get(name), BATCH_BYTES[client])
     if not limits or min(limits) >= given:
         return settings
-    fits = max(LEAST_BATCH_BYTES, min(limits) - FRAMING_BYTES)
+    fits = max(1, min(limits) - FRAMING_BYTES)
     return replace(settings, producer={**settings.producer, name: min(given, fits)})
 
 
