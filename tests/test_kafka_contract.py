@@ -17,6 +17,7 @@ from worker.errors import (
     CommitRefusedError,
     DeliveryFailedError,
     KafkaUnavailableError,
+    MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
@@ -541,7 +542,7 @@ def test_a_refused_message_fails_the_sink_for_good(kit: Kit) -> None:
         sink.send(topic, [b"small", b"large"], [b"1", b"x" * 1_100_000])
         sink.flush(ANSWER_S)
 
-    with pytest.raises(DeliveryFailedError):
+    with pytest.raises(MessageRefusedError):
         send_too_much()
     with pytest.raises(DeliveryFailedError):
         sink.send(topic, [b"next"], [b"1"])
@@ -711,3 +712,24 @@ def test_a_topic_says_what_it_takes(bootstrap_servers: str, client: Client) -> N
         for name, (_, rules) in topics.items():
             assert cluster.rules(name) == rules
         assert cluster.rules("not-there") == TopicRules()
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
+def test_what_the_broker_refuses_is_told_as_the_messages_own_fault(bootstrap_servers: str, client: Client) -> None:
+    from kafka.admin import KafkaAdminClient
+
+    name = f"refuses-{client}"
+    rules = {"max.message.bytes": "50000", "cleanup.policy": "compact"}
+    with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
+        admin.create_topics({name: {"num_partitions": 1, "configs": rules}}, wait_for_metadata=True)
+    for key, value, too_large in ((b"k", b"v" * 60_000, True), (None, b"v", False)):
+        sink = open_sink(ClientSettings(bootstrap_servers, client=client))
+
+        def send(key: bytes | None = key, value: bytes = value, sink: Sink = sink) -> None:
+            sink.send(name, [key], [value])
+            sink.flush(ANSWER_S)
+
+        with pytest.raises(MessageRefusedError) as refused:
+            send()
+        assert refused.value.too_large == too_large
+        sink.close(CLOSE_S)

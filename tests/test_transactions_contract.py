@@ -29,7 +29,13 @@ from tests.test_kafka_contract import (
     numbered,
     until,
 )
-from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
+from worker.errors import (
+    CommitRefusedError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    WorkerError,
+)
 from worker.kafka.clients import ClientSettings, open_transactional_sink
 from worker.kafka.contracts import TransactionalSink
 from worker.kafka.embedded import EmbeddedKafka
@@ -316,7 +322,7 @@ def test_nothing_of_a_batch_with_a_message_too_large_appears(kit: Kit, enter: En
         sink.send(outputs, [b"small", b"large"], [b"1", LARGE])
         sink.commit({read: 2}, member.source.member(), ANSWER_S)
 
-    with pytest.raises(DeliveryFailedError):
+    with pytest.raises(MessageRefusedError):
         send_too_much()
     with pytest.raises(DeliveryFailedError):
         sink.send(outputs, [b"key"], [b"next"])
