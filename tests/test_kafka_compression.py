@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.conftest import eventually
-from worker.kafka.clients import ClientSettings, open_sink, open_source
+from worker.errors import WorkerError
+from worker.kafka.clients import ClientSettings, missing_codecs, open_sink, open_source
+from worker.kafka.options import about_missing_codec
 from worker.kafka.settings import Client
 from worker.records import Assigned, Change, RecordBatch
 
@@ -50,3 +54,15 @@ def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, 
     for client in CLIENTS:
         found = read(bootstrap_servers, list(names.values()), client)
         assert {name: values == VALUES for name, values in found.items()} == dict.fromkeys(found, True)
+
+
+def test_a_codec_that_is_missing_is_told_with_the_place(
+    bootstrap_servers: str, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic(prefix="zstd")
+    write(bootstrap_servers, name, "confluent", "zstd")
+    monkeypatch.setattr("kafka.codec.zstd", None)
+    assert missing_codecs(ClientSettings(bootstrap_servers)) == [about_missing_codec("zstd")]
+    with pytest.raises(WorkerError) as told:
+        read(bootstrap_servers, [name], "kafka-python")
+    assert str(told.value) == f"poll: {name}/0 at offset 0: {about_missing_codec('zstd')}"

@@ -23,6 +23,7 @@ from worker.checkpoints.opening import open_store
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.input_fields import Readings, readings
+from worker.kafka.clients import missing_codecs
 from worker.model.facts import TrainedFacts
 from worker.model.files.loading import load_model as read_model
 from worker.model.proof.parity import Parity, suspicion
@@ -123,7 +124,8 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 def examine(config: Config) -> Report:
     """Load, convert, prove, measure. Raises WorkerError for what is not about the model."""
-    check_clients(client_settings(config))
+    settings = client_settings(config)
+    check_clients(settings)
     open_store(config.state.directory, config.kafka.group_id)  # reads no more than its name
     tolerance, max_streams = config.model.parity_tolerance, config.state.max_streams
     report = Report(str(config.model.path), tolerance, max_streams, readings(config))
@@ -136,6 +138,7 @@ def examine(config: Config) -> Report:
             build_pipeline(config, model)
             if report.ok and not model.warm_up(config.batch.max_events):
                 report.advice.warnings.append(ROWS_DEPEND)
+            report.advice.warnings.extend(missing_codecs(settings))
     except ConfigError:
         raise
     except ModelRefusedError as first:

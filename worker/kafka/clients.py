@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from worker.kafka.contracts import Questions, Sink, Source, TransactionalSink
 
 __all__ = [
-    "ClientSettings", "ensure_topics", "open_questions", "open_sink", "open_source", "open_transactional_sink",
-    "partition_count", "refused_clients", "refused_options",
+    "ClientSettings", "ensure_topics", "missing_codecs", "open_questions", "open_sink", "open_source",
+    "open_transactional_sink", "partition_count", "refused_clients", "refused_options",
 ]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
@@ -39,6 +39,15 @@ def refused_clients(settings: ClientSettings) -> list[str]:
     from worker.kafka import kafka_python_options
 
     return wrong_options(settings, kafka_python_options.refused_value, kafka_python_options.refused_client)
+
+
+def missing_codecs(settings: ClientSettings) -> list[str]:
+    """A line for each compression that topics may have and the client can't read."""
+    if settings.client == "confluent":
+        return []
+    from worker.kafka import kafka_python_options
+
+    return kafka_python_options.missing_codecs()
 
 
 def open_source(settings: ClientSettings) -> Source:

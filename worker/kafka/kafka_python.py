@@ -17,7 +17,7 @@ from worker.kafka.contracts import React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.kafka_python_admin import find_topic, holder_of_instance_id
 from worker.kafka.kafka_python_connection import Connection
-from worker.kafka.kafka_python_errors import translate
+from worker.kafka.kafka_python_errors import DAMAGED, translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import StaticReturn
@@ -76,7 +76,7 @@ class KafkaPythonSource:
                 connection.fenced = isinstance(error, errors.FencedInstanceIdError)
                 if connection.fenced:
                     raise KafkaUnavailableError(f"poll: {type(error).__name__}") from error  # the next one says more
-                raise translate(error, "poll") from error
+                raise translate(error, connection.reading() if isinstance(error, DAMAGED) else "poll") from error
             self._settle(connection, self._react)
             return []
         if batches:

@@ -183,6 +183,14 @@ class Connection:
             ends = self.consumer.end_offsets(late, timeout_ms=left_ms) if late else {}
         return {place: ends[name] if name in ends else found[name].offset for place, name in names.items()}
 
+    def reading(self) -> str:
+        """Where the client is in the log, for an error that it has raised there."""
+        records = self.consumer._fetcher._next_partition_records
+        if not records:
+            return "poll"
+        name = records.topic_partition
+        return f"poll: {name.topic}/{name.partition} at offset {records.next_fetch_offset}"
+
     def check_let_in(self) -> None:
         """Raises KafkaRefusedError while every broker refuses us: the client itself says so to its log alone."""
         if (refusal := self.consumer._manager.locked_out()) is not None:

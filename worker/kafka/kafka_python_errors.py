@@ -40,7 +40,7 @@ _LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.No
 _REFUSED_OPTIONS = (ValueError, TypeError, AssertionError, RuntimeError, LookupError, AttributeError)
 _NOT_ALLOWED = (errors.AuthorizationError,)
 _REFUSED = (RefusedError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
-_DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
+DAMAGED = (errors.CorruptRecordError, errors.UnsupportedCodecError)
 _FENCED = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _REFUSED_MESSAGE = (
@@ -121,7 +121,7 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
     if (missing := missing_codec(said)) is not None:
         return WorkerError(f"{what}: {missing}")
-    if isinstance(error, _DAMAGED):
+    if isinstance(error, DAMAGED):
         return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
     if isinstance(error, errors.KafkaConfigurationError):
         return ConfigError(f"{said}; check kafka.consumer and kafka.producer")

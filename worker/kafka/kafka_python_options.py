@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, codec
 from kafka.future import Future
 from kafka.net.inet import KafkaNetSocket
 from kafka.net.transport import KafkaSSLTransport
@@ -20,7 +20,7 @@ from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import client_options
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_sink import KafkaPythonSink
-from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS, missing_codec
+from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS, about_missing_codec, missing_codec
 from worker.kafka.settings import ClientSettings, Section
 
 LARGEST_NUMBER = 2**31 - 1  # most of them are sent as such
@@ -65,6 +65,12 @@ def refused_value(section: Section, name: str, value: Any) -> str | None:
     elif (isinstance(default, str) or name in _TEXTS) and not isinstance(value, str) and value is not None:
         return f"should be text, not {value!r}"
     return None
+
+
+def missing_codecs() -> list[str]:
+    """A line for each compression that can't be read or written here."""
+    there = {"snappy": codec.has_snappy, "lz4": codec.has_lz4, "zstd": codec.has_zstd}
+    return [about_missing_codec(name) for name, is_there in there.items() if not is_there()]
 
 
 def _listed(value: Any) -> list[Any]:

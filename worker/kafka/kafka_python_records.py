@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kafka import errors
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -35,6 +36,14 @@ class Batch(DefaultRecordBatch):  # type: ignore[misc]
 
     __slots__ = ()
     _buffer: Any
+
+    def _maybe_uncompress(self) -> None:
+        try:
+            super()._maybe_uncompress()
+        except errors.KafkaError:
+            raise
+        except Exception as error:  # each codec has its own
+            raise errors.CorruptRecordError(f"a compressed batch can't be read: {error}") from error
 
     def __next__(self) -> Any:
         if self._next_record_index < self._num_records:

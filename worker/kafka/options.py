@@ -66,12 +66,16 @@ _MISSING_CODEC = re.compile(r"Libraries for (\w+) compression codec not found")
 
 def missing_codec(said: str) -> str | None:
     """What to do about a codec that kafka-python misses, when that is what it said."""
-    if (found := _MISSING_CODEC.search(said)) is None:
-        return None
-    package = CODEC_PACKAGES.get(found[1], found[1])
+    found = _MISSING_CODEC.search(said)
+    return None if found is None else about_missing_codec(found[1])
+
+
+def about_missing_codec(codec: str) -> str:
+    """Which package is missing, and the other way out."""
+    package = CODEC_PACKAGES.get(codec, codec)
     return (
-        f"kafka-python needs the package {package} for {found[1]}: pip install {package}, or set kafka.client: "
-        "confluent, which brings its own"
+        f"kafka-python needs the package {package} for {codec}: pip install {package}, or set kafka.client: confluent, "
+        "which brings its own"
     )
 
 
