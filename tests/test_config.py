@@ -208,6 +208,10 @@ def test_not_durations(text: object) -> None:
             {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "GSSAPI"}},
             "kafka.security.mechanism: GSSAPI is not available yet (use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512)",
         ),
+        (
+            {"kafka__security": {"protocol": "SASL_SSL"}, "kafka__consumer": {"sasl.mechanisms": "OAUTHBEARER"}},
+            "kafka.consumer.sasl.mechanisms: OAUTHBEARER is not available yet (use PLAIN or SCRAM, in kafka.security",
+        ),
         ({"kafka": "here"}, "kafka: should be a mapping of keys"),
         ({"kafka__group_id": "workers\n"}, "kafka.group_id: 'workers\\n' holds a line break"),
         ({"kafka__bootstrap_servers": ["a", "b"]}, "kafka.bootstrap_servers: should be text, not a list"),

@@ -27,6 +27,7 @@ TASKS_OF_KEYS = {
     "unknown": ("generate", "seq2seq"),
 }
 
+MECHANISM_OPTIONS = ("sasl_mechanism", "sasl.mechanism", "sasl.mechanisms")  # how the clients call it
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 # What of a key's values this version knows, where a later one will know more.
@@ -149,7 +150,14 @@ def _task_keys(config: Config) -> Iterator[str]:
 
 def _login(config: Config) -> Iterator[str]:
     security = config.kafka.security
-    if security.mechanism not in (None, *MECHANISMS):
+    elsewhere = [
+        f"kafka.{section}.{name}: {value} is not available yet (use PLAIN or SCRAM, in kafka.security.mechanism)"
+        for section in ("consumer", "producer")
+        for name, value in getattr(config.kafka, section).items()
+        if name in MECHANISM_OPTIONS and value not in MECHANISMS
+    ]
+    yield from elsewhere
+    if elsewhere or security.mechanism not in (None, *MECHANISMS):
         return  # each wants keys of its own
     for key in ("mechanism", "username", "password"):
         given = getattr(security, key) is not None
