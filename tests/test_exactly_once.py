@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import eventually
 from tests.member import AWAY, COMMIT_S, DEAD, P0, P1, Cluster, Member
-from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
+from worker.delivery import ExactlyOnce
+from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
+from worker.kafka.memory import MemorySource, MemoryTransactions
+from worker.limits import LoopLimits
 from worker.loop import KAFKA_AWAY
 
 REFUSED = CommitRefusedError("the group has moved on")
@@ -181,3 +187,28 @@ def test_an_orderly_end_in_doubt_commits_nothing(cluster: Cluster) -> None:
     assert (sums(cluster), cluster.committed(P0)) == ([], None)
     Member(cluster, exactly_once=True).drain()
     assert sums(cluster) == SUMS
+
+
+def test_a_new_producer_is_opened_aside_while_the_loop_goes_on_polling(cluster: Cluster) -> None:
+    may_open = threading.Event()
+    opened: list[MemoryTransactions] = []
+
+    def open_sink() -> MemoryTransactions:
+        if opened:
+            may_open.wait()
+        opened.append(MemoryTransactions(cluster.broker, "id"))
+        return opened[-1]
+
+    def is_renewed() -> bool:
+        with suppress(KafkaUnavailableError):
+            delivery.renew()
+            return True
+        return False
+
+    delivery = ExactlyOnce(MemorySource(cluster.broker, "group"), open_sink, LoopLimits(kafka_call_s=0.01))
+    assert [is_renewed() for _ in range(3)] == [False] * 3
+    may_open.set()
+    eventually(is_renewed)
+    assert len(opened) == 2  # asked for once, however often it was waited for
+    delivery.send("out", [b"k"], [b"v"])
+    delivery.close(0.0)
