@@ -23,6 +23,7 @@ log = logging.getLogger("worker.kafka")
 
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
+RECONNECT_BACKOFF_MAX_MS = 1000  # 10 s by default, also to a broker that has come back
 _STATE = re.compile(r"\(after \d+ms in state (\w+)")  # of a connection, in what librdkafka says of its end
 _BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 
@@ -53,6 +54,7 @@ class Outbox:
             "on_delivery": self._on_failure,
             "error_cb": self._on_error,
             "allow.auto.create.topics": False,
+            "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
             **options,
         }
         self.failure: Exception | None = None

@@ -32,7 +32,6 @@ TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our op
 RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until that one's markers are written
 RETRY_BACKOFF_MAX_MS = 100
 METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
-RECONNECT_BACKOFF_MAX_MS = 1000  # 10 s by default, also to a coordinator that has come back
 LEAST_WAIT_S = 0.001
 GRACE_S = 2.0  # for the client to keep its own time-out
 LOOK_S = 0.5  # between two looks at what broke, during a commit that takes its time
@@ -153,7 +152,6 @@ class ConfluentTransactions:
             "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
             "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
             "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
-            "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
         }
         outbox = Outbox(self._settings, own, timeout_s, _undelivered)
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):

@@ -27,6 +27,7 @@ log = logging.getLogger("worker.kafka")
 UNACKNOWLEDGED_MESSAGES = 50_000
 LINGER_MS = 100  # only while messages are handed over: see _together
 BATCH_BYTES = 128 * 1024
+RECONNECT_BACKOFF_MAX_MS = 1_000  # 30 s by default, also to a broker that has come back
 FLUSH_LOOK_S = 0.2
 ENDED_JOIN_S = 1.0  # for the thread of a producer that was told to drop everything
 
@@ -52,6 +53,7 @@ class KafkaPythonSink:
             "linger_ms": LINGER_MS,
             "batch_size": BATCH_BYTES,
             "allow_auto_create_topics": False,
+            "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
             **(options or {}),
         }
         self.client: Any = open_client(KafkaProducer, client_options(settings, "producer", own), network)

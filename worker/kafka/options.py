@@ -52,7 +52,6 @@ KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
     "request_timeout_ms": 8_000,
     "delivery_timeout_ms": 30_000,
     "max_block_ms": 10_000,  # for sending without metadata, and for opening: it is tried again
-    "reconnect_backoff_max_ms": 1_000,  # 30 s by default, also to a coordinator that has come back
     "retry_backoff_ms": 5,  # how long the next transaction waits while the markers of the last one are written
 }
 
