@@ -132,9 +132,11 @@ def roll(leg: Leg, draw: random.Random) -> None:
 
 def freeze(leg: Leg, draw: random.Random, seconds: float) -> None:
     number = draw.choice([group_coordinator(leg, draw), draw.randint(1, NODES)])
+    leg.load.hold.set()  # what it is sent then arrives after all: nothing may be sent again for its silence
     leg.cluster.nodes[number].pause()
     leg.pump(seconds)
     leg.cluster.nodes[number].resume()
+    leg.load.hold.clear()
 
 
 @fault("SIGSTOP of a node for 12 s", nodes=NODES)

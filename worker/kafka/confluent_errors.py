@@ -25,6 +25,7 @@ from worker.kafka import connection_options
 from worker.kafka.settings import ClientSettings, Section
 from worker.records import Partition
 
+FETCH_SESSION_TOPIC_ID = 106  # a number of the protocol that librdkafka has no name for
 # A consumer has one fatal error only: its instance id was taken.
 FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL}
 _REFUSED_COMMIT = {
@@ -92,6 +93,27 @@ _TRY_AGAIN = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
+    # What brokers say while leaders, replicas and controllers change; librdkafka calls none of it retriable.
+    KafkaError.CONCURRENT_TRANSACTIONS,
+    KafkaError.ELIGIBLE_LEADERS_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.FETCH_SESSION_ID_NOT_FOUND,
+    KafkaError.INCONSISTENT_TOPIC_ID,
+    KafkaError.INVALID_FETCH_SESSION_EPOCH,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LISTENER_NOT_FOUND,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.PREFERRED_LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.STALE_BROKER_EPOCH,
+    KafkaError.STALE_CTRL_EPOCH,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    FETCH_SESSION_TOPIC_ID,
 }
 
 

@@ -19,6 +19,7 @@ REFRESH_WAIT_S = 0.1  # a new leader is not there at once
 OUTDATED = (
     KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_BROKER,
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
 )  # fmt: skip
 
 
