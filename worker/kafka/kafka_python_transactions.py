@@ -31,6 +31,7 @@ log = logging.getLogger("worker.kafka")
 OLDEST_BROKERS = (2, 5)  # older ones don't tell a member's generation from an outdated one when offsets come this way
 LOOK_S = 0.1  # between two looks at what broke, during a step that takes its time
 DISTURBED_S = 2.0  # for a step of which a request was lost
+OPEN_S = 4.0  # then another client tries; what the cluster has begun to end meanwhile it ends all the same
 ADD_PARTITIONS, ADD_OFFSETS, END, COMMIT_OFFSETS = 24, 25, 26, 28  # request types, as the protocol numbers them
 
 
@@ -74,7 +75,9 @@ class KafkaPythonTransactions:
             with self._failing_for_good("opening"):
                 if self._client.config["api_version"] < OLDEST_BROKERS:
                     raise WorkerError("delivery: exactly_once needs Kafka 2.5 or newer: use delivery: at_least_once")
-                self._client.init_transactions()  # waits max_block_ms at most
+                # Not the client's own call, which waits for max_block_ms: one that has asked a node that is gone may
+                # look for no other, where a new client finds the coordinator at once.
+                self._answered(self._manager.initialize_transactions, monotonic() + OPEN_S)
         except BaseException:
             end_producer(self._client, 0.0)
             raise
