@@ -75,15 +75,15 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
             resets[where & (resets == Reset.NONE)] = reason
 
     if rules.idle_ms is not None:
-        mark(_silent(before.clocks, incoming.clocks, rules.idle_ms), Reset.IDLE)
-        mark(_silent(before.times, incoming.times, rules.idle_ms), Reset.IDLE)
+        mark(silent(before.clocks, incoming.clocks, rules.idle_ms), Reset.IDLE)
+        mark(silent(before.times, incoming.times, rules.idle_ms), Reset.IDLE)
     if incoming.ids is not None:
         assert before.ids is not None
         mark(_differ(before.ids, incoming.ids), Reset.ID)
     if incoming.starts is not None:
         mark(incoming.starts, Reset.START)
     if rules.gap_ms is not None:
-        mark(_silent(before.times, incoming.times, rules.gap_ms), Reset.GAP)
+        mark(silent(before.times, incoming.times, rules.gap_ms), Reset.GAP)
     return resets
 
 
@@ -106,9 +106,10 @@ def pending_after(rules: BoundaryRules, steps: IntArray, incoming: Incoming) -> 
     return pending
 
 
-def _silent(before: IntArray, now: IntArray, limit_ms: int) -> BoolArray:
-    silent: BoolArray = (now - before > limit_ms) & (before != NO_TIME_MS)
-    return silent
+def silent(before: IntArray, now: IntArray, limit_ms: int) -> BoolArray:
+    """(events,) which come more than ``limit_ms`` after ``before``; none does after a time that is not known."""
+    found: BoolArray = (now - before > limit_ms) & (before != NO_TIME_MS)
+    return found
 
 
 def _differ(last: NDArray[np.object_], now: NDArray[np.object_]) -> BoolArray:

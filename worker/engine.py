@@ -12,11 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
+from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before, silent
 from worker.commanded import command
 from worker.emission import EmitRule
 from worker.placement import place
 from worker.records import (
+    NO_TIME_MS,
     BoolArray,
     CodeArray,
     Events,
@@ -134,7 +135,8 @@ class Engine:
         rows, incoming = turn.rows[runs.events[runs.begins]], turn.incoming(runs.events)
         found = self.table.read(rows)
         late = are_late(runs.greatest(found["times"], incoming.times), incoming.times)
-        if self.rules.late != "accept" and late.any():
+        gone = self._gone(runs.found(found["clocks"], incoming.clocks), incoming)
+        if (self.rules.late != "accept" and late.any()) or gone is not None:
             self._waves(turn, runs.events, runs.nth)
             return
         planned = plan(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
@@ -177,6 +179,9 @@ class Engine:
     def _step(self, turn: Turn, wave: Wave) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
         found = table.read(rows)
+        gone = self._gone(found["clocks"], incoming)
+        if gone is not None:
+            found["times"][gone] = NO_TIME_MS
         late = are_late(found["times"], incoming.times)
         if late.any():
             self.late += int(np.count_nonzero(late))
@@ -205,6 +210,16 @@ class Engine:
         turn.answer(wave, probabilities, resets, steps, pending, found["origins"])
         emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
+
+    def _gone(self, clocks: IntArray, incoming: Incoming) -> BoolArray | None:
+        """(events,) whose stream is idle by the partition's ``clocks`` at its last event; None when none is.
+
+        A sweep may have forgotten it or not: nothing that it has left makes an event late, or a silence shorter.
+        """
+        if self.rules.idle_ms is None:
+            return None
+        gone = silent(clocks, incoming.clocks, self.rules.idle_ms)
+        return gone if gone.any() else None
 
     def _before(self, rows: IntArray, found: Records, incoming: Incoming) -> Before:
         ids = None if incoming.ids is None else self.table.sequences[rows]
