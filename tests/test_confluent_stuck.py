@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import KafkaUnavailableError
+from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka import confluent_transactions
 from worker.kafka.clients import ClientSettings, open_source
 from worker.kafka.confluent_transactions import ConfluentTransactions
@@ -59,5 +59,34 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
     fresh.commit({Partition(name, 0): 0}, source.member(), 60.0)
     fresh.close(60.0)
     assert source.committed([Partition(name, 0)], 60.0) == {Partition(name, 0): 0}
+    source.close(60.0)
+    released.set()
+
+
+def test_a_commit_that_is_not_answered_fails_of_the_message_that_was_refused(
+    bootstrap_servers: str, topic: Callable[..., str]
+) -> None:
+    """A message that failed is why the client does not answer: told as a time-out, nothing would look for it."""
+    from kafka.admin import KafkaAdminClient
+
+    name = topic(1, "readings")
+    out = f"small-{name}"
+    with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
+        rules = {"max.message.bytes": "1000"}
+        admin.create_topics({out: {"num_partitions": 1, "configs": rules}}, wait_for_metadata=True)
+    settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
+    source, released = open_source(settings), threading.Event()
+    source.subscribe([name], lambda change: dict.fromkeys(change.partitions, 0))
+    while not source.joined:
+        source.poll(10, 0.1)
+    sink = ConfluentTransactions(settings)
+    sink._outbox.producer = NeverSends(sink._outbox.producer, released)
+    sink.send(out, [b"a"], [b"v" * 2000])
+    with pytest.raises(MessageRefusedError) as refused:
+        sink.commit({Partition(name, 0): 0}, source.member(), 120.0)
+    assert refused.value.too_large
+    with pytest.raises(MessageRefusedError):
+        sink.send(out, [b"a"], [b"1"])
+    sink.close(60.0)
     source.close(60.0)
     released.set()
