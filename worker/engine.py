@@ -183,7 +183,7 @@ class Engine:
         if gone is not None:
             found["times"][gone] = NO_TIME_MS
         late = are_late(found["times"], incoming.times)
-        if late.any():
+        if np.count_nonzero(late):
             self.late += int(np.count_nonzero(late))
             if self.rules.late != "accept":
                 events = np.arange(len(turn))[wave]
@@ -193,7 +193,7 @@ class Engine:
                 return
         resets = resets_before(self.rules, self._before(rows, found, incoming), incoming)
         zeroed = resets.astype(np.bool_)
-        if zeroed.any():
+        if np.count_nonzero(zeroed):
             found["states"][zeroed], found["steps"][zeroed] = table.initial, 0
             found["origins"][zeroed] = turn.fresh_origins(wave)[zeroed]
             self._count(resets)

@@ -17,9 +17,10 @@ def with_times(times: IntArray, kinds: CodeArray, clocks: IntArray) -> IntArray:
 
     A command without a time says nothing about its stream's time.
     """
-    if times.min(initial=0) > NO_TIME_MS:
+    without = times == NO_TIME_MS
+    if not np.count_nonzero(without):
         return times
-    return np.where((times == NO_TIME_MS) & (kinds == Kind.STEP), clocks, times)
+    return np.where(without & (kinds == Kind.STEP), clocks, times)
 
 
 def sweep_points(clocks: IntArray, before: int, idle_ms: int) -> list[int]:

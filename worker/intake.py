@@ -25,10 +25,12 @@ class Intake(Backlog):
         """
         wait_s = 0.0 if self else limits.poll_wait_s
         self.add(self._source.poll(max(1, limits.poll_records - self.records()), wait_s))
-        deadline = self._clock() + limits.batch_wait_s
-        while (
-            self and (missing := limits.poll_records - self.records()) > 0 and (left_s := deadline - self._clock()) > 0
-        ):
+        if limits.batch_wait_s > 0:
+            self._fill(limits.poll_records, self._clock() + limits.batch_wait_s)
+
+    def _fill(self, enough: int, deadline: float) -> None:
+        """Poll on until there are ``enough`` records, but no longer than until ``deadline``, monotonic seconds."""
+        while self and (missing := enough - self.records()) > 0 and (left_s := deadline - self._clock()) > 0:
             try:
                 self.add(self._source.poll(missing, left_s))
             except UnavailableError:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages
@@ -16,6 +18,7 @@ from worker.records import Events, Partition, PartitionState, RecordBatch, Refus
 from worker.streams import Slices
 
 OUTPUT_BYTES_LIMIT = 990_000  # of key and value together: brokers and clients take 1 MB by default, with its framing
+NO_MESSAGES = Messages([], [], [], np.empty(0, np.int64))
 NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyType({})
 
 
@@ -70,7 +73,7 @@ class Pipeline:
                 outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
                 refusals = one_each(refusals, others)
                 told = without_silent(events, refusals, unwritable)
-            dead = self.dead_letters.of(events.batch, told)
+            dead = self.dead_letters.of(events.batch, told) if told else NO_MESSAGES
             outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead, events.replay))
         return outcomes
 

@@ -72,6 +72,7 @@ class Turn:
         count = sum(lengths)
         times, clocks, sweeps = _event_times(batches, partitions, idle_ms)
         kinds = _joined([events.kinds for events in batches])
+        commands = bool(np.count_nonzero(kinds))
         return cls(
             batches=batches,
             kinds=kinds,
@@ -81,12 +82,8 @@ class Turn:
             ids=_ids(batches, count),
             starts=_flags([events.starts for events in batches]),
             ends=_flags([events.ends for events in batches]),
-            commands=bool(kinds.any()),
-            payloads={
-                start + index: row
-                for start, events in zip(accumulate(lengths, initial=0), batches, strict=False)
-                for index, row in events.payloads.items()
-            },
+            commands=commands,
+            payloads=_payloads(batches, lengths) if commands else {},
             rows=np.full(count, NO_ROW, np.int64),
             probabilities=np.zeros((count, units), dtype),
             steps=np.zeros(count, np.int64),
@@ -149,7 +146,7 @@ class Turn:
 
     def predictions(self) -> list[Predictions]:
         """The answer to each batch."""
-        answers, start, some_refused = [], 0, bool(self.invalid.any() or self.late.any())
+        answers, start, some_refused = [], 0, np.count_nonzero(self.invalid) + np.count_nonzero(self.late) > 0
         for events in self.batches:
             part = slice(start, start + len(events))
             start += len(events)
@@ -229,6 +226,16 @@ def _event_times(
             start += len(then)
         clocks.append(then)
     return _joined([events.times for events in batches]), _joined(clocks), sweeps
+
+
+def _payloads(batches: Sequence[Events], lengths: Sequence[int]) -> dict[int, FloatArray]:
+    """The states that commands set, by event of the turn."""
+    starts = accumulate(lengths, initial=0)
+    return {
+        start + index: state
+        for start, events in zip(starts, batches, strict=False)
+        for index, state in events.payloads.items()
+    }
 
 
 def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
