@@ -163,7 +163,7 @@ def test_client_options_that_the_worker_controls_are_refused(
     ("keys", "told"),
     [
         ({"input__features": ["ax", "ay"]}, "input.features: names 2 fields, but {model} takes 3 numbers"),
-        ({"model__labels": ["a", "b", "c"]}, "model.labels: 3 names for the 2 outputs of {model}"),
+        ({"model__labels": ["a", "b", "c"]}, "model.labels: 3 names for 2 outputs of {model}"),
         (
             {"input__features": "x", "input__stream": "value:x"},
             "input.stream: 'x' is the field with the vector (input.features); name another one",
