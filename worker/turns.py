@@ -83,7 +83,11 @@ class Turn:
             starts=_flags([events.starts for events in batches]),
             ends=_flags([events.ends for events in batches]),
             commands=commands,
-            payloads=_payloads(batches, lengths) if commands else {},
+            payloads={
+                start + index: state
+                for start, events in zip(accumulate(lengths, initial=0), batches if commands else (), strict=False)
+                for index, state in events.payloads.items()
+            },
             rows=np.full(count, NO_ROW, np.int64),
             probabilities=np.zeros((count, units), dtype),
             steps=np.zeros(count, np.int64),
@@ -226,16 +230,6 @@ def _event_times(
             start += len(then)
         clocks.append(then)
     return _joined([events.times for events in batches]), _joined(clocks), sweeps
-
-
-def _payloads(batches: Sequence[Events], lengths: Sequence[int]) -> dict[int, FloatArray]:
-    """The states that commands set, by event of the turn."""
-    starts = accumulate(lengths, initial=0)
-    return {
-        start + index: state
-        for start, events in zip(starts, batches, strict=False)
-        for index, state in events.payloads.items()
-    }
 
 
 def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
