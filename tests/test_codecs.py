@@ -273,6 +273,22 @@ def test_commands_that_can_not_be_obeyed(command: bytes | None, value: Any, erro
     assert reason in found[1]
 
 
+@pytest.mark.parametrize("form", ["json", "msgpack"])
+@pytest.mark.parametrize("depth", [1, 30, 33, 65, 300, 486, 500, 700, 900, 960, 5_000, 50_000])
+@pytest.mark.parametrize("inner", [b"1", b"1e39", b"", b"true"], ids=["number", "huge", "empty", "other"])
+def test_numbers_of_a_state_may_be_nested_as_deep_as_anyone_likes(form: str, depth: int, inner: bytes) -> None:
+    numbers = b"[" * depth + inner + b"]" * depth
+    value = b'{"states": {"lstm": {"h": %b}, "conv": {"inputs": [[1, 2], [3, 4]]}}}' % numbers
+    error, reason = refusal(A_B, value, form, headers=[[("worker-command", b"set-state")]])
+    assert error in (["bad_state"] if depth < 950 else ["bad_state", "not_json", "not_msgpack"])
+    assert len(reason) < 500
+    packed = b"\x91" * depth + (b"\x01" if inner else b"\x90")
+    value = b"\x81\xa6states\x82\xa4lstm\x81\xa1h" + packed + b"\xa4conv\x81\xa6inputs\x92\x92\x01\x02\x92\x03\x04"
+    if form == "msgpack":
+        error, _ = refusal(A_B, value, form, headers=[[("worker-command", b"set-state")]])
+        assert error in (["bad_state"] if depth < 950 else ["bad_state", "not_msgpack"])
+
+
 @pytest.mark.parametrize(("number", "fits"), [(65504, True), (65519, True), (65520, False), (-1e5, False)])
 def test_a_state_must_fit_its_own_layers_numbers(number: float, fits: bool) -> None:
     layout = StateLayout(LAYOUT.slices, LAYOUT.initial, {("lstm", "h"): np.float16})

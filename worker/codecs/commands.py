@@ -108,9 +108,12 @@ def _numbers(given: Any, shape: tuple[int, ...], dtype: DTypeLike, what: str) ->
 
 
 def _all_numbers(given: Any) -> bool:
-    if isinstance(given, list):
-        return all(map(_all_numbers, given))
-    return isinstance(given, int | float) and not isinstance(given, bool)
+    level = [given]
+    while level:  # not by recursion: lists may be nested as deep as the parser takes them
+        if not all(isinstance(part, list | int | float) and not isinstance(part, bool) for part in level):
+            return False
+        level = [inner for part in level if isinstance(part, list) for inner in part]
+    return True
 
 
 def _known(layout: StateLayout) -> str:
