@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from worker.kafka.message_sizes import FRAMING_BYTES, TopicRules, message_bytes_limit, with_batches_that_fit
+from worker.errors import MessageRefusedError
+from worker.kafka.clients import open_sink
+from worker.kafka.message_sizes import (
+    FRAMING_BYTES,
+    LEAST_FRAMING_BYTES,
+    TopicRules,
+    message_bytes_limit,
+    with_batches_that_fit,
+)
 from worker.kafka.settings import Client, ClientSettings
 
 BOTH = pytest.mark.parametrize("client", ["kafka-python", "confluent"])
@@ -55,3 +63,30 @@ def test_a_batch_is_never_larger_than_its_topic_takes(client: Client) -> None:
     for limit in (1, 100, 800, 2_000):
         (batch,) = with_batches_that_fit(ClientSettings("host:1", client=client), TopicRules(limit)).producer.values()
         assert 1 <= batch <= limit
+
+
+@BOTH
+def test_a_small_topic_takes_what_fits_for_sure_and_refuses_what_can_not_fit(
+    bootstrap_servers: str, client: Client
+) -> None:
+    from kafka.admin import KafkaAdminClient
+
+    name, rules = f"small-{client}", TopicRules(800)
+    with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
+        configs = {"max.message.bytes": "800"}
+        admin.create_topics({name: {"num_partitions": 1, "configs": configs}}, wait_for_metadata=True)
+    settings = with_batches_that_fit(ClientSettings(bootstrap_servers, client=client), rules)
+    fits, most = (message_bytes_limit(client, {}, rules, each) for each in (FRAMING_BYTES, LEAST_FRAMING_BYTES))
+    assert 700 == fits < most < 800
+    sink = open_sink(settings)
+    sink.send(name, [b"key"] * 5, [b"v" * (fits - 3)] * 5)
+    sink.flush(60.0)
+
+    def send_too_much() -> None:
+        sink.send(name, [b"key"], [b"v" * (most + 1 - 3)])
+        sink.flush(60.0)
+
+    with pytest.raises(MessageRefusedError) as refused:
+        send_too_much()
+    assert refused.value.too_large
+    sink.close(5.0)

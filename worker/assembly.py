@@ -32,7 +32,7 @@ from worker.errors import ConfigError, WorkerError, counted
 from worker.input_fields import check_fields, input_fields
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
-from worker.kafka.message_sizes import NO_RULES, TopicRules, message_bytes_limit
+from worker.kafka.message_sizes import LEAST_FRAMING_BYTES, NO_RULES, TopicRules, message_bytes_limit
 from worker.kafka.options import contradicting_options, refused_options
 from worker.kafka.settings import SECTIONS, transactional_id
 from worker.model.streaming import StreamingModel
@@ -154,7 +154,8 @@ def fit_messages(
     pipeline: Pipeline, settings: ClientSettings, output: TopicRules = NO_RULES, dead: TopicRules = NO_RULES
 ) -> None:
     """Make it write only what the producer takes, and what the topics of outputs and of dead letters take."""
-    pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output)
+    # No output that would be taken is held back: one that is larger by a few bytes is refused by the cluster.
+    pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output, LEAST_FRAMING_BYTES)
     letter_bytes = message_bytes_limit(settings.client, settings.producer, dead)
     pipeline.dead_letters.fit(letter_bytes, keys_needed=dead.compacted)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from worker.kafka.settings import Client, ClientSettings
 
-FRAMING_BYTES = 512  # of a batch with one message, at most, without the framing of its headers
+FRAMING_BYTES = 100  # of a batch with one message, at most, without the framing of its headers
+LEAST_FRAMING_BYTES = 68  # of the same: the batch's 61, and a byte for each number of the message
 LARGEST_BYTES: Mapping[Client, int] = {"kafka-python": 1_048_576, "confluent": 1_000_000}  # the clients' own defaults
 BATCH_BYTES: Mapping[Client, int] = {"kafka-python": 128 * 1024, "confluent": 1_000_000}
 _LARGEST: Mapping[Client, tuple[str, ...]] = {
@@ -40,8 +41,12 @@ class TopicRules:
 NO_RULES = TopicRules()
 
 
-def message_bytes_limit(client: Client, options: Mapping[str, Any], rules: TopicRules = NO_RULES) -> int:
+def message_bytes_limit(
+    client: Client, options: Mapping[str, Any], rules: TopicRules = NO_RULES, framing_bytes: int = FRAMING_BYTES
+) -> int:
     """What key, value and framed headers of one message may come to. ``options``: ``kafka.producer``.
+
+    With FRAMING_BYTES all that is as large is taken, with LEAST_FRAMING_BYTES nothing that is larger.
 
     What is compressed may be larger for its topic, by how much is known only to the broker that takes or refuses it.
     """
@@ -49,7 +54,7 @@ def message_bytes_limit(client: Client, options: Mapping[str, Any], rules: Topic
     limits = [_number(own, LARGEST_BYTES[client])]
     if rules.largest_bytes is not None and not compresses(options):
         limits.append(rules.largest_bytes)
-    return max(1, min(limits) - FRAMING_BYTES)
+    return max(1, min(limits) - framing_bytes)
 
 
 def compresses(options: Mapping[str, Any]) -> bool:
