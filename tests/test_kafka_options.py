@@ -11,7 +11,7 @@ from tests.secured import Authority
 from worker.kafka.clients import refused_clients, refused_options
 from worker.kafka.connection_options import client_options, contradicting_security, security_options
 from worker.kafka.kafka_python_errors import translate
-from worker.kafka.options import CODEC_PACKAGES, contradicting_options, spell_topic_id
+from worker.kafka.options import CODEC_PACKAGES, contradicting_options, spell_topic_id, why_refused
 from worker.kafka.settings import LONGEST_ID_BYTES, ClientSettings, transactional_id
 from worker.kafka.tls_files import wrong_files
 from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, StallWatch
@@ -25,12 +25,40 @@ from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, Stal
         ("kafka-python", "producer", ["linger_ms", "batch_size"], ["acks", "enable_idempotence", "partitioner"]),
         ("confluent", "consumer", ["session.timeout.ms"], ["isolation.level", "enable.partition.eof", "group.id"]),
         ("confluent", "producer", ["linger.ms", "compression.type"], ["request.required.acks", "bootstrap.servers"]),
+        (
+            "confluent",
+            "consumer",
+            ["topic.metadata.refresh.sparse"],
+            ["default.topic.config", "topic.auto.offset.reset"],
+        ),
+        (
+            "confluent",
+            "consumer",
+            ["fetch.min.bytes"],
+            ["auto.commit.enable", "offset.store.method", "topic.blacklist"],
+        ),
+        ("confluent", "producer", ["metadata.max.age.ms"], ["default.topic.config", "topic.partitioner", "topic.acks"]),
+        ("confluent", "producer", ["compression.level"], ["topic.compression.type", "queuing.strategy"]),
+        ("confluent", "producer", [], ["plugin.library.paths", "interceptors", "test.mock.num.brokers"]),
     ],
 )
 def test_options_the_worker_must_control_are_named(
     client: Any, section: Any, free: list[str], refused: list[str]
 ) -> None:
     assert refused_options(client, section, dict.fromkeys([*free, *refused], 1)) == refused
+
+
+@pytest.mark.parametrize("section", ["consumer", "producer"])
+def test_options_of_topics_are_refused_where_they_would_pass_over_the_check_and_taken_by_their_own_names(
+    section: Any,
+) -> None:
+    """librdkafka takes them in three spellings; the last one is looked at."""
+    assert why_refused("default.topic.config").endswith("write them here by their own names and remove it")
+    assert why_refused("topic.compression.type").endswith("write compression.type")
+    assert why_refused("acks") == "the worker sets this itself; remove it"
+    plain = {"producer": {"compression.type": "zstd"}, "consumer": {"fetch.min.bytes": 2}}[section]
+    assert refused_options("confluent", section, plain) == []
+    assert refused_clients(ClientSettings("nowhere:1", "confluent", **{section: plain})) == []
 
 
 LOGIN = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": "p", "ca_file": "ca"}

@@ -33,7 +33,7 @@ from worker.input_fields import check_fields, input_fields
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security
 from worker.kafka.message_sizes import LEAST_FRAMING_BYTES, NO_RULES, TopicRules, message_bytes_limit
-from worker.kafka.options import contradicting_options, refused_options
+from worker.kafka.options import contradicting_options, refused_options, why_refused
 from worker.kafka.settings import SECTIONS, transactional_id
 from worker.model.streaming import StreamingModel
 from worker.pipeline import Pipeline
@@ -172,7 +172,7 @@ def client_settings(config: Config) -> ClientSettings:
     for section in SECTIONS:
         options = getattr(kafka, section)
         refused = refused_options(kafka.client, section, options)
-        problems += [f"kafka.{section}.{name}: the worker sets this itself; remove it" for name in refused]
+        problems += [f"kafka.{section}.{name}: {why_refused(name)}" for name in refused]
         problems += contradicting_security(section, options, security)
     problems += contradicting_options(kafka.client, config.delivery, kafka.producer)
     if problems:

@@ -15,8 +15,13 @@ from worker.kafka.settings import Client, Section
 _KAFKA_PYTHON_SHARED = {"bootstrap_servers", "client_id", "kafka_client", "selector"}
 _CONFLUENT_SHARED = {
     "bootstrap.servers", "metadata.broker.list", "client.id", "error_cb", "log_cb", "logger", "log.queue", "stats_cb",
-    "throttle_cb", "enabled_events",
+    "throttle_cb", "enabled_events", "default.topic.config", "default_topic_conf", "topic.blacklist", "opaque",
+    "plugin.library.paths", "interceptors", "background_event_cb", "socket_cb", "connect_cb", "closesocket_cb",
+    "open_cb", "resolve_cb", "test.mock.num.brokers", "test.mock.broker.rtt", "ut_handle_ProduceResponse",
 }  # fmt: skip
+# librdkafka takes an option of topics behind a further "topic.", too. These are whole names.
+_OF_TOPICS = "topic."
+_NOT_OF_TOPICS = ("topic.metadata.", "topic.blacklist")
 
 # Each of these decides about offsets, ownership, acknowledgement or bytes, which the contracts promise.
 _CONTROLLED: Mapping[tuple[str, str], set[str]] = {
@@ -35,14 +40,16 @@ _CONTROLLED: Mapping[tuple[str, str], set[str]] = {
         "group.id", "group.instance.id", "group.protocol", "group.protocol.type", "group.remote.assignor",
         "enable.auto.commit", "enable.auto.offset.store", "auto.commit.interval.ms", "auto.offset.reset",
         "isolation.level", "partition.assignment.strategy", "enable.partition.eof", "on_commit", "offset_commit_cb",
-        "rebalance_cb", "consume_cb", "allow.auto.create.topics",
+        "rebalance_cb", "consume_cb", "allow.auto.create.topics", "auto.commit.enable", "offset.store.method",
+        "offset.store.path", "offset.store.sync.interval.ms", "consume.callback.max.messages",
+        "share.acknowledgement.mode", "max.poll.records",
     },
     ("confluent", "producer"): _CONFLUENT_SHARED
     | {
         "enable.idempotence", "enable.gapless.guarantee", "acks", "request.required.acks", "retries",
         "message.send.max.retries", "transactional.id", "partitioner", "partitioner_cb", "on_delivery", "dr_cb",
         "dr_msg_cb", "delivery.report.only.error", "max.in.flight", "max.in.flight.requests.per.connection",
-        "allow.auto.create.topics",
+        "allow.auto.create.topics", "queuing.strategy", "msg_order_cmp", "produce.offset.report",
     },
 }  # fmt: skip
 
@@ -80,7 +87,21 @@ def about_missing_codec(codec: str) -> str:
 
 def refused_options(client: Client, section: Section, options: Mapping[str, Any]) -> list[str]:
     """Names in ``options`` that the worker must control, in their order."""
-    return [name for name in options if name in _CONTROLLED[client, section]]
+    controlled = _CONTROLLED[client, section]
+    return [name for name in options if name in controlled or (client == "confluent" and _is_of_topics(name))]
+
+
+def why_refused(name: str) -> str:
+    """What to do about one of ``refused_options``."""
+    if name in ("default.topic.config", "default_topic_conf"):
+        return "options of topics are given as any other; write them here by their own names and remove it"
+    if _is_of_topics(name):
+        return f"options of topics are given as any other; write {name.removeprefix(_OF_TOPICS)}"
+    return "the worker sets this itself; remove it"
+
+
+def _is_of_topics(name: str) -> bool:
+    return name.startswith(_OF_TOPICS) and not name.startswith(_NOT_OF_TOPICS)
 
 
 def contradicting_options(client: Client, delivery: str, options: Mapping[str, Any]) -> list[str]:
