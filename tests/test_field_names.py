@@ -175,6 +175,183 @@ def test_however_records_are_read_each_has_what_its_path_says(form: str, values:
     assert events.records.tolist() == [at for at, each in enumerate(found) if isinstance(each, int)]
 
 
+@FORMS
+@pytest.mark.parametrize("flag", ["true", "yes", 1.0, 2, [], {}])
+@pytest.mark.parametrize("end", ["meta.last", "last", r"meta\.last", "a.meta.last"])
+def test_a_bad_boundary_is_told_wherever_it_is(form: str, flag: Any, end: str) -> None:
+    value: dict[str, Any] = {"x": 1}
+    inside = value
+    *objects, last = Path.of(end).names
+    for name in objects:
+        inside = inside.setdefault(name, {})
+    inside[last] = flag
+    fields = InputFields(1, ("x",), end=end)
+    for more in ([], [{"x": 1}], [b"\xc1"]):
+        assert why(decode(form, fields, value, *more))[0][0] == "bad_field"
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("features", "end", "value"),
+    [
+        ("a.b", "c.e", {"a.b": 1, "c": {"e": True}}),
+        ("x", "c.e.f", {"x": 1, "c": {"e.f": True}}),
+        ("x", "c.e.f", {"x": 1, "c.e": {"f": True}}),
+        ("x", "c.e.f", {"x": 1, "c": {"e": {"f": True}}, "c.e": 0}),
+        ("x", r"c\.e", {"x": 1, r"c\.e": True}),
+        ("a.b", r"c\.e", {"a": {"b": 1}, r"c\.e": True}),
+    ],
+)
+def test_a_boundary_is_seen_wherever_it_is(form: str, features: str, end: str, value: dict[str, Any]) -> None:
+    fields = InputFields(1, (features,), end=end)
+    for more in ([], [value], [b"\xc1"]):
+        events = decode(form, fields, value, *more)
+        assert events.ends is not None
+        assert events.ends.all()
+        assert len(events) == (2 if more == [value] else 1)
+
+
+@FORMS
+@pytest.mark.parametrize("name", ['temp"C', "a\\b", "tab\t", '"', r"a\.b", "x.y"])
+def test_an_odd_name_beside_a_tombstone_and_in_every_shape(form: str, name: str) -> None:
+    value = {name: 1}
+    events = decode(form, InputFields(1, (name,)), value, None, value)
+    assert (why(events), events.kinds.tolist()) == ([], [Kind.STEP, Kind.TOMBSTONE, Kind.STEP])
+    for shape, rows in (([[1], [2]], [[1], [2]]), (1, [[1]]), ([1], [[1]])):
+        for fields in (InputFields(1, name), InputFields(1, name, id=f"{name}!"), InputFields(1, name, end=f"{name}!")):
+            events = decode(form, fields, {name: shape, f"{name}!": True}, None)
+            assert (why(events), sums_of(events)) == ([], [*rows, [0.0]])
+
+
+@FORMS
+def test_a_name_as_it_stands_is_one_answer_always(form: str) -> None:
+    for fields in (InputFields(1, (r"a\.b",)), InputFields(1, (r"a\.b",), end="c.d")):
+        for more in ([], [{"a.b": 3}], [b"\xc1"]):
+            assert sums_of(decode(form, fields, {r"a\.b": 2}, *more))[0] == [2]
+
+
+@pytest.mark.parametrize("key", [5, None, True, 1.5, (1, 2), b"x"])
+def test_messagepack_keys_that_are_no_text_are_passed_over(key: Any) -> None:
+    fields = InputFields(1, ("x",), end="m.end")
+    for value in ({"x": 1, key: 1}, {key: {key: key}, "x": 1, "m": {key: 0, "end": True}}):
+        for used in (InputFields(1, ("x",)), fields):
+            assert sums_of(decode("msgpack", used, value)) == [[1]]
+            assert sums_of(decode("msgpack", used, {"x": 2}, value, {"x": 3})) == [[2], [1], [3]]
+
+
+@FORMS
+@pytest.mark.parametrize("role", ["stream", "time", "id", "start", "end"])
+def test_a_list_or_a_single_number_that_is_another_role_as_well(form: str, role: str) -> None:
+    other: dict[str, Any] = {role: "a"}
+    events = decode(form, InputFields(3, ("a", "b"), lengths=(2, 1), **other), {"a": [1, 2], "b": 3}, {"a": 1, "b": 3})
+    assert [error for error, _ in why(events)] == ["bad_field", "not_a_number"]
+    assert sums_of(decode(form, InputFields(1, "a", **other), {"a": 1}, {"a": [1]})) == [[1]]
+
+
+ROLE_PATHS = ["a", "b", "a.b", "a.b.c", r"a\.b", r"a\.b.c", "b.c", r"a\b", '"', '".b', r"a\\.b", r"b\.c"]
+ROLE_NAMES = st.sampled_from(["a", "b", "c", "a.b", "a.b.c", "b.c", r"a\.b", "a\\b", '"', '".b', "a\\", "zz", r"b\.c"])
+ROLE_LEAVES = st.sampled_from([0, 1, 1, 1, 2, 7, True, False, True, None, 1.0, 2.5, "s", "1", [], [1], [[1], [2]], {}])
+ROLE_TREES = st.recursive(
+    ROLE_LEAVES, lambda inner: st.dictionaries(ROLE_NAMES, inner, min_size=1, max_size=3), max_leaves=6
+)
+
+
+@st.composite
+def configurations(draw: Any) -> InputFields:
+    paths = st.sampled_from(ROLE_PATHS)
+    maybe = st.one_of(st.none(), paths)
+    vector = draw(st.booleans())
+    return InputFields(
+        width=1,
+        features=draw(paths) if vector else (draw(paths),),
+        stream=draw(maybe) or "key",
+        time=draw(maybe) or "timestamp",
+        id=draw(maybe), start=draw(maybe), end=draw(maybe),
+    )  # fmt: skip
+
+
+@st.composite
+def records(draw: Any, fields: InputFields) -> dict[str, Any]:
+    """Any object; or one that has what is wanted, in some way, and more beside it."""
+    value: dict[str, Any] = draw(st.dictionaries(ROLE_NAMES, ROLE_TREES, max_size=4))
+    wanted = {fields.features if isinstance(fields.features, str) else fields.features[0], fields.stream, fields.time}
+    for text in {*wanted, fields.id, fields.start, fields.end} - {None, "key", "timestamp"}:
+        names = Path.of(text or "").names
+        inside = value
+        while len(names) > 1:
+            count = draw(st.integers(1, len(names)))
+            if count == len(names):
+                break
+            inside, names = inside.setdefault(".".join(names[:count]), {}), names[count:]
+            if not isinstance(inside, dict):
+                break
+        else:
+            count = len(names)
+        if isinstance(inside, dict) and draw(st.integers(0, 9)):
+            inside.setdefault(".".join(names), draw(st.sampled_from([1, 1, 0, 1.0, True, "1", [1]])))
+    return value
+
+
+def is_number(found: Any) -> bool:
+    return isinstance(found, int | float) and not isinstance(found, bool)
+
+
+def told(fields: InputFields, value: Any) -> list[Any] | str:
+    """The rows of one record as ``Path.find`` alone would have them, or the error."""
+    texts = fields.features if isinstance(fields.features, str) else fields.features[0]
+    found = Path.of(texts).find(value)
+    if found is MISSING:
+        return "field_missing"
+    chunk = isinstance(fields.features, str) and isinstance(found, list)
+    if chunk and found == []:
+        return "wrong_length"
+    vectors = found if chunk and isinstance(found[0], list) else [found if chunk else [found]]
+    if not all(map(is_number, (number for vector in vectors for number in vector))):
+        return "not_a_number"
+    row: dict[str, Any] = {"stream": "k", "time": 7, "id": None}
+    for role, text in (("stream", fields.stream), ("time", fields.time), ("id", fields.id)):
+        if text in (None, "key", "timestamp"):
+            continue
+        row[role] = Path.of(text).find(value)
+        if row[role] is MISSING:
+            return "field_missing"
+        types: dict[str, Any] = {"stream": str | int, "time": str | int | float, "id": str | int | float | None}
+        if not isinstance(row[role], types[role]) or (role != "id" and isinstance(row[role], bool)):
+            return "bad_field"
+    flags = [False if text is None else Path.of(text).find(value) for text in (fields.start, fields.end)]
+    flags = [False if flag in (MISSING, None) else flag for flag in flags]
+    if not all(isinstance(flag, int) and flag in (0, 1) for flag in flags):
+        return "bad_field"
+    if isinstance(row["time"], str):
+        return "bad_time"
+    count, time = len(vectors), int(row["time"] + 0.5)
+    return [
+        ([float(number) for number in vector], str(row["stream"]), time, repr(row["id"]),
+         bool(flags[0]) and at == 0, bool(flags[1]) and at == count - 1)
+        for at, vector in enumerate(vectors)
+    ]  # fmt: skip
+
+
+@FORMS
+@settings(max_examples=500, deadline=None)
+@drawn(st.data())
+def test_every_role_of_every_record_has_what_its_path_says(form: str, data: st.DataObject) -> None:
+    """However a batch is read: whole, or record by record beside one that can't be read."""
+    fields = data.draw(configurations())
+    values = data.draw(st.lists(records(fields), min_size=1, max_size=4))
+    right = [told(fields, value) for value in values]
+    read = [(values, [], right), (values, [b"\xc1"], right)]
+    for of, more, expected in (*read, *(([value], [], [each]) for value, each in zip(values, right, strict=True))):
+        events = decode(form, fields, *of, *more)
+        ids, starts, ends = events.ids or [None] * len(events), events.starts, events.ends
+        rows: dict[int, Any] = {refused.record: refused.error for refused in events.refusals}
+        for at, record in enumerate(events.records.tolist()):
+            flags = (starts is not None and bool(starts[at]), ends is not None and bool(ends[at]))
+            row = (events.vectors[at].tolist(), events.streams[at], int(events.times[at]), repr(ids[at]), *flags)
+            rows.setdefault(record, []).append(row)
+        assert [rows[at] for at in range(len(of))] == expected
+
+
 @pytest.mark.parametrize(
     ("value", "error", "reason"),
     [

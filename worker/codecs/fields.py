@@ -57,10 +57,18 @@ class Paths:
             end=_path(fields.end),
         )
 
+    def optional(self) -> list[Path]:
+        """The boundaries, false where they are missing: all else must be there."""
+        return [path for path in (self.start, self.end) if path is not None]
+
     def every(self) -> list[Path]:
         """All of them, each once."""
+        return list(dict.fromkeys([*self.features, *self.others()]))
+
+    def others(self) -> list[Path]:
+        """All but the features."""
         others = (self.stream, self.time, self.id, self.start, self.end)
-        return list(dict.fromkeys([*self.features, *(path for path in others if path is not None)]))
+        return [path for path in others if path is not None]
 
 
 def _path(text: str | None) -> Path | None:

@@ -1,7 +1,8 @@
 """msgspec types that read just the fields that are asked for, and the ways to their parts.
 
 Fields that nobody asked for are skipped by the parser without being built. A path may be read in several ways, and
-which one is right is another thing for each record: a reader that is made for one way refuses a record with another.
+which one is right is another thing for each record: a reader that is made for one way refuses a record that may have
+another. What it takes is what ``Path.find`` finds; what it refuses is left to ``flat_reader``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from worker.codecs.paths import MISSING, Path
 ScalarId = str | int | float | bool | None
 Flag = bool | int | None
 ABSENT = (UnsetType, UNSET)  # of a field that must not be there
+NOTHING = UnsetType  # fits no value: of a field that is wanted as two things which no value is at once
 Leaf: TypeAlias = tuple[Any, ...]  # the type, and its default if the field may be missing
 Way: TypeAlias = tuple[str, ...]  # the names from the outermost object to a field
+Ways: TypeAlias = dict[Path, Way]
+Tree: TypeAlias = dict[str, Any]  # of a name: a Leaf, or the tree of the object there
+Guard: TypeAlias = Callable[[Tree, Paths], None]  # adds the fields that must not be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,14 @@ def fast_readers(fields: InputFields, shape: Any) -> list[Reader]:
     """Readers of bytes: all paths nested, and where names have dots all of them literal. No record fits two."""
     found = []
     paths = Paths.of(fields)
-    nested = {path: path.names for path in paths.every()}
-    literal: dict[Path, Way] = {path: (path.literal,) for path in nested}
-    for ways in (nested,) if nested == literal else (nested, literal):
+    nested: Ways = {path: path.names for path in paths.every()}
+    literal: Ways = {path: (path.literal,) for path in nested}
+    if any("\\" in path.text for path in paths.optional()):
+        return []  # where it is missing it may be there as it stands, and the parser knows no such names
+    both = ((nested, _guard_nested), (literal, _guard_literal))
+    for ways, guard in both[:1] if nested == literal else both:
         try:
-            found.append(_reader(fields, paths, shape, ways, guarded=ways is nested))
+            found.append(_reader(fields, paths, shape, ways, guard))
         except ContradictionError:
             continue
     return found
@@ -65,7 +73,7 @@ def fast_readers(fields: InputFields, shape: Any) -> list[Reader]:
 def flat_reader(fields: InputFields, shape: Any) -> Reader:
     """A reader of what ``flat`` has found, whatever the way."""
     paths = Paths.of(fields)
-    return _reader(fields, paths, shape, {path: (_flat_name(path),) for path in paths.every()}, guarded=False)
+    return _reader(fields, paths, shape, {path: (_flat_name(path),) for path in paths.every()}, guard=None)
 
 
 def flat(paths: Sequence[Path], value: Any) -> dict[str, Any]:
@@ -78,20 +86,17 @@ def _flat_name(path: Path) -> str:
     return path.text.encode(errors="surrogatepass").hex()  # a type's names may not hold everything that JSON's may
 
 
-def _reader(fields: InputFields, paths: Paths, shape: Any, ways: dict[Path, Way], guarded: bool) -> Reader:
-    tree: dict[str, Any] = {}
-    # The first to name a path decides its type; what a later role needs of it is checked after parsing.
+def _reader(fields: InputFields, paths: Paths, shape: Any, ways: Ways, guard: Guard | None) -> Reader:
     others = (paths.stream, paths.time, paths.id, paths.start, paths.end)
-    for path, length in zip(paths.features, fields.lengths or (1,) * len(paths.features), strict=True):
-        # 7 names stream 7, not 7.0
-        leaf = list[float] if length > 1 else int | float if path in others else shape
-        _plant(tree, ways[path], (leaf,))
+    tree: Tree = {}
+    _plant_features(tree, fields, paths, shape, ways)
+    # The first to name a path decides its type; what a later role needs of it is checked after parsing.
     types: tuple[Leaf, ...] = ((str | int,), (int | float | str,), (ScalarId,), (Flag, None), (Flag, None))
     for other, types_of_role in zip(others, types, strict=True):
         if other is not None:
             _plant(tree, ways[other], types_of_role)
-    for way in ways.values() if guarded else ():
-        _guard(tree, way)
+    if guard is not None:
+        guard(tree, paths)
 
     def part(path: Path | None) -> Callable[[Any], Any] | None:
         return None if path is None else attrgetter(_attribute(ways[path]))
@@ -131,7 +136,16 @@ def _attribute(way: Way) -> str:
     return ".".join("f_" + name.encode(errors="surrogatepass").hex() for name in way)
 
 
-def _plant(tree: dict[str, Any], way: Way, leaf: Leaf) -> None:
+def _plant_features(tree: Tree, fields: InputFields, paths: Paths, shape: Any, ways: Ways) -> None:
+    shared = {ways[path] for path in paths.others()}
+    for path, length in zip(paths.features, fields.lengths or (1,) * len(paths.features), strict=True):
+        leaf = list[float] if length > 1 else shape
+        if ways[path] in shared:
+            leaf = NOTHING if length > 1 else int | float  # 7 names stream 7, not 7.0
+        _plant(tree, ways[path], (leaf,))
+
+
+def _plant(tree: Tree, way: Way, leaf: Leaf) -> None:
     *branches, last = way
     for branch in branches:
         tree = tree.setdefault(branch, {})
@@ -141,17 +155,26 @@ def _plant(tree: dict[str, Any], way: Way, leaf: Leaf) -> None:
         raise ContradictionError
 
 
-def _guard(tree: dict[str, Any], way: Way) -> None:
-    """A record with a longer name on the way is refused: that name comes first."""
-    for first, name in enumerate(way):
-        for last in range(first + 2, len(way) + 1):
-            if tree.setdefault(".".join(way[first:last]), ABSENT) != ABSENT:
-                raise ContradictionError
-        if first + 1 < len(way):
-            tree = tree[name]
+def _guard_nested(tree: Tree, paths: Paths) -> None:
+    """A record with a longer name on a way is refused: that name comes first."""
+    for path in paths.every():
+        way, part = path.names, tree
+        for first, name in enumerate(way):
+            for last in range(first + 2, len(way) + 1):
+                if part.setdefault(".".join(way[first:last]), ABSENT) != ABSENT:
+                    raise ContradictionError
+            if first + 1 < len(way):
+                part = part[name]
 
 
-def _struct(name: str, tree: dict[str, Any]) -> type[msgspec.Struct]:
+def _guard_literal(tree: Tree, paths: Paths) -> None:
+    """A record that may have elsewhere what is missing here is refused: it has an object on the way."""
+    for path in paths.optional():
+        for count in range(1, len(path.names)):
+            tree.setdefault(".".join(path.names[:count]), ABSENT)  # what is a field already is no object
+
+
+def _struct(name: str, tree: Tree) -> type[msgspec.Struct]:
     required: list[Any] = []
     optional: list[Any] = []
     rename: dict[str, str] = {}

@@ -56,7 +56,6 @@ class Structured:
     def __init__(self, fields: InputFields, form: str) -> None:
         module = msgspec.json if form == "json" else msgspec.msgpack
         self._fields, self._form = fields, form
-        self._strict = module.Decoder().decode
         self._paths = Paths.of(fields).every()
         one, *others = ([(reader, module.Decoder(reader.type).decode) for reader in fast_readers(fields, shape)]
                         for shape in shapes(fields))  # fmt: skip
@@ -92,15 +91,11 @@ class Structured:
             parsed = self._usable(reader, found)
             if parsed is not None:
                 return parsed
-        try:
-            whole = self._strict(value)
-            more = self._flat if len(self._plain) > 1 else ()  # else the readers above have tried all there is
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            whole, more = parse(value, self._form), self._flat
-        for reader in more if isinstance(whole, dict) else ():
+        whole = parse(value, self._form)
+        for reader in self._flat if isinstance(whole, dict) else ():
             try:
                 found = msgspec.convert(flat(self._paths, whole), reader.type)
-            except (msgspec.MsgspecError, ValueError):
+            except (msgspec.MsgspecError, ValueError, OverflowError):
                 continue
             parsed = self._usable(reader, found)
             if parsed is not None:
@@ -133,7 +128,7 @@ class Structured:
     def _usable(self, reader: Reader, found: Any) -> tuple[Parsed, bool] | None:
         """One value and whether it is a chunk; None where its vectors have another length than the model's."""
         vector = reader.features(found)
-        if isinstance(vector, float):
+        if isinstance(vector, int | float):
             vector = (vector,)
         chunk = len(vector) > 0 and isinstance(vector[0], list)
         if len(vector) == 0 or any(len(each) != self._fields.width for each in (vector if chunk else [vector])):
@@ -201,6 +196,6 @@ def _json_bytes(text: str) -> int:
 def _flag(value: Any) -> bool:
     if value is None or value is False or value is True:
         return bool(value)
-    if value in (0, 1):
+    if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise UnusableError("bad_field", f"a sequence boundary is {shown(value)}, not true or false")
