@@ -169,6 +169,52 @@ def test_what_a_topic_takes_is_never_exceeded(topic_bytes: int, header: tuple[st
             assert found <= topic_bytes
 
 
+TOLD = 9 * 10 + sum(map(len, [  # each header with its framing, beside a reason and a group that are empty
+    "rnnw.error", "code", "rnnw.reason", "rnnw.topic", "in", "rnnw.partition", "2", "rnnw.offset", "7",
+    "rnnw.timestamp", "123", "rnnw.group", "rnnw.model", "rnnw.version",
+]))  # fmt: skip
+CUT = len("rnnw.truncated") + 4 + 10
+
+
+@pytest.mark.parametrize(
+    ("room", "left"),
+    [
+        (1_500, (b"k" * 100, b"v" * 1_000, True)),
+        (1_499, (b"k" * 100, b"", True)),
+        (500 + CUT, (b"k" * 100, b"", True)),
+        (499 + CUT, (b"k" * 100, b"", False)),
+        (100 + CUT, (b"k" * 100, b"", False)),
+        (99 + CUT, (None, b"", False)),
+    ],
+)
+def test_only_what_does_not_fit_beside_the_headers_of_this_letter_is_left_out(room: int, left: Any) -> None:
+    letters = DeadLetters()
+    letters.fit(TOLD + room, keys_needed=False)
+    headers = [("n" * 10, b"h" * 380)]
+    record = RecordBatch(IN, 8, [7], [123], [b"k" * 100], [b"v" * 1_000], [headers])
+    found = letters.of(record, [Refusal(0, "code", "")])
+    told = dict((found.headers or [])[0])
+    assert (found.keys[0], found.values[0], "n" * 10 in told) == left
+    assert told.get("rnnw.truncated") == (None if left[1] else b"1490")
+    assert found.bytes_of(0) <= TOLD + room
+
+
+def test_a_small_record_is_whole_in_a_topic_of_small_messages() -> None:
+    letters = DeadLetters("scores", "0123456789ab", "1.2")
+    letters.fit(2_488, keys_needed=False)
+    record = RecordBatch(IN, 8, [7], [123], [b"device"], [b"{"], [[("trace", b"1")]])
+    found = letters.of(record, [Refusal(0, "not_json", "x" * 10_000)])
+    assert (found.keys, found.values) == (record.keys, record.values)
+    told = dict((found.headers or [])[0])
+    assert told["trace"] == b"1"
+    assert "rnnw.truncated" not in told
+    chunk = letters.of(record, [Refusal(0, "invalid_state", "why", ",".join(map(str, range(0, 5_000, 2))))])
+    told = dict((chunk.headers or [])[0])
+    assert (told["rnnw.items"] or b"")[:8] + (told["rnnw.items"] or b"")[-4:] == b"0,2,4,6,,..."
+    assert (chunk.keys, chunk.values) == (record.keys, record.values)
+    assert chunk.bytes_of(0) <= 2_488
+
+
 def test_where_keys_are_needed_a_letter_has_one() -> None:
     letters = DeadLetters()
     record = RecordBatch(IN, 9, [7, 8], [1, 2], [None, b"k"], [b"v", b"v"], [None, None])

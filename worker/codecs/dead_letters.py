@@ -8,13 +8,15 @@ from typing import TypeAlias
 import numpy as np
 
 from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
-from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, cut
+from worker.codecs.unusable import cut
 from worker.records import Headers, RecordBatch, Refusal
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
 FRAMING_BYTES = 50_000  # of the record's headers, of which it may have a great many
 ITEMS_BYTES_LIMIT = 4_000
-TOLD_BYTES = 4 * REASON_CHARACTERS_LIMIT + ITEMS_BYTES_LIMIT + 1_000  # by the headers below, but for whose letter it is
+MORE = ",..."
+SIZE_DIGITS = 10
+LETTER_BYTES_LIMIT = 1_000_000  # until it is known what the topic takes
 
 Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 
@@ -22,56 +24,71 @@ Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 class DeadLetters:
     """Writes the letters of one worker. ``group``, ``model`` (the short SHA-256) and ``version`` say which it is.
 
-    ``limit_bytes``: of the record in a letter, without the headers below.
+    ``letter_bytes``: what key, value and framed headers of a letter may come to.
     """
 
     def __init__(self, group: str = "", model: str = "", version: str = "") -> None:
-        self.limit_bytes = RECORD_BYTES_LIMIT
-        self._framing_bytes = FRAMING_BYTES
+        self.letter_bytes = LETTER_BYTES_LIMIT
         self._keyless: bytes | None = None  # the key of a letter whose record has none
         names = (("rnnw.group", group), ("rnnw.model", model), ("rnnw.version", version))
         self._of_all = [(name, text.encode()) for name, text in names]
 
     def fit(self, message_bytes: int, keys_needed: bool) -> None:
         """Write letters of at most so many bytes, framing of headers and all; ``keys_needed``: each with a key."""
-        whose = sum(len(name) + len(text) + HEADER_FRAMING_BYTES for name, text in self._of_all)
-        room = max(0, message_bytes - whose - TOLD_BYTES)
-        self._framing_bytes = min(FRAMING_BYTES, room // 10)
-        self.limit_bytes = min(RECORD_BYTES_LIMIT, room - self._framing_bytes)
+        self.letter_bytes = message_bytes
         self._keyless = b"" if keys_needed else None
 
     def of(self, batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
         """One letter for each refusal.
 
-        No broker would take a record of any size, and what can't be written would be read again for ever: above
-        ``limit_bytes`` the value is left out, then the record's own headers, then its key, as far as needed.
+        No broker would take a record of any size, and what can't be written would be read again for ever: what does
+        not fit is left out, the value first, then the record's own headers, then its key.
         """
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         headers: list[Headers] = []
         for refusal in refusals:
-            whole = batch.keys[refusal.record], batch.values[refusal.record], batch.headers[refusal.record] or ()
-            key, value, own = self._room_for(*whole)
-            cut_down = [] if self._fits(*whole) else [("rnnw.truncated", b"%d" % message_bytes(*whole))]
+            at = refusal.record
+            whole = batch.keys[at], batch.values[at], batch.headers[at] or ()
+            key, value, all_headers = self._letter(whole, self._told(batch, refusal))
             keys.append(self._keyless if key is None else key)
             values.append(value)
-            headers.append([*own, *_told(batch, refusal), *self._of_all, *cut_down])
+            headers.append(all_headers)
         return Messages(keys, values, headers, np.array([refusal.record for refusal in refusals], np.int64))
 
-    def _room_for(self, key: bytes | None, value: bytes | None, own: Headers) -> Record:
-        """As much of the record as fits."""
-        smaller: tuple[Record, ...] = ((key, value, own), (key, b"", own), (key, b"", ()))
-        return next((record for record in smaller if self._fits(*record)), (None, b"", ()))
+    def _letter(self, whole: Record, told: Headers) -> Record:
+        """As much of the record as fits beside the headers that say why."""
+        key, value, own = whole
+        if self._fits(whole, told):
+            return key, value, [*own, *told]
+        told = [*told, ("rnnw.truncated", b"%d" % message_bytes(*whole))]
+        smaller: tuple[Record, ...] = ((key, b"", own), (key, b"", ()))
+        key, value, own = next((record for record in smaller if self._fits(record, told)), (None, b"", ()))
+        return key, value, [*own, *told]
 
-    def _fits(self, key: bytes | None, value: bytes | None, own: Headers) -> bool:
-        size_bytes = message_bytes(key, value, own)
-        return size_bytes <= self.limit_bytes and size_bytes + len(own) * HEADER_FRAMING_BYTES <= (
-            self.limit_bytes + self._framing_bytes
+    def _fits(self, record: Record, told: Headers) -> bool:
+        size_bytes = message_bytes(*record)
+        framed_bytes = size_bytes + HEADER_FRAMING_BYTES * len(record[2])
+        return (
+            size_bytes <= RECORD_BYTES_LIMIT
+            and framed_bytes <= RECORD_BYTES_LIMIT + FRAMING_BYTES
+            and framed_bytes + _framed_bytes(told) <= self.letter_bytes
         )
 
+    def _told(self, batch: RecordBatch, refusal: Refusal) -> Headers:
+        """Why, where from and by whom; the items take half of the room beside that, the record the rest."""
+        told = [*_told(batch, refusal), *self._of_all]
+        if not refusal.items:
+            return told
+        name = "rnnw.items"
+        most = self.letter_bytes - _framed_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
+        items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, most // 2 - len(MORE))))
+        told.insert(len(told) - len(self._of_all), (name, items.encode()))
+        return told
 
-def _told(batch: RecordBatch, refusal: Refusal) -> Headers:
-    told = [
+
+def _told(batch: RecordBatch, refusal: Refusal) -> list[tuple[str, bytes | None]]:
+    return [
         ("rnnw.error", refusal.error.encode()),
         ("rnnw.reason", cut(refusal.reason).encode(errors="replace")),
         ("rnnw.topic", batch.partition.topic.encode()),
@@ -79,9 +96,12 @@ def _told(batch: RecordBatch, refusal: Refusal) -> Headers:
         ("rnnw.offset", b"%d" % batch.offsets[refusal.record]),
         ("rnnw.timestamp", b"%d" % batch.timestamps[refusal.record]),
     ]
-    return [*told, ("rnnw.items", _first(refusal.items).encode())] if refusal.items else told
 
 
-def _first(items: str) -> str:
+def _framed_bytes(headers: Headers) -> int:
+    return message_bytes(None, None, headers) + HEADER_FRAMING_BYTES * len(headers)
+
+
+def _first(items: str, most: int) -> str:
     """As many as a header should hold; of a chunk every other item may be refused."""
-    return items if len(items) <= ITEMS_BYTES_LIMIT else items[:ITEMS_BYTES_LIMIT].rpartition(",")[0] + ",..."
+    return items if len(items) <= most else items[:most].rpartition(",")[0] + MORE
