@@ -26,7 +26,14 @@ from tests.proxy import (
     KafkaProxy,
     proxied_broker,
 )  # fmt: skip
-from worker.errors import CommitRefusedError, ConfigError, DeliveryFailedError, KafkaUnavailableError, WorkerError
+from worker.errors import (
+    CommitRefusedError,
+    ConfigError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    WorkerError,
+)
 from worker.kafka.clients import ClientSettings, ensure_topics, open_source, open_transactional_sink
 from worker.kafka.contracts import Source, TransactionalSink
 from worker.kafka.embedded import EmbeddedKafka
@@ -478,7 +485,7 @@ def test_what_the_cluster_can_not_do_is_refused_with_the_way_out(stage: Callable
         (errors.RequestTimedOutError(), KafkaUnavailableError),
         (errors.OutOfOrderSequenceNumberError(), KafkaUnavailableError),
         (errors.KafkaError("Could not execute transactional request for unknown reasons"), KafkaUnavailableError),
-        (errors.RecordListTooLargeError(), DeliveryFailedError),
+        (errors.RecordListTooLargeError(), MessageRefusedError),
         (errors.TopicAuthorizationFailedError("out"), WorkerError),
         (errors.GroupAuthorizationFailedError("group"), WorkerError),
     ],
