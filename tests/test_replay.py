@@ -175,10 +175,25 @@ def test_tombstones_and_commands() -> None:
         (b'{"key": "k", "timestamp": "now"}', "in.jsonl: line 3: Expected `int`, got `str` - at `$.timestamp`"),
         (b'{"key": "k", "value_base64": "?"}', "in.jsonl: line 3: value_base64: "),
         (b'{"key_base64": "?"}', "in.jsonl: line 3: key_base64: "),
+        ('{"key_base64": "é", "value": {"x": 1}}'.encode(), "in.jsonl: line 3: key_base64: "),
+        ('{"key": "k", "value_base64": "é"}'.encode(), "in.jsonl: line 3: value_base64: "),
+        (b'{"key_base64": "\\ud800", "value": NaN}', "in.jsonl: line 3: key_base64: "),
+        (b'{"value_base64": "\\ud800"}', "in.jsonl: line 3: "),
+        (b'{"topic": "\\ud800", "key": "a", "value": NaN}', r"in.jsonl: line 3: '\ud800' is not a topic name ("),
+        (b'{"topic": "\\ud800", "key": "a", "value": {"x": 1}}', "in.jsonl: line 3: "),
+        ('{"topic": "ü/x", "key": "a"}'.encode(), r"in.jsonl: line 3: '\xfc/x' is not a topic name (letters"),
+        (b'{"topic": "", "key": "a"}', "in.jsonl: line 3: '' is not a topic name ("),
+        (b'{"topic": "..", "key": "a"}', "in.jsonl: line 3: '..' is not a topic name ("),
+        (b'{"topic": "%b", "key": "a"}' % (b"t" * 250), "in.jsonl: line 3: 'ttt"),
+        (b'{"key": "k", "offset": 9223372036854775807}', "in.jsonl: line 3: Expected `int` <= 9223372036854775806"),
+        (
+            b'{"key": "k", "offset": 9223372036854775806}\n{"key": "k"}',
+            "in.jsonl: line 4: in/0 has no offset after 9223372036854775806",
+        ),
         (b'{"key": "k", "value": ' + b"[" * 50_000, "in.jsonl: line 3: it is nested too deeply"),
         (b'{"key": "k", "offset": 0}', "in.jsonl: line 3: offset 0 of in/0 comes after 0; sort the lines"),
     ],
-    ids=range(14),
+    ids=range(26),
 )
 def test_a_line_that_is_no_record_is_named(wrong: bytes, told: str) -> None:
     assert refused([line(value={"x": 1}), b"", wrong]).startswith(told)

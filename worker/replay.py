@@ -8,7 +8,6 @@ in input order.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,18 @@ import msgspec
 from worker.backlog import Backlog, TurnLimit
 from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.encoding import Messages
+from worker.config.values import TOPIC
 from worker.errors import WorkerError
 from worker.limits import LoopLimits
 from worker.pipeline import Outcome, Pipeline
 from worker.records import Events, Headers, Partition, RecordBatch
 
 NO_TIMESTAMP = -1
-
+TOPIC_CHARACTERS_SHOWN = 60
 
 PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**63 - 1)]
+OFFSET_LIMIT = 2**63 - 2  # the offset after it is one of 64 bits, too
+Offset = Annotated[int, msgspec.Meta(ge=0, le=OFFSET_LIMIT)]
 Timestamp = Annotated[int, msgspec.Meta(ge=NO_TIMESTAMP, le=2**53)]  # ms, as far as JSON numbers are exact
 
 
@@ -91,11 +92,13 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> 
             continue
         place = f"{name}: line {number}"
         line = _parse(decoder, text, place)
-        partition = Partition(line.topic or default_topic, line.partition)
+        partition = Partition(default_topic if line.topic is None else _topic(line.topic, place), line.partition)
         position = positions.get(partition, 0)
         offset = position if line.offset is None else line.offset
         if offset < position:
             raise WorkerError(f"{place}: offset {offset} of {partition} comes after {position - 1}; sort the lines")
+        if offset > OFFSET_LIMIT:
+            raise WorkerError(f"{place}: {partition} has no offset after {OFFSET_LIMIT}")
         positions[partition] = offset + 1
         headers = [
             (_storable(name, place), None if text is None else _storable(text, place).encode())
@@ -174,6 +177,13 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
     return line
 
 
+def _topic(text: str, place: str) -> str:
+    if not TOPIC.fullmatch(text):
+        name = ascii(text[:TOPIC_CHARACTERS_SHOWN])
+        raise WorkerError(f"{place}: {name} is not a topic name (letters, digits, '.', '_' and '-', at most 249)")
+    return text
+
+
 def _key(line: Line, place: str) -> bytes | None:
     if line.key_base64 is not None:
         return _bytes(line.key_base64, f"{place}: key_base64")
@@ -205,7 +215,7 @@ def _value(line: Line, form: str, place: str) -> bytes | None:
 def _bytes(text: str, place: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # of other characters, also those that are not ASCII
         raise WorkerError(f"{place}: {error}") from None
 
 
