@@ -70,7 +70,14 @@ def _headers(messages: Sequence[Any]) -> list[Headers | None]:
             # which then holds a pointer to nothing. So does the answer when it is asked for again.
             found.extend(map(Message.headers, left))
         except (SystemError, UnicodeDecodeError) as error:
-            name = (error.__cause__ or error).args[1:2] or (b"",)  # what could not be decoded
-            found.append([(NotUtf8(bytes(name[0]).decode(errors="backslashreplace")), None)])
+            found.append([(NotUtf8(_undecoded(error).decode(errors="backslashreplace")), None)])
         else:
             return found
+
+
+def _undecoded(error: BaseException) -> bytes:
+    """The first name that could not be decoded: each further one wraps what was said of those before it."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, UnicodeDecodeError):
+        inner = inner.__cause__ or inner.__context__
+    return b"" if inner is None else inner.object
