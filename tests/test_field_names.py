@@ -364,7 +364,10 @@ def test_every_role_of_every_record_has_what_its_path_says(form: str, data: st.D
         ('{"x": 1}'.encode("utf-16"), "not_utf8", "it begins like UTF-16"),
         (b"\x1f\x8b\x08\0", "not_utf8", "it begins like gzip"),
         (b'{"x": 1, "y": "\\ud800"', "not_json", "not JSON: "),
-        (b'{"x": "\\ud800"}', "not_json", "a text in it has half a surrogate pair"),
+        (b'{"x": "\\ud800"}', "not_a_number", "field 'x' (input.features) is a string, not a number"),
+        (b'{"x": 1, "y": "\\ud800", "z": [{"\\udfff": "\\ude00\\ud83d"}]}', None, ""),
+        (b'{"x": 1, "cut": "here \\ud83d", "n": NaN}', None, ""),
+        (b'{"x\\ud800": 2, "x": 1}', None, ""),
         (b"", "not_json", "it is empty"),
     ],
 )
@@ -376,6 +379,44 @@ def test_json_as_the_world_writes_it(value: bytes, error: str | None, reason: st
     else:
         assert [found for found, _ in why(events)] == [error]
         assert reason in why(events)[0][1]
+
+
+HALF = '"\\ud83d\\ude00 and \\ud83d"'
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "reason"),
+    [
+        (InputFields(1, ("x",), stream="d"), f'{{"x": 1, "d": {HALF}}}', "field 'd' (input.stream) has half a"),
+        (InputFields(1, ("x",), stream="m.d"), f'{{"x": 1, "m.d": {HALF}}}', "field 'm.d' (input.stream) has half a"),
+        (InputFields(1, ("x",), time="t"), f'{{"x": 1, "t": {HALF}}}', "field 't' (input.time) has half a"),
+        (InputFields(1, ("x",), id="i"), f'{{"x": 1, "i": {HALF}}}', "field 'i' (sequence.id) has half a"),
+        (InputFields(1, ("x",), id="m.i"), f'{{"x": 1, "m": {{"i": {HALF}}}}}', "field 'm.i' (sequence.id) has half a"),
+        (InputFields(1, ("x",), end="e"), f'{{"x": 1, "e": {HALF}}}', "field 'e' (sequence.end) is a string, not"),
+    ],
+)
+def test_half_a_character_costs_the_event_only_where_it_is_read(fields: InputFields, value: str, reason: str) -> None:
+    unread = value.replace("1,", f'1, "other": {HALF},')
+    good = unread.replace(HALF + "}", "7}").replace('"e": 7', '"e": true')
+    events = decode("json", fields, value.encode(), unread.encode(), good.encode())
+    assert [error for error, _ in why(events)] == ["bad_field"] * 2
+    assert all(reason in told for _, told in why(events))
+    assert sums_of(events) == [[1]]
+
+
+def test_half_a_character_in_keys_and_commands() -> None:
+    fields = InputFields(1, ("x",), stream="key:id")
+    keys = [f'{{"id": "k", "other": {HALF}, {HALF}: 1}}'.encode(), f'{{"id": {HALF}}}'.encode()]
+    events = decode("json", fields, {"x": 1}, {"x": 2}, keys=keys)
+    assert (sums_of(events), events.streams) == ([[1]], ["k"])
+    assert why(events) == [
+        ("bad_field", "field 'id' of the key (input.stream) has half a surrogate pair, which is no text")
+    ]
+    fields = InputFields(1, ("x",), stream="d")
+    values = [f'{{"d": {HALF}}}', f'{{"d": "k", "note": {HALF}}}', f'{{"d": "k", "states": {{{HALF}: {{"h": [1]}}}}}}']
+    events = decode("json", fields, *[value.encode() for value in values], headers=[RESET, RESET, SET_STATE])
+    assert (events.streams, [error for error, _ in why(events)]) == (["k"], ["bad_field", "bad_state"])
+    assert why(events)[1][1].startswith("the model has no state 'h' of layer '😀 and ?'")
 
 
 @FORMS

@@ -11,7 +11,7 @@ import numpy as np
 from worker.codecs.fields import InputFields, Paths
 from worker.codecs.paths import MISSING, Path
 from worker.codecs.times import UNIT_NAMES
-from worker.codecs.unusable import shown
+from worker.codecs.unusable import HALVED, is_halved, shown
 from worker.errors import counted
 from worker.records import BoolArray, FloatArray
 
@@ -109,6 +109,8 @@ def _others(fields: InputFields, paths: Paths, parsed: dict[str, Any]) -> tuple[
             return _missing(path, role)
         if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
             return "bad_field", f"field '{path}' {role} is {_kind(found)}, not {description}"
+        if is_halved(found):
+            return "bad_field", f"field '{path}' {role} {HALVED}"
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from worker.codecs.fields import HEADER, KEY, KEY_FIELD, InputFields
 from worker.codecs.parsing import parse_json
 from worker.codecs.paths import MISSING, Path
-from worker.codecs.unusable import UnusableError
+from worker.codecs.unusable import HALVED, UnusableError, is_halved
 from worker.records import Headers, RecordBatch
 
 KEY_BYTES_LIMIT = 1_024
@@ -103,6 +103,8 @@ def _text(raw: bytes, what: str) -> str:
 def _name(found: Any, what: str) -> str:
     if not isinstance(found, str | int) or isinstance(found, bool):
         raise UnusableError("bad_field", f"{what} {ROLE} is not a string or an integer")
+    if is_halved(found):
+        raise UnusableError("bad_field", f"{what} {ROLE} {HALVED}")
     if isinstance(found, int) and found.bit_length() > NAME_BITS_LIMIT:
         raise _too_long()
     return str(found)

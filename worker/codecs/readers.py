@@ -17,11 +17,13 @@ from msgspec import UNSET, UnsetType
 
 from worker.codecs.fields import InputFields, Paths
 from worker.codecs.paths import MISSING, Path
+from worker.codecs.unusable import is_halved
 
 ScalarId = str | int | float | bool | None
 Flag = bool | int | None
 ABSENT = (UnsetType, UNSET)  # of a field that must not be there
 NOTHING = UnsetType  # fits no value: of a field that is wanted as two things which no value is at once
+UNREADABLE = object()  # no type takes it
 Leaf: TypeAlias = tuple[Any, ...]  # the type, and its default if the field may be missing
 Way: TypeAlias = tuple[str, ...]  # the names from the outermost object to a field
 Ways: TypeAlias = dict[Path, Way]
@@ -79,7 +81,7 @@ def flat_reader(fields: InputFields, shape: Any) -> Reader:
 def flat(paths: Sequence[Path], value: Any) -> dict[str, Any]:
     """The fields of an object as ``flat_reader`` takes them."""
     found = ((_flat_name(path), path.find(value)) for path in paths)
-    return {name: part for name, part in found if part is not MISSING}
+    return {name: UNREADABLE if is_halved(part) else part for name, part in found if part is not MISSING}
 
 
 def _flat_name(path: Path) -> str:

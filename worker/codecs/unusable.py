@@ -7,6 +7,7 @@ from typing import Any
 REASON_CHARACTERS_LIMIT = 500
 SHOWN_CHARACTERS_LIMIT = 60  # of what a record says, in a reason
 SHOWN_BITS_LIMIT = 200  # of an integer: longer ones are not even turned into text, which takes for ever or fails
+HALVED = "has half a surrogate pair, which is no text"
 COUNTED_BITS_LIMIT = 10_000
 BITS_PER_DIGIT = 3.3219
 
@@ -17,7 +18,14 @@ class UnusableError(Exception):
     def __init__(self, error: str, reason: str) -> None:
         super().__init__(reason)
         self.error = error
-        self.reason = cut(reason)
+        self.reason = cut(reason).encode(errors="replace").decode()  # it may show half a surrogate pair
+
+
+def is_halved(found: Any) -> bool:
+    """Whether it is a text with half a surrogate pair, which JSON may say, and no bytes can."""
+    if not isinstance(found, str) or found.isascii():
+        return False
+    return any("\ud800" <= character <= "\udfff" for character in found)
 
 
 def cut(reason: str) -> str:
