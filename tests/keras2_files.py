@@ -136,6 +136,28 @@ def masked_branches(x: Any) -> Any:
     return L.Dense(2)(L.LSTM(3)(L.BatchNormalization()(L.Activation("tanh")(joined))))
 
 
+def masks_apart(merge: Any, x: Any) -> Any:
+    """A masked and an unmasked input, and two of different masks."""
+    one, other = L.Masking(0.0)(x), L.Masking(1.0)(x)
+    masked = L.LSTM(4, return_sequences=True)(one)
+    half = merge([masked, L.Dense(4)(x)])
+    both = merge([masked, L.GRU(4, return_sequences=True)(other)])
+    return L.Dense(2)(L.Concatenate(name="end")([L.LSTM(3)(half), L.GRU(3)(both)]))
+
+
+def masked_start() -> Any:
+    x, h = keras.Input((None, F), name="x"), keras.Input((4,), name="h")
+    return keras.Model([x, h], L.GRU(4)(L.Masking(0.0)(x), initial_state=h))
+
+
+def masks_dropped(x: Any) -> Any:
+    a = L.LSTM(4, return_sequences=True)(L.Masking(0.0)(x))
+    normalization = L.Normalization(mean=[0.1, -0.2, 0.3, 0.0], variance=[0.2, 0.3, 0.4, 0.5])
+    kept = [L.Rescaling(0.5, offset=0.3)(a), normalization(a), L.Identity()(a), L.Dropout(0.2)(a)]
+    kept += [tf.identity(a), tf.add_n([a, a]), a + a, tf.nn.relu(a)]
+    return L.Dense(2)(L.Concatenate()([L.LSTM(2)(one) for one in kept]))
+
+
 def two_inputs() -> Any:
     x, y = keras.Input((None, F), name="x"), keras.Input((None, 2), name="a")
     return keras.Model([x, y], L.GRU(3)(L.Concatenate()([L.Dense(2)(y), L.LSTM(4, return_sequences=True)(x)])))
@@ -276,6 +298,18 @@ MODELS: dict[str, Callable[[], Any]] = {
     "masked": lambda: sequential(L.Masking(0.0, **OPEN), L.LSTM(4, return_sequences=True), L.GRU(3)),
     "masked_words": masked_words,
     "masked_branches": lambda: functional(masked_branches),
+    **{
+        f"masked_{kind.lower()}": (lambda kind=kind: functional(lambda x: masks_apart(getattr(L, kind)(), x)))
+        for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+    },
+    "masks_dropped": lambda: functional(masks_dropped),
+    "masked_identity": lambda: sequential(L.Masking(0.0, **OPEN), L.Rescaling(2.0), L.Identity(), L.LSTM(3)),
+    "masks_inside": lambda: sequential(
+        L.TimeDistributed(L.Masking(0.0), batch_input_shape=(None, None, 2, F)),
+        L.TimeDistributed(L.LSTM(3)),
+        L.GRU(2),
+    ),
+    "masked_start": lambda: masked_start(),
     "masked_mean": lambda: sequential(
         L.Masking(0.0, **OPEN), L.GRU(3, return_sequences=True), L.GlobalAveragePooling1D()
     ),
@@ -333,19 +367,21 @@ def shaken(model: Any) -> Any:
 def inputs(model: Any) -> Any:
     rng = np.random.default_rng(5)
     if isinstance(model.input_shape, list):
-        return [rng.normal(size=(4, T, width)) for *_, width in model.input_shape]
+        return [rng.normal(size=(4, *(T if n is None else n for n in shape[1:]))) for shape in model.input_shape]
     rows = model.input_shape[0] or 4
     if len(model.input_shape) == 2:
         return rng.integers(0, 11, (rows, T))
     x = rng.normal(scale=1.5, size=(rows, T, *model.input_shape[2:]))
     x[1, 2:4] = x[2, 0] = x[3, -1] = 0.0  # masked steps, where a model masks
+    x[0, 4] = x[2, 3] = x[3, 0] = 1.0  # by another mask
     return x
 
 
 def answers(model: Any, x: Any) -> dict[str, Any]:
     """What the model says to the whole, and where its length is open to every prefix: (rows, steps, units)."""
     if isinstance(x, list):
-        return {"x": np.concatenate(x, axis=-1), "whole": np.array(model(x, training=False))}
+        whole = np.array(model(x, training=False))
+        return {"x": np.concatenate(x, axis=-1), "whole": whole} if len({one.ndim for one in x}) == 1 else {}
     found = {"x": x, "whole": np.array(model(x, training=False))}
     if model.input_shape[1] is None and found["whole"].ndim == 2:
         found["prefixes"] = np.stack([np.array(model(x[:, : n + 1], training=False)) for n in range(T)], axis=1)

@@ -68,6 +68,12 @@ def mel(**more: Any) -> Any:
     return L.MelSpectrogram(fft_length=8, sequence_stride=4, num_mel_bins=3, **more)
 
 
+def _as_of_keras_2(layer: Any) -> Any:
+    """As it comes from a file of Keras 2."""
+    layer.of_keras_2 = True
+    return layer
+
+
 class Clip(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return ops.clip(x, -0.5, 0.5)
@@ -427,6 +433,13 @@ REMEDIES: dict[str, Remedy] = {
     "streams mixed": Remedy(on(lambda x: ops.reshape(x, (2, -1, T, F))[0]), (on(lambda x: L.Reshape((T, F, 1))(x)),)),
     "streams mixed after time": Remedy(
         on(lambda x: ops.reshape(L.LSTM(U)(x), (-1, 2))), (on(lambda x: L.Reshape((2, 2))(L.LSTM(U)(x))[:, 0]),)
+    ),
+    "masked and begun, in Keras 2": Remedy(
+        on(lambda x, c: _as_of_keras_2(L.GRU(U))(L.Masking()(x), initial_state=c), (T, F), (U,)),
+        (
+            on(lambda x: L.GRU(U)(L.Masking()(x))),
+            on(lambda x, c: _as_of_keras_2(L.GRU(U))(x, initial_state=c), (T, F), (U,)),
+        ),
     ),
     # ---- single steps
     "normalised over time": Remedy(

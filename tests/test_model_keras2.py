@@ -31,9 +31,22 @@ needs_keras_2 = pytest.mark.skipif(
 STREAMED = [
     *("lstm", "embedding", "time_distributed", "branches", "last_step", "nested", "shared", "reset_after"),
     *("reset_before", "stateful", "unrolled", "masked", "training", "normalized", "normalizations", "slopes", "cells"),
-    *("masked_words", "masked_branches", "masked_mean", "masked_zeros", "causal", "part_per_step", "two_inputs"),
+    *(
+        "masked_words",
+        "masked_branches",
+        "masked_mean",
+        "masked_zeros",
+        "causal",
+        "masks_dropped",
+        "masked_identity",
+        "part_per_step",
+        "two_inputs",
+    ),
     *("pictures", "hard_lstm", "hard_gru", "hard_gru_reset_before", "hard_simple", "float64"),
     *("operator", "numbers", "features", "over_time", "nodes", "cudnn", "separable", "binned"),
+]
+STREAMED += [
+    f"masked_{kind}" for kind in ("add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate")
 ]
 # They can't be streamed, but they are read, and by the numbers of Keras 2.
 READ = ["activations", "encoder_and_decoder", "flattened", "bidirectional"]
@@ -50,6 +63,8 @@ REFUSED = {
     "addon": ("tripled", "its class 'Tripled' is of TensorFlow Addons"),
     "own_operation": ("tf.tile", "it is tf.tile, an operation of Keras 2"),
     "python": ("culprit", "not run"),
+    "masks_inside": ("time_distributed", "Keras 2 hands the mask of 'Masking' on from TimeDistributed"),
+    "masked_start": ("gru", "it is given an initial state and a mask: Keras 2 leaves masked steps out then"),
 }
 
 CUDNN_KERAS = ("cudnn_both_ways", "keras")
@@ -81,7 +96,7 @@ def fed(model: Any, x: Any) -> Any:
     ("name", "suffix"),
     [
         *((name, "h5") for name in READ),
-        *((name, "keras") for name in (*STREAMED, *READ) if name not in ("features", "cudnn")),
+        *((name, "keras") for name in (*STREAMED, *READ) if name not in ("features", "cudnn", "masked_concatenate")),
     ],
 )
 def test_keras_3_answers_as_keras_2_did(written: Path, name: str, suffix: str) -> None:

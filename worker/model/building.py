@@ -10,6 +10,7 @@ import numpy as np
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line
+from worker.model.keras2_masks import plain
 from worker.model.rules import Share, Time, refuse_windows, rule_for
 from worker.records import FloatArray, StateSpec
 
@@ -107,7 +108,7 @@ class Building:
     def copy(self, call: LayerCall, **changes: Any) -> Layer:
         key = id(call.layer), repr(sorted(changes.items()))
         if key not in self._copies:
-            self._copies[key] = copy_layer(call.layer, self.name(call), **changes)
+            self._copies[key] = copy_layer(call.layer, self.name(call), plain(type(call.layer)), **changes)
         return self._copies[key]
 
     def report(self, call: LayerCall, name: str, form: str) -> None:

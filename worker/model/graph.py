@@ -146,8 +146,8 @@ def _hand_on_masks(tensors: list[Tensor], masks: list[Tensor]) -> None:
             keras.src.backend.set_keras_mask(tensor, mask)
 
 
-def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
-    """A new layer of the same configuration but for ``changes``, not built yet.
+def copy_layer(layer: Layer, name: str, kind: Any = None, **changes: Any) -> Layer:
+    """A new layer (of class ``kind``) of the same configuration but for ``changes``, not built yet.
 
     Raises ModelRefusedError where the layer can't be made from its configuration.
     """
@@ -159,7 +159,7 @@ def copy_layer(layer: Layer, name: str, **changes: Any) -> Layer:
         config = {**config, **functions(layer, config), **_vocabulary(layer), "name": name, **changes}
         # Python code inside the layer is in this process already: whoever loaded or wrote the model has allowed it.
         with keras.src.saving.serialization_lib.SafeModeScope(False), also_known(within(layer)):
-            return type(layer).from_config(config)
+            return (kind or type(layer)).from_config(config)
     except Exception as error:  # whatever a layer's own from_config may raise
         raise ModelRefusedError(
             layer.name,

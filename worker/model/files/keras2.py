@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
+from worker.model.files import keras2_masks
 from worker.model.files.configuration import Config, objects
 from worker.model.files.judging import is_registered
 from worker.model.files.keras2_graph import modernise_graph
@@ -77,8 +78,11 @@ def modernise(config: Config) -> None:
     for node, _ in list(objects(config)):
         if isinstance(node.get("config"), list):  # a Sequential until 2.2
             node["config"] = {"name": str(node.get("name", "sequential")), "layers": node["config"]}
+    masked = keras2_masks.has_masks(config)
     for node, layer in list(objects(config)):
         _at_home(node)
+        if masked:
+            keras2_masks.with_its_masks(node, layer)
         body = node.get("config")
         if isinstance(body, dict):
             if node["class_name"] == "Sequential":
@@ -88,7 +92,7 @@ def modernise(config: Config) -> None:
                 body["dtype"] = body["dtype"].get("config", {}).get("name")
     for node, _ in list(objects(config)):
         if node["class_name"] == "Functional" and isinstance(node.get("config"), dict):
-            modernise_graph(node["config"])
+            modernise_graph(node["config"], masked)
 
 
 def _at_home(node: Config) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from worker.errors import ModelRefusedError
 from worker.model.files.configuration import Config
 from worker.model.files.keras2_operations import Equal, equal_of, node_of, of_node, settings_of
+from worker.model.keras2_masks import known_as
 
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name: a number follows
@@ -23,8 +24,8 @@ _LAYERS = {
 }
 
 
-def modernise_graph(body: Config) -> None:
-    """Change the calls of a Functional model's configuration in place.
+def modernise_graph(body: Config, masked: bool = False) -> None:
+    """Change the calls of a Functional model's configuration in place; ``masked`` where the model has masks.
 
     Raises ModelRefusedError, by the layer's name, for an operation of TensorFlow that has no equal in Keras 3.
     """
@@ -44,6 +45,9 @@ def modernise_graph(body: Config) -> None:
             continue
         if layer.get("class_name") in _OPERATIONS:
             _as_operation(layer, calls, names, dtypes)
+            if masked and layer.get("module") == "keras.layers":  # operations of Keras 2 drop masks
+                kind = "AddN" if layer["class_name"] == "Add" else layer["class_name"]
+                layer.update(class_name=kind, **known_as(kind))
         else:
             layer["inbound_nodes"] = [_call(layer, call, names) for call in calls]
 

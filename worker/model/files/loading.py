@@ -18,7 +18,7 @@ import h5py
 
 from worker.errors import ModelRefusedError, WorkerError
 from worker.model.backend import keras
-from worker.model.files import keras2, keras2_weights, lambdas, weights
+from worker.model.files import keras2, keras2_masks, keras2_weights, lambdas, weights
 from worker.model.files.archives import HDF5_MAGIC, ZIP_MAGIC, check_hdf5, check_zip
 from worker.model.files.configuration import (
     Config,
@@ -33,7 +33,8 @@ from worker.model.files.configuration import (
 from worker.model.files.foreign import what_file, what_folder, what_hdf5
 from worker.model.files.judging import check, is_registered
 from worker.model.files.own import Objects, find
-from worker.model.graph import first_line
+from worker.model.graph import first_line, layers_of
+from worker.model.keras2_masks import PACKAGE
 from worker.model.own_objects import also_known, in_scope
 
 MODEL_FILE_LIMIT_BYTES = 2 * 1024**3
@@ -101,6 +102,7 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> 
         weights.load_state(model, entries.weights, entries.vocabularies)
         if old:
             keras2_weights.set_right(model)
+            keras2_masks.note(layers_of(model))
         return model
 
 
@@ -126,6 +128,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
             _LEGACY.legacy_h5_format.load_weights_from_hdf5_group(group, model)
             if old:
                 keras2_weights.set_right(model)
+                keras2_masks.note(layers_of(model))
             return model
 
 
@@ -178,7 +181,8 @@ def _judge(
         raise
     except Exception:
         # A class that the caller has registered may make its variables in a way that can't be counted beforehand.
-        if not any(is_registered(node.get("registered_name") or node["class_name"]) for node, _ in objects(config)):
+        names = [str(node.get("registered_name") or node["class_name"]) for node, _ in objects(config)]
+        if not any(is_registered(name) for name in names if not name.startswith(f"{PACKAGE}>")):
             raise
         declared = 0
     if declared > stored + UNSTORED_LIMIT_NUMBERS:

@@ -11,6 +11,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor, tensors_in
+from worker.model.keras2_masks import looks_at_its_mask
 from worker.model.layers.cells import one_step, states_of
 from worker.model.layers.masking import carrying, mask_of, where_counted
 from worker.model.rules import Form, Time, part_before, refuse, streams
@@ -74,6 +75,12 @@ def _given(call: LayerCall, form: Form) -> _Given:
         )
     if explicit is not None and form.time(explicit) is not Time.EACH_STEP:
         refuse(call, "its mask does not run over time", "let each step tell whether it counts, and train again")
+    if explicit is None and tensors and mask_of(x) is not None and looks_at_its_mask(call.layer):
+        refuse(
+            call,
+            "it is given an initial state and a mask: Keras 2 leaves masked steps out then, Keras 3 does not",
+            "let it begin at zero, or give it no mask, and train again",
+        )
     mask = explicit if explicit is not None or tensors else mask_of(x)
     return _Given(x, tensors, _of_the_step(call, mask), explicit if explicit is not None else mask_of(x))
 

@@ -92,7 +92,7 @@ def _each(share: Share, change: Callable[[Tensor], Tensor], axis: int = TIME_AXI
 
 
 @takes_shares(L.Identity, L.Dropout, L.SpatialDropout1D, L.GaussianNoise, keras.src.ops.core.Cast)
-def _as_it_is(call: LayerCall, form: Form) -> Tensor:
+def as_it_is(call: LayerCall, form: Form) -> Tensor:
     return _reshaped(call, form, _shared(call, form).axis)
 
 
@@ -147,7 +147,7 @@ def _turned(call: LayerCall, form: Form) -> Tensor:
 
 
 @takes_shares(L.Multiply, OPS.Multiply)
-def _product(call: LayerCall, form: Form) -> Tensor:
+def product_with_steps(call: LayerCall, form: Form) -> Tensor:
     """Shares times the steps that they are shares of."""
     share = _shared(call, form)
     others = [tensor for tensor in call.tensors if tensor is not share.now]

@@ -1,0 +1,47 @@
+"""Rules of the layers that hand masks on as Keras 2 does: layers of Keras 3 without masks, and the mask beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from worker.model import keras2_masks
+from worker.model.backend import keras
+from worker.model.graph import LayerCall, Tensor
+from worker.model.layers import merging, per_step, shares
+from worker.model.layers.masking import carrying, mask_of
+from worker.model.layers.naming import NamedOperations
+from worker.model.rules import Form, Rule, streams, takes_shares
+
+
+def _unmasked(rule: Rule, hands_on: bool) -> Rule:
+    def without(call: LayerCall, form: Form) -> Any:
+        run = NamedOperations(form, f"{form.name(call)}.unmasked")
+        new: dict[int, Tensor] = {}
+        for tensor in call.tensors:
+            if mask_of(tensor) is not None:
+                new[id(tensor)] = form.mark(run.without_mask(tensor), form.time(tensor))
+        args, kwargs = keras.tree.map_structure(lambda leaf: new.get(id(leaf), leaf), (call.args, call.kwargs))
+        tensors = [new.get(id(tensor), tensor) for tensor in call.tensors]
+        output = rule(replace(call, args=args, kwargs=kwargs, tensors=tensors), form)
+        mask = call.layer.compute_mask(call.tensors, [mask_of(x) for x in call.tensors]) if hands_on else None
+        if mask is None:
+            return output
+        return form.mark(carrying(form, output, mask, form.name(call)), form.time(output))
+
+    return without
+
+
+for _kind in keras2_masks.MERGING:
+    _joins = merging.concatenate if _kind.__name__ == "Concatenate" else merging.merge
+    streams(_kind)(_unmasked(_joins, hands_on=True))
+    if _kind.__name__ == "Multiply":
+        takes_shares(_kind)(shares.product_with_steps)
+for _kind, _rule in zip(
+    keras2_masks.DROPPING,
+    (per_step.rescaling, per_step.along_features, per_step.per_step, merging.merge),
+    strict=True,
+):
+    streams(_kind)(_unmasked(_rule, hands_on=False))
+    if _kind.__name__ == "Identity":
+        takes_shares(_kind)(shares.as_it_is)
