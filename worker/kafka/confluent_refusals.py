@@ -35,12 +35,12 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     ("alert certificate required", "asks_certificate"),
     ("alert unknown ca", "asks_certificate"),
     ("alert certificate", "asks_certificate"),
-    ("connecting to a PLAINTEXT broker listener", "plain_port"),
+    ("connecting to a PLAINTEXT broker listener", "no_handshake"),  # its guess at any end
     ("wrong version number", "plain_port"),
     ("SSL handshake failed", "tls_failed"),
 )
 _ENDED = "Disconnected"
-_BY_STATE: Mapping[str, Reason] = {"APIVERSION_QUERY": "tls_port", "UP": "login_port"}
+_BY_STATE: Mapping[str, Reason] = {"APIVERSION_QUERY": "tls_port", "UP": "login_port", "SSL_HANDSHAKE": "no_handshake"}
 
 
 class Attempts:
@@ -104,7 +104,9 @@ def refusal_of(server: str, said: str, security: Mapping[str, Any]) -> Refusal |
             return Refusal(server, reason, detail, security.get("mechanism"))
     secured = str(security.get("protocol", "PLAINTEXT"))
     if state and text.startswith(_ENDED) and (closed := _BY_STATE.get(state[1])) is not None:
-        if closed == ("tls_port" if secured.endswith("SSL") else "login_port" if secured.startswith("SASL") else None):
+        if closed == "tls_port" and secured.endswith("SSL"):
+            closed = "tls_ended"
+        if closed == "login_port" and secured.startswith("SASL"):
             return None
         return Refusal(server, closed)
     return None

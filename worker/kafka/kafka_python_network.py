@@ -21,7 +21,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from worker.kafka.kafka_python_refusals import ENDED, cause_of, detail_of, plain, reason_of
+from worker.kafka.kafka_python_refusals import cause_of, detail_of, has_ended, plain, reason_of
 from worker.kafka.refusals import Reason, Refusal
 
 NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
@@ -146,7 +146,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         try:
             await self.cluster._do_refresh_metadata(node_id)  # the public one may wait for that of another server
         except errors.KafkaConnectionError as error:
-            if ENDED in str(error) and not self.config["security_protocol"].startswith("SASL"):
+            if has_ended(error) and not self.config["security_protocol"].startswith("SASL"):
                 self._note(node_id, "login_port")
             raise
         if not self.cluster.brokers():
@@ -165,6 +165,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         self.update_backoff(node.node_id)
         if reason is not None:
             self._note(node.node_id, reason, opened.exception)
+            if not self.refusals[node.node_id].sure:
+                return
             failures, _, setup_ms = self._backoff[node.node_id]
             self._backoff[node.node_id] = (failures, time.monotonic() + REFUSED_PAUSE_S, setup_ms)
 

@@ -14,8 +14,10 @@ _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE", "CERTIFICATE_REQUIRED", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
     "CERTIFICATE_REVOKED", "UNSUPPORTED_CERTIFICATE", "ACCESS_DENIED",
 )  # fmt: skip
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
-ENDED = "socket disconnected"  # in the client's words
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+_END_IN_TLS = "UNEXPECTED_EOF_WHILE_READING"
+_ENDED = "socket disconnected"  # in the client's words
+_RESET = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool) -> Reason | None:
@@ -31,18 +33,27 @@ def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool
         return _about_tls(cause, config)
     encrypted = config["security_protocol"].endswith("SSL")
     if encrypted and str(error).startswith("KafkaConnectionError: Handshake failed"):
-        return "plain_port" if isinstance(cause, OSError) else "tls_failed"
-    if not encrypted and not answered and (ENDED in str(error) or isinstance(error, errors.InvalidReceiveError)):
-        return "tls_port"  # it closes the connection, after an alert that is no answer of Kafka's
+        return "no_handshake" if isinstance(cause, OSError) else "tls_failed"
+    if not answered and has_ended(error):
+        return "tls_ended" if encrypted else "tls_port"
+    if not answered and not encrypted and isinstance(error, errors.InvalidReceiveError):
+        return "tls_port"  # an alert of TLS, which is no answer of Kafka's
     return None
+
+
+def has_ended(error: BaseException) -> bool:
+    """Whether the other side has ended a connection that was there, with or without good manners."""
+    return _ENDED in str(error) or isinstance(cause_of(error), _RESET)
 
 
 def _about_tls(error: ssl.SSLError, config: Mapping[str, Any]) -> Reason:
     if isinstance(error, ssl.SSLCertVerificationError):
         return about_verification(error)
     reason = error.reason or ""
-    if isinstance(error, ssl.SSLEOFError) or reason in _NOT_TLS:
+    if reason in _NOT_TLS:
         return "plain_port"
+    if isinstance(error, ssl.SSLEOFError) or reason == _END_IN_TLS:
+        return "no_handshake"
     if any(alert in reason for alert in _CERTIFICATE_ALERTS):
         return about_certificates({"cert_file": config["ssl_certfile"]})
     return "tls_failed"

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 Reason: TypeAlias = Literal[
     "login", "mechanism", "no_login", "untrusted", "expired", "other_name", "unverified", "asks_certificate",
-    "refuses_certificate", "plain_port", "tls_failed", "tls_port", "login_port",
+    "refuses_certificate", "plain_port", "no_handshake", "tls_ended", "tls_failed", "tls_port", "login_port",
 ]  # fmt: skip
 
 _SENTENCES: Mapping[Reason, str] = {
@@ -31,6 +31,10 @@ _SENTENCES: Mapping[Reason, str] = {
     "refuses_certificate": "the broker refuses the certificate of this client; check kafka.security.cert_file",
     "plain_port": "the broker does not speak TLS on this port; check the port, or kafka.security.protocol "
     "(PLAINTEXT or SASL_PLAINTEXT)",
+    "no_handshake": "the broker does not speak TLS on this port, or asks for a certificate of this client; check the "
+    "port, kafka.security.protocol (PLAINTEXT or SASL_PLAINTEXT), or kafka.security.cert_file",
+    "tls_ended": "the connection ends right after the TLS handshake, as where a broker asks for a certificate of this "
+    "client; check kafka.security.cert_file, or the port",
     "tls_failed": "broker and worker don't agree about TLS; check the port, and what kafka.security says",
     "tls_port": "the connection ends without an answer, as on a port that speaks TLS; check the port, or "
     "kafka.security.protocol (SSL or SASL_SSL)",
@@ -43,7 +47,7 @@ _REASONS: Mapping[int, Reason] = {
     2: "untrusted", 18: "untrusted", 19: "untrusted", 20: "untrusted", 21: "untrusted",
 }  # fmt: skip
 # A broker that starts or stops may close connections, too: these tell something only where nothing ever worked.
-_DOUBTFUL = ("plain_port", "tls_port", "login_port")
+_DOUBTFUL = ("plain_port", "no_handshake", "tls_ended", "tls_port", "login_port")
 
 
 @dataclass(frozen=True, slots=True)
