@@ -145,6 +145,23 @@ def masks_apart(merge: Any, x: Any) -> Any:
     return L.Dense(2)(L.Concatenate(name="end")([L.LSTM(3)(half), L.GRU(3)(both)]))
 
 
+def undone() -> Any:
+    """Layers that Keras 2 writes with arguments that Keras 3 does not take."""
+    pictures = [L.Reshape((-1, 1, 1, 4)), L.SpatialDropout3D(0.2), L.Reshape((-1, 4))]
+    per_step = [L.TimeDistributed(L.Conv1DTranspose(2, 2)), L.SpatialDropout2D(0.2), L.TimeDistributed(L.Flatten())]
+    spread = [L.Reshape((-1, 2, 2, 1)), L.TimeDistributed(L.Conv2DTranspose(2, 2)), L.TimeDistributed(L.Flatten())]
+    deep = [L.Reshape((-1, 3, 3, 2, 1)), L.TimeDistributed(L.Conv3DTranspose(1, 2)), L.TimeDistributed(L.Flatten())]
+    start = [L.Dense(4, **OPEN), L.SpatialDropout1D(0.2)]
+    return sequential(*start, *pictures, L.Reshape((-1, 4, 1)), *per_step, L.Dense(4), *spread, *deep, L.GRU(2))
+
+
+def thresholds() -> Any:
+    inside = [L.LeakyReLU(0.3), L.ELU(0.5), L.ReLU(0.7, 0.1, 0.02)]
+    dense = [L.Dense(4, activation=one) for one in inside]
+    cut = L.Dense(4, activation=L.ThresholdedReLU(0.2), batch_input_shape=(None, None, F))
+    return sequential(cut, *dense, L.Activation(L.ThresholdedReLU(0.1)), L.GRU(3))
+
+
 def masked_start() -> Any:
     x, h = keras.Input((None, F), name="x"), keras.Input((4,), name="h")
     return keras.Model([x, h], L.GRU(4)(L.Masking(0.0)(x), initial_state=h))
@@ -309,6 +326,8 @@ MODELS: dict[str, Callable[[], Any]] = {
         L.TimeDistributed(L.LSTM(3)),
         L.GRU(2),
     ),
+    "undone": undone,
+    "thresholds": thresholds,
     "masked_start": lambda: masked_start(),
     "masked_mean": lambda: sequential(
         L.Masking(0.0, **OPEN), L.GRU(3, return_sequences=True), L.GlobalAveragePooling1D()

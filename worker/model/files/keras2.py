@@ -33,6 +33,8 @@ _WITHOUT: dict[str, Config] = {
     **{f"{kind}Conv{n}D": {"groups": 1} for kind in ("Depthwise", "Separable") for n in (1, 2)},
     "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking")),
     "Discretization": {"trainable": True},
+    **{f"SpatialDropout{n}D": {"trainable": None, "noise_shape": None} for n in (1, 2, 3)},  # inference drops nothing
+    **{f"Conv{n}DTranspose": {"groups": 1} for n in (1, 2, 3)},
 }
 _GONE = {
     **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), "Conv1D(padding='causal') or Dense"),
@@ -149,7 +151,7 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     if kind == "LeakyReLU" and "alpha" in body:
         body["negative_slope"] = float(body.pop("alpha"))
     if kind == "ThresholdedReLU":
-        node["class_name"] = "ReLU"
+        node.update(class_name="ReLU", module="keras.layers")
         body["threshold"] = float(body.pop("theta", 1.0))
     if kind == "Lambda":
         _modernise_lambda(body)
