@@ -501,6 +501,22 @@ def test_commands_where_a_field_names_the_stream(form: str) -> None:
 
 
 @FORMS
+def test_a_reset_needs_no_value(form: str) -> None:
+    """A note beside it is passed over, and what may be a damaged object, which names another stream, is not."""
+    fields = InputFields(1, ("x",), stream="d.id")
+    notes: list[Any] = [b"please reset", "größer".encode(), b" ", b'"torn', b"[1", b"NaN", b"1 2"]
+    events = decode(form, fields, *notes, headers=[RESET] * len(notes))
+    assert (why(events), events.streams, set(events.kinds.tolist())) == ([], ["k"] * len(notes), {Kind.RESET})
+    torn: list[Any] = [b'{"d": {"id": "o"}', b' \n{"d', b'\xef\xbb\xbf{"d"', b"\xff", b'\0\0\0\0\x01{"d": {"id": "o"}}']
+    if form == "msgpack":
+        torn += [packed(form, {"d": {"id": "other"}})[:-1], b"\xde\x00\x01\xa1d"]
+    events = decode(form, fields, *torn, headers=[RESET] * len(torn))
+    assert (len(events), len(events.refusals)) == (0, len(torn))
+    events = decode(form, fields, b"note", b"note", headers=[SET_STATE, None])
+    assert (len(events), len(events.refusals)) == (0, 2)
+
+
+@FORMS
 def test_an_event_in_which_a_field_that_nobody_reads_is_odd_counts(form: str) -> None:
     pipeline = sums_pipeline(form=form, id="run")
     pipeline.open(IN)

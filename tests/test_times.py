@@ -102,6 +102,10 @@ def test_the_reason_says_what_it_was_taken_for() -> None:
         ("9999-12-31T23:59:59-23:59", "is after the year 9999, more than ten years from"),
         ("1720474000123", "'1720474000123' (input.time) is a number in text, not an ISO 8601 time"),
         ("1712010112345", "is a number in text"),  # or the twelfth hour of a day in 1712
+        ("1720474100.5", "'1720474100.5' (input.time) is a number in text, not an ISO 8601 time"),
+        ("198601011015300.5", "is a number in text"),  # or the first hour of a day in 1986
+        ("1.7204741e9", "is a number in text"),
+        ("-5", "is a number in text"),
         ("yesterday", "'yesterday' (input.time) is not an ISO 8601 time"),
         ("", "'' (input.time) is not an ISO 8601 time"),
         ("x" * 10_000, "…' (input.time) is not an ISO 8601 time"),

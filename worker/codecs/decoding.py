@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.codecs.commands import SET_STATE, StateLayout, command_of, parse_command
+from worker.codecs.commands import RESET, SET_STATE, StateLayout, command_of, parse_command
 from worker.codecs.explain import not_finite
 from worker.codecs.fields import TIMESTAMP, InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
+from worker.codecs.parsing import is_note
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
@@ -165,7 +166,7 @@ class Decoder:
         if command == SET_STATE:
             said = self._values.parse_command(value or b"", "the value of set-state")
         elif value and self._names.field is not None:
-            said = self._values.parse_command(value, "the value")  # which may name the stream
+            said = self._said_by_the_value(value, command)
         kind, payload = (Kind.TOMBSTONE, None) if command is None else parse_command(command, said, self._layout)
         columns.streams.append(self._names.of_command(batch, record, said))
         if payload is not None:
@@ -180,6 +181,15 @@ class Decoder:
         columns.ids.append(None)
         columns.starts.append(False)
         columns.ends.append(False)
+
+    def _said_by_the_value(self, value: bytes, command: bytes | None) -> Any:
+        """What may name the stream. A reset needs no value: a note is as good, and a torn object is not."""
+        try:
+            return self._values.parse_command(value, "the value")
+        except UnusableError:
+            if command == RESET and is_note(value):
+                return None
+            raise
 
     def _add_steps(
         self, batch: RecordBatch, record: int, columns: _Columns, stream: str, parsed: Parsed, chunk: bool

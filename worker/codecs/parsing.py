@@ -64,6 +64,15 @@ def parse_msgpack(data: bytes, what: str = "the value") -> Any:
         raise UnusableError("not_msgpack", f"{what} is not MessagePack: {error}{like}{_known_start(data)}") from None
 
 
+def is_note(data: bytes) -> bool:
+    """Whether it is a text that begins like no object: then no field is in it, whatever else is wrong with it."""
+    try:
+        text = data.removeprefix(BYTE_ORDER_MARK).decode().lstrip()
+    except UnicodeDecodeError:
+        return False
+    return not text or (text[0].isprintable() and text[0] != "{")
+
+
 def _integer(digits: str) -> int:
     if len(digits) <= DIGITS_LIMIT:
         return int(digits)

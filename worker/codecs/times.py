@@ -6,6 +6,7 @@ A number in the wrong unit looks like a time, too, of another century: gaps woul
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
 APART_MS_LIMIT = 3653 * 86_400_000  # ten years, from the record's own timestamp
 UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # ms = number * the first / the second
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 DATE_DIGITS = 8  # 20240708 is a date of ISO 8601; longer digits are a number that someone has made text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,7 +72,7 @@ class EventTimes:
                     return None
                 with np.errstate(over="ignore"):
                     times = np.floor(numbers * factor / divisor + 0.5)
-            elif kinds == {str} and not any(map(str.isdigit, given)):
+            elif kinds == {str} and not any(map(_is_digits, given)):
                 seconds = [_seconds(moment) for moment in map(datetime.fromisoformat, given)]
                 times = np.floor(np.array(seconds) * 1000 + 0.5)
             else:
@@ -81,7 +83,7 @@ class EventTimes:
         return times.astype(np.int64) if in_range else None
 
     def _text(self, given: str) -> int:
-        if given.isdigit() and len(given) != DATE_DIGITS:
+        if NUMBER.fullmatch(given) and not (given.isdigit() and len(given) == DATE_DIGITS):
             raise UnusableError("bad_time", f"'{shown(given)}' (input.time) is a number in text, not an ISO 8601 time")
         try:
             return math.floor(_seconds(datetime.fromisoformat(given)) * 1000 + 0.5)
@@ -95,6 +97,11 @@ class EventTimes:
             if ms is not None and abs(ms - timestamp) <= APART_MS_LIMIT:
                 return f"; in {UNIT_NAMES[unit]} it would be {_day(ms)}: set input.time_unit: {unit}"
         return ""
+
+
+def _is_digits(text: str) -> bool:
+    """Whether it is a date or, more likely, a number, with a fraction or without."""
+    return text.replace(".", "", 1).isdigit()
 
 
 def _seconds(moment: datetime) -> float:
