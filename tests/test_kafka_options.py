@@ -273,8 +273,20 @@ WRONG = [
     ("confluent", "producer", {"linger.ms": 1, "no.such": 1}, "no.such", "No such configuration property"),
     ("confluent", "consumer", {"fetch.min.bytes": [1]}, "fetch.min.bytes", "Invalid value"),
     ("confluent", "consumer", {"oauth_cb": "x"}, "oauth_cb", "callable"),
+    ("kafka-python", "producer", {"max_request_size": 0}, "max_request_size", "should be at least 1000, not 0"),
+    ("kafka-python", "producer", {"max_block_ms": 0}, "max_block_ms", "should be at least 100"),
+    ("kafka-python", "producer", {"retry_backoff_ms": -1}, "retry_backoff_ms", "should be at least 0"),
+    ("kafka-python", "consumer", {"max_partition_fetch_bytes": 0}, "max_partition_fetch_bytes", "should be at least 1"),
+    ("kafka-python", "consumer", {"session_timeout_ms": 100, "heartbeat_interval_ms": 3000}, "session_timeout_ms",
+     "must be lower than the session timeout"),
+    ("confluent", "producer", {"delivery.timeout.ms": 1}, "delivery.timeout.ms", "should be at least 1000, not 1"),
+    ("confluent", "producer", {"message.timeout.ms": "1"}, "message.timeout.ms", "should be at least 1000"),
+    ("confluent", "consumer", {"socket.timeout.ms": 10}, "socket.timeout.ms", "should be at least 100"),
+    ("confluent", "consumer", {"session.timeout.ms": 100, "heartbeat.interval.ms": 3000}, "session.timeout.ms",
+     "must be below session.timeout.ms (100)"),
+    ("confluent", "consumer", {"heartbeat.interval.ms": "45000"}, "heartbeat.interval.ms", "raise the second or lower"),
     ("confluent", "consumer", {"max.poll.interval.ms": 1_000}, "max.poll.interval.ms", "session.timeout.ms"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("transactional", [None, "group/one"])
@@ -295,6 +307,9 @@ def test_what_a_client_refuses_is_told_without_a_broker(
         ClientSettings("nowhere:1", "kafka-python", consumer={"fetch_max_wait_ms": 5, "socket_options": [[6, 1, 1]]}),
         ClientSettings("nowhere:1", "kafka-python", producer={"compression_type": "zstd", "linger_ms": 0.5}),
         ClientSettings("nowhere:1", "confluent", consumer={"session.timeout.ms": 10_000}),
+        ClientSettings("nowhere:1", "confluent", consumer={"session.timeout.ms": 1_000, "heartbeat.interval.ms": 100}),
+        ClientSettings("nowhere:1", "confluent", producer={"delivery.timeout.ms": 0}),
+        ClientSettings("nowhere:1", "kafka-python", producer={"batch_size": 0, "send_buffer_bytes": -1}),
         ClientSettings("nowhere:1", "confluent", producer={"compression.type": "zstd"}, transactional_id="x"),
         ClientSettings("nowhere:1", "confluent", security={"protocol": "SSL", "check_hostname": False}),
         ClientSettings("nowhere:1", "kafka-python", security={"protocol": "SSL", "check_hostname": False}),

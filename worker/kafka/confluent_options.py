@@ -9,8 +9,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent import ConfluentSource
+from worker.kafka.confluent_consumer import HEARTBEAT_INTERVAL_MS
 from worker.kafka.confluent_sink import ConfluentSink
 from worker.kafka.confluent_transactions import ConfluentTransactions
+from worker.kafka.option_limits import below_least, session_too_short
 from worker.kafka.settings import ClientSettings, Section
 
 AT_ONCE_S = 0.001
@@ -18,12 +20,14 @@ _NOBODY = ""
 
 
 def refused_value(section: Section, name: str, value: Any) -> str | None:
-    """librdkafka looks at all values itself, when it is built."""
-    return None
+    """librdkafka looks at most values itself, when it is built. None when it may have this one."""
+    return below_least("confluent", name, value)
 
 
 def refused_client(settings: ClientSettings, section: Section) -> str | None:
     """Why the client of a section can't be built, in a few words; None when it can. Reaches no broker."""
+    if section == "consumer" and (short := session_too_short(settings.consumer, HEARTBEAT_INTERVAL_MS)) is not None:
+        return short
     alone = replace(settings, bootstrap_servers=_NOBODY)
     try:
         if section == "consumer":

@@ -20,6 +20,7 @@ from worker.kafka.kafka_python_connection import Connection
 from worker.kafka.kafka_python_errors import client_options
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_sink import KafkaPythonSink
+from worker.kafka.option_limits import below_least
 from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS, about_missing_codec, missing_codec
 from worker.kafka.settings import ClientSettings, Section
 
@@ -59,7 +60,8 @@ def refused_value(section: Section, name: str, value: Any) -> str | None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or not -1 <= value <= LARGEST_NUMBER:
             return f"should be a number up to {LARGEST_NUMBER}, not {value!r}"
-    elif name == "socket_options":
+        return below_least("kafka-python", name, value)
+    if name == "socket_options":
         if not all(isinstance(each, list) and len(each) == SOCKET_OPTION_PARTS for each in _listed(value)):
             return f"should be a list of [level, option, value], not {value!r}"
     elif (isinstance(default, str) or name in _TEXTS) and not isinstance(value, str) and value is not None:
