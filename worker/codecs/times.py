@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ APART_MS_LIMIT = 3653 * 86_400_000  # ten years, from the record's own timestamp
 UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # ms = number * the first / the second
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+AFTER_YEAR = itemgetter(slice(4, 5))  # a digit: a number in text, or a date without dashes
 DATE_DIGITS = 8  # 20240708 is a date of ISO 8601; longer digits are a number that someone has made text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,7 +74,7 @@ class EventTimes:
                     return None
                 with np.errstate(over="ignore"):
                     times = np.floor(numbers * factor / divisor + 0.5)
-            elif kinds == {str} and not any(map(_is_digits, given)):
+            elif kinds == {str} and not any(map(str.isdigit, map(AFTER_YEAR, given))):
                 seconds = [_seconds(moment) for moment in map(datetime.fromisoformat, given)]
                 times = np.floor(np.array(seconds) * 1000 + 0.5)
             else:
@@ -97,11 +99,6 @@ class EventTimes:
             if ms is not None and abs(ms - timestamp) <= APART_MS_LIMIT:
                 return f"; in {UNIT_NAMES[unit]} it would be {_day(ms)}: set input.time_unit: {unit}"
         return ""
-
-
-def _is_digits(text: str) -> bool:
-    """Whether it is a date or, more likely, a number, with a fraction or without."""
-    return text.replace(".", "", 1).isdigit()
 
 
 def _seconds(moment: datetime) -> float:
