@@ -54,7 +54,7 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
         stop(process)
     eventually(lambda: source.count() == 200)
     ends = {batch.partition.number: batch.next_offset for batch in source.batches}
-    newest = {int(name.split("/")[1]): int(name[-23:-3]) for name in stored.names()}
+    newest = {int(name.split("/")[-2]): int(name[-23:-3]) for name in stored.names()}
     assert newest == ends
 
     with worker(tmp_path, "second") as process:
