@@ -214,6 +214,11 @@ def _scores(softmax: Any) -> Callable[[Any], Any]:
     return lambda x: ops.sum(x * softmax(L.Dense(1)(x)), axis=1)
 
 
+def _by_hand(s: Any) -> Any:
+    share = ops.exp(s - ops.max(s, axis=1, keepdims=True))
+    return share / ops.sum(share, axis=1, keepdims=True)
+
+
 def _attended(h: Any) -> Any:
     return L.Attention()([h, h])
 
@@ -416,9 +421,25 @@ REMEDIES: dict[str, Remedy] = {
         (on(lambda x: ops.einsum("btf,fu->btu", x, np.ones((F, 2), "float32"))),),
     ),
     "over the batch": Remedy(on(lambda x: ops.softmax(x, axis=0)), (on(lambda x: ops.softmax(x, axis=-1)),)),
-    "over time": Remedy(on(lambda x: ops.sort(x, axis=1)), (on(lambda x: ops.sort(x, axis=-1)),)),
+    "over time": Remedy(
+        on(lambda x: L.Reshape((1,))(ops.logsumexp(L.Dense(1)(x), axis=1))),
+        tuple(on(lambda x, over=over: over(x, axis=1)) for over in (ops.sum, ops.mean, ops.max)),
+    ),
     "over time, no features": Remedy(
-        on(lambda x: L.Reshape((T, 1))(ops.sort(x, axis=1)), (T,)), (on(lambda x: ops.sort(x, axis=-1), (T, F)),)
+        on(lambda x: L.Reshape((T, 1))(ops.sort(x, axis=1)), (T,)), (on(lambda x: ops.max(x, axis=1), (T, F)),)
+    ),
+    "logarithm of a softmax over time": Remedy(
+        on(_scores(lambda s: ops.exp(ops.log_softmax(s, axis=1)))),
+        (on(_scores(lambda s: ops.softmax(s, axis=1))),),
+        "numbers",
+    ),
+    "softmax over time by hand": Remedy(
+        on(_scores(_by_hand)), (on(_scores(lambda s: ops.softmax(s, axis=1))),), "numbers"
+    ),
+    "one step taken": Remedy(
+        on(lambda x: ops.take(L.LSTM(U, return_sequences=True)(x), T - 1, axis=1)),
+        (on(lambda x: L.LSTM(U, return_sequences=True)(x)[:, -1]),),
+        "numbers",
     ),
     "steps turned": Remedy(
         on(lambda x: ops.transpose(x, (0, 2, 1, 3)), (T, 2, F)),
@@ -445,6 +466,9 @@ REMEDIES: dict[str, Remedy] = {
     "normalised over time": Remedy(
         of(lambda: L.LayerNormalization(axis=1), last), (of(lambda: L.LayerNormalization(axis=-1), last),)
     ),
+    "normalised over time, one feature": Remedy(
+        of(lambda: L.LayerNormalization(axis=1), last, shape=(T, 1)), (of(last, shape=(T, 1)),)
+    ),
     "softmax of masked features": Remedy(
         of(L.Masking, L.Softmax, last), (of(L.Masking, lambda: L.Activation("softmax"), last),)
     ),
@@ -454,10 +478,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "shares used alone": Remedy(
         on(lambda x: L.GRU(2)(x * ops.softmax(L.Dense(1)(x), axis=1))),
-        (
-            on(_scores(lambda s: ops.softmax(s, axis=1))),
-            on(lambda x: L.GRU(2)(x * ops.softmax(L.Dense(F)(x), axis=-1))),
-        ),
+        (on(_scores(lambda s: ops.softmax(s, axis=1))),),
     ),
     "numbers for each step": Remedy(
         of(lambda: L.Rescaling(np.ones((T, 1))), last),

@@ -80,6 +80,20 @@ def test_inputs_by_name_are_what_the_trained_model_is_given(named: tuple[Any, St
     ]  # fmt: skip
 
 
+def test_nested_lists_that_may_be_inputs_or_rows_are_refused() -> None:
+    a, b = keras.Input((None, 1), name="a"), keras.Input((None, 1), name="b")
+    model = StreamingModel(shaken(keras.Model([a, b], L.GRU(2)(L.Concatenate()([a, b])))))
+    rows = [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(ValueError, match=r"x: nested lists may be its inputs or its rows; give \{'a': "):
+        model.step(rows, model.zero_states(2))
+    wanted, _ = model.step(np.array(rows), model.zero_states(2))
+    ways = [{"a": [1.0, 3.0], "b": [2.0, 4.0]}, [np.array([1.0, 3.0]), np.array([2.0, 4.0])]]
+    for way in ways:
+        np.testing.assert_array_equal(model.step(way, model.zero_states(2))[0], wanted)
+    with pytest.raises(ValueError, match="nested lists"):
+        model.scan([rows, rows], model.zero_states(2))
+
+
 def test_inputs_in_a_list_are_what_the_trained_model_is_given() -> None:
     trained = in_a_list()
     model = StreamingModel(trained)

@@ -48,6 +48,7 @@ STREAMED = [
 STREAMED += [
     f"masked_{kind}" for kind in ("add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate")
 ]
+STREAMED += ["masks_dropped", "masked_identity", "undone", "thresholds"]
 # They can't be streamed, but they are read, and by the numbers of Keras 2.
 READ = ["activations", "encoder_and_decoder", "flattened", "bidirectional"]
 REFUSED = {

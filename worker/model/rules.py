@@ -134,7 +134,7 @@ def refuse_share(call: LayerCall, form: Form) -> NoReturn:
     raise ModelRefusedError(
         share.source,
         f"over time the share of each step changes with every later step, and '{call.place}' takes it",
-        "sum the shares over time, keras.ops.sum(steps * shares, axis=1), or use axis=-1, the features; train again",
+        "sum the shares over time, keras.ops.sum(steps * shares, axis=1), and train again",
     )
 
 

@@ -29,6 +29,8 @@ def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> 
         array = _joined(_named(x, parts, axes), parts, axes)
     elif len(parts) > 1 and isinstance(x, list | tuple):
         array = _joined(_listed(x, parts, axes), parts, axes)
+        if all(isinstance(one, list | tuple) and _sizes(one) == array.shape[1:] for one in x) and len(x) == len(array):
+            raise ValueError(f"x: nested lists may be its inputs or its rows; {_ways(parts, axes)}")
     else:
         array = _single(np.asarray(x), parts, axes)
     for part in parts:
@@ -36,6 +38,11 @@ def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> 
             which = f"of input '{part.name}' " if len(parts) > 1 else ""
             raise ValueError(f"x: its ids {which}must be whole numbers from 0 to {part.ids - 1}")
     return array
+
+
+def _sizes(nested: Any) -> tuple[int, ...]:
+    """The shape of nested lists, told by the first of each; () for anything else."""
+    return (len(nested), *_sizes(nested[0])) if isinstance(nested, list | tuple) and nested else ()
 
 
 def _single(array: NDArray[Any], parts: Sequence[InputPart], axes: tuple[str, ...]) -> NDArray[Any]:

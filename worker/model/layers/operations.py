@@ -52,10 +52,24 @@ def elementwise(call: LayerCall, form: Form) -> Any:
         shares = divided_by_all(call, form)
         if shares is not None:
             return shares
+    if isinstance(call.layer, OPS.numpy.Subtract) and _takes_the_greatest(call, form):
+        refuse(
+            call,
+            "it takes from each step the greatest of all, which later steps change",
+            "write a softmax over time as keras.ops.softmax(scores, axis=1), or train again without it",
+        )
     time = joint_time(call, form)
     rank = max(len(tensor.shape) for tensor in call.tensors)
     refuse_misaligned(call, form, rank)
     return run_as_it_is(call, form, time)
+
+
+def _takes_the_greatest(call: LayerCall, form: Form) -> bool:
+    """Whether it is the first part of a softmax over time that was written by hand: x - max(x)."""
+    if [form.time(tensor) for tensor in call.tensors] != [Time.EACH_STEP, Time.SO_FAR]:
+        return False
+    made_by = call.layer._inbound_nodes[0].input_tensors[1]._keras_history.operation
+    return isinstance(made_by, (OPS.numpy.Max, OPS.numpy.Amax))
 
 
 def along_axis(call: LayerCall, form: Form) -> Any:
@@ -136,12 +150,18 @@ def refuse_axes(call: LayerCall, time: Time, axis: Any, rank: int) -> None:
         which = "all axes" if axis is None else "axis 0"
         refuse(call, f"along {which} it mixes the streams of a batch", "use axis=-1, the features, and train again")
     if time is Time.EACH_STEP and TIME_AXIS in axes:
+        why = f"axis={axis} is time, so a step depends on all the others"
+        if isinstance(call.layer, OPS.nn.LogSoftmax):
+            refuse(
+                call,
+                why,
+                "use shares = keras.ops.softmax(x, axis=1) in place of its exponential, summed over time, "
+                "keras.ops.sum(steps * shares, axis=1), and train again",
+            )
+        if isinstance(call.layer, OPS.numpy.Take):
+            refuse(call, why, "take the last step, x[:, -1], and train again")
         refuse(
-            call,
-            f"axis={axis} is time, so a step depends on all the others",
-            "use axis=-1, the features, and train again"
-            if rank > 2
-            else "feed the model (batch, time, features), use axis=-1, and train again",
+            call, why, "use keras.ops.sum, mean or max over time, axis=1, which go on with each step, and train again"
         )
 
 

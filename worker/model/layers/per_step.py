@@ -44,7 +44,9 @@ def along_features(call: LayerCall, form: Form) -> Any:
         refuse(
             call,
             f"axis={call.layer.axis} includes time, so a step depends on how long the sequence is",
-            "use axis=-1, the features, and train again",
+            "use axis=-1, the features, and train again"
+            if call.tensors[0].shape[-1] != 1
+            else "take it out, and train again",
         )
     return run_as_it_is(call, form, time)
 
