@@ -226,6 +226,7 @@ def features(x: Any) -> Any:
     found += [tf.one_hot(tf.cast(abs(a[:, :, 0]) * 5, "int32"), 4), tf.reduce_sum(tf.stack([a, b], axis=2), axis=2)]
     found += [
         tf.cast(tf.argmax(a, axis=-1), "float32")[..., None],
+        tf.cast(tf.argmax(b, axis=-1, output_type="int32"), "float32")[..., None],
         tf.cumsum(b, axis=-1),
         tf.math.l2_normalize(a * 0, 2),
     ]

@@ -186,5 +186,5 @@ def _refused(layer: Config, more: str) -> ModelRefusedError:
     config = layer["config"]
     function = config.get("function") or f"raw_ops.{node_of(config).get('op')}"
     hint = _LAYERS.get(function.removeprefix("compat.v1."))
-    why = f"it is tf.{function}{more}, an operation of Keras 2 that has no equal in Keras 3"
+    why = f"it is tf.{function}{more}, an operation of Keras 2 that is not converted to Keras 3"
     return ModelRefusedError(str(layer.get("name")), why, f"use {hint}: {_AGAIN}" if hint else _AGAIN)

@@ -78,7 +78,7 @@ EQUALS: dict[str, Equal] = {
         }.items()
     },
     "math.reduce_logsumexp": Equal("Logsumexp", _MATH, settings=_KEPT),
-    "math.argmax": Equal("Argmax", settings=_AXIS, given={"axis": 0}, same={"output_type": "int64"}),
+    "math.argmax": Equal("Argmax", settings=_AXIS, given={"axis": 0}, same={"output_type": ("int32", "int64")}),
     "math.argmin": Equal("Argmin", settings=_AXIS, given={"axis": 0}, same={"output_type": "int64"}),
     "math.cumsum": Equal("Cumsum", settings=_AXIS, given={"axis": 0}, same={"exclusive": False, "reverse": False}),
     "concat": Equal("Concatenate", settings=_AXIS),
@@ -183,7 +183,8 @@ def settings_of(equal: Equal, given: Config) -> Config | None:
     """How to make the operation of Keras, from the arguments in the file; None where one has no equal there."""
     found = dict(equal.given)
     for name, value in given.items():
-        if name in equal.same and value == equal.same[name]:
+        same = equal.same.get(name, ())
+        if name in equal.same and (value in same if isinstance(same, tuple) else value == same):
             continue
         if name == "validate_indices":
             continue
