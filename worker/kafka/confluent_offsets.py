@@ -16,7 +16,9 @@ Answer = TypeVar("Answer")
 
 LEAST_WAIT_S = 0.001
 REFRESH_WAIT_S = 0.1  # a new leader is not there at once
+TRY_S = 3.0  # a node that is gone is waited for as long as one may: then the leaders are asked for again
 OUTDATED = (
+    KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN,
     KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_BROKER,
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -72,7 +74,7 @@ def _of_the_leaders(consumer: Any, topics: Iterable[str], deadline: float, ask: 
     """
     while True:
         try:
-            return ask(_left_s(deadline))
+            return ask(min(TRY_S, _left_s(deadline)))
         except KafkaException as error:
             if error.args[0].code() not in OUTDATED or time.monotonic() >= deadline:
                 raise
