@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ EVENTS_PER_ROUND = 12_000  # what the log has: a round may take 40 s on average 
 WELL_TIMEOUT_S = 180.0
 FINISH_TIMEOUT_S = 120.0
 PUMP_S = 0.05
+LAST_LOAD_S = 1.0
 BUSY_S = 45.0  # how long the group waits for a member that does not answer a rebalance; 300 s by default
 LIMIT_OPTIONS = {
     "kafka-python": ("session_timeout_ms", "max_poll_interval_ms"),
@@ -154,6 +156,8 @@ class Leg:
         self._marks.append(Mark(self._marks[-1].round, "end of the leg", self.load.sent))
         if self._bare is not None:
             self._bare.end()
+        self.members.end_doubles()
+        self.pump(LAST_LOAD_S)  # the end of the log is to be answered by those that also commit it
         self.load.finish(FINISH_TIMEOUT_S)
         self._until_well()
         self.members.close()
@@ -230,10 +234,9 @@ class Leg:
     def _count(self) -> None:
         result = self.result
         result.restarts, result.ended = self.members.restarts, dict(self.members.ended)
-        result.said = {}
+        result.said = Counter()
         for process in self.members.lives:
-            for name, count in process.said.items():
-                result.said[name] = result.said.get(name, 0) + count
+            result.said.update(process.said)  # with the zeros
 
     def _configure(self, number: int) -> Path:
         plan = self.plan

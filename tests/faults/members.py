@@ -16,9 +16,8 @@ from tests.faults.plan import MEMBERS_AT_MOST
 from tests.faults.pool import END_TIMEOUT_S, Pool, Process
 
 METRICS_TIMEOUT_S = 5.0
-IN_USE = "is in use by another process"  # true of those that were replaced while they were paused, which end unseen
+IN_USE = "is in use by another process"  # true while a process that was replaced during its pause lives on
 RESTART_PAUSE_S = 1.0  # between two lives of a member that ends by itself
-POSITION = re.compile(r'^rnnw_partition_position_offset\{partition="(\d+)"', re.M)
 OWNING = re.compile(r"^rnnw_assigned_partitions ([1-9]\d*)\.0$", re.M)
 FAILED = re.compile(r'^rnnw_checkpoint_total\{result="failed"\} (\d+)\.0$', re.M)
 
@@ -31,6 +30,7 @@ class Member:
     file: Path
     process: Process
     paused: bool = False
+    doubled: bool = False  # another process with its name lived when this one began
     begun: float = field(default_factory=time.monotonic)
 
     def metrics(self) -> str:
@@ -65,7 +65,9 @@ class Members:
         self.ended: Counter[str] = Counter()  # last line → how often a worker has ended by itself with it
         self._pool, self._configure, self._report = pool, configure, report
         self.lives: list[Process] = []  # every process that was a member
-        self._left: list[Process] = []  # replaced while they were paused: they end by themselves or are ended
+        # Replaced while they were paused, by number: they end by themselves or are ended. One that wakes up may take
+        # its name back, as long as it has not heard that it is another's: then the new one ends, its successor wins.
+        self._left: list[tuple[int, Process]] = []
 
     def add(self) -> Member:
         """A worker more, in the first free place."""
@@ -78,8 +80,9 @@ class Members:
     def replace(self, member: Member) -> None:
         """A new process in the place of one that has ended, or (when still there) beside it."""
         if member.process.exit_code() is None:
-            self._left.append(member.process)
+            self._left.append((member.number, member.process))
         self.restarts += 1
+        member.doubled = any(number == member.number and left.exit_code() is None for number, left in self._left)
         member.process, member.paused, member.begun = self._take(member.file), False, time.monotonic()
 
     def stop(self, member: Member) -> None:
@@ -126,17 +129,21 @@ class Members:
             member.process.wait(END_TIMEOUT_S)
             last = member.process.last[-1] if member.process.last else ""
             self.ended[last] += 1
-            if IN_USE in last:
+            if IN_USE in last and not member.doubled:
                 self._report("false reason", f"worker {member.number}: no other process has its id: {last}")
             if code != 1 or member.process.traceback:
                 said = "\n    ".join(member.process.last)
                 self._report("crash", f"worker {member.number} ended by itself, status {code}:\n    {said}")
             self.replace(member)
 
-    def close(self) -> None:
-        """All leave in order, together; processes that were replaced while paused are ended."""
-        for process in self._left:
+    def end_doubles(self) -> None:
+        """End the processes that were replaced while they were paused."""
+        for _, process in self._left:
             process.kill()
+        self._left.clear()
+
+    def close(self) -> None:
+        """All leave in order, together."""
         for member in self.members:
             self._tell_to_end(member)
         for member in self.members:
@@ -144,5 +151,6 @@ class Members:
 
     def kill(self) -> None:
         """All of them, at once."""
-        for process in [*self._left, *(member.process for member in self.members)]:
-            process.kill()
+        self.end_doubles()
+        for member in self.members:
+            member.process.kill()
