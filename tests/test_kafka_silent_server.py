@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually
+from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
 from worker.errors import KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.local_ports import HOST
-from worker.records import Assigned, Change, StartOffsets
+from worker.records import Assigned, Change, Partition, StartOffsets
 
 STARTS = 5
 # Longer than any of these may take on a busy machine, and far below what a silent server took of each: all of it.
@@ -80,3 +81,21 @@ def test_alone_it_is_told_in_the_time_that_there_is(silent: str, client: Any) ->
         open_questions(ClientSettings(silent, client), 1.0),
     ):
         pass
+
+
+def test_a_coordinator_that_is_frozen_is_given_up_before_the_client_would() -> None:
+    """It keeps its connections: kafka-python waits for each answer as long as for any, 30 s, or whatever is set."""
+    own = {"request_timeout_ms": int(1000 * 10 * LONG_S), "connections_max_idle_ms": int(1000 * 20 * LONG_S)}
+    with proxied_broker() as (broker, proxy):
+        broker.create_topic("readings", 1)
+        settings = ClientSettings(proxy.bootstrap_servers, "kafka-python", group_id="group", consumer=own)
+        source = open_source(settings)
+        source.subscribe(["readings"], lambda change: dict.fromkeys(change.partitions, 0))
+        eventually(lambda: source.poll(10, 0.1) or HEARTBEAT in proxy.answers)
+        proxy.hold_answers(HEARTBEAT)
+        asked = proxy.requests.count(FIND_COORDINATOR)
+        eventually(lambda: source.poll(10, 0.1) or proxy.requests.count(FIND_COORDINATOR) > asked)
+        assert source.rebuilds == 0, "it was the watchdog that put an end to it"
+        proxy.release()
+        assert source.committed([Partition("readings", 0)], LONG_S) == {Partition("readings", 0): None}
+        source.close(LONG_S)

@@ -17,6 +17,7 @@ from kafka import KafkaProducer, errors
 from kafka import TopicPartition as PythonPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+from tests.faults.silences import Silences
 from tests.faults.topics import QUIET
 from worker.bounded import BoundedCalls
 from worker.kafka.broker_configuration import PROPERTIES
@@ -31,31 +32,6 @@ PATIENCE_S = {"confluent": 60.0, "kafka-python": 5.0}  # for a transaction: the 
 MAX_HANGING = 100
 BACK_TIMEOUT_S = 60.0
 END_S = 1.0  # it may hang in a call of its client; it is a daemon
-SILENCE_S = 1.0  # a pause that is longer is one in which it did not work
-
-
-class Silences:
-    """When something was heard: each pause of more than a second, with its end."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self.ends: list[float] = []
-
-    def heard(self, now_s: float) -> None:
-        if self._last is not None and now_s - self._last > SILENCE_S:
-            self.ends.append(now_s)
-        self._last = now_s
-
-    @property
-    def silent(self) -> bool:
-        """Whether a pause is going on."""
-        return self._last is None or time.monotonic() - self._last > SILENCE_S
-
-    def back_after(self, begun_s: float, now_s: float) -> float:
-        """Seconds from ``begun_s`` to the end of the last pause after it; 0 if there was none."""
-        if self._last is None or now_s - self._last > SILENCE_S:
-            return now_s - begun_s
-        return max([end - begun_s for end in self.ends if end > begun_s], default=0.0)
 
 
 class Bare(threading.Thread):

@@ -15,13 +15,14 @@ import yaml
 from confluent_kafka import KafkaException
 
 from tests.faults import judge
-from tests.faults.bare import Bare, Silences, bare_beside
+from tests.faults.bare import Bare, bare_beside
 from tests.faults.load import Load
 from tests.faults.members import Members
 from tests.faults.plan import LegPlan
 from tests.faults.pool import Pool
 from tests.faults.reference import LABELS, Reference, cut
 from tests.faults.results import LegResult, RoundResult
+from tests.faults.silences import Silences, answered_after
 from tests.faults.topics import Row, TopicReader, committed, ends, everything
 from tests.sequences import configuration, make_log
 from worker.kafka.embedded import EmbeddedKafka
@@ -114,7 +115,8 @@ class Leg:
         now = time.monotonic()
         found = RoundResult(name, now - begun)
         if self._bare is not None:
-            found.back_s = max(heard.back_after(begun, now) for heard in self._heard)
+            pairs = zip(self._heard, self.load.heard, strict=True)
+            found.back_s = max(answered_after(outputs, inputs, begun, now) for outputs, inputs in pairs)
             found.bare_s = self._bare.back_after(begun, self.pump_until)
         self.result.rounds.append(found)
         return found

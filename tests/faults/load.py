@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from tests.faults.silences import Silences
 from tests.faults.topics import QUIET, everything
 from tests.sequences import Log
 
@@ -19,7 +20,8 @@ PURGE_S = 5.0
 class Load(threading.Thread):
     """Sends ``log``; which events are acknowledged is known, not where they are: a repeated request does not tell.
 
-    ``hold`` says whether the broker is away by purpose: then silence is no reason for a new producer.
+    ``heard``: by partition, when events of it were acknowledged. ``hold`` says whether the broker is away by purpose:
+    then silence is no reason for a new producer.
     """
 
     def __init__(self, servers: str, topic: str, partitions: int, log: Log, events_per_s: float) -> None:
@@ -28,6 +30,7 @@ class Load(threading.Thread):
         self.hold = threading.Event()
         self.error: BaseException | None = None
         self.partitions = partitions
+        self.heard = [Silences() for _ in range(partitions)]
         self._servers, self._topic = servers, topic
         self._log, self._rate = log, events_per_s
         self._unacknowledged: set[int] = set()
@@ -78,6 +81,7 @@ class Load(threading.Thread):
         settings = {
             "bootstrap.servers": self._servers, "enable.idempotence": True, "partitioner": "murmur2_random",
             "linger.ms": 5, "message.timeout.ms": 600_000, "reconnect.backoff.max.ms": 500,
+            "request.timeout.ms": 5_000,  # a frozen leader's successor is to get the load, not the leader once it wakes
         }  # fmt: skip
         return Producer(settings, logger=QUIET)
 
@@ -92,6 +96,7 @@ class Load(threading.Thread):
         if error is None:
             self._unacknowledged.discard(index)
             self._heard = time.monotonic()
+            self.heard[message.partition()].heard(self._heard)
 
     def _look(self) -> None:
         self._producer.poll(0)

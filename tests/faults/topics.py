@@ -38,6 +38,7 @@ def consumer(servers: str, group: str = "fault-harness") -> Any:
         "bootstrap.servers": servers, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest",
         "isolation.level": "read_committed", "fetch.wait.max.ms": 100, "reconnect.backoff.max.ms": 500,
         "enable.partition.eof": True,
+        "socket.timeout.ms": 5_000, "topic.metadata.refresh.interval.ms": 1_000,  # not to wait for a frozen node
     }  # fmt: skip
     return Consumer(settings, logger=QUIET)
 

@@ -31,6 +31,11 @@ ROUND_LIMIT_S = 60.0
 REFUSED_PAUSE_S = 10.0  # a broker answers each wrong password, and writes it into its log
 TOLD_LIMIT = 5  # servers that a line names
 SETUP_TIMEOUT_MS = 5_000  # for a connection to a broker, then twice as long up to the client's own limit
+# A node that is frozen keeps its connections: the client would wait 30 s for it, long after another has its place. So
+# what is answered at once, or not at all, by a node that is well is waited for no longer than this.
+SHORT_ANSWER_MS = 5_000
+# As the protocol numbers them: ListOffsets, Metadata, OffsetFetch, FindCoordinator, Heartbeat.
+SHORT_REQUESTS = frozenset({2, 3, 9, 10, 12})
 
 _GIVEN_UP = "it has not answered, and another server has"
 
@@ -72,6 +77,12 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         super().__init__(net, **config)
         self.refusals: dict[Any, Refusal] = {}
         self._failed: dict[str, BaseException] = {}  # server → how it has failed last
+
+    def send(self, request: Any, node_id: Any = None, request_timeout_ms: float | None = None) -> Any:
+        """Send a request; its answer, in time, or its connection is given up."""
+        if request_timeout_ms is None and request.API_KEY in SHORT_REQUESTS:
+            request_timeout_ms = min(self.config["request_timeout_ms"], SHORT_ANSWER_MS)
+        return super().send(request, node_id, request_timeout_ms)
 
     def locked_out(self) -> Refusal | None:
         """Why no broker lets us in, when that is sure; None while one does."""
