@@ -18,6 +18,7 @@ from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaUnavailableError
+from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource, MemoryTransactions
 from worker.limits import LoopLimits, Topics
 from worker.loop import Worker
@@ -121,11 +122,11 @@ class Source(MemorySource):
         super().still_here()
         self.cluster.restored()
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         if self.silent:
             self.cluster.now_s += timeout_s
             raise AWAY
-        super().commit(offsets, timeout_s)
+        super().commit(offsets, timeout_s, notes)
         self.commits.append((dict(offsets), len(self.cluster.broker.records(OUT))))
         if self.unanswered:
             self.unanswered -= 1
@@ -139,9 +140,11 @@ class Transactions(MemoryTransactions):
         super().__init__(cluster.broker, transactional_id)
         self.cluster = cluster
 
-    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+    def commit(
+        self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES
+    ) -> None:
         self.cluster.now_s += self.cluster.commits_take_s
-        super().commit(offsets, member, timeout_s)
+        super().commit(offsets, member, timeout_s, notes)
         assert isinstance(member, Source)
         if member.unanswered:
             member.unanswered -= 1

@@ -12,6 +12,7 @@ from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka import confluent_transactions
 from worker.kafka.clients import ClientSettings, open_source
 from worker.kafka.confluent_transactions import ConfluentTransactions
+from worker.kafka.contracts import Committed
 from worker.records import Partition
 
 
@@ -58,7 +59,7 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
     fresh.send(out, [b"a"], [b"2"])
     fresh.commit({Partition(name, 0): 0}, source.member(), 60.0)
     fresh.close(60.0)
-    assert source.committed([Partition(name, 0)], 60.0) == {Partition(name, 0): 0}
+    assert source.committed([Partition(name, 0)], 60.0) == {Partition(name, 0): Committed(0)}
     source.close(60.0)
     released.set()
 

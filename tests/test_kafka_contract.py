@@ -22,7 +22,7 @@ from worker.errors import (
     WorkerError,
 )
 from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source, partition_count
-from worker.kafka.contracts import Sink, Source
+from worker.kafka.contracts import Committed, Sink, Source
 from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
 from worker.kafka.message_sizes import TopicRules
 from worker.kafka.settings import Client
@@ -158,7 +158,8 @@ class Member:
         self.events.append(change)
         if isinstance(change, Assigned):
             committed = self.source.committed(change.partitions, ANSWER_S)
-            starts = {place: self.starts.get(place.number, committed[place] or 0) for place in change.partitions}
+            begins = {place: 0 if found is None else found.offset for place, found in committed.items()}
+            starts = {place: self.starts.get(place.number, begins[place]) for place in change.partitions}
             self.owned.update(change.partitions)
             self.positions.update(starts)
             for place, start in starts.items():
@@ -392,9 +393,14 @@ def test_what_was_committed_is_what_the_group_goes_on_from(kit: Kit, enter: Call
     until(lambda: len(member.owned) == 2, member)
     assert member.source.committed([first, second], ANSWER_S) == {first: None, second: None}
     member.source.commit({first: 4}, ANSWER_S)
-    assert member.source.committed([first, second], ANSWER_S) == {first: 4, second: None}
-    member.source.commit({first: 3, second: 0}, ANSWER_S)
-    assert member.source.committed([first, second], ANSWER_S) == {first: 3, second: 0}
+    assert member.source.committed([first, second], ANSWER_S) == {first: Committed(4), second: None}
+    member.source.commit({first: 4, second: 0}, ANSWER_S, {first: "of this topic"})
+    assert member.source.committed([first, second], ANSWER_S) == {
+        first: Committed(4, "of this topic"),
+        second: Committed(0),
+    }
+    member.source.commit({first: 3}, ANSWER_S)
+    assert member.source.committed([first], ANSWER_S) == {first: Committed(3)}
 
 
 def test_revoked_partitions_are_handed_over_at_the_committed_position(kit: Kit, enter: Callable[..., Member]) -> None:

@@ -120,7 +120,7 @@ class Stage:
 
     def committed(self) -> list[int | None]:
         found = self.source.committed(self.inputs, ANSWER_S)
-        return [found[place] for place in self.inputs]
+        return [None if each is None else each.offset for each in map(found.get, self.inputs)]
 
     def visible(self) -> list[bytes]:
         """All that a reader of committed data gets."""

@@ -104,9 +104,20 @@ def damage(cluster: Cluster, offset: int) -> None:
     path.write_bytes(content)
 
 
-def recreate(cluster: Cluster) -> None:
+def recreate(cluster: Cluster, records: int = 5) -> None:
+    """What was committed stays, as a commit does that comes just after the topic was deleted."""
     cluster.broker.create_topic(IN, 2)
-    cluster.write(ONE_STREAM * 5)
+    cluster.write(ONE_STREAM * records)
+
+
+def answered_three(cluster: Cluster) -> None:
+    """The topic made anew has had a worker, which left no checkpoint."""
+    recreate(cluster, 3)
+    member = Member(cluster)
+    member.drain()
+    member.crash()
+    assert cluster.committed() == 3
+    cluster.broker.create_topic(OUT, 1)
 
 
 Case = tuple[list[Callable[[Cluster], object]], RecoveryPolicy, int, list[Row]]
@@ -139,6 +150,9 @@ CASES: dict[str, Case] = {
     "log ends below C1": ([lambda c: commit(c, 9)], FAIL, 0, then(6, 7, "restored")),
     "log ends below C0": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
     "another topic of that name": ([recreate], REBUILD, 0, then(0, 1, "live", 8)),
+    "another topic of that name, as long": ([lambda c: recreate(c, 9)], FAIL, 0, then(0, 1, "live", 12)),
+    "another topic of that name, no file": ([files, lambda c: recreate(c, 9)], FAIL, 0, then(0, 1, "live", 12)),
+    "another topic of that name, its own offset": ([answered_three], REBUILD, 3, then(3, 4, "rebuilt")),
 }
 
 

@@ -21,6 +21,7 @@ from tests.sums import SPECS
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.store import CheckpointStore
 from worker.errors import StoreUnavailableError, WorkerError
+from worker.kafka.commit_notes import note_of
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState
 from worker.recovery import Recovery, RecoveryPolicy, Start
@@ -209,6 +210,58 @@ def test_starts(tmp_path: Path, case: str, policy: RecoveryPolicy, caplog: pytes
     assert [line for line, pattern in zip(found, said, strict=True) if not re.fullmatch(pattern, line)] == []
     # Whoever starts again before anything was read and committed comes to the same.
     assert shown(recovery_of(store, policy).start(P0, TWO, committed, (begin, end))) == wanted
+
+
+NOW, OLD = note_of(TWO), note_of(TopicFacts(OLD_ID, 2))
+NOTED = (
+    r"in/0: committed offset {} is of a deleted topic of the same name \(id id-old, now id-now\); reading all of this "
+    "one"
+)
+
+# Files; the note beside C1; (C1, begin, end); (read from, live from, whose states) for rebuild; log lines, as patterns.
+NOTES: dict[str, tuple[list[File], str, Log, tuple[int, int, int | None], list[str]]] = {
+    "of a deleted topic, within this log": (
+        [of(6, topic_id=OLD_ID)], OLD, (6, 0, 9), (0, 0, None), [NOTED.format(6), OF_DELETED.format(name(6))],
+    ),
+    "of a deleted topic, no file": ([], OLD, (6, 0, 9), (0, 0, None), [NOTED.format(6)]),
+    "of a deleted topic, below this log": ([], OLD, (3, 5, 9), (5, 5, None), [NOTED.format(3)]),
+    "of a deleted topic, beyond this log": (
+        [of(12, topic_id=OLD_ID)], OLD, (12, 0, 10), (0, 0, None), [NOTED.format(12)],
+    ),
+    "of this topic": ([of(4)], NOW, (6, 0, 10), (4, 6, 4), []),
+    "of this topic, whose checkpoint is not there": (
+        [of(4, topic_id=OLD_ID)], NOW, (6, 0, 10), (0, 6, None), [OF_DELETED.format(name(4))],
+    ),
+    "of this topic, whose checkpoint is damaged": (
+        [damaged(4), of(5, topic_id=OLD_ID)], NOW, (6, 0, 10), (0, 6, None),
+        [OF_DELETED.format(name(5)), DAMAGED.format(name(4))],
+    ),
+    "of this topic, beyond its log": (
+        [of(4, topic_id=OLD_ID)], NOW, (12, 0, 10), (0, 10, None), [LOST, OF_DELETED.format(name(4))],
+    ),
+    "copied from another cluster": (
+        [], note_of(TopicFacts(OLD_ID, 2, "elsewhere")), (6, 0, 10), (0, 6, None), [],
+    ),
+    "of another tool": ([of(4)], "id-old", (6, 0, 10), (4, 6, 4), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_an_offset_counts_for_the_topic_that_it_was_committed_for(tmp_path: Path, case: str, caplog: Any) -> None:
+    """Under exactly once, too: what this topic has answered is not answered again, what it has not is."""
+    files, note, (committed, begin, end), wanted, said = NOTES[case]
+    recovery = recovery_of(store_of(tmp_path, files), replace(REBUILD, exactly_once=True))
+    for _ in range(2):  # whoever starts again before anything was committed comes to the same
+        assert shown(recovery.start(P0, TWO, committed, (begin, end), note=note)) == wanted
+        found = lines(caplog, tmp_path)
+        assert len(found) == len(said), found
+        assert [line for line, pattern in zip(found, said, strict=True) if not re.fullmatch(pattern, line)] == []
+
+
+def test_where_brokers_tell_no_ids_an_offset_has_no_note(tmp_path: Path) -> None:
+    untold = TopicFacts("", 2, "cluster")
+    assert note_of(untold) == ""
+    assert shown(recovery_of(store_of(tmp_path, []), REBUILD).start(P0, untold, 6, (0, 9), note=OLD)) == (0, 6, None)
 
 
 REFUSALS: dict[str, tuple[list[File], Log]] = {

@@ -69,7 +69,8 @@ def committed(servers: str, group: str, topic: str) -> dict[int, int | None]:
     source = open_source(ClientSettings(servers, "confluent", group_id=group))
     try:
         partitions = [Partition(topic, number) for number in range(PARTITIONS)]
-        return {place.number: offset for place, offset in source.committed(partitions, 60).items()}
+        found = source.committed(partitions, 60)
+        return {place.number: None if each is None else each.offset for place, each in found.items()}
     finally:
         source.close(30)
 

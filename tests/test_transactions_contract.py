@@ -37,7 +37,7 @@ from worker.errors import (
     WorkerError,
 )
 from worker.kafka.clients import ClientSettings, open_transactional_sink
-from worker.kafka.contracts import TransactionalSink
+from worker.kafka.contracts import Committed, TransactionalSink
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.memory import MemoryTransactions
 from worker.kafka.settings import Client
@@ -182,9 +182,9 @@ def test_messages_and_offsets_appear_together(kit: Kit, enter: Enter, open_as: O
         for _ in range(QUIET_POLLS):
             reader.step()
         assert reader.values() == numbered(first)
-        assert member.source.committed([read], ANSWER_S) == {read: first or None}
+        assert member.source.committed([read], ANSWER_S) == {read: Committed(first) if first else None}
         sink.commit({read: first + 2}, member.source.member(), ANSWER_S)
-        assert member.source.committed([read], ANSWER_S) == {read: first + 2}
+        assert member.source.committed([read], ANSWER_S) == {read: Committed(first + 2)}
         until(lambda first=first: reader.values() == numbered(first + 2), reader)
 
 
@@ -194,9 +194,9 @@ def test_offsets_alone_are_a_transaction_too(kit: Kit, enter: Enter, open_as: Op
     kit.append(place, numbered(5))
     member = owner_of(enter, topic)
     sink = open_as(name)
-    for offset in (3, 5, 1):
-        sink.commit({place: offset}, member.source.member(), ANSWER_S)
-        assert member.source.committed([place], ANSWER_S) == {place: offset}
+    for offset, note in ((3, ""), (5, "of this topic"), (1, "")):
+        sink.commit({place: offset}, member.source.member(), ANSWER_S, {place: note})
+        assert member.source.committed([place], ANSWER_S) == {place: Committed(offset, note)}
 
 
 def test_messages_alone_are_a_transaction_too(kit: Kit, enter: Enter, open_as: Open, name: str) -> None:
@@ -243,15 +243,15 @@ def test_a_second_sink_of_the_same_id_fences_the_first(kit: Kit, enter: Enter, o
         first.commit({read: 4}, member.source.member(), ANSWER_S)
     with pytest.raises(CommitRefusedError):
         first.send(outputs, [b"key"], [b"unborn"])
-    assert member.source.committed([read], ANSWER_S) == {read: 1}
+    assert member.source.committed([read], ANSWER_S) == {read: Committed(1)}
     second.send(outputs, [b"key"], [b"after"])
     second.commit({read: 2}, member.source.member(), ANSWER_S)
     until(lambda: len(reader.values()) > 1, reader)
     assert reader.values() == [b"between", b"after"]
-    assert member.source.committed([read], ANSWER_S) == {read: 2}
+    assert member.source.committed([read], ANSWER_S) == {read: Committed(2)}
     first.close(CLOSE_S)
     second.commit({read: 3}, member.source.member(), ANSWER_S)
-    assert member.source.committed([read], ANSWER_S) == {read: 3}
+    assert member.source.committed([read], ANSWER_S) == {read: Committed(3)}
 
 
 def test_what_a_dropped_sink_left_open_ends_with_the_next_open(
@@ -266,7 +266,7 @@ def test_what_a_dropped_sink_left_open_ends_with_the_next_open(
         with pytest.raises(KafkaUnavailableError):
             member.source.committed([read], SHORT_ANSWER_S)
     write_after(open_as, name, outputs, reader)
-    assert member.source.committed([read], ANSWER_S) == {read: 1}
+    assert member.source.committed([read], ANSWER_S) == {read: Committed(1)}
     assert reader.values() == [b"after"]
 
 
@@ -291,7 +291,7 @@ def test_a_commit_in_the_name_of_an_expelled_member_is_refused(
     assert reader.values() == [b"after"]
     assert member.source.committed([read], ANSWER_S) == {read: None}
     open_as(name).commit({read: 3}, member.source.member(), ANSWER_S)
-    assert member.source.committed([read], ANSWER_S) == {read: 3}
+    assert member.source.committed([read], ANSWER_S) == {read: Committed(3)}
 
 
 def test_a_commit_in_the_name_of_an_older_generation_is_refused(
@@ -308,7 +308,7 @@ def test_a_commit_in_the_name_of_an_older_generation_is_refused(
         with pytest.raises(CommitRefusedError):
             open_as(name).commit({place: 0}, stale, ANSWER_S)
     open_as(name).commit({place: 0}, old.source.member(), ANSWER_S)
-    assert old.source.committed([place], ANSWER_S) == {place: 0}
+    assert old.source.committed([place], ANSWER_S) == {place: Committed(0)}
 
 
 def test_nothing_of_a_batch_with_a_message_too_large_appears(kit: Kit, enter: Enter, open_as: Open, name: str) -> None:

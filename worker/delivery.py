@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from worker.bounded import BoundedCalls, Pending
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
-from worker.kafka.contracts import Sink, Source, TransactionalSink, Writer
+from worker.kafka.contracts import NO_NOTES, Notes, Sink, Source, TransactionalSink, Writer
 from worker.limits import LoopLimits
 from worker.records import Headers, Partition
 
@@ -34,7 +34,7 @@ class Delivery(Writer, Protocol):
     def behind(self) -> bool:
         """Whether outputs of the last commit are not acknowledged yet: nothing more should be read until they are."""
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""
 
     def renew(self) -> None:
@@ -97,7 +97,7 @@ class AtLeastOnce:
         """See Delivery."""
         return self._late_since_s is not None
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Delivery. Raises DeliveryFailedError, CommitRefusedError, KafkaUnavailableError (commit again)."""
         begun_s = self._clock()
         try:
@@ -109,7 +109,7 @@ class AtLeastOnce:
                 raise DeliveryFailedError(f"{error}, and none of it for {self._limits.flush_s:g} s") from error
             raise
         self._late_since_s = None
-        self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()))
+        self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()), notes)
 
     def renew(self) -> None:
         """See Delivery."""
@@ -144,9 +144,9 @@ class ExactlyOnce:
         """See Delivery."""
         self._current().send(topic, keys, values, headers)
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Delivery."""
-        self._current().commit(offsets, self._source.member(), timeout_s)
+        self._current().commit(offsets, self._source.member(), timeout_s, notes)
 
     def renew(self) -> None:
         """See Delivery."""

@@ -118,7 +118,7 @@ class Worker:
         if timeout_s <= 0:
             return False
         try:
-            self.delivery.commit(offsets, timeout_s)
+            self.delivery.commit(offsets, timeout_s, self.partitions.notes(offsets))
         except self.delivery.retried_after as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
             self._failed(now, error, outcomes)

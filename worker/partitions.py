@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from worker.records import Partition, RecordBatch
@@ -12,6 +13,7 @@ NOTHING_SAVED = -1
 @dataclass(slots=True)
 class _Progress:
     topic_id: str
+    note: str  # for its commits
     position: int  # next offset to read
     live_from: int  # records below were answered before the restart
     committed: int
@@ -30,10 +32,10 @@ class Partitions:
     def __len__(self) -> int:
         return len(self._owned)
 
-    def open(self, partition: Partition, topic_id: str, start: int, live_from: int) -> None:
-        """Own a partition from now on, read from ``start`` and answered up to ``live_from``."""
+    def open(self, partition: Partition, topic_id: str, start: int, live_from: int, note: str = "") -> None:
+        """Own a partition from now on, read from ``start``, answered up to ``live_from``; its commits have ``note``."""
         assert partition not in self._owned, partition
-        self._owned[partition] = _Progress(topic_id, start, live_from, committed=live_from, saved=start)
+        self._owned[partition] = _Progress(topic_id, note, start, live_from, committed=live_from, saved=start)
 
     def close(self, partition: Partition) -> None:
         """Own it no longer."""
@@ -62,6 +64,10 @@ class Partitions:
     def uncommitted(self) -> dict[Partition, int]:
         """Positions beyond what is committed. During a replay there are none."""
         return {p: progress.position for p, progress in self._owned.items() if progress.position > progress.committed}
+
+    def notes(self, partitions: Iterable[Partition]) -> dict[Partition, str]:
+        """What is committed with their positions."""
+        return {partition: self._owned[partition].note for partition in partitions}
 
     def committed(self, offsets: dict[Partition, int]) -> None:
         """These offsets are committed."""

@@ -25,6 +25,7 @@ from worker.errors import (
     ModelChangedError,
     StoreUnavailableError,
 )
+from worker.kafka.commit_notes import noted_topic
 from worker.kafka.contracts import TopicFacts
 from worker.records import Partition, PartitionState, StateSpec
 from worker.repartition import Look, PartitionCounts, newest_header, of_this_topic, remembering
@@ -79,8 +80,9 @@ class Recovery:
         committed: int | None,
         log_range: tuple[int, int],
         rebuild_from: int | None = None,
+        note: str = "",
     ) -> Start:
-        """``rebuild_from``: the offset at ``rebuild_since_ms``, None where that is None.
+        """``rebuild_from``: the offset at ``rebuild_since_ms``, None where that is None. ``note``: of ``committed``.
 
         Raises WorkerError where the policy says ``fail``, StoreUnavailableError when nobody knows what the store has.
         """
@@ -88,7 +90,9 @@ class Recovery:
         places = self._store.candidates(partition, None)
         look = remembering(self._store.header)
         grown = self._counts.accept(partition, topic, places, look)
-        committed = self._checked(partition, topic.id, committed, log_range, partial(newest_header, places, look))
+        if committed is not None:
+            was, newest = noted_topic(note, topic.cluster_id), partial(newest_header, places, look)
+            committed = self._checked(partition, topic.id, was, committed, log_range, newest)
         facts = LogFacts(partition, topic.id, committed, begin, end, max(begin, rebuild_from or 0))
         within = [place for place in places if int(place.stem) <= facts.believable]
         start = self._from_checkpoint(facts, within, look) or without_checkpoint(self._policy, facts)
@@ -105,20 +109,30 @@ class Recovery:
         self,
         partition: Partition,
         topic_id: str,
-        committed: int | None,
+        was: str,
+        committed: int,
         log_range: tuple[int, int],
         newest: Callable[[str], CheckpointHeader | None],
     ) -> int | None:
-        """The committed offset, if it is one of this log; ``newest`` finds a checkpoint by its topic's id."""
+        """The committed offset, if it is one of this log; ``newest`` finds a checkpoint by its topic's id.
+
+        ``was``: id of the topic that it was committed for; empty when nobody knows, as where an operator has set it.
+        """
         begin, end = log_range
-        if committed is not None and committed < begin:
+        if was and topic_id and was != topic_id:
+            log.warning(
+                "%s: committed offset %d is of a deleted topic of the same name (id %s, now %s); reading all of "
+                "this one", partition, committed, was, topic_id,
+            )  # fmt: skip
+            return None
+        if committed < begin:
             log.warning(
                 "%s: offsets %d to %d were deleted from the log before they were read; going on at %d",
                 partition, committed, begin, begin,
             )  # fmt: skip
-        if committed is None or committed <= end:
+        if committed <= end:
             return committed
-        if _of_a_deleted_topic(newest(""), newest(topic_id), topic_id, begin):
+        if not was and _of_a_deleted_topic(newest(""), newest(topic_id), topic_id, begin):
             log.warning(
                 "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
                 "reading all of it", partition, committed, end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from worker.checkpoints.writer import CheckpointWriter
+from worker.kafka.commit_notes import note_of
 from worker.kafka.contracts import Source
 from worker.limits import LoopLimits
 from worker.partitions import Partitions
@@ -51,9 +52,10 @@ class States:
         try:
             for place in places:
                 topic = topics[place.topic]
-                start = self._recovery.start(place, topic, committed[place], ranges[place], rebuild_from.get(place))
+                offset, note = committed[place] or (None, "")
+                start = self._recovery.start(place, topic, offset, ranges[place], rebuild_from.get(place), note)
                 left_out = self._pipeline.open(place, start.state)
-                self.partitions.open(place, topic.id, start.offset, start.live_from)
+                self.partitions.open(place, topic.id, start.offset, start.live_from, note_of(topic))
                 self._reporter.restored(place, start, left_out)
                 starts[place] = start.offset
                 self._source.still_here()

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError, UnavailableError
 from worker.kafka.confluent_admin import close_consumer, find_topic
+from worker.kafka.confluent_commits import commit_offsets, committed_offsets
 from worker.kafka.confluent_consumer import open_consumer
 from worker.kafka.confluent_errors import FENCED, FencedError, translate, translated
 from worker.kafka.confluent_health import holder_of_instance_id, looks_stuck
-from worker.kafka.confluent_offsets import LEAST_WAIT_S, committed_offsets, log_ranges, offsets_by_time
+from worker.kafka.confluent_offsets import log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
 from worker.kafka.confluent_refusals import Refused
-from worker.kafka.contracts import React, TopicFacts
+from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import StaticReturn
@@ -130,35 +131,11 @@ class ConfluentSource:
             owned.doubt()
             raise
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
-        named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
-        if not named:
-            return
-        deadline = time.monotonic() + timeout_s
-        # While the coordinator is away the client keeps a commit until it is back. If the session is over by then, it
-        # sends it under no name, which fences us. So first see that the coordinator is there and we are a member.
-        self.committed(offsets, timeout_s)
-        if not self._consumer.memberid():
-            raise CommitRefusedError(f"group '{self._settings.group_id}': this member is no longer part of it")
-        # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread
-        # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
-        with translated("commit"):
-            self._consumer.commit(offsets=named, asynchronous=True)
-        if self.committed(offsets, max(deadline - time.monotonic(), LEAST_WAIT_S)) == dict(offsets):
-            return
-        # The coordinator answers and has not taken it: ask again for the reason.
-        with translated("commit"):
-            try:
-                answers = self._consumer.commit(offsets=named, asynchronous=False)
-            except KafkaException as error:
-                self._fatal += [error.args[0]] if error.args[0].code() in FENCED else []
-                raise
-            for answer in answers:
-                if answer.error is not None:
-                    raise KafkaException(answer.error)
+        commit_offsets(self._consumer, self._settings.group_id, offsets, notes, timeout_s, self._fatal)
 
-    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """See Source. Waits for open transactions that commit offsets of these partitions."""
         return committed_offsets(self._consumer, partitions, timeout_s)
 

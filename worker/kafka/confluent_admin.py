@@ -128,13 +128,15 @@ def questions(settings: ClientSettings, timeout_s: float) -> Iterator[ConfluentQ
 
 def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicFacts:
     """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
-    described = _describe(AdminClient(client_options(settings, None, {}), logger=log), topic, timeout_s)
+    admin = AdminClient(client_options(settings, None, {}), logger=log)
+    described = _describe(admin, topic, timeout_s)
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
+    cluster_id = admin.cluster_id(timeout=timeout_s) or ""  # known since the first answer
     found = described.topic_id
     halves = (found.get_most_significant_bits(), found.get_least_significant_bits())
     digits = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
-    return TopicFacts(spell_topic_id(digits), len(described.partitions))
+    return TopicFacts(spell_topic_id(digits), len(described.partitions), cluster_id)
 
 
 def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_s: float) -> set[str] | None:

@@ -25,14 +25,6 @@ OUTDATED = (
 )  # fmt: skip
 
 
-def committed_offsets(consumer: Any, places: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
-    """See Source.committed."""
-    names = [TopicPartition(place.topic, place.number) for place in places]
-    with translated("committed offsets"):
-        found = _by_partition(consumer.committed(names, timeout=timeout_s))
-    return {place: offset if offset >= 0 else None for place, offset in found.items()}
-
-
 def log_ranges(consumer: Any, places: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
     """See Source.log_range."""
     deadline = time.monotonic() + timeout_s

@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from worker.bounded import BoundedCalls, Pending
 from worker.errors import KafkaUnavailableError
+from worker.kafka.confluent_commits import with_notes
 from worker.kafka.confluent_errors import translate_in_transaction
 from worker.kafka.confluent_outbox import Outbox
+from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers, Partition
 
@@ -69,13 +71,15 @@ class ConfluentTransactions:
         self._begin()
         self._outbox.put(topic, keys, values, headers)
 
-    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+    def commit(
+        self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES
+    ) -> None:
         """See TransactionalSink."""
         assert not self._closed, "closed"
         deadline = time.monotonic() + timeout_s
         self._begin()
         producer = self._outbox.producer
-        named = [TopicPartition(place.topic, place.number, offset) for place, offset in offsets.items()]
+        named = with_notes(offsets, notes)
 
         def finish() -> None:
             if named:

@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, TypeAlias
 
 from worker.kafka.message_sizes import TopicRules
 from worker.records import Change, Headers, Partition, RecordBatch, StartOffsets
 
 React: TypeAlias = Callable[[Change], StartOffsets]
+Notes: TypeAlias = Mapping[Partition, str]
+NO_NOTES: Notes = MappingProxyType({})
+
+
+class Committed(NamedTuple):
+    """The position that a group goes on from, and the note that was committed with it."""
+
+    offset: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class TopicFacts:
 
     id: str
     partitions: int
+    cluster_id: str = ""  # empty where it is not told
 
 
 class Questions(Protocol):
@@ -76,13 +87,13 @@ class Source(Protocol):
     def still_here(self) -> None:
         """Said during ``react`` while its work takes long: a group that hears of no poll would take us for gone."""
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
-        """Commit positions (next offset to read) and wait for the answer.
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
+        """Commit positions (next offset to read), each with its note, and wait for the answer.
 
         Raises CommitRefusedError when the group has moved on, KafkaUnavailableError when nobody answers.
         """
 
-    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """Committed positions as the group coordinator has them now; None where there is none."""
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
@@ -157,7 +168,9 @@ class TransactionalSink(Writer, Protocol):
     message was refused for good: writing it again will fail again).
     """
 
-    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+    def commit(
+        self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES
+    ) -> None:
         """Commit everything sent, and these positions in the name of ``member`` (``Source.member()`` of now).
 
         Returns once every message was acknowledged and the coordinator has said that the transaction is committed. Only

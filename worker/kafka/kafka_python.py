@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from kafka import errors
 
 from worker.errors import KafkaUnavailableError
-from worker.kafka.contracts import React, TopicFacts
+from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.kafka_python_admin import find_topic, holder_of_instance_id
 from worker.kafka.kafka_python_connection import Connection
@@ -89,11 +89,11 @@ class KafkaPythonSource:
                 self._replace(connection, self._react)
         return batches
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Source. A rebalance under way is KafkaUnavailableError: poll, then commit again."""
-        self._connected().commit(offsets, timeout_s)
+        self._connected().commit(offsets, timeout_s, notes)
 
-    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """See Source. Waits for open transactions that commit offsets of these partitions."""
         return self._connected().committed(partitions, timeout_s)
 

@@ -82,9 +82,11 @@ def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicF
     """What the cluster says of a topic. Raises WorkerError when there is no such topic."""
     with _admin(settings, timeout_s) as admin:
         described = _describe(admin, topic, timeout_s)
+        cluster_id = admin._manager.cluster.cluster_id or ""
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
-    return TopicFacts(spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes), len(described["partitions"]))
+    topic_id = spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes)
+    return TopicFacts(topic_id, len(described["partitions"]), cluster_id)
 
 
 def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_s: float) -> set[str] | None:

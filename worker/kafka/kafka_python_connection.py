@@ -15,13 +15,14 @@ from typing import Any
 import crc32c  # noqa: F401  without it the client checks sums in pure Python, 13 MB/s, and says nothing
 from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.structs import OffsetAndMetadata
 
 import worker.kafka.kafka_python_records  # noqa: F401  it reads more than the client does
 from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailableError
+from worker.kafka.contracts import NO_NOTES, Committed, Notes
 from worker.kafka.kafka_python_admin import is_reachable
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_network import Network
+from worker.kafka.kafka_python_offsets import committed_offsets, log_ranges, named, offsets_by_time, with_notes
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
 from worker.kafka.settings import ClientSettings
 from worker.records import Partition, RecordBatch
@@ -68,7 +69,7 @@ class Connection:
     def start(self, starts: Mapping[Partition, int]) -> None:
         """Let partitions that were held since their assignment deliver from these offsets on."""
         for place, offset in starts.items():
-            name = _named(place)
+            name = named(place)
             self.consumer.seek(name, offset)
             self.consumer.resume(name)
             self._places[name] = place
@@ -78,7 +79,7 @@ class Connection:
         """These partitions are no longer ours."""
         for place in partitions:
             self.positions.pop(place, None)
-            self._places.pop(_named(place), None)
+            self._places.pop(named(place), None)
 
     def still_here(self) -> None:
         """Its thread leaves the group when no poll has come for max_poll_interval_ms: ``react`` runs between two."""
@@ -89,8 +90,8 @@ class Connection:
         ours = self.consumer.assignment()
         for place, offset in starts.items():
             # Not those that the loop has yet to start, nor those of which it has yet to hear that they are gone.
-            if place in self.positions and _named(place) in ours:
-                self.consumer.seek(_named(place), offset)
+            if place in self.positions and named(place) in ours:
+                self.consumer.seek(named(place), offset)
                 self.positions[place] = offset
 
     def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
@@ -115,15 +116,15 @@ class Connection:
             self.positions[place] = position
         return batches
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Source. While a join is under way the client can't commit, and only a poll completes the join."""
-        named = {_named(place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+        positions = with_notes(offsets, notes)
         deadline = time.monotonic() + timeout_s
         while True:
             left_s = max(deadline - time.monotonic(), 0.0)
             try:
                 with translated("commit"):
-                    self.consumer.commit(named, timeout_ms=left_s * 1000)
+                    self.consumer.commit(positions, timeout_ms=left_s * 1000)
                 return
             except CommitRefusedError as error:
                 self.fenced = isinstance(error.__cause__, errors.FencedInstanceIdError)
@@ -151,37 +152,17 @@ class Connection:
             kept = self.consumer.assignment()
             self.consumer.resume(*(name for name in held if name in kept))
 
-    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """See Source."""
-        deadline = time.monotonic() + timeout_s
-        found: dict[Partition, int | None] = {}
-        for place in partitions:
-            with translated(f"committed offset of {place}"):
-                left_ms = max(deadline - time.monotonic(), 0.0) * 1000
-                found[place] = self.consumer.committed(_named(place), timeout_ms=left_ms)
-        return found
+        return committed_offsets(self.consumer, partitions, timeout_s)
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
         """See Source."""
-        names = {place: _named(place) for place in partitions}
-        deadline = time.monotonic() + timeout_s
-        with translated("ends of the log"):
-            starts = self.consumer.beginning_offsets(list(names.values()), timeout_ms=timeout_s * 1000)
-            left_ms = max(deadline - time.monotonic(), 0.0) * 1000
-            ends = self.consumer.end_offsets(list(names.values()), timeout_ms=left_ms)
-        return {place: (starts[name], ends[name]) for place, name in names.items()}
+        return log_ranges(self.consumer, partitions, timeout_s)
 
     def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
         """See Source."""
-        names = {place: _named(place) for place in partitions}
-        deadline = time.monotonic() + timeout_s
-        with translated("offsets by time"):
-            asked = {name: max(time_ms, 0) for name in names.values()}
-            found = self.consumer.offsets_for_times(asked, timeout_ms=timeout_s * 1000)
-            late = [name for name in names.values() if found[name] is None]
-            left_ms = max(deadline - time.monotonic(), 0.0) * 1000
-            ends = self.consumer.end_offsets(late, timeout_ms=left_ms) if late else {}
-        return {place: ends[name] if name in ends else found[name].offset for place, name in names.items()}
+        return offsets_by_time(self.consumer, partitions, time_ms, timeout_s)
 
     def reading(self) -> str:
         """Where the client is in the log, for an error that it has raised there."""
@@ -219,7 +200,9 @@ class Connection:
         """
         with suppress(KafkaUnavailableError, CommitRefusedError):
             found = self.committed(self.positions, QUESTION_TIMEOUT_S)
-            self.commit({place: at for place, at in found.items() if at is not None}, QUESTION_TIMEOUT_S)
+            told = [(place, committed) for place, committed in found.items() if committed is not None]
+            notes = {place: committed.note for place, committed in told}
+            self.commit({place: committed.offset for place, committed in told}, QUESTION_TIMEOUT_S, notes)
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
@@ -230,10 +213,6 @@ class Connection:
         closing.join(timeout_s)
         if closing.is_alive():
             log.warning("kafka: the client did not close within %.0f s", timeout_s)
-
-
-def _named(place: Partition) -> TopicPartition:
-    return TopicPartition(place.topic, place.number)
 
 
 def _columns(place: Partition, position: int, records: Sequence[Any]) -> RecordBatch:

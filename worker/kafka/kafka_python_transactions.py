@@ -15,12 +15,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from kafka import TopicPartition, errors
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka import errors
+from kafka.structs import ConsumerGroupMetadata
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.kafka_python_errors import translate_in_transaction
 from worker.kafka.kafka_python_network import Network
+from worker.kafka.kafka_python_offsets import with_notes
 from worker.kafka.kafka_python_sink import KafkaPythonSink, end_producer
 from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS
 from worker.kafka.settings import ClientSettings
@@ -95,7 +97,9 @@ class KafkaPythonTransactions:
             self._begin()
             self._sink.send(topic, keys, values, headers)
 
-    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+    def commit(
+        self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES
+    ) -> None:
         """See TransactionalSink."""
         assert isinstance(member, ConsumerGroupMetadata), member
         deadline = self._monotonic() + timeout_s
@@ -108,10 +112,7 @@ class KafkaPythonTransactions:
             self._begin()
             self._sink.flush(max(deadline - self._monotonic(), 0.0))
             if offsets:
-                named = {
-                    TopicPartition(place.topic, place.number): OffsetAndMetadata(offset, "", -1)
-                    for place, offset in offsets.items()
-                }
+                named = with_notes(offsets, notes)
                 self._answered(partial(self._manager.send_offsets_to_transaction, named, member), deadline)
             self._answered(self._manager.begin_commit, deadline)
             self._check_committed()

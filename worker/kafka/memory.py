@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from worker.errors import OffsetOutOfRangeError
-from worker.kafka.contracts import React, TopicFacts
+from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.memory_broker import MemoryBroker, StoredRecord
 from worker.kafka.memory_sinks import MemorySink, MemoryTransactions
 from worker.records import Assigned, Lost, Partition, RecordBatch, Revoked, StartOffsets
@@ -63,17 +63,18 @@ class MemorySource:
         self._positions.update({batch.partition: batch.next_offset for batch in batches})
         return batches
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Source; committing a partition that another member owns is a programmer's mistake."""
         assert timeout_s >= 0
         self._broker.meet_failure("commit")
-        self._broker.commit(self, offsets)
+        self._broker.commit(self, offsets, notes)
 
-    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """See Source."""
         assert timeout_s >= 0
         self._broker.meet_failure("committed")
-        return {partition: self._broker.committed(self.group_id, partition) for partition in partitions}
+        group = self._broker.group(self.group_id)
+        return {partition: group.committed.get(partition) for partition in partitions}
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
         """See Source."""

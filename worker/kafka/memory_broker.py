@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from worker.errors import CommitRefusedError
-from worker.kafka.contracts import TopicFacts
+from worker.kafka.contracts import NO_NOTES, Committed, Notes, TopicFacts
 from worker.records import Headers, Partition
 
 OPERATIONS = frozenset(
@@ -54,7 +54,7 @@ class Group:
     members: list[Member] = field(default_factory=list)
     targets: dict[Partition, Member | None] = field(default_factory=dict)  # who shall own
     owners: dict[Partition, Member] = field(default_factory=dict)  # who does
-    committed: dict[Partition, int] = field(default_factory=dict)
+    committed: dict[Partition, Committed] = field(default_factory=dict)
 
 
 class MemoryBroker:
@@ -139,7 +139,7 @@ class MemoryBroker:
         log.end = max(log.end, start)
         del log.records[: bisect_left(log.records, start, key=lambda record: record.offset)]
 
-    def commit(self, source: Member, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, source: Member, offsets: Mapping[Partition, int], notes: Notes = NO_NOTES) -> None:
         """Commit positions for a member; for partitions that another one owns it is a programmer's mistake.
 
         Raises CommitRefusedError when the group goes on without it.
@@ -149,17 +149,18 @@ class MemoryBroker:
             raise CommitRefusedError(f"group '{source.group_id}': this member is no longer part of it")
         foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not source]
         assert not foreign, f"commit for partitions of others: {foreign}"
-        group.committed.update(offsets)
+        group.committed.update({place: Committed(at, notes.get(place, "")) for place, at in offsets.items()})
 
     def committed(self, group_id: str, partition: Partition) -> int | None:
         """The committed position of a group, None where there is none."""
-        return self.group(group_id).committed.get(partition)
+        found = self.group(group_id).committed.get(partition)
+        return None if found is None else found.offset
 
     def set_committed(self, group_id: str, partition: Partition, offset: int | None) -> None:
         """What an operator can do: set or delete a group's committed position."""
         self.group(group_id).committed.pop(partition, None)
         if offset is not None:
-            self.group(group_id).committed[partition] = offset
+            self.group(group_id).committed[partition] = Committed(offset)
 
     def fail(self, operation: str, error: Exception, times: int = 1) -> None:
         """The next ``times`` calls of ``operation`` (one of OPERATIONS) raise ``error`` and do nothing else."""

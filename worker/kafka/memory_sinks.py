@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, MessageRefusedError
+from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.memory_broker import Member, MemoryBroker
 from worker.records import Headers, Partition
 
@@ -103,14 +104,16 @@ class MemoryTransactions:
                     raise refused
                 self._pending.append((topic, key, value, header))
 
-    def commit(self, offsets: Mapping[Partition, int], member: object, timeout_s: float) -> None:
+    def commit(
+        self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES
+    ) -> None:
         """See TransactionalSink; leaves a marker's gap in each log it has written to."""
         assert timeout_s >= 0
         with self._whole():
             self._broker.meet_failure("commit_transaction")
             if not self._broker.may_write(self._id, self):
                 raise CommitRefusedError(f"another sink writes as '{self._id}'")
-            self._broker.commit(cast("Member", member), offsets)
+            self._broker.commit(cast("Member", member), offsets, notes)
             written = {
                 self._broker.append(topic, key, value, header or None)[0] for topic, key, value, header in self._pending
             }

@@ -1,0 +1,25 @@
+"""What stands beside a committed offset, as its metadata: of which topic it is. Pure.
+
+Kafka keeps offsets by the topic's name. It deletes them with the topic, but a commit that comes just after that is
+kept, and is then found for the next topic of this name. Offsets that a tool has copied to another cluster (MirrorMaker)
+say nothing there: the topic has another id in each.
+"""
+
+from __future__ import annotations
+
+import re
+
+from worker.kafka.contracts import TopicFacts
+
+_NOTE = re.compile(r"topic_id=([\w-]+) cluster_id=(\S*)")
+
+
+def note_of(topic: TopicFacts) -> str:
+    """The note for offsets of this topic; empty where brokers tell no ids."""
+    return f"topic_id={topic.id} cluster_id={topic.cluster_id}" if topic.id else ""
+
+
+def noted_topic(note: str, cluster_id: str) -> str:
+    """The id that a note names; empty when it says nothing, or is of another cluster."""
+    found = _NOTE.fullmatch(note)
+    return found[1] if found is not None and found[2] == cluster_id else ""
