@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sums import batch, sums_pipeline
-from worker.codecs.dead_letters import RECORD_BYTES_LIMIT, DeadLetters, message_bytes
+from worker.codecs.dead_letters import RECORD_BYTES_LIMIT, SIZE_DIGITS, DeadLetters, message_bytes
 from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError
 from worker.pipeline import Outcome
 from worker.records import Headers, Partition, RecordBatch, Refusal
@@ -153,7 +153,7 @@ def test_a_great_many_small_headers_or_items_fit_too() -> None:
     told = dict((letters.headers or [])[0])["rnnw.items"] or b""
     assert told.startswith(b"0,2,4,")
     assert told.endswith(b",...")
-    assert len(told) <= 4_004
+    assert len(told) <= 4_000
 
 
 @pytest.mark.parametrize("topic_bytes", [10_000, 100_000, 950_000, 1_000_000, 10_000_000])
@@ -213,6 +213,26 @@ def test_a_small_record_is_whole_in_a_topic_of_small_messages() -> None:
     assert (told["rnnw.items"] or b"")[:8] + (told["rnnw.items"] or b"")[-4:] == b"0,2,4,6,,..."
     assert (chunk.keys, chunk.values) == (record.keys, record.values)
     assert chunk.bytes_of(0) <= 2_488
+
+
+@pytest.mark.parametrize("items", ["0-2,7,1821-1830,1900", "1000-1999,2001", ",".join(map(str, range(0, 5_000, 2)))])
+def test_items_are_cut_between_two_of_them(items: str) -> None:
+    """As many as half of the room takes, all of them if it can be; "..." stands for the others."""
+    whole = items.split(",")
+    sizes = set()
+    for room in range(2, 120):
+        letters = DeadLetters()
+        letters.fit(TOLD + len("rnnw.items") + 10 + CUT - 4 + SIZE_DIGITS + 2 * room, keys_needed=False)
+        record = RecordBatch(IN, 8, [7], [123], [None], [None], [None])
+        found = letters.of(record, [Refusal(0, "code", "", items)])
+        told = (dict((found.headers or [])[0])["rnnw.items"] or b"").decode()
+        *first, last = told.split(",")
+        sizes.add(len(first))
+        assert told == items or (first, last) == (whole[: len(first)], "...")
+        assert len(told) <= max(room, len("..."))
+        assert told == items or room < len(items)
+        assert last != "..." or len(",".join([*whole[: len(first) + 1], "..."])) > room
+    assert len(sizes) > 1
 
 
 def test_where_keys_are_needed_a_letter_has_one() -> None:

@@ -12,6 +12,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """Text of others as a line of ours shows it: without line breaks, and with nothing that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 class WorkerError(Exception):
     """Stop with exit status 1 and this one line: what, where, what to do."""
 

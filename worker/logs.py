@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from worker.errors import printable
+
 CHATTY = (
     "kafka",
     "h5py",
@@ -52,10 +54,18 @@ class _Repeats(logging.Filter):
 
 
 class _Text(logging.Formatter):
+    """A line for each record, whatever a text in it holds: nobody who writes a topic writes lines of this log.
+
+    The lines of a traceback follow, each farther in than a line begins.
+    """
+
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = f"{moment}.{int(record.msecs):03d}Z {record.levelname.lower():<7} {record.getMessage()}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        line = f"{moment}.{int(record.msecs):03d}Z {record.levelname.lower():<7} {printable(record.getMessage())}"
+        if record.exc_info is None:
+            return line
+        traceback = self.formatException(record.exc_info).split("\n")
+        return "\n".join([line, *(f"    {printable(part)}" for part in traceback)])
 
 
 class _Json(logging.Formatter):

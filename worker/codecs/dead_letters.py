@@ -8,13 +8,13 @@ from typing import TypeAlias
 import numpy as np
 
 from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
-from worker.codecs.unusable import cut
+from worker.codecs.unusable import in_one_line
 from worker.records import Headers, RecordBatch, Refusal
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
 FRAMING_BYTES = 50_000  # of the record's headers, of which it may have a great many
 ITEMS_BYTES_LIMIT = 4_000
-MORE = ",..."
+MORE = "..."  # after the last item that fits
 SIZE_DIGITS = 10
 LETTER_BYTES_LIMIT = 1_000_000  # until it is known what the topic takes
 
@@ -82,7 +82,7 @@ class DeadLetters:
             return told
         name = "rnnw.items"
         most = self.letter_bytes - _framed_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
-        items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, most // 2 - len(MORE))))
+        items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, most // 2)))
         told.insert(len(told) - len(self._of_all), (name, items.encode()))
         return told
 
@@ -90,7 +90,7 @@ class DeadLetters:
 def _told(batch: RecordBatch, refusal: Refusal) -> list[tuple[str, bytes | None]]:
     return [
         ("rnnw.error", refusal.error.encode()),
-        ("rnnw.reason", cut(refusal.reason).encode(errors="replace")),
+        ("rnnw.reason", in_one_line(refusal.reason).encode()),
         ("rnnw.topic", batch.partition.topic.encode()),
         ("rnnw.partition", b"%d" % batch.partition.number),
         ("rnnw.offset", b"%d" % batch.offsets[refusal.record]),
@@ -104,4 +104,7 @@ def _framed_bytes(headers: Headers) -> int:
 
 def _first(items: str, most: int) -> str:
     """As many as a header should hold; of a chunk every other item may be refused."""
-    return items if len(items) <= most else items[:most].rpartition(",")[0] + MORE
+    if len(items) <= most:
+        return items
+    whole = items[: max(0, most - len(MORE))].rpartition(",")[0]
+    return f"{whole},{MORE}" if whole else MORE

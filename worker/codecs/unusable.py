@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.errors import printable
+
 REASON_CHARACTERS_LIMIT = 500
 SHOWN_CHARACTERS_LIMIT = 60  # of what a record says, in a reason
 SHOWN_BITS_LIMIT = 200  # of an integer: longer ones are not even turned into text, which takes for ever or fails
@@ -18,7 +20,7 @@ class UnusableError(Exception):
     def __init__(self, error: str, reason: str) -> None:
         super().__init__(reason)
         self.error = error
-        self.reason = cut(reason).encode(errors="replace").decode()  # it may show half a surrogate pair
+        self.reason = in_one_line(reason)
 
 
 def is_halved(found: Any) -> bool:
@@ -28,8 +30,12 @@ def is_halved(found: Any) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in found)
 
 
-def cut(reason: str) -> str:
-    """The reason in REASON_CHARACTERS_LIMIT characters at most."""
+def in_one_line(reason: str) -> str:
+    """A reason as letters and logs say it, in REASON_CHARACTERS_LIMIT characters at most: it may quote any record."""
+    return _cut(printable(_cut(reason)))  # cut before it, too: records are long, and what is escaped gets longer
+
+
+def _cut(reason: str) -> str:
     return reason if len(reason) <= REASON_CHARACTERS_LIMIT else f"{reason[: REASON_CHARACTERS_LIMIT - 1]}…"
 
 
@@ -38,5 +44,5 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > SHOWN_BITS_LIMIT:
         digits = int(value.bit_length() / BITS_PER_DIGIT) + 1
         return f"an integer of {digits if value.bit_length() < COUNTED_BITS_LIMIT else 'thousands of'} digits"
-    text = str(value)
+    text = printable(str(value)[: SHOWN_CHARACTERS_LIMIT + 1])
     return text if len(text) <= SHOWN_CHARACTERS_LIMIT else f"{text[: SHOWN_CHARACTERS_LIMIT - 1]}…"

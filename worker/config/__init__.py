@@ -17,7 +17,7 @@ from worker.config.environment import fill_in, settle
 from worker.config.sections import Config
 from worker.config.values import Duration, Section, fields_of, members
 from worker.config.yaml import read_secrets, read_tree
-from worker.errors import ConfigError
+from worker.errors import ConfigError, printable
 
 __all__ = ["Config", "Duration", "json_schema", "key_paths", "load_config", "not_yet"]
 
@@ -71,20 +71,16 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
         except ValidationError as error:
             problems += _lines(error)
     if problems or config is None:
-        raise ConfigError("\n".join(f"{_printable(str(path))}: {line}" for line in _readable(problems)))
+        raise ConfigError("\n".join(f"{printable(str(path))}: {line}" for line in _readable(problems)))
     return config
 
 
 def _readable(problems: list[str]) -> list[str]:
     """One line each, without what a terminal would obey, and no more of them than somebody reads."""
-    lines = [_printable(problem) for problem in problems[:MAX_PROBLEMS]]
+    lines = [printable(problem) for problem in problems[:MAX_PROBLEMS]]
     lines = [line if len(line) <= MAX_PROBLEM_CHARACTERS else f"{line[:MAX_PROBLEM_CHARACTERS]}..." for line in lines]
     more = len(problems) - len(lines)
     return [*lines, f"and {more} problems more"] if more else lines
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def key_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
