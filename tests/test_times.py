@@ -40,6 +40,18 @@ NOW = 1_720_474_000_123  # 8 July 2024
         ("ns", "2024-07-08T23:26:40.123+02:00", NOW),
         ("ms", "2024-07-08T21:26:40.123456789", NOW),
         ("ms", "20240708", 1720396800000),
+        ("ms", "2024-W28-1", 1720396800000),
+        ("ms", "2024-190", 1720396800000),
+        ("ms", "2024190", 1720396800000),
+        ("ms", "2024190T212640.123Z", NOW),
+        ("ms", "2024-190T23:26:40.123+02:00", NOW),
+        ("ms", "2024-366 24:00", 1735689600000),
+        ("ms", "2024-07-08T24:00:00Z", 1720483200000),
+        ("ms", "2024-07-08T24:00+02:00", 1720476000000),
+        ("ms", "20240708T240000.000", 1720483200000),
+        ("ms", "2016-12-31T23:59:60Z", 1483228800000),
+        ("ms", "2016-12-31t23:59:60.250-00:00", 1483228800250),
+        ("ms", "20161231T235960", 1483228800000),
     ],
 )
 def test_times_of_every_unit(unit: str, given: Any, ms: int) -> None:
@@ -106,9 +118,21 @@ def test_the_reason_says_what_it_was_taken_for() -> None:
         ("198601011015300.5", "is a number in text"),  # or the first hour of a day in 1986
         ("1.7204741e9", "is a number in text"),
         ("-5", "is a number in text"),
-        ("yesterday", "'yesterday' (input.time) is not an ISO 8601 time"),
-        ("", "'' (input.time) is not an ISO 8601 time"),
-        ("x" * 10_000, "…' (input.time) is not an ISO 8601 time"),
+        ("2024-07-08T24:00:01Z", "is not a time like 2024-07-08T12:00:00Z"),
+        ("2024-07-08T24:30", "is not a time like"),
+        ("2024-07-08T12:00:61Z", "is not a time like"),
+        ("2024-07-08T12:60", "is not a time like"),
+        ("2023-366", "is not a time like"),
+        ("2024-000", "is not a time like"),
+        ("0001-000", "is not a time like"),
+        ("0000-001", "is not a time like"),
+        ("9999-366", "is not a time like"),
+        ("9999-365T24:00", "is after the year 9999"),
+        ("2024-07", "is not a time like"),
+        ("1720474", "is not a time like"),  # nor the 474th day of 1720
+        ("yesterday", "'yesterday' (input.time) is not a time like 2024-07-08T12:00:00Z"),
+        ("", "'' (input.time) is not a time like 2024-07-08T12:00:00Z"),
+        ("x" * 10_000, "…' (input.time) is not a time like 2024-07-08T12:00:00Z"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -132,7 +156,7 @@ GIVEN = st.one_of(
     st.floats(),
     st.floats(1e9, 1e19),
     st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1)).map(datetime.isoformat),
-    st.sampled_from(["", "2024", "17204740", "1720474000", "2024-07-08T21:26:40Z"]),
+    st.sampled_from(["", "2024", "17204740", "1720474000", "2024-07-08T21:26:40Z", "2024-190", "2024-07-08T24:00"]),
 )
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from calendar import isleap
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -21,9 +22,15 @@ TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
 APART_MS_LIMIT = 3653 * 86_400_000  # ten years, from the record's own timestamp
 UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # ms = number * the first / the second
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+EXAMPLE = "2024-07-08T12:00:00Z"
+DATE_DIGITS = (7, 8)  # 2024190 and 20240708 are dates of ISO 8601; longer digits are a number that someone made text
+# What ISO 8601 has and Python's datetime has not: the day of a year, the midnight that ends a day, leap seconds.
+ORDINAL = re.compile(r"([0-9]{4})-?([0-9]{3})(?=[Tt ]|$)")
+MIDNIGHT = re.compile(r"(?<=[Tt ])24(?=(:?00){0,2}(?:[.,]0+)?(?:[Zz+-]|$))")
+LEAP_SECOND = re.compile(r"(?<=[Tt ])([0-9]{2}:[0-9]{2}:|[0-9]{4})60(?=[.,Zz+-]|$)")
+DAY_S = 86_400
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 AFTER_YEAR = itemgetter(slice(4, 5))  # a digit: a number in text, or a date without dashes
-DATE_DIGITS = 8  # 20240708 is a date of ISO 8601; longer digits are a number that someone has made text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -75,7 +82,7 @@ class EventTimes:
                 with np.errstate(over="ignore"):
                     times = np.floor(numbers * factor / divisor + 0.5)
             elif kinds == {str} and not any(map(str.isdigit, map(AFTER_YEAR, given))):
-                seconds = [_seconds(moment) for moment in map(datetime.fromisoformat, given)]
+                seconds = list(map(_seconds, given))
                 times = np.floor(np.array(seconds) * 1000 + 0.5)
             else:
                 times = np.array([self.of(each, -1) for each in given], np.int64)
@@ -85,12 +92,12 @@ class EventTimes:
         return times.astype(np.int64) if in_range else None
 
     def _text(self, given: str) -> int:
-        if NUMBER.fullmatch(given) and not (given.isdigit() and len(given) == DATE_DIGITS):
+        if NUMBER.fullmatch(given) and not (given.isdigit() and len(given) in DATE_DIGITS):
             raise UnusableError("bad_time", f"'{shown(given)}' (input.time) is a number in text, not an ISO 8601 time")
         try:
-            return math.floor(_seconds(datetime.fromisoformat(given)) * 1000 + 0.5)
+            return math.floor(_seconds(given) * 1000 + 0.5)
         except ValueError:
-            raise UnusableError("bad_time", f"'{shown(given)}' (input.time) is not an ISO 8601 time") from None
+            raise UnusableError("bad_time", f"'{shown(given)}' (input.time) is not a time like {EXAMPLE}") from None
 
     def _hint(self, given: Any, timestamp: int) -> str:
         """The unit in which the number would be a time near the record's own."""
@@ -101,7 +108,32 @@ class EventTimes:
         return ""
 
 
-def _seconds(moment: datetime) -> float:
+def _seconds(text: str) -> float:
+    """Since the epoch. Raises ValueError for what is not ISO 8601."""
+    try:
+        return _since_epoch(datetime.fromisoformat(text))
+    except ValueError:
+        plain, later_s = _plain(text)
+        if plain == text:
+            raise
+    return _since_epoch(datetime.fromisoformat(plain)) + later_s
+
+
+def _plain(text: str) -> tuple[str, int]:
+    """The time as Python's datetime knows it, and how much later it is. Raises ValueError for no day of its year."""
+    later_s = 0
+    if ordinal := ORDINAL.match(text):
+        year, day = int(ordinal[1]), int(ordinal[2])
+        if not 1 <= day <= (366 if isleap(year) else 365):
+            raise ValueError(text)
+        text = date.fromordinal(date(year, 1, 1).toordinal() + day - 1).isoformat() + text[ordinal.end() :]
+    for found, instead, more_s in ((MIDNIGHT, "00", DAY_S), (LEAP_SECOND, r"\g<1>59", 1)):
+        text, count = found.subn(instead, text)
+        later_s += count * more_s
+    return text, later_s
+
+
+def _since_epoch(moment: datetime) -> float:
     # A time without a zone is UTC: the machine's own zone must not decide about gaps.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
