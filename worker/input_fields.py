@@ -50,7 +50,7 @@ def readings(config: Config) -> Readings:
     elif stream.startswith(HEADER):
         name = f"the record's header '{stream.removeprefix(HEADER)}'"
     elif stream.startswith(KEY_FIELD):
-        name = f"{_in_words(Path.of(stream.removeprefix(KEY_FIELD)))} of the record's key, which is JSON"
+        name = f"{_in_words(Path.in_key(stream.removeprefix(KEY_FIELD)))} of the record's key, which is JSON"
     else:
         name = f"{_in_words(Path.of(stream))} of the value"
     if time == TIMESTAMP:

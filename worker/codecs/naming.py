@@ -23,7 +23,7 @@ class Naming:
         stream = fields.stream
         self._by_key = stream == KEY
         self._header = stream.removeprefix(HEADER) if stream.startswith(HEADER) else None
-        self._key_field = Path.of(stream.removeprefix(KEY_FIELD)) if stream.startswith(KEY_FIELD) else None
+        self._key_field = Path.in_key(stream.removeprefix(KEY_FIELD)) if stream.startswith(KEY_FIELD) else None
         in_value = not self._by_key and self._header is None and self._key_field is None
         self.field = Path.of(stream) if in_value else None
 

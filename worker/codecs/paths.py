@@ -30,7 +30,11 @@ class Path:
     @classmethod
     def of(cls, text: str) -> Path:
         """Of a field's name with or without ``value:``."""
-        text = text.removeprefix(VALUE)
+        return cls.in_key(text.removeprefix(VALUE))
+
+    @classmethod
+    def in_key(cls, text: str) -> Path:
+        """Of what follows ``key:``, which says already that it is a field: ``value:`` is part of a name there."""
         return cls(text, _names(text))
 
     def __str__(self) -> str:
