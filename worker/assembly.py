@@ -64,8 +64,10 @@ def load_model(config: Config) -> StreamingModel:
 
 def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
     """The fields in the order of the model's inputs. Raises ConfigError for others than these take."""
+    if config.input.features is None:
+        return FeatureFields(())  # of raw vectors, which have no fields
     widths = {part.name: part.width for part in model.inputs}
-    return in_order(config.input.features or "", widths, str(config.model.path))
+    return in_order(config.input.features, widths, str(config.model.path))
 
 
 def import_modules(names: Sequence[str]) -> list[ModuleType]:

@@ -67,7 +67,7 @@ def outputs_of(model: StreamingModel) -> list[OutputReport]:
 def _fields(features: FeatureFields, columns: slice) -> tuple[str, ...]:
     """What of the record goes into these columns."""
     if isinstance(features.names, str):
-        return (f"{features.names}[{columns_words(columns)}]",) if features.names else ()
+        return (f"{features.names}[{columns_words(columns)}]",)
     found, start = [], 0
     for name, length in zip(features.names, features.lengths or (1,) * len(features.names), strict=True):
         if columns.start <= start < columns.stop:
