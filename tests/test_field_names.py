@@ -7,6 +7,7 @@ from pathlib import Path as File
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
@@ -361,6 +362,16 @@ def test_every_role_of_every_record_has_what_its_path_says(form: str, data: st.D
         (b'{"x": 1, "x": 2}', None, ""),
         (b'\0\0\0\0\x0c{"x": 1}', "not_json", "it begins with a schema registry's five bytes (schema 12)"),
         (b'\0\0\0\x01\x90{"x": 1}', "not_json", "it begins with a schema registry's five bytes (schema 400)"),
+        (
+            b"\0\0\x01\x86\xa1\x02\x06dev",
+            "not_json",
+            "it may begin with a schema registry's five bytes (schema 100001)",
+        ),
+        (np.array([1, 2], "<f4").tobytes(), "not_utf8", "byte 2 is 0x80"),
+        (b'\0{"x": 1}', "not_json", "JSON is malformed: invalid character (byte 0)"),
+        ('{"x": 1}'.encode("utf-16-le"), "not_utf8", "the value is not UTF-8: it looks like UTF-16 (without a mark)"),
+        ('{"x": 1}'.encode("utf-16-be"), "not_utf8", "the value is not UTF-8: it looks like UTF-16 (without a mark)"),
+        ('[1, "é"]'.encode("utf-16-be"), "not_utf8", "the value is not UTF-8: it looks like UTF-16 (without a mark)"),
         ('{"x": 1}'.encode("utf-16"), "not_utf8", "it begins like UTF-16"),
         (b"\x1f\x8b\x08\0", "not_utf8", "it begins like gzip"),
         (b'{"x": 1, "y": "\\ud800"', "not_json", "not JSON: "),
@@ -379,6 +390,57 @@ def test_json_as_the_world_writes_it(value: bytes, error: str | None, reason: st
     else:
         assert [found for found, _ in why(events)] == [error]
         assert reason in why(events)[0][1]
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (["a", "b"], '{"a": 1, "b": 2%s}'),
+        (["m.a", "m.b"], '{"m": {"a": 1, "b": 2}%s}'),
+        (["m.a", "m.b"], '{"m.a": 1, "m": {"b": 2%s}}'),
+        (['"a"', "b"], '{"\\"a\\"": 1, "b": 2%s}'),
+        (["a\\", "b"], '{"a\\\\": 1, "b": 2%s}'),
+    ],
+)
+def test_json_that_is_not_utf8_is_refused_wherever_it_is_not(names: list[str], value: str) -> None:
+    """However its fields are spelt, and whether or not anybody reads the field."""
+    fields = InputFields(2, tuple(names))
+    good = value.replace("%s", ', "é": ["ü😀"]').encode()
+    for bad in (b', "n": "\xe9"', b', "n": {"\xe9": 1}', b', "n": "\xed\xa0\x80"', b', "n": ["\xf0\x9f"]'):
+        told = good[:-1] + bad + b"}"
+        for of in ([told], [told, told], [good, told, good]):
+            events = decode("json", fields, *of)
+            assert [error for error, _ in why(events)] == ["not_utf8"] * of.count(told)
+            assert sums_of(events) == [[1, 2]] * of.count(good)
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (["a", "b"], {"a": 1, "b": 2}),
+        (["m.a", "m.b"], {"m": {"a": 1, "b": 2}}),
+        (["m.a", "m.b"], {"m.a": 1, "m": {"b": 2}}),
+        (['"a"', "b"], {'"a"': 1, "b": 2}),
+    ],
+)
+def test_a_text_of_messagepack_that_nobody_reads_may_be_any_bytes(names: list[str], value: dict[str, Any]) -> None:
+    """Older writers have no other type for bytes."""
+    fields = InputFields(2, tuple(names), id="i")
+    plain = msgspec.msgpack.encode({**value, "n": ["?"], "o": {"p": "??"}, "i": 7})
+    odd = plain.replace(b"\xa1?", b"\xa1\xff").replace(b"\xa2??", b"\xa2\xff\xfe")
+    for of in ([odd], [odd, plain], [odd, {}]):
+        events = decode("msgpack", fields, *of)
+        assert [error for error, _ in why(events)] == ["field_missing"] * of.count({})
+        assert sums_of(events) == [[1, 2]] * (len(of) - of.count({}))
+    read = msgspec.msgpack.encode({**value, "i": "?"}).replace(b"\xa1?", b"\xa1\xff")
+    ((error, reason),) = why(decode("msgpack", fields, read))
+    assert (error, reason.partition(", not")[0]) == ("bad_field", "field 'i' (sequence.id) is binary data")
+
+
+def test_bytes_deep_inside_of_messagepack_cost_no_more_than_a_dead_letter() -> None:
+    deep = b"\x81\xa1d" * 500 + b"\xa1\xff"
+    assert sums_of(decode("msgpack", InputFields(1, ("x",)), b"\x82\xa1x\x01\xa1y" + deep)) == [[1]]
+    assert len(why(decode("msgpack", InputFields(1, ("m.x",)), b"\x82\xa1x\x01\xa1y" + deep))) == 1
 
 
 HALF = '"\\ud83d\\ude00 and \\ud83d"'
@@ -416,7 +478,7 @@ def test_half_a_character_in_keys_and_commands() -> None:
     values = [f'{{"d": {HALF}}}', f'{{"d": "k", "note": {HALF}}}', f'{{"d": "k", "states": {{{HALF}: {{"h": [1]}}}}}}']
     events = decode("json", fields, *[value.encode() for value in values], headers=[RESET, RESET, SET_STATE])
     assert (events.streams, [error for error, _ in why(events)]) == (["k"], ["bad_field", "bad_state"])
-    assert why(events)[1][1].startswith("the model has no state 'h' of layer '😀 and ?'")
+    assert why(events)[1][1].startswith("the model has no state 'h' of layer '😀 and \\ud83d'")
 
 
 @FORMS
@@ -472,6 +534,19 @@ def test_a_field_of_the_key_names_the_stream(form: str) -> None:
         "field 'payload.id' of the key (input.stream) is missing",
         "field 'payload.id' of the key (input.stream) is not a string or an integer",
     ]
+
+
+def test_behind_key_all_is_a_path() -> None:
+    """``value:`` is part of a name there, also where the object has the field without it."""
+    keys = [b'{"value:id": "right", "id": "wrong"}', b'{"value:a": {"b": "inside"}, "a": {"b": "wrong"}}']
+    events = decode("json", InputFields(1, ("x",), stream="key:value:id"), {"x": 1}, None, keys=keys[:1] * 2)
+    assert (events.streams, why(events)) == (["right"] * 2, [])
+    assert decode("json", InputFields(1, ("x",), stream="key:value:a.b"), {"x": 1}, keys=keys[1:]).streams == ["inside"]
+    ((error, reason),) = why(
+        decode("json", InputFields(1, ("x",), stream="key:value:x"), {"x": 1}, keys=[b'{"x": "k"}'])
+    )
+    assert (error, reason) == ("field_missing", "field 'value:x' of the key (input.stream) is missing")
+    assert decode("json", InputFields(1, ("x",), stream="key:key"), {"x": 1}, keys=[b'{"key": "k"}']).streams == ["k"]
 
 
 SET_STATE: Headers = [("worker-command", b"set-state")]
@@ -545,6 +620,7 @@ def configured(folder: File, **keys: Any) -> Config:
             "field 'payload.id' (or else 'id' inside of 'payload') of the record's key, which is JSON",
             "field 'ts' of the value, in microseconds since the epoch or ISO 8601",
         ),
+        ({"input__stream": "key:value:id"}, "field 'value:id' of the record's key, which is JSON", "the record's own"),
         (
             {"input__stream": "value:key", "input__time": "value:timestamp"},
             "field 'key' of the value",

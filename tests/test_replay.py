@@ -150,6 +150,43 @@ def test_nan_in_a_value_is_a_dead_letter_as_it_would_be_in_kafka() -> None:
     assert answers[-1]["value"]["step"] == 2
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"x":1,"x":Infinity}',
+        '{ "x" : NaN , "far": {"key": "value", "value": [1.50, 1e5, "\\u00e9"]} }',
+        '{"value": "}, \\"value\\": 1", "x": -Infinity}',
+        "NaN",
+        '{"x": NaN, "n": ' + "9" * 5000 + "}",
+        '{"x": NaN, "half": "\\ud800", "é": "😀"}',
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ['{"key":"k","value":%s}', ' { "value"\t: %s , "key" : "k" } ', '{"value":1,"value":%s}']
+)
+def test_the_value_of_a_dead_letter_has_the_bytes_of_its_line(value: str, around: str) -> None:
+    """Also of a line that is no JSON, only what Python writes: nothing in it is counted, left out or spaced anew."""
+    (letter,) = run([(around % value).encode()])
+    assert letter["topic"] == "dead"
+    assert base64.b64decode(letter["value_base64"]).decode() == value
+
+
+def test_a_raw_vector_that_is_not_finite_is_told_by_the_place_in_it(place: Any) -> None:
+    folder, *_ = place
+    settings = yaml.safe_load((folder / "worker.yaml").read_text())
+    settings |= {"input": {"topic": "readings", "format": "float32"}, "sequence": {}}
+    (folder / "raw.yaml").write_text(yaml.safe_dump(settings))
+    vectors = ([1, np.nan, 3], [1, 2, -np.inf])
+    given = [
+        {"key": "s", "value_base64": base64.b64encode(np.array(each, "<f4").tobytes()).decode()} for each in vectors
+    ]
+    text = "".join(json.dumps(each) + "\n" for each in given)
+    answer = command(folder, "-c", str(folder / "raw.yaml"), "--input", "-", "--output", "-", input=text)
+    assert [json.loads(each)["headers"]["rnnw.reason"] for each in answer.stdout.splitlines()] == [
+        "number 1 of the value is NaN", "number 2 of the value is infinite, or too large for the model's numbers",
+    ]  # fmt: skip
+
+
 def test_tombstones_and_commands() -> None:
     reset = line(value=None, headers={"worker-command": "reset"})
     answers = run(

@@ -18,6 +18,7 @@ import msgspec
 from worker.backlog import Backlog, TurnLimit
 from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.encoding import Messages
+from worker.codecs.parsing import parse_json_members
 from worker.config.values import TOPIC
 from worker.errors import WorkerError
 from worker.limits import LoopLimits
@@ -168,11 +169,11 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
         reason = error
     try:
         # Python writes NaN and Infinity, which are not JSON: a record with such a value is a record all the same.
-        parsed = json.loads(text)
-        value = msgspec.Raw(json.dumps(parsed.pop("value", None)).encode())
-        line = msgspec.convert(parsed, Line)
-        line.value = value
-    except (ValueError, AttributeError, TypeError, RecursionError, msgspec.MsgspecError):
+        members = parse_json_members(text)
+        _, value = members.pop("value", (None, b"null"))
+        line = msgspec.convert({name: member for name, (member, _) in members.items()}, Line)
+        line.value = msgspec.Raw(value)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
         raise WorkerError(f"{place}: {reason}") from None
     return line
 

@@ -2,25 +2,33 @@
 
 JSON is read as leniently as does no harm: a byte order mark, NaN, numbers without limit and texts with half a surrogate
 pair are told from other damage, because a field that nobody reads should not cost the event. Who reads one checks it.
+So it is with MessagePack's texts, which older writers put any bytes into. JSON is UTF-8 as a whole or not JSON at all.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from worker.codecs.paths import PATH_NAMES_LIMIT
 from worker.codecs.unusable import UnusableError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 REGISTRY_BYTES = 5  # a zero byte and a schema's number, before the value itself
+SCHEMA_LIMIT = 1_000_000  # registries count up from 1 or from 100,001: larger ones are bytes of something else
 DIGITS_LIMIT = 4000  # Python turns no longer text into an integer
 HUGE: int = 10**DIGITS_LIMIT  # stands for any longer integer: nothing takes it
 KNOWN_STARTS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
+BLANK = re.compile(r"[ \t\n\r]*")
+
 _json = msgspec.json.Decoder()
 _msgpack = msgspec.msgpack.Decoder()
+_msgpack_parts = msgspec.msgpack.Decoder(dict[Any, msgspec.Raw])
 
 
 def parse(data: bytes, form: str, what: str = "the value") -> Any:
@@ -35,10 +43,10 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
         return _json.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         strict = error
+    if _is_utf16(data):
+        raise UnusableError("not_utf8", f"{what} is not UTF-8: it looks like UTF-16 (without a mark)")
     if data[:1] == b"\x00" and len(data) > REGISTRY_BYTES:
-        schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
-        framed = f"it begins with a schema registry's five bytes (schema {schema}), which can't be read yet"
-        raise UnusableError("not_json", f"{what} is not JSON: {framed}")
+        _refuse_framed(data, what)
     try:
         found = json.loads(data.decode(), parse_int=_integer)
     except UnicodeDecodeError as error:
@@ -52,16 +60,48 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
     return found
 
 
+def parse_json_members(data: bytes) -> dict[str, tuple[Any, bytes]]:
+    """What an object holds, each also as its text stands there. Raises ValueError or RecursionError."""
+    text, decoder = data.decode("utf-8-sig"), json.JSONDecoder(parse_int=_integer)
+    if not isinstance(decoder.decode(text), dict):
+        raise ValueError("it is not an object")
+    members, at = {}, _after_blank(text, text.index("{") + 1)
+    while text[at] != "}":  # it has been read as a whole: nothing can be missing
+        name, at = decoder.raw_decode(text, at)
+        start = _after_blank(text, text.index(":", at) + 1)
+        member, end = decoder.raw_decode(text, start)
+        members[name] = member, text[start:end].encode()
+        at = _after_blank(text, end)
+        if text[at] == ",":
+            at = _after_blank(text, at + 1)
+    return members
+
+
 def parse_msgpack(data: bytes, what: str = "the value") -> Any:
     """Any MessagePack value. Raises UnusableError."""
     try:
-        return _msgpack.decode(data)
+        try:
+            return _msgpack.decode(data)
+        except UnicodeDecodeError:
+            return _msgpack_with_other_texts(data, PATH_NAMES_LIMIT)
     except RecursionError:
         reason = "that can be read: it is nested too deeply"
         raise UnusableError("not_msgpack", f"{what} is not MessagePack {reason}") from None
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
         like = "; it begins like JSON (input.format)" if data[:1] in (b"{", b"[") else ""
         raise UnusableError("not_msgpack", f"{what} is not MessagePack: {error}{like}{_known_start(data)}") from None
+
+
+def is_utf8(values: Sequence[bytes]) -> bool:
+    """Whether all of them are. ASCII is told in no time, and most values are nothing else."""
+    if all(map(bytes.isascii, values)):
+        return True
+    try:
+        for value in values:
+            value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_note(data: bytes) -> bool:
@@ -71,6 +111,47 @@ def is_note(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return not text or (text[0].isprintable() and text[0] != "{")
+
+
+def _after_blank(text: str, at: int) -> int:
+    found = BLANK.match(text, at)
+    return found.end() if found else at
+
+
+def _is_utf16(data: bytes) -> bool:
+    """JSON begins with two characters of ASCII: as UTF-16 without a byte order mark, every other byte is zero."""
+    zeros = [byte == 0 for byte in data[:4]]
+    if zeros not in ([True, False] * 2, [False, True] * 2):
+        return False
+    try:
+        return data.decode("utf-16-be" if zeros[0] else "utf-16-le").lstrip()[:1].isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _refuse_framed(data: bytes, what: str) -> None:
+    """Raises UnusableError for what a schema registry's client has written, as far as its first bytes tell."""
+    schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
+    if 0 < schema < SCHEMA_LIMIT:
+        begins = "begins" if data[REGISTRY_BYTES:].lstrip()[:1] in (b"{", b"[") else "may begin"
+        framed = f"it {begins} with a schema registry's five bytes (schema {schema}), which can't be read yet"
+        raise UnusableError("not_json", f"{what} is not JSON: {framed}")
+
+
+def _msgpack_with_other_texts(data: bytes, depth: int) -> Any:
+    """An object in which texts that are not UTF-8 are bytes, like those that MessagePack knows beside texts.
+
+    ``depth``: of objects in objects; nobody names a field that is deeper.
+    """
+    parts: dict[Any, Any] = _msgpack_parts.decode(data)
+    for name, part in parts.items():
+        raw = bytes(part)
+        try:
+            parts[name] = _msgpack.decode(raw)
+        except UnicodeDecodeError:
+            is_object = raw[0] & 0xF0 == 0x80 or raw[0] in (0xDE, 0xDF)
+            parts[name] = _msgpack_with_other_texts(raw, depth - 1) if is_object and depth else raw
+    return parts
 
 
 def _integer(digits: str) -> int:

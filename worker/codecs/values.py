@@ -12,7 +12,7 @@ import numpy as np
 
 from worker.codecs.explain import explain
 from worker.codecs.fields import InputFields, Paths
-from worker.codecs.parsing import parse, parse_json, parse_msgpack
+from worker.codecs.parsing import is_utf8, parse, parse_json, parse_msgpack
 from worker.codecs.readers import Reader, fast_readers, flat, flat_reader, shapes
 from worker.codecs.unusable import UnusableError, shown
 from worker.records import FloatArray
@@ -68,6 +68,8 @@ class Structured:
             self._plain.append((self._flat[0], self._found))
 
     def parse_all(self, values: Sequence[bytes]) -> Parsed | None:
+        if self._form == "json" and not is_utf8(values):
+            return None  # what a reader passes over, it does not look at
         for number, (reader, decode) in enumerate(self._plain):
             try:
                 objects = list(map(decode, values))
@@ -83,7 +85,7 @@ class Structured:
         return None
 
     def parse(self, value: bytes) -> tuple[Parsed, bool]:
-        for reader, decode in self._fast:
+        for reader, decode in self._fast if self._form == "msgpack" or is_utf8((value,)) else ():
             try:
                 found = decode(value)
             except (msgspec.MsgspecError, ValueError, RecursionError):
