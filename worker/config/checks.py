@@ -160,9 +160,12 @@ def _login(config: Config) -> Iterator[str]:
     if elsewhere or security.mechanism not in (None, *MECHANISMS):
         return  # each wants keys of its own
     for key in ("mechanism", "username", "password"):
-        given = getattr(security, key) is not None
+        value = getattr(security, key)
+        given = value is not None
         if security.protocol.startswith("SASL") and not given:
             yield f"kafka.security.{key}: is required with protocol {security.protocol}"
+        if given and not value:
+            yield f"kafka.security.{key}: is empty; no broker lets anybody in without one"
         if given and not security.protocol.startswith("SASL"):
             yield f"kafka.security.{key}: is not used with protocol {security.protocol} (SASL_SSL or SASL_PLAINTEXT)"
 

@@ -18,7 +18,8 @@ _CONNECTION: Mapping[Client, tuple[str, ...]] = {
     "kafka-python": (
         "api_version", "client_dns_lookup", "connections_max_idle_ms", "proxy_url", "receive_buffer_bytes",
         "reconnect_backoff_max_ms", "reconnect_backoff_ms", "send_buffer_bytes", "socket_options", "socks5_proxy",
-        "ssl_cafile", "ssl_certfile", "ssl_check_hostname", "ssl_context", "ssl_crlfile", "ssl_keyfile", "ssl_password",
+        "ssl_cafile", "ssl_certfile", "ssl_check_hostname", "ssl_ciphers", "ssl_context", "ssl_crlfile", "ssl_keyfile",
+        "ssl_password",
     ),
     "confluent": (
         "api.version.", "broker.address.", "broker.version.fallback", "client.dns.lookup", "connections.max.idle.ms",
@@ -79,6 +80,13 @@ def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, A
     unknown = set(security) - set(_SECURITY)
     assert not unknown, f"unknown security keys: {sorted(unknown)}"
     spelt = {_SECURITY[key][client]: value for key, value in security.items() if value is not None}
+    if (
+        client == "kafka-python"
+        and str(security.get("mechanism")).startswith("SCRAM")
+        and "sasl_plain_username" in spelt
+    ):
+        # RFC 5802, 5.1; librdkafka does this itself.
+        spelt["sasl_plain_username"] = spelt["sasl_plain_username"].replace("=", "=3D").replace(",", "=2C")
     if client == "confluent":
         if (name := _SECURITY["check_hostname"][client]) in spelt:
             spelt[name] = _CONFLUENT_HOSTNAME[spelt[name]]

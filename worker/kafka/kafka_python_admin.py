@@ -18,10 +18,11 @@ from worker.kafka.kafka_python_errors import client_options, open_client, transl
 from worker.kafka.kafka_python_network import RefusedError
 from worker.kafka.message_sizes import TopicRules
 from worker.kafka.options import spell_topic_id
-from worker.kafka.settings import ClientSettings
+from worker.kafka.settings import ClientSettings, instance_id_taken
 
 Answer = TypeVar("Answer")
 POLL_INTERVAL_S = 0.1
+NO_TOPIC_ID = uuid.UUID(int=0)
 
 
 class KafkaPythonQuestions:
@@ -85,8 +86,8 @@ def find_topic(settings: ClientSettings, topic: str, timeout_s: float) -> TopicF
         cluster_id = admin._manager.cluster.cluster_id or ""
     if described is None:
         raise WorkerError(f"topic '{topic}' does not exist")
-    topic_id = spell_topic_id(uuid.UUID(str(described["topic_id"])).bytes)
-    return TopicFacts(topic_id, len(described["partitions"]), cluster_id)
+    topic_id = uuid.UUID(str(described.get("topic_id", NO_TOPIC_ID)))  # brokers before 2.8 tell none
+    return TopicFacts(spell_topic_id(topic_id.bytes), len(described["partitions"]), cluster_id)
 
 
 def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_s: float) -> set[str] | None:
@@ -98,6 +99,8 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
         with translated(f"description of group '{settings.group_id}'"):
             group = admin.describe_groups([settings.group_id])[settings.group_id]
         members = group["members"]
+        if not all(_tells_instance_id(each) for each in members):
+            return set()  # where they can't be told, nobody looks for ours again and again
         if group["group_state"] != "Stable" or settings.instance_id not in {
             each["group_instance_id"] for each in members
         }:
@@ -113,12 +116,17 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
 
 
 def holder_of_instance_id(settings: ClientSettings, timeout_s: float) -> str | None:
-    """The member id that has our instance id, as the group's coordinator knows it now. Raises KafkaUnavailableError."""
+    """The member id that has our instance id, as the group's coordinator knows it now.
+
+    Raises KafkaUnavailableError, WorkerError when these brokers can't say.
+    """
     with _admin(settings, timeout_s) as admin, translated(f"description of group '{settings.group_id}'"):
         try:
             members = admin.describe_groups([settings.group_id])[settings.group_id]["members"]
         except errors.GroupIdNotFoundError:
             return None
+    if not all(_tells_instance_id(each) for each in members):
+        raise instance_id_taken(settings)  # so the group has said; who it is can't be asked
     return next((each["member_id"] for each in members if each["group_instance_id"] == settings.instance_id), None)
 
 
@@ -135,6 +143,11 @@ def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:
             return True
     except KafkaUnavailableError:
         return False
+
+
+def _tells_instance_id(member: Mapping[str, Any]) -> bool:
+    """Brokers before 2.4 do not, in the description of a group."""
+    return "group_instance_id" in member
 
 
 @contextmanager

@@ -29,6 +29,9 @@ from worker.kafka.settings import ClientSettings, Section
 
 Opened = TypeVar("Opened")
 
+AUTOMATIC = "auto"
+NO_COMPRESSION = "none"  # as Kafka's documentation has it
+
 _REFUSED_COMMIT = (
     errors.CommitFailedError,
     errors.IllegalGenerationError,
@@ -62,8 +65,28 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "client_id": settings.client_id,
         **own,
-        **connection_options.client_options(settings, section),
+        **_as_objects(connection_options.client_options(settings, section)),
     }
+
+
+def _as_objects(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file can't spell as the client wants it: a version is a tuple, and no compression is None."""
+    spelt = dict(options)
+    if (version := options.get("api_version")) is not None:
+        spelt["api_version"] = broker_version(version)
+    if options.get("compression_type") == NO_COMPRESSION:
+        spelt["compression_type"] = None
+    return spelt
+
+
+def broker_version(given: Any) -> tuple[int, ...] | None:
+    """``"2.7"`` and ``[2, 7]`` as a tuple; None for ``"auto"``. Raises ConfigError."""
+    parts = given.split(".") if isinstance(given, str) else given
+    if given == AUTOMATIC:
+        return None
+    if not isinstance(parts, list) or not parts or not all(str(part).isdecimal() for part in parts):
+        raise ConfigError(f'should be text such as "2.7", not {given!r}')
+    return tuple(int(part) for part in parts)
 
 
 def open_client(
@@ -75,14 +98,16 @@ def open_client(
     client is made by a factory that remembers it.
     """
     made: list[Any] = []
+    ciphers = options.get("ssl_ciphers")  # an admin client has no such option, and the others do nothing with it
 
     def remember(**config: Any) -> Any:
-        made.append(network(**config))
+        made.append(network(**{**config, "ssl_ciphers": ciphers}))
         return made[-1]
 
+    given = {name: value for name, value in options.items() if name != "ssl_ciphers"}
     try:
         with translated(f"kafka at {','.join(options['bootstrap_servers'])}"):
-            return kind(**options, kafka_client=remember)
+            return kind(**given, kafka_client=remember)
     except BaseException as error:
         for client in made:
             with suppress(Exception):

@@ -22,6 +22,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from worker.kafka.kafka_python_refusals import cause_of, detail_of, has_ended, plain, reason_of
+from worker.kafka.kafka_python_tls import tls_context
 from worker.kafka.refusals import Reason, Refusal
 
 NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
@@ -71,6 +72,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
     DEFAULT_CONFIG: ClassVar[dict[str, Any]] = {
         **KafkaConnectionManager.DEFAULT_CONFIG,
         "socket_connection_setup_timeout_ms": SETUP_TIMEOUT_MS,
+        "ssl_ciphers": None,
     }
 
     def __init__(self, net: Any, **config: Any) -> None:
@@ -182,6 +184,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             self._backoff[node.node_id] = (failures, time.monotonic() + REFUSED_PAUSE_S, setup_ms)
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        if self.ssl_enabled and self.config["ssl_ciphers"] is not None:
+            self.config["ssl_context"] = tls_context({**self.config, "ssl_context": None})  # files may be new ones
         transport = await super()._build_transport(node, timeout_at=timeout_at)
         transport._sock_recv = _answer_first(transport._sock_recv)
         return transport

@@ -12,14 +12,14 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, codec
 from kafka.future import Future
 from kafka.net.inet import KafkaNetSocket
-from kafka.net.transport import KafkaSSLTransport
 from kafka.protocol.broker_version_data import BrokerVersionData
 
 from worker.errors import ConfigError
 from worker.kafka.kafka_python_connection import Connection
-from worker.kafka.kafka_python_errors import client_options
+from worker.kafka.kafka_python_errors import broker_version, client_options
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_sink import KafkaPythonSink
+from worker.kafka.kafka_python_tls import tls_context
 from worker.kafka.option_limits import below_least
 from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS, about_missing_codec, missing_codec
 from worker.kafka.settings import ClientSettings, Section
@@ -61,11 +61,22 @@ def refused_value(section: Section, name: str, value: Any) -> str | None:
         if not number or not -1 <= value <= LARGEST_NUMBER:
             return f"should be a number up to {LARGEST_NUMBER}, not {value!r}"
         return below_least("kafka-python", name, value)
+    if name == "api_version":
+        return _refused_version(value)
     if name == "socket_options":
         if not all(isinstance(each, list) and len(each) == SOCKET_OPTION_PARTS for each in _listed(value)):
             return f"should be a list of [level, option, value], not {value!r}"
     elif (isinstance(default, str) or name in _TEXTS) and not isinstance(value, str) and value is not None:
         return f"should be text, not {value!r}"
+    return None
+
+
+def _refused_version(value: Any) -> str | None:
+    try:
+        if value is not None:
+            broker_version(value)
+    except ConfigError as error:
+        return str(error)
     return None
 
 
@@ -103,6 +114,5 @@ def refused_client(settings: ClientSettings, section: Section) -> str | None:
 
 
 def _build_tls(options: Mapping[str, Any]) -> None:
-    given = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    password = given.get("ssl_password") or ""  # without one, OpenSSL would ask at the terminal
-    KafkaSSLTransport._build_ssl_context({**KafkaSSLTransport.DEFAULT_CONFIG, **given, "ssl_password": password})
+    password = options.get("ssl_password") or ""  # without one, OpenSSL would ask at the terminal
+    tls_context({**options, "ssl_password": password})

@@ -20,7 +20,8 @@ def wrong_options(settings: ClientSettings, refused_value: RefusedValue, refused
     """A line for each problem, that begins with the key's path."""
     if files := list(wrong_files(settings.security)):
         return files
-    return [line for section in SECTIONS for line in _wrong(settings, section, refused_value, refused_client)]
+    lines = (line for section in SECTIONS for line in _wrong(settings, section, refused_value, refused_client))
+    return list(dict.fromkeys(lines))  # what is wrong with kafka.security both sections say
 
 
 def _wrong(

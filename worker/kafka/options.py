@@ -135,6 +135,11 @@ def contradicting_options(client: Client, delivery: str, options: Mapping[str, A
 
 
 def spell_topic_id(digits: bytes) -> str:
-    """A topic id, 16 bytes, in the spelling of Kafka's own tools: 22 characters of URL-safe base64."""
+    """A topic id, 16 bytes, in the spelling of Kafka's own tools: 22 characters of URL-safe base64.
+
+    Empty for the id of zeros, which stands for none: brokers before 2.8 have no ids.
+    """
     assert len(digits) == 16
+    if not any(digits):
+        return ""
     return base64.urlsafe_b64encode(digits).rstrip(b"=").decode("ascii")
