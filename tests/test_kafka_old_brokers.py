@@ -92,7 +92,7 @@ def test_who_has_an_instance_id_is_not_guessed_where_it_is_not_told(
     source = reading(settings, name)
     eventually(lambda: unowned_partitions(settings, [name], LONG_S) == set())
     if version in WITHOUT_INSTANCE_IDS:
-        with pytest.raises(WorkerError, match="kafka.instance_id 'one' is in use by another process"):
+        with pytest.raises(WorkerError, match=r"kafka\.instance_id 'one' is in use by another process"):
             holder_of_instance_id(settings, LONG_S)
     else:
         assert holder_of_instance_id(settings, LONG_S)

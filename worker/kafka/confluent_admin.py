@@ -110,18 +110,15 @@ class ConfluentQuestions:
 def questions(settings: ClientSettings, timeout_s: float) -> Iterator[ConfluentQuestions]:
     """See clients.open_questions."""
     where = f"kafka at {settings.bootstrap_servers}"
-    attempts = Attempts(settings)
+    attempts = Attempts(settings, timeout_s)
     with translated(where):
         admin = AdminClient(client_options(settings, None, {"error_cb": lambda error: None}), logger=attempts)
         answer = admin.describe_cluster(request_timeout=timeout_s)
-        refusal = None
-        while refusal is None and not answer.done():
+    with attempts.told(admin.poll):
+        while not answer.done():
             admin.poll(POLL_INTERVAL_S)  # this is when the client hands out its log
-            refusal = attempts.refusal(waiting=True)
-        if answer.done() and answer.exception() is not None:
-            refusal = attempts.refusal(waiting=False)
-        if refusal is not None:
-            raise KafkaRefusedError(f"{where}: {refusal}")
+            if not answer.done() and (refusal := attempts.refusal(waiting=True)) is not None:
+                raise KafkaRefusedError(f"{where}: {refusal}")
         answer.result()
     yield ConfluentQuestions(admin, timeout_s)
 

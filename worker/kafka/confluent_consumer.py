@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError
 
 from worker.kafka.confluent_errors import client_options, translated
+from worker.kafka.confluent_refusals import Attempts
 from worker.kafka.settings import ClientSettings
-
-log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
 FETCH_QUEUE_BACKOFF_MS = 10
@@ -21,9 +19,11 @@ RECONNECT_BACKOFF_MAX_MS = 1000
 def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float) -> Any:
     """Raises KafkaUnavailableError when the cluster can't be reached in time, WorkerError when it refuses us."""
 
+    attempts = Attempts(settings, timeout_s)
+
     def tell(error: KafkaError) -> None:
         on_error(error)
-        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
+        attempts.error(error)
 
     own: dict[str, Any] = {
         "group.id": settings.group_id,
@@ -46,6 +46,8 @@ def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], Non
     if settings.instance_id is not None:
         own["group.instance.id"] = settings.instance_id
     with translated(f"kafka at {settings.bootstrap_servers}"):
-        consumer: Any = Consumer(client_options(settings, "consumer", own), logger=log)
+        consumer: Any = Consumer(client_options(settings, "consumer", own), logger=attempts)
+    with attempts.told(consumer.poll):
         consumer.list_topics(timeout=timeout_s)
+    attempts.let_in()
     return consumer

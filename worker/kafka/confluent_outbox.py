@@ -6,7 +6,6 @@ the messages that failed.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,10 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.confluent_errors import client_options, translated
+from worker.kafka.confluent_refusals import Attempts
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers
-
-log = logging.getLogger("worker.kafka")
 
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
@@ -60,9 +58,14 @@ class Outbox:
         self.failure: Exception | None = None
         self.disturbed = False
         self._explain = explain
+        self._attempts = Attempts(settings, connect_timeout_s)
         with translated(f"kafka at {settings.bootstrap_servers}"):
-            self.producer: Any = Producer(client_options(settings, "producer", own), logger=_Lines(self))
+            self.producer: Any = Producer(
+                client_options(settings, "producer", own), logger=_Lines(self, self._attempts)
+            )
+        with self._attempts.told(self.producer.poll):
             self.producer.list_topics(timeout=connect_timeout_s)
+        self._attempts.let_in()
 
     def put(
         self,
@@ -145,22 +148,22 @@ class Outbox:
             self.failure = self._explain(error)
 
     def _on_error(self, error: KafkaError) -> None:
+        self._attempts.error(error)
         self.disturbed = self.disturbed or _may_have_held_requests(error.str())
         if error.fatal() and self.failure is None:
             self.failure = self._explain(error)
-        log.log(logging.ERROR if error.fatal() else logging.INFO, "kafka: %s: %s", error.name(), error.str())
 
 
 class _Lines:
     """librdkafka's own log, in which alone it tells that the connection to the transaction coordinator broke."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, outbox: Outbox, attempts: Attempts) -> None:
+        self._outbox, self._attempts = outbox, attempts
 
     def log(self, level: int, form: str, facility: str, *rest: str) -> None:
         if facility in _BROKEN_CONNECTION and _may_have_held_requests(rest[-1] if rest else ""):
             self._outbox.disturbed = True
-        log.log(level, form, facility, *rest)
+        self._attempts.log(level, form, facility, *rest)
 
 
 def _may_have_held_requests(said: str) -> bool:

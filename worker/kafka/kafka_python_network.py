@@ -23,14 +23,13 @@ from kafka.net.selector import NetworkSelector
 
 from worker.kafka.kafka_python_refusals import cause_of, detail_of, has_ended, plain, reason_of
 from worker.kafka.kafka_python_tls import tls_context
-from worker.kafka.refusals import Reason, Refusal
+from worker.kafka.refusals import Reason, Refusal, no_server, not_answered
 
 NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
 ROUND_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 ROUND_LIMIT_S = 60.0
 REFUSED_PAUSE_S = 10.0  # a broker answers each wrong password, and writes it into its log
-TOLD_LIMIT = 5  # servers that a line names
 SETUP_TIMEOUT_MS = 5_000  # for a connection to a broker, then twice as long up to the client's own limit
 # A node that is frozen keeps its connections: the client would wait 30 s for it, long after another has its place. So
 # what is answered at once, or not at all, by a node that is well is waited for no longer than this.
@@ -38,7 +37,7 @@ SHORT_ANSWER_MS = 5_000
 # As the protocol numbers them: ListOffsets, Metadata, OffsetFetch, FindCoordinator, Heartbeat.
 SHORT_REQUESTS = frozenset({2, 3, 9, 10, 12})
 
-_GIVEN_UP = "it has not answered, and another server has"
+_GIVEN_UP = "given up: it has not answered"
 
 
 class _Plain(logging.Filter):
@@ -93,7 +92,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         return next((refusal for refusal in list(self.refusals.values()) if refusal.sure), None)
 
     async def _do_bootstrap(self, deadline: float | None) -> bool:
-        limit, pause_s = math.inf if deadline is None else deadline, ROUND_PAUSE_S
+        limit, pause_s, begun_s = math.inf if deadline is None else deadline, ROUND_PAUSE_S, time.monotonic()
         while not self.closed and time.monotonic() < limit:
             if await self._ask_all(limit):
                 self.cluster.start_refresh_loop()
@@ -102,7 +101,9 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
                 raise RefusedError(str(min(self.refusals.values(), key=lambda refusal: not refusal.sure)))
             await self._bootstrap_wakeup(max(min(pause_s, limit - time.monotonic()), 0.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        raise errors.KafkaTimeoutError(f"no server has answered{self._failures()}")
+        silent = not_answered(round(time.monotonic() - begun_s))
+        failed = ((server, silent if _is_silence(error) else plain(error)) for server, error in self._failed.items())
+        raise errors.KafkaTimeoutError(no_server(failed))
 
     async def _ask_all(self, limit: float) -> bool:
         """One round; whether a server has told of the cluster."""
@@ -122,10 +123,6 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             for server in servers:  # those that have not answered
                 if (connection := self._conns.pop(server.node_id, None)) is not None:
                     connection.close(errors.KafkaConnectionError(_GIVEN_UP))
-
-    def _failures(self) -> str:
-        said = [f"{server}: {plain(error)}" for server, error in list(self._failed.items())[:TOLD_LIMIT]]
-        return f" ({'; '.join(said)})" if said else ""
 
     async def _settled(self, tries: Sequence[Any], timeout_s: float) -> None:
         """Until one has succeeded, all have failed, or the time is over."""
@@ -195,6 +192,10 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         where = "a broker" if node is None else f"{node.host}:{node.port}"
         detail = "" if error is None else detail_of(cause_of(error))
         self.refusals[node_id] = Refusal(where, reason, detail, self.config["sasl_mechanism"])
+
+
+def _is_silence(error: BaseException) -> bool:
+    return isinstance(error, errors.RequestTimedOutError) or _GIVEN_UP in str(error)
 
 
 def _answer_first(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tuple[bytes, Any]]:

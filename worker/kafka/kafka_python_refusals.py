@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from kafka import errors
 
-from worker.kafka.refusals import Reason, about_certificates, about_verification
+from worker.kafka.refusals import Reason, about_answer, about_certificates, about_verification
 
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE", "CERTIFICATE_REQUIRED", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN",
@@ -17,6 +18,7 @@ _CERTIFICATE_ALERTS = (
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
 _END_IN_TLS = "UNEXPECTED_EOF_WHILE_READING"
 _ENDED = "socket disconnected"  # in the client's words
+_FRAME = re.compile(r"Invalid frame length: (-?\d+)")
 _RESET = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
@@ -36,8 +38,10 @@ def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool
         return "no_handshake" if isinstance(cause, OSError) else "tls_failed"
     if not answered and has_ended(error):
         return "tls_ended" if encrypted else "tls_port"
-    if not answered and not encrypted and isinstance(error, errors.InvalidReceiveError):
-        return "tls_port"  # an alert of TLS, which is no answer of Kafka's
+    if not answered and (frame := _FRAME.search(str(error))) is not None:
+        return about_answer(int(frame[1]), encrypted=encrypted)
+    if not answered and isinstance(error, errors.CorrelationIdError):
+        return "foreign_port"
     return None
 
 

@@ -6,14 +6,18 @@ Rule of this file: no client is imported; each client's words become one of thes
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 Reason: TypeAlias = Literal[
     "login", "mechanism", "no_login", "untrusted", "expired", "other_name", "unverified", "asks_certificate",
     "refuses_certificate", "plain_port", "no_handshake", "tls_ended", "tls_failed", "tls_port", "login_port",
+    "http_port", "foreign_port",
 ]  # fmt: skip
+
+TOLD_LIMIT = 5  # servers that a line names
 
 _SENTENCES: Mapping[Reason, str] = {
     "login": "the login is refused; check kafka.security.username and kafka.security.password",
@@ -40,6 +44,10 @@ _SENTENCES: Mapping[Reason, str] = {
     "kafka.security.protocol (SSL or SASL_SSL)",
     "login_port": "the connection ends at the first question, as on a port that wants a login; check the port, "
     "or kafka.security.protocol (SASL_SSL or SASL_PLAINTEXT)",
+    "http_port": "this port speaks HTTP, which is not Kafka's protocol; check the port in kafka.bootstrap_servers, or "
+    "kafka.security.protocol",
+    "foreign_port": "what answers on this port is not Kafka's protocol; check the port in kafka.bootstrap_servers, or "
+    "kafka.security.protocol",
 }
 # OpenSSL's X509_V_ERR_*: of a host name or an IP address, of dates, of the issuer
 _REASONS: Mapping[int, Reason] = {
@@ -47,7 +55,8 @@ _REASONS: Mapping[int, Reason] = {
     2: "untrusted", 18: "untrusted", 19: "untrusted", 20: "untrusted", 21: "untrusted",
 }  # fmt: skip
 # A broker that starts or stops may close connections, too: these tell something only where nothing ever worked.
-_DOUBTFUL = ("plain_port", "no_handshake", "tls_ended", "tls_port", "login_port")
+_DOUBTFUL = ("plain_port", "no_handshake", "tls_ended", "tls_port", "login_port", "http_port", "foreign_port")
+_HTTP, _TLS_ALERT = b"HTTP", b"\x15\x03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,25 @@ class Refusal:
         what, _, remedy = sentence.partition("; ")
         detail = f" ({' '.join(self.detail.split())})" if self.detail else ""
         return f"{self.server}: {what}{detail}; {remedy}"
+
+
+def about_answer(length: int, *, encrypted: bool) -> Reason:
+    """Who answers, when these are the first four bytes of it; a Kafka broker begins with the answer's length."""
+    begun = length.to_bytes(4, "big", signed=length < 0)
+    if begun == _HTTP:
+        return "http_port"
+    return "tls_port" if begun.startswith(_TLS_ALERT) and not encrypted else "foreign_port"
+
+
+def not_answered(within_s: float) -> str:
+    """Of a server that says nothing, not even that it refuses."""
+    return f"it has not answered within {within_s:g} s"
+
+
+def no_server(failures: Iterable[tuple[str, str]]) -> str:
+    """What to tell when nobody refuses us and nobody answers: what each server has failed with."""
+    said = [f"{server}: {why}" for server, why in islice(failures, TOLD_LIMIT)]
+    return f"no server has answered ({'; '.join(said)})" if said else "no server has answered"
 
 
 def about_certificates(security: Mapping[str, Any]) -> Reason:

@@ -1,0 +1,136 @@
+"""When no server can be reached, the error says of each what it has failed with; the same with both clients."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import eventually
+from tests.running import WAIT_S, get, worker
+from tests.sequences import configuration, save_model
+from worker.errors import KafkaUnavailableError
+from worker.kafka.clients import ClientSettings, open_questions
+from worker.kafka.confluent import ConfluentSource
+from worker.kafka.confluent_sink import ConfluentSink
+from worker.kafka.confluent_transactions import ConfluentTransactions
+from worker.kafka.local_ports import HOST, free_port
+
+CLIENTS = ("kafka-python", "confluent")
+LONG_S = 120.0  # what is known at once is told at once
+SHORT_S = 2.0
+NOWHERE = "nowhere.invalid:9092"
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+NOISE = b"SSH-2.0-OpenSSH_9.6\r\n"
+
+
+@contextmanager
+def server(answer: bytes | None) -> Iterator[str]:
+    """``host:port`` of a server that answers every question with these bytes; None = with nothing."""
+    kept: list[socket.socket] = []
+    with socket.create_server((HOST, 0)) as listening:
+
+        def serve(connection: socket.socket, said: bytes) -> None:
+            with suppress(OSError):
+                connection.recv(1024)
+                connection.sendall(said)
+                connection.close()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    kept.append(listening.accept()[0])
+                    if answer is not None:
+                        threading.Thread(target=serve, args=(kept[-1], answer), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield f"{HOST}:{listening.getsockname()[1]}"
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+    accepting.join(LONG_S)
+    for each in kept:
+        each.close()
+
+
+def told(settings: ClientSettings, timeout_s: float) -> str:
+    with pytest.raises(KafkaUnavailableError) as said, open_questions(settings, timeout_s):
+        pass
+    assert "\n" not in str(said.value)
+    return str(said.value)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_each_server_is_named_with_what_it_has_failed_with(client: Any) -> None:
+    refused = f"{HOST}:{free_port()}"
+    with server(None) as silent:
+        said = told(ClientSettings(f"{NOWHERE},{refused},{silent}", client), SHORT_S)
+    assert "no server has answered (" in said
+    assert re.search(rf"{NOWHERE}: [^;]*resol", said, re.IGNORECASE)
+    assert re.search(rf"{refused}: [^;]*refused", said, re.IGNORECASE)
+    assert f"{silent}: it has not answered within {SHORT_S:g} s" in said
+    assert "in state" not in said
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("security", [{}, {"protocol": "SSL"}])
+def test_a_silent_server_alone_is_said_to_be_silent(client: Any, security: dict[str, str]) -> None:
+    with server(None) as silent:
+        said = told(ClientSettings(silent, client, security=security), SHORT_S)
+    assert said.endswith(f"no server has answered ({silent}: it has not answered within {SHORT_S:g} s)")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("answer", "security", "why"),
+    [
+        (HTTP, {}, "this port speaks HTTP, which is not Kafka's protocol"),
+        (HTTP, {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": "u", "password": "p"}, "speaks HTTP"),
+        (NOISE, {}, "what answers on this port is not Kafka's protocol"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", {}, "as on a port that speaks TLS"),
+        (HTTP, {"protocol": "SSL"}, "does not speak TLS on this port"),
+    ],
+)
+def test_another_protocol_is_named_at_once(client: Any, answer: bytes, security: dict[str, str], why: str) -> None:
+    with server(answer) as other:
+        said = told(ClientSettings(other, client, security=security), LONG_S)
+    assert why in said
+    assert "kafka.security.protocol" in said
+
+
+OPENED: tuple[Callable[[ClientSettings], object], ...] = (
+    lambda settings: ConfluentSource(settings, SHORT_S),
+    lambda settings: ConfluentSink(settings, SHORT_S),
+    lambda settings: ConfluentTransactions(settings, SHORT_S),
+)
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_every_client_of_confluent_says_so_once(
+    opened: Callable[[ClientSettings], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = f"{HOST}:{free_port()}"
+    with caplog.at_level(logging.INFO), pytest.raises(KafkaUnavailableError) as said:
+        opened(ClientSettings(refused, "confluent", transactional_id="id"))
+    assert re.search(rf"no server has answered \({refused}: .*Connection refused\)$", str(said.value))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_worker_says_why_it_reaches_nobody(client: Any, tmp_path: Path) -> None:
+    save_model(tmp_path / "model.keras")
+    keys = configuration(tmp_path, f"{HOST}:{free_port()}", client, ("in", "out", "dead"))
+    keys["http"]["port"] = port = free_port()
+    (tmp_path / "worker.yaml").write_text(yaml.safe_dump(keys))
+    with worker(tmp_path, "worker"):
+        status, _ = eventually(lambda: (found := get(port, "/readyz"))[1].upper().count("REFUSED") and found, WAIT_S)
+    assert status == 503
+    assert "Traceback" not in (tmp_path / "worker.log").read_text()
