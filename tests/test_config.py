@@ -177,6 +177,14 @@ def test_not_durations(text: object) -> None:
         ({"input__topic": ["a", "a"]}, "input.topic: 'a' is there twice"),
         ({"input__features": ["ax", "ax"]}, "input.features: 'ax' is there twice"),
         ({"input__features": None}, "input.features: is required for task score"),
+        (
+            {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": ""}},
+            "kafka.security.password: is empty; no broker lets anybody in without one",
+        ),
+        (
+            {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "", "password": "p"}},
+            "kafka.security.username: is empty; no broker lets anybody in without one",
+        ),
         ({"input__format": "float32", "sequence__id": "run"}, "sequence.id: there is no field 'run' in a value of"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
         (

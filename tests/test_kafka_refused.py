@@ -132,13 +132,25 @@ def test_a_refusal_leaves_no_traceback_in_the_log(secured: Secured, caplog: pyte
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
-def set_password(secured: Secured, password: str) -> None:
+def set_password(secured: Secured, password: str, user: str = USER) -> None:
     wanted = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
     admin = AdminClient({"bootstrap.servers": secured.plain})
     for answer in admin.alter_user_scram_credentials(
-        [UserScramCredentialUpsertion(USER, wanted, password.encode())]
+        [UserScramCredentialUpsertion(user, wanted, password.encode())]
     ).values():
         answer.result()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("user", ["s=c,r", "=2C", "a@b"])
+def test_any_user_name_logs_in_by_scram(secured: Secured, client: Client, user: str) -> None:
+    set_password(secured, "p,a=s", user)
+    login = {**LOGIN, "mechanism": "SCRAM-SHA-256", "username": user, "password": "p,a=s"}
+    given = settings(secured, client, "AGAIN", login)
+    with open_questions(given, LONG_S) as cluster:
+        assert cluster.partitions("in") == 1
+    open_source(given).close(LONG_S)
+    open_sink(given).close(LONG_S)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

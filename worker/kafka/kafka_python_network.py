@@ -38,6 +38,7 @@ SHORT_ANSWER_MS = 5_000
 SHORT_REQUESTS = frozenset({2, 3, 9, 10, 12})
 
 _GIVEN_UP = "given up: it has not answered"
+_SILENCE = (_GIVEN_UP, "Connection timed out")  # ours, and the client's
 
 
 class _Plain(logging.Filter):
@@ -113,7 +114,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         try:
             for number, server in enumerate(servers, 1):
                 tries.append(self.call_soon(self._ask, server.node_id, limit))
-                tries[-1].add_errback(partial(self._failed.__setitem__, f"{server.host}:{server.port}"))
+                tries[-1].add_errback(partial(self._note_failure, f"{server.host}:{server.port}"))
                 left_s = limit - time.monotonic()
                 await self._settled(tries, left_s if number == len(servers) else min(NEXT_SERVER_S, left_s))
                 if any(each.succeeded() for each in tries):
@@ -123,6 +124,10 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             for server in servers:  # those that have not answered
                 if (connection := self._conns.pop(server.node_id, None)) is not None:
                     connection.close(errors.KafkaConnectionError(_GIVEN_UP))
+
+    def _note_failure(self, server: str, error: BaseException) -> None:
+        if server not in self._failed or not _is_silence(error):  # the end of the time tells least
+            self._failed[server] = error
 
     async def _settled(self, tries: Sequence[Any], timeout_s: float) -> None:
         """Until one has succeeded, all have failed, or the time is over."""
@@ -195,7 +200,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
 
 
 def _is_silence(error: BaseException) -> bool:
-    return isinstance(error, errors.RequestTimedOutError) or _GIVEN_UP in str(error)
+    return isinstance(error, errors.RequestTimedOutError) or any(words in str(error) for words in _SILENCE)
 
 
 def _answer_first(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tuple[bytes, Any]]:
