@@ -32,7 +32,8 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "membership", "delivery", "states", "limits", "__main__", "service", "reporter",
-    "recovery", "beyond", "processor", "engine_counts", "starts", "repartition", "partitions", "assembly", "ports",
+    "recovery", "beyond", "processor", "engine_counts", "record_counts", "starts", "repartition", "partitions",
+    "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
     "input_fields",
 )  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 
 from tests.member import COMMIT_S, DEAD, OUT, Cluster, Member
 from tests.sums import batch, sums_pipeline
-from worker.errors import DeliveryFailedError, WorkerError
+from worker.codecs.dead_letters import RefusedLetter
+from worker.errors import DeliveryFailedError, MessageRefusedError, WorkerError
 from worker.fitting import Unwritable
 from worker.records import Partition
 
@@ -57,23 +58,108 @@ def test_an_output_that_its_topic_does_not_take_is_a_dead_letter(cluster: Cluste
     member.close()
 
 
+def letters(cluster: Cluster) -> list[tuple[bytes | None, bytes | None, dict[str, bytes | None]]]:
+    """(key, value, headers) of each dead letter."""
+    return [(record.key, record.value, dict(record.headers or ())) for record in cluster.broker.records(DEAD)]
+
+
 @EITHER
-def test_a_dead_letter_that_its_topic_does_not_take_is_counted_and_left_out(
-    cluster: Cluster, exactly_once: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("key", "value", "headers", "left"),
+    [
+        (b"bad", b"{" * 900, (), (b"bad", b"", False)),
+        (b"bad", b"{" * 900, [("own", b"1")], (b"bad", b"", True)),
+        (b"bad", b"{", [("own", b"1" * 900)], (b"bad", b"", False)),
+        (b"b" * 900, b"{", [("own", b"1")], (None, b"", False)),
+    ],
+    ids=["value", "value alone", "header", "key"],
+)
+def test_a_dead_letter_that_is_refused_for_its_size_is_written_without_what_is_too_large(
+    cluster: Cluster, exactly_once: bool, key: bytes, value: bytes, headers: Any, left: Any
 ) -> None:
-    """It would have been met again by every restart."""
+    """With compression nobody knows it beforehand."""
+    cluster.broker.largest_bytes[DEAD] = 600
+    cluster.write([(0, b"a", 1), (0, key, value, 0, headers), (0, b"a", 2), (0, b"b", b"x"), (0, b"a", 4)])
+    member = Member(cluster, exactly_once=exactly_once)
+    member.drain()
+    assert [row[1:] for row in first_seen(cluster)] == [(0, 1.0), (2, 3.0), (4, 7.0)]
+    whole = [letter for letter in letters(cluster) if "rnnw.truncated" not in letter[2]]
+    cut = [letter for letter in letters(cluster) if "rnnw.truncated" in letter[2]]
+    assert {(found, text) for found, text, _ in whole} == {(b"b", b"x")}
+    assert {(found, text, "own" in told) for found, text, told in cut} == {left}
+    assert {(told["rnnw.error"], told["rnnw.offset"]) for _, _, told in cut} == {(b"not_json", b"1")}
+    assert (len(cut), len(whole)) == (1, 1) or not exactly_once
+    assert cluster.committed() == 5
+    member.close()
+
+
+@EITHER
+def test_a_dead_letter_of_which_nothing_is_taken_ends_the_worker_with_the_cause_and_is_written_when_it_is_mended(
+    cluster: Cluster, exactly_once: bool
+) -> None:
+    cluster.broker.largest_bytes[DEAD] = 100
+    cluster.write([(0, b"a", 1), (0, b"a", 2), (0, b"a", b"{"), (0, b"a", 4)])
+    member = Member(cluster, exactly_once=exactly_once)
+    with pytest.raises(DeliveryFailedError) as failed:
+        member.drain()
+    said = str(failed.value)
+    assert said.startswith("the dead letter of in/0 offset 2 (not_json) can't be written, not even without")
+    for part in ("larger than 100 bytes", "dead_letters.on_failure: stop", "'dead'", "max.message.bytes", "null"):
+        assert part in said
+    assert "\n" not in said
+    assert (letters(cluster), cluster.committed()) == ([], 2)
+    member.crash()
+    cluster.broker.largest_bytes[DEAD] = 1000
+    member = Member(cluster, exactly_once=exactly_once)
+    member.drain()
+    assert [row[1:] for row in first_seen(cluster)] == [(0, 1.0), (1, 3.0), (3, 7.0)]
+    assert [(key, value) for key, value, _ in letters(cluster)] == [(b"a", b"{")]
+    assert cluster.committed() == 4
+
+
+@EITHER
+def test_a_dead_letter_without_a_key_that_is_refused_has_an_empty_one(cluster: Cluster, exactly_once: bool) -> None:
+    """Of a compacted topic whose rules nobody was allowed to ask."""
     cluster.broker.compacted.add(DEAD)
     cluster.write([(0, b"a", 1), (0, b"a", 2), (0, None, 1), (0, b"a", 4)])
     member = Member(cluster, exactly_once=exactly_once)
     member.drain()
     assert [row[2] for row in first_seen(cluster)] == [1.0, 3.0, 7.0]
-    assert (told(cluster), cluster.committed()) == ([], 4)
-    assert member.value("records_refused_total", error="no_key") >= 1
-    assert "in/0 offset 2" in caplog.text
-    cluster.write([(0, b"a", b"{"), (0, b"a", 8)])
+    assert {(key, value) for key, value, _ in letters(cluster)} == {(b"", b'{"x": 1}')}
+    assert {error for error, *_ in told(cluster)} == {"no_key"}
+    assert cluster.committed() == 4
+
+
+@EITHER
+def test_a_rule_against_a_dead_letter_ends_the_worker(cluster: Cluster, exactly_once: bool) -> None:
+    cluster.write([(0, b"a", b"{")])
+    cluster.broker.fail("commit_transaction" if exactly_once else "flush", MessageRefusedError("no", False, DEAD), 99)
+    member = Member(cluster, exactly_once=exactly_once)
+    with pytest.raises(
+        DeliveryFailedError, match=r"in/0 offset 0 \(not_json\) can't be written.*: no; let topic 'dead'"
+    ):
+        member.drain()
+
+
+@EITHER
+@pytest.mark.parametrize("which", [OUT, DEAD])
+def test_of_a_record_with_outputs_and_a_dead_letter_only_what_was_refused_changes(
+    cluster: Cluster, exactly_once: bool, which: str
+) -> None:
+    cluster.broker.largest_bytes[which] = 250 if which == OUT else 600
+    key = b"k" * 250 if which == OUT else b"a"
+    cluster.write([(0, key, json.dumps({"x": [[1], [666], [2]], "note": "n" * 900}).encode())])
+    member = Member(cluster, sums_pipeline(features="x"), exactly_once=exactly_once)
     member.drain()
-    assert [error for error, *_ in told(cluster)] == ["not_json"]
-    assert first_seen(cluster)[-1] == ("a", 5, 15.0)
+    ((_, value, headers),) = {str(each): each for each in letters(cluster)}.values()
+    if which == DEAD:
+        assert {output["source"]["item"] for output in cluster.outputs()} == {0, 2}
+        assert (value, headers["rnnw.error"], headers["rnnw.items"]) == (b"", b"invalid_state", b"1")
+        assert b"outputs" not in (headers["rnnw.reason"] or b"outputs")
+    else:
+        assert cluster.outputs() == []
+        assert "rnnw.truncated" not in headers
+        assert b"; and output_too_large: its outputs can't be written" in (headers["rnnw.reason"] or b"")
 
 
 @EITHER
@@ -172,11 +258,11 @@ def test_a_record_with_other_items_refused_has_one_dead_letter_that_tells_both()
 def test_records_that_were_refused_by_the_cluster_have_no_output_but_a_dead_letter() -> None:
     rows = [(b"a", chunk(1)), (b"a", chunk(1, 1)), (None, chunk(1)), (b"a", chunk(1))]
     marks = {
-        (P, 1): Unwritable("against a rule", too_large=False, silent=False),
-        (P, 2): Unwritable("no key", too_large=False, silent=True),
-        (Partition("in", 9), 0): Unwritable("elsewhere", too_large=False, silent=False),
+        (P, 1): Unwritable("against a rule"),
+        (P, 2): Unwritable(letter=RefusedLetter(keyless=True)),
+        (Partition("in", 9), 0): Unwritable("elsewhere"),
     }
     found = outcome(10**6, *rows, unwritable=marks)
     assert [json.loads(value or b"")["probabilities"][0] for value in found.outputs.values] == [1.0, 4.0]
     assert [(refusal.record, refusal.error) for refusal in found.refusals] == [(1, "output_refused"), (2, "no_key")]
-    assert found.dead.records.tolist() == [1]
+    assert (found.dead.records.tolist(), found.dead.keys) == ([1, 2], [b"a", b""])

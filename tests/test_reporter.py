@@ -10,7 +10,7 @@ import pytest
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.boundaries import BoundaryRules
-from worker.errors import KafkaRefusedError
+from worker.errors import KafkaRefusedError, MessageRefusedError
 from worker.reporter import GAUGES_INTERVAL_S, REFUSAL_SHOWN_S, REPEAT_INTERVAL_S
 
 NO_MODEL = "model: not loaded"  # a member of a test has none to load
@@ -63,6 +63,47 @@ def test_numbers_of_a_run(cluster: Cluster) -> None:
         assert member.value("checkpoint_last_success_timestamp_seconds", **place) == WALL_S
     assert [member.value("streams_active", topic="in", partition=number) for number in (0, 1)] == [1, 0]
     assert member.value("replayed_records_total") == 0
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+@pytest.mark.parametrize("how", ["tried again", "unanswered", "replayed", "given up"])
+def test_a_record_is_counted_once_however_often_its_turn_is_tried_again(
+    cluster: Cluster, exactly_once: bool, how: str
+) -> None:
+    cluster.write([(0, b"a", 1), (0, b"a", b"{"), (0, b"a", 1), (1, b"b", 1)])
+    member = Member(cluster, exactly_once=exactly_once)
+    if how == "tried again":
+        commit = "commit_transaction" if exactly_once else "flush"
+        cluster.broker.fail(commit, MessageRefusedError("no", too_large=True, topic="nowhere"), 2)
+    elif how == "unanswered":
+        member.source.unanswered = 2
+    elif how == "given up":  # a rebalance takes what is answered and not committed to another member, and back
+        cluster.broker.fail("commit_transaction" if exactly_once else "flush", AWAY, 1)
+        member.turn(after_s=COMMIT_S)
+        cluster.broker.rebalance(member.source, lost=[P0])
+        cluster.broker.rebalance(member.source, assigned=[P0])
+    member.drain()
+    if how == "replayed":
+        member.crash()
+        cluster.write([(0, b"a", 1)])
+        other = Member(cluster, exactly_once=exactly_once)
+        other.drain()
+        assert other.value("replayed_records_total") == 4
+        assert values(other, "records_consumed_total", "topic", "in") == [1]
+        assert values(other, "records_refused_total", "error", "not_json") == [None]
+        assert values(other, "outputs_produced_total", "topic", "out", "dead") == [1, None]
+    assert values(member, "records_consumed_total", "topic", "in") == [4]
+    assert values(member, "records_refused_total", "error", "not_json") == [1]
+    assert values(member, "outputs_produced_total", "topic", "out", "dead") == [3, 1]
+
+
+def test_nothing_is_counted_before_it_is_committed(cluster: Cluster) -> None:
+    cluster.write([(0, b"a", 1)] * 4)
+    member = Member(cluster)
+    member.turn()
+    assert values(member, "records_consumed_total", "topic", "in") == [None]
+    member.turn(after_s=COMMIT_S)
+    assert values(member, "records_consumed_total", "topic", "in") == [4]
 
 
 def test_failed_commits_are_counted_and_said_once(cluster: Cluster, caplog: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.member import AWAY, COMMIT_S, P0, P1, Cluster, Member
 from tests.sums import sums_pipeline
 from worker.backlog import TurnLimit
-from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.errors import CommitRefusedError, KafkaUnavailableError, MessageRefusedError, WorkerError
 from worker.limits import LoopLimits
 from worker.setbacks import NUMBER_BYTES, OUTPUT_BYTES, Setbacks
 
@@ -125,6 +125,17 @@ def test_a_worker_that_only_rolls_back_says_so_and_then_ends_with_the_cause(clus
         one.turn()
     with pytest.raises(WorkerError, match=r"nothing was committed in 7 transactions, of 700 s together.*took too long"):
         one.turn()
+
+
+def test_without_transactions_turns_are_told_of(cluster: Cluster) -> None:
+    cluster.write([(0, b"a", 1)] * 4)
+    one = member(cluster)
+    cluster.broker.fail("flush", MessageRefusedError("no", too_large=True), 9)
+    one.turn(after_s=COMMIT_S)
+    one.turn(after_s=COMMIT_S)
+    (said,) = told(one)
+    assert said.startswith("delivery: 2 turns in a row were tried again, after")
+    assert "transaction" not in said
 
 
 def test_a_commit_ends_what_was_told(cluster: Cluster) -> None:

@@ -191,6 +191,7 @@ def client_settings(config: Config) -> ClientSettings:
         consumer=kafka.consumer,
         producer=kafka.producer,
         transactional_id=transactional_id(kafka.group_id, member) if config.delivery == "exactly_once" else None,
+        written={config.dead_letters.topic or "": "dead_letters.topic", config.output.topic: "output.topic"},
     )
 
 

@@ -72,7 +72,22 @@ class CommitRefusedError(Exception):
 
 
 class DeliveryFailedError(WorkerError):
-    """An output was not acknowledged: nothing after the last commit counts, and a restart goes on from there."""
+    """A message was not acknowledged: nothing after the last commit counts, and a restart goes on from there.
+
+    ``topic``: the message's, where that is known.
+    """
+
+    def __init__(self, said: str, topic: str | None = None) -> None:
+        super().__init__(said)
+        self.topic = topic
+
+
+class TopicRefusedError(WorkerError):
+    """No message for this topic is taken: somebody must create it, or give this user the right to write to it."""
+
+    def __init__(self, said: str, topic: str | None) -> None:
+        super().__init__(said)
+        self.topic = topic
 
 
 class MessageRefusedError(DeliveryFailedError):
@@ -81,8 +96,8 @@ class MessageRefusedError(DeliveryFailedError):
     ``too_large``: for its size. The record that it answers would be met again by whoever starts anew.
     """
 
-    def __init__(self, said: str, too_large: bool) -> None:
-        super().__init__(said)
+    def __init__(self, said: str, too_large: bool, topic: str | None = None) -> None:
+        super().__init__(said, topic)
         self.too_large = too_large
 
 

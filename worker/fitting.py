@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.codecs.dead_letters import RefusedLetter
 from worker.codecs.encoding import Messages
 from worker.records import BoolArray, Events, Partition, Refusal
 from worker.refused_items import by_record
@@ -19,11 +20,14 @@ TOO_LARGE, REFUSED = "output_too_large", "output_refused"
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """Why the cluster takes the outputs of a record from nobody. ``silent``: nor did it take the dead letter."""
+    """What of a record's messages the cluster takes from nobody.
 
-    why: str
-    too_large: bool
-    silent: bool
+    ``why``: its outputs are refused, ``too_large``: for their size. ``letter``: what was refused of its dead letter.
+    """
+
+    why: str | None = None
+    too_large: bool = False
+    letter: RefusedLetter | None = None
 
 
 def fitting(
@@ -35,7 +39,8 @@ def fitting(
 ) -> tuple[Messages, list[Refusal]]:
     """The outputs that can be written, and a refusal for each record with others. ``emitted`` (events,)."""
     large = too_large(outputs, limit_bytes)
-    refused = _refused_records(events, unwritable) if unwritable else {}
+    marked = of_these(events, unwritable) if unwritable else {}
+    refused = {record: why for record, why in marked.items() if why.why is not None}
     if not large and not refused:
         return outputs, []
     keep = ~np.isin(outputs.records, list(refused))
@@ -68,15 +73,8 @@ def one_each(first: Iterable[Refusal], others: Iterable[Refusal]) -> list[Refusa
     return sorted(found.values())
 
 
-def without_silent(
-    events: Events, refusals: list[Refusal], unwritable: Mapping[tuple[Partition, int], Unwritable]
-) -> list[Refusal]:
-    """Without those of records whose dead letters can't be written either."""
-    silent = {record for record, why in _refused_records(events, unwritable).items() if why.silent}
-    return [refusal for refusal in refusals if refusal.record not in silent]
-
-
-def _refused_records(events: Events, unwritable: Mapping[tuple[Partition, int], Unwritable]) -> dict[int, Unwritable]:
+def of_these(events: Events, unwritable: Mapping[tuple[Partition, int], Unwritable]) -> dict[int, Unwritable]:
+    """What is known of these records, by their index."""
     partition, offsets = events.batch.partition, events.batch.offsets
     return {
         offsets.index(offset): why

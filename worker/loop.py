@@ -52,7 +52,7 @@ class Worker:
         self.partitions = self.states.partitions
         self.intake = Intake(source, reporter.now)
         self.membership = Membership(source, reporter, limits.session_s)
-        self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional)
+        self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional, topics.dead_letters)
         self._commit_at = 0.0
         self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
         self._checkpoint_at = 0.0
@@ -203,6 +203,7 @@ class Worker:
         """Hand over outputs and dead letters; whether there were any."""
         sent = False
         dead_letters = self.topics.dead_letters
+        self.reporter.answered(outcomes, self.topics)
         try:
             with self.reporter.timed(self.reporter.metrics.send_duration):
                 self.setbacks.sent(max(outcome.largest_bytes for outcome in outcomes))
@@ -211,7 +212,6 @@ class Worker:
                         if topic is not None and len(messages):
                             sent = True
                             self.delivery.send(topic, messages.keys, messages.values, messages.headers)
-                            self.reporter.metrics.outputs_produced.labels(topic).inc(len(messages))
         except self.delivery.retried_after as error:
             if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
                 raise

@@ -13,7 +13,7 @@ from worker.codecs.decoding import Decoder
 from worker.codecs.encoding import Encoder, Messages
 from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.engine import Engine
-from worker.fitting import Unwritable, fitting, one_each, without_silent
+from worker.fitting import Unwritable, fitting, of_these, one_each
 from worker.records import Events, Partition, PartitionState, RecordBatch, Refusal
 from worker.streams import Slices
 
@@ -61,19 +61,19 @@ class Pipeline:
     ) -> list[Outcome]:
         """Move the states on by these events; of one partition they come in offset order.
 
-        ``unwritable``: (partition, offset) of records whose outputs the cluster has refused.
+        ``unwritable``: (partition, offset) of records whose outputs, or dead letters, the cluster has refused.
         """
         answers = self.engine.process(decoded)
         outcomes = []
         for events, predictions in zip(decoded, answers, strict=True):
             refusals = [] if events.replay else sorted(events.refusals + predictions.refusals)
             outputs = self.encoder.encode(events, predictions)
-            largest_bytes, told = outputs.largest_value(), refusals
+            largest_bytes, letters = outputs.largest_value(), {}
             if largest_bytes + KEY_BYTES_LIMIT > self.output_bytes or unwritable:
                 outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
                 refusals = one_each(refusals, others)
-                told = without_silent(events, refusals, unwritable)
-            dead = self.dead_letters.of(events.batch, told) if told else NO_MESSAGES
+                letters = {at: each.letter for at, each in of_these(events, unwritable).items() if each.letter}
+            dead = self.dead_letters.of(events.batch, refusals, letters) if refusals else NO_MESSAGES
             outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead, events.replay))
         return outcomes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,8 +12,10 @@ from worker.checkpoints.writer import CheckpointResult
 from worker.engine import Engine
 from worker.engine_counts import EngineCounts
 from worker.errors import KafkaRefusedError, StoreUnavailableError
+from worker.limits import Topics
 from worker.partitions import Partitions
 from worker.pipeline import Outcome
+from worker.record_counts import RecordCounts
 from worker.records import Assigned, Change, Partition, Refusal
 from worker.recovery import Start
 from worker.web.metrics import Metrics
@@ -42,6 +43,7 @@ class Reporter:
         self.now, self.wall = clock, wall
         self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
         self._engine = EngineCounts(metrics)
+        self._records = RecordCounts(metrics)
         self._rebuilds = 0
         self._owned: set[Partition] = set()
         self._replaying: dict[Partition, float] = {}  # partition → when its replay began
@@ -54,6 +56,11 @@ class Reporter:
         started = self.now()
         yield
         histogram.observe(self.now() - started)
+
+    def answered(self, outcomes: Sequence[Outcome], topics: Topics) -> None:
+        """What they hold for these topics is about to be written."""
+        for outcome in outcomes:
+            self._records.answered(outcome, topics)
 
     def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
         """A turn has ended."""
@@ -83,6 +90,7 @@ class Reporter:
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """Offsets are committed."""
         self.metrics.commits.labels("ok").inc()
+        self._records.committed(offsets)
         self.status.set("delivery", None)
         self._place(self.metrics.committed_offset, offsets)
 
@@ -116,6 +124,7 @@ class Reporter:
         for partition in self._owned - owned:
             self.metrics.drop_partition(partition)
         self._owned = owned
+        self._records.keep(owned)
         now = self.now()
         for partition in partitions.replaying():
             self._replaying.setdefault(partition, now)
@@ -158,8 +167,9 @@ class Reporter:
         self._say(now, "kafka", "%s; going on when it is back", error)
 
     def began_again(self, partitions: Partitions) -> None:
-        """A transaction has failed, and states and positions are again what they were at the last commit."""
+        """A turn has failed, and states and positions are again what they were at the last commit."""
         self.metrics.rollbacks.inc()
+        self._records.begin_again(partitions.commits())
         self._replaying.clear()
         self.owned(partitions)
 
@@ -186,17 +196,9 @@ class Reporter:
                 log.warning("checkpoint of %s at %d: %s", result.partition, result.next_offset, result.error)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
-        metrics, records = self.metrics, Counter[str]()
-        steps = 0
-        for outcome in outcomes:
-            records[outcome.batch.partition.topic] += len(outcome.batch)
-            steps += outcome.events
-            if outcome.replay:
-                metrics.replayed_records.inc(len(outcome.batch))
-            for error, count in Counter(refusal.error for refusal in outcome.refusals).items():
-                metrics.records_refused.labels(error).inc(count)
-        for topic, count in records.items():
-            metrics.records_consumed.labels(topic).inc(count)
+        metrics, steps = self.metrics, sum(outcome.events for outcome in outcomes)
+        if replayed := sum(len(outcome.batch) for outcome in outcomes if outcome.replay):
+            metrics.replayed_records.inc(replayed)
         metrics.events_processed.inc(steps)
         metrics.batch_events.observe(steps)
         latest = max((outcome.batch.timestamps[-1] for outcome in outcomes), default=-1)

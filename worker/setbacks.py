@@ -2,16 +2,25 @@
 
 What fails as a whole may fail for its size, or for one message in it: after it the next turn has half as many events,
 down to one record, and twice as many after each one that was committed. A record whose outputs the cluster takes from
-nobody is found in this way, and has a dead letter instead. Time is an argument, in monotonic seconds.
+nobody is found in this way, and has a dead letter instead; a dead letter that is refused is tried smaller, and ends the
+worker when nothing of it is taken. Time is an argument, in monotonic seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from worker.backlog import TurnLimit
-from worker.errors import CommitRefusedError, KafkaUnavailableError, MessageRefusedError, WorkerError
+from worker.codecs.dead_letters import RefusedLetter
+from worker.errors import (
+    CommitRefusedError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    WorkerError,
+)
 from worker.fitting import Unwritable
 from worker.limits import LoopLimits
 from worker.pipeline import Outcome
@@ -26,14 +35,17 @@ SLOWER = 0.9  # of a measure of size, per turn: how soon large outputs are forgo
 class Setbacks:
     """How large the next turn may be, and how long it may go on like this.
 
-    ``units``: numbers in each output. ``transactional``: every turn is committed by itself. ``unwritable``: records
-    whose outputs, or dead letters, were refused.
+    ``units``: numbers in each output. ``transactional``: every turn is committed by itself. ``dead_letters``: the topic
+    of dead letters. ``unwritable``: records whose outputs, or dead letters, were refused.
     """
 
-    def __init__(self, limits: LoopLimits, units: int, transactional: bool) -> None:
+    def __init__(self, limits: LoopLimits, units: int, transactional: bool, dead_letters: str | None = None) -> None:
         self.unwritable: dict[tuple[Partition, int], Unwritable] = {}
         self._limits = limits
         self._transactional = transactional
+        self._dead_letters = dead_letters
+        # As users are told of it: without transactions what a turn has written may be there.
+        self._turns, self._undone = ("transactions", "rolled back") if transactional else ("turns", "tried again")
         self._most_events: float = math.inf  # in the next turn, by how the last ones went
         self._output_bytes: float = OUTPUT_BYTES + units * NUMBER_BYTES
         self._measure()
@@ -92,7 +104,8 @@ class Setbacks:
     def rolled_back(self, outcomes: Sequence[Outcome], lost_s: float, error: Exception) -> str | None:
         """A turn that took so many seconds will be made again; what to tell of it, if it is told.
 
-        Raises WorkerError when nothing was committed for too long, in spite of turns of one record.
+        Raises WorkerError when nothing was committed for too long, in spite of turns of one record, and
+        DeliveryFailedError when nothing of a dead letter is taken.
         """
         limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.replay]
         events = sum(outcome.events + len(outcome.refusals) for outcome in answered)
@@ -104,20 +117,47 @@ class Setbacks:
         self._measure()
         if self._lost_s > limits.no_progress_s:
             raise WorkerError(
-                f"nothing was committed in {self._rolled_back} transactions, of {self._lost_s:.0f} s together, the "
+                f"nothing was committed in {self._rolled_back} {self._turns}, of {self._lost_s:.0f} s together, the "
                 f"last of {events} events; the cause: {error}"
             )
         if self._rolled_back < TOLD_ROLLBACKS:
             return None
         return (
-            f"{self._rolled_back} transactions in a row were rolled back, after {self._lost_s:.0f} s of work; the "
+            f"{self._rolled_back} {self._turns} in a row were {self._undone}, after {self._lost_s:.0f} s of work; the "
             f"worker ends at {limits.no_progress_s:.0f} s; the last one: {error}"
         )
 
     def _suspect(self, answered: Sequence[Outcome], error: MessageRefusedError) -> None:
         """A message of this turn was refused: if there is one record only, it is of that."""
-        batches = [outcome.batch for outcome in answered if len(outcome.batch)]
-        if [len(batch) for batch in batches] == [1]:
-            place = batches[0].partition, batches[0].offsets[0]
-            # The second time it was the dead letter.
-            self.unwritable[place] = Unwritable(str(error), error.too_large, silent=place in self.unwritable)
+        found = [outcome for outcome in answered if len(outcome.batch)]
+        if [len(outcome.batch) for outcome in found] != [1]:
+            return
+        (outcome,) = found
+        place = outcome.batch.partition, outcome.batch.offsets[0]
+        known = self.unwritable.get(place, Unwritable())
+        if self._is_letter(outcome, error):
+            self.unwritable[place] = replace(known, letter=self._smaller(outcome, known.letter, error))
+        else:
+            self.unwritable[place] = replace(known, why=str(error), too_large=error.too_large)
+
+    def _is_letter(self, outcome: Outcome, error: MessageRefusedError) -> bool:
+        """Whether the message that was refused is the record's dead letter, not one of its outputs."""
+        if self._dead_letters is None or not len(outcome.dead):
+            return False
+        return not len(outcome.outputs) or error.topic == self._dead_letters
+
+    def _smaller(self, outcome: Outcome, before: RefusedLetter | None, error: MessageRefusedError) -> RefusedLetter:
+        """What the next letter of this record must be less than. Raises DeliveryFailedError when there is no less."""
+        before, letter_bytes = before or RefusedLetter(), outcome.dead.bytes_of(0)
+        if error.too_large and (before.letter_bytes is None or letter_bytes < before.letter_bytes):
+            return replace(before, letter_bytes=letter_bytes)
+        if not error.too_large and outcome.dead.keys[0] is None:
+            return replace(before, keyless=True)
+        batch, refusal = outcome.batch, outcome.refusals[0]
+        raise DeliveryFailedError(
+            f"the dead letter of {batch.partition} offset {batch.offsets[0]} ({refusal.error}) can't be written, not "
+            f"even without the record's value (dead_letters.on_failure: stop): {error}; let topic "
+            f"'{self._dead_letters}' take it{', by a larger max.message.bytes' * error.too_large}, or set "
+            "dead_letters.topic: null, with which refused records are only counted and logged",
+            self._dead_letters,
+        ) from error

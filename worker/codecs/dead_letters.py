@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +21,17 @@ SIZE_DIGITS = 10
 LETTER_BYTES_LIMIT = 1_000_000  # until it is known what the topic takes
 
 Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLetter:
+    """What the cluster has refused of a record's letter: one of so many bytes; ``keyless``: one without a key."""
+
+    letter_bytes: int | None = None
+    keyless: bool = False
+
+
+NOTHING_REFUSED: Mapping[int, RefusedLetter] = MappingProxyType({})
 
 
 class DeadLetters:
@@ -38,11 +51,17 @@ class DeadLetters:
         self.letter_bytes = message_bytes
         self._keyless = b"" if keys_needed else None
 
-    def of(self, batch: RecordBatch, refusals: Sequence[Refusal]) -> Messages:
+    def of(
+        self,
+        batch: RecordBatch,
+        refusals: Sequence[Refusal],
+        refused: Mapping[int, RefusedLetter] = NOTHING_REFUSED,
+    ) -> Messages:
         """One letter for each refusal.
 
         No broker would take a record of any size, and what can't be written would be read again for ever: what does
-        not fit is left out, the value first, then the record's own headers, then its key.
+        not fit is left out, the value first, then the record's own headers, then its key. What is compressed may turn
+        out not to fit only when it is written: a letter of a record in ``refused`` is smaller than that one was.
         """
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
@@ -50,41 +69,47 @@ class DeadLetters:
         for refusal in refusals:
             at = refusal.record
             whole = batch.keys[at], batch.values[at], batch.headers[at] or ()
-            key, value, all_headers = self._letter(whole, self._told(batch, refusal))
-            keys.append(self._keyless if key is None else key)
+            before = refused.get(at, RefusedLetter())
+            most = self.letter_bytes
+            if before.letter_bytes is not None:
+                most = min(most, before.letter_bytes - 1)
+            key, value, all_headers = self._letter(whole, self._told(batch, refusal, most), most)
+            keyless = b"" if before.keyless else self._keyless
+            keys.append(keyless if key is None else key)
             values.append(value)
             headers.append(all_headers)
         return Messages(keys, values, headers, np.array([refusal.record for refusal in refusals], np.int64))
 
-    def _letter(self, whole: Record, told: Headers) -> Record:
+    def _letter(self, whole: Record, told: Headers, most: int) -> Record:
         """As much of the record as fits beside the headers that say why."""
         key, value, own = whole
-        if self._fits(whole, told):
+        if _fits(whole, told, most):
             return key, value, [*own, *told]
         told = [*told, ("rnnw.truncated", b"%d" % message_bytes(*whole))]
         smaller: tuple[Record, ...] = ((key, b"", own), (key, b"", ()))
-        key, value, own = next((record for record in smaller if self._fits(record, told)), (None, b"", ()))
+        key, value, own = next((record for record in smaller if _fits(record, told, most)), (None, b"", ()))
         return key, value, [*own, *told]
 
-    def _fits(self, record: Record, told: Headers) -> bool:
-        size_bytes = message_bytes(*record)
-        framed_bytes = size_bytes + HEADER_FRAMING_BYTES * len(record[2])
-        return (
-            size_bytes <= RECORD_BYTES_LIMIT
-            and framed_bytes <= RECORD_BYTES_LIMIT + FRAMING_BYTES
-            and framed_bytes + _framed_bytes(told) <= self.letter_bytes
-        )
-
-    def _told(self, batch: RecordBatch, refusal: Refusal) -> Headers:
+    def _told(self, batch: RecordBatch, refusal: Refusal, most: int) -> Headers:
         """Why, where from and by whom; the items take half of the room beside that, the record the rest."""
         told = [*_told(batch, refusal), *self._of_all]
         if not refusal.items:
             return told
         name = "rnnw.items"
-        most = self.letter_bytes - _framed_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
-        items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, most // 2)))
+        left = most - _framed_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
+        items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, left // 2)))
         told.insert(len(told) - len(self._of_all), (name, items.encode()))
         return told
+
+
+def _fits(record: Record, told: Headers, most: int) -> bool:
+    size_bytes = message_bytes(*record)
+    framed_bytes = size_bytes + HEADER_FRAMING_BYTES * len(record[2])
+    return (
+        size_bytes <= RECORD_BYTES_LIMIT
+        and framed_bytes <= RECORD_BYTES_LIMIT + FRAMING_BYTES
+        and framed_bytes + _framed_bytes(told) <= most
+    )
 
 
 def _told(batch: RecordBatch, refusal: Refusal) -> list[tuple[str, bytes | None]]:

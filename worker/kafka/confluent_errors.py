@@ -17,11 +17,11 @@ from worker.errors import (
     DeliveryFailedError,
     KafkaRefusedError,
     KafkaUnavailableError,
-    MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka import connection_options
+from worker.kafka import connection_options, destinations
+from worker.kafka.destinations import Destination
 from worker.kafka.settings import ClientSettings, Section
 from worker.records import Partition
 
@@ -62,11 +62,8 @@ _REFUSED_MESSAGE = {
     KafkaError.INVALID_TIMESTAMP,
     KafkaError.POLICY_VIOLATION,
 }
-_NEVER_ACCEPTED = {
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-}
+_MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
+_NEVER_ACCEPTED = {KafkaError.TOPIC_EXCEPTION, *_MISSING}
 _TRY_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
@@ -175,7 +172,7 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
     if code in _FENCED_PRODUCER:
         return CommitRefusedError(said)
     if code in _REFUSED_MESSAGE:
-        return undelivered(error)
+        return undelivered(error, Destination(None))
     if code in _NEVER_ACCEPTED:
         return DeliveryFailedError(said)
     if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
@@ -186,9 +183,24 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
     return translate(error, what) or KafkaUnavailableError(said)
 
 
-def undelivered(error: KafkaError) -> DeliveryFailedError:
+def undelivered(error: KafkaError, to: Destination) -> WorkerError:
     """The error of a message that was refused for good."""
-    code = error.code()
+    said = f"{error.name()}: {error.str()}"
+    return _refused(error, to) or destinations.undelivered(to, str(translate(error, error.name()) or said))
+
+
+def undelivered_in_transaction(error: KafkaError, to: Destination) -> Exception:
+    """The same of a message in a transaction, which may fail for the transaction, too."""
+    return _refused(error, to) or translate_in_transaction(error, to.said("a message was not delivered"))
+
+
+def _refused(error: KafkaError, to: Destination) -> WorkerError | None:
+    """What the topic does not take, None for any other error."""
+    code, said = error.code(), f"{error.name()}: {error.str()}"
     if code in _REFUSED_MESSAGE:
-        return MessageRefusedError(f"a message was refused: {error.name()}: {error.str()}", code in _TOO_LARGE)
-    return DeliveryFailedError(f"a message was not delivered: {translate(error, 'output') or error.str()}")
+        return destinations.refused(to, said, code in _TOO_LARGE)
+    if to.topic is not None and code in _MISSING:
+        return destinations.missing(to)
+    if to.topic is not None and code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return destinations.denied(to, said)
+    return None

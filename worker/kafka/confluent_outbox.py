@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.confluent_errors import client_options, translated
 from worker.kafka.confluent_refusals import Attempts
+from worker.kafka.destinations import Destination
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers
 
@@ -41,7 +42,7 @@ class Outbox:
         settings: ClientSettings,
         options: Mapping[str, Any],
         connect_timeout_s: float,
-        explain: Callable[[KafkaError], Exception],
+        explain: Callable[[KafkaError, Destination], Exception],
     ) -> None:
         own = {
             "enable.idempotence": True,
@@ -57,7 +58,7 @@ class Outbox:
         }
         self.failure: Exception | None = None
         self.disturbed = False
-        self._explain = explain
+        self._settings, self._explain = settings, explain
         self._attempts = Attempts(settings, connect_timeout_s)
         with translated(f"kafka at {settings.bootstrap_servers}"):
             self.producer: Any = Producer(
@@ -91,7 +92,7 @@ class Outbox:
             except BufferError:
                 self._wait_for_room()
             except KafkaException as error:
-                self.failure = self._explain(error.args[0])
+                self.failure = self._explained(error.args[0], topic)
                 raise self.failure from error
 
     def check(self) -> None:
@@ -129,8 +130,11 @@ class Outbox:
         try:
             yield
         except KafkaException as error:
-            self.failure = self.failure or self._explain(error.args[0])
+            self.failure = self.failure or self._explained(error.args[0])
         self.check()
+
+    def _explained(self, error: KafkaError, topic: str | None = None) -> Exception:
+        return self._explain(error, self._settings.destination(topic))
 
     def _wait_for_room(self) -> None:
         waited_s = 0.0
@@ -145,13 +149,13 @@ class Outbox:
 
     def _on_failure(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and self.failure is None:
-            self.failure = self._explain(error)
+            self.failure = self._explained(error, message.topic())
 
     def _on_error(self, error: KafkaError) -> None:
         self._attempts.error(error)
         self.disturbed = self.disturbed or _may_have_held_requests(error.str())
         if error.fatal() and self.failure is None:
-            self.failure = self._explain(error)
+            self.failure = self._explained(error)
 
 
 class _Lines:

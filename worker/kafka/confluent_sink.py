@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from worker.errors import DeliveryFailedError, KafkaUnavailableError
+from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.confluent_errors import undelivered
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.settings import ClientSettings
@@ -51,7 +51,7 @@ class ConfluentSink:
         if self._closed:
             return
         self._closed = True
-        with suppress(DeliveryFailedError):  # whoever wants to know flushes first
+        with suppress(WorkerError):  # whoever wants to know flushes first
             if not self._outbox.flush(timeout_s):
                 return
         self._outbox.discard()

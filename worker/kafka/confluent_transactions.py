@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException
 from worker.bounded import BoundedCalls, Pending
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent_commits import with_notes
-from worker.kafka.confluent_errors import translate_in_transaction
+from worker.kafka.confluent_errors import translate_in_transaction, undelivered_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.settings import ClientSettings
@@ -157,7 +157,7 @@ class ConfluentTransactions:
             "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
             "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
         }
-        outbox = Outbox(self._settings, own, timeout_s, _undelivered)
+        outbox = Outbox(self._settings, own, timeout_s, undelivered_in_transaction)
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):
             left_s = _left(deadline)
             self._calls.run(lambda: outbox.producer.init_transactions(left_s), left_s + GRACE_S)
@@ -181,10 +181,6 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
     except TimeoutError as error:
         outbox.failure = KafkaUnavailableError(f"{what}: the client has not come back: {error}")
         raise outbox.failure from error
-
-
-def _undelivered(error: KafkaError) -> Exception:
-    return translate_in_transaction(error, "a message was not delivered")
 
 
 def _left(deadline: float) -> float:

@@ -17,11 +17,11 @@ from worker.errors import (
     DeliveryFailedError,
     KafkaRefusedError,
     KafkaUnavailableError,
-    MessageRefusedError,
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka import connection_options
+from worker.kafka import connection_options, destinations
+from worker.kafka.destinations import Destination
 from worker.kafka.kafka_python_network import Network, RefusedError
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.options import missing_codec
@@ -168,7 +168,7 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
     if isinstance(error, (*_FENCED, *_REFUSED_COMMIT)):
         return CommitRefusedError(said)
     if isinstance(error, _REFUSED_MESSAGE):
-        return delivery_failed(error)
+        return delivery_failed(error, Destination(None))
     if isinstance(error, _NEVER_ACCEPTED):
         return DeliveryFailedError(said)
     if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
@@ -187,12 +187,20 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
     return KafkaUnavailableError(said)
 
 
-def delivery_failed(error: BaseException) -> DeliveryFailedError:
+def delivery_failed(error: BaseException, to: Destination) -> WorkerError:
     """The error of a message that was refused for good; its cause is the client's."""
-    said = f"{type(error).__name__}: {error}"
-    failed = DeliveryFailedError(f"a message was not delivered: {said}")
+    name = type(error).__name__
+    told = [str(each) for each in error.args if each is not None]  # the broker's errors often say nothing
+    said = f"{name}: {', '.join(told)}" if told else name
+    failed: WorkerError
     if isinstance(error, _REFUSED_MESSAGE):
-        failed = MessageRefusedError(f"a message was refused: {said}", isinstance(error, _TOO_LARGE))
+        failed = destinations.refused(to, said, isinstance(error, _TOO_LARGE))
+    elif isinstance(error, errors.TopicAuthorizationFailedError):
+        failed = destinations.denied(to, name)
+    elif isinstance(error, errors.UnknownTopicOrPartitionError):
+        failed = destinations.missing(to)
+    else:
+        failed = destinations.undelivered(to, said)
     failed.__cause__ = error
     return failed
 

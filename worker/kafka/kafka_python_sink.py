@@ -16,7 +16,9 @@ from typing import Any
 import crc32c  # noqa: F401  without it the client computes sums in pure Python, 13 MB/s, and says nothing
 from kafka import KafkaProducer, errors
 
-from worker.errors import DeliveryFailedError, KafkaUnavailableError
+from worker.errors import KafkaUnavailableError, WorkerError
+from worker.kafka import destinations
+from worker.kafka.destinations import Destination
 from worker.kafka.kafka_python_errors import client_options, delivery_failed, open_client, translate
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.settings import ClientSettings
@@ -60,7 +62,8 @@ class KafkaPythonSink:
         self._block_s = self.client.config["max_block_ms"] / 1000
         self._monotonic = monotonic
         self._waiting: deque[Any] = deque()  # futures, oldest first
-        self._failure: DeliveryFailedError | None = None
+        self._settings = settings
+        self._failure: WorkerError | None = None
         self._closed = False
         self._at_once = "linger_ms" not in settings.producer
         if self._at_once:
@@ -77,6 +80,7 @@ class KafkaPythonSink:
         assert not self._closed, "closed"
         self._make_room()
         put, wait = self.client.send, self._waiting.append
+        refreshed_ms = self.client._metadata._last_successful_refresh_ms
         try:
             with self._together():
                 if headers is None:
@@ -88,10 +92,13 @@ class KafkaPythonSink:
                         wait(put(topic, b"" if key is value is None else value, key, pairs))
         except errors.KafkaError as error:
             # The rest of the batch was never handed over: no later flush may say that all is well.
-            self._failure = delivery_failed(error)
-            if isinstance(error, errors.MessageSizeTooLargeError):
+            to = self._settings.destination(topic)
+            asked = self.client._metadata._last_successful_refresh_ms > refreshed_ms
+            missing = asked and self._is_missing(topic)
+            self._failure = destinations.missing(to) if missing else delivery_failed(error, to)
+            if missing or isinstance(error, errors.MessageSizeTooLargeError):
                 raise self._failure from error
-            raise translate(error, f"output to '{topic}'") from error
+            raise translate(error, str(to)) from error
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -122,8 +129,10 @@ class KafkaPythonSink:
             if not self._waiting:
                 return
             if left_s <= 0:
+                to = self._to(self._waiting[0])
+                why = f": {to} does not exist" if self._is_missing(to.topic) else ""
                 raise KafkaUnavailableError(
-                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:.1f} s"
+                    f"{len(self._waiting)} messages are not acknowledged after {timeout_s:.1f} s{why}"
                 )
 
     def close(self, timeout_s: float) -> None:
@@ -137,22 +146,30 @@ class KafkaPythonSink:
         while waiting and waiting[0].is_done and self._failure is None:
             future = waiting.popleft()
             if future.exception is not None:
-                self._failure = delivery_failed(future.exception)
+                self._failure = delivery_failed(future.exception, self._to(future))
         if self._failure is not None:
             raise self._failure
+
+    def _to(self, future: Any) -> Destination:
+        return self._settings.destination(future._produce_future.topic_partition.topic)
+
+    def _is_missing(self, topic: str | None) -> bool:
+        """Whether the cluster, when it was last asked, knew nothing of this topic."""
+        return self.client._metadata.partitions_for_topic(topic) is None
 
     def _make_room(self) -> None:
         self._forget_acknowledged()
         if len(self._waiting) < UNACKNOWLEDGED_MESSAGES:
             return
+        future = self._waiting[len(self._waiting) // 2]
         try:
-            self._waiting[len(self._waiting) // 2].get(timeout=self._block_s)
+            future.get(timeout=self._block_s)
         except errors.KafkaTimeoutError as error:
             # Nothing of this batch was handed over, but the caller can't tell that from a part of it.
-            self._failure = delivery_failed(error)
+            self._failure = delivery_failed(error, self._to(future))
             raise KafkaUnavailableError(f"no acknowledgement within {self._block_s:g} s") from error
         except errors.KafkaError as error:
-            self._failure = delivery_failed(error)
+            self._failure = delivery_failed(error, self._to(future))
             raise self._failure from error
         self._forget_acknowledged()
 

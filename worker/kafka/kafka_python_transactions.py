@@ -18,7 +18,13 @@ from typing import Any
 from kafka import errors
 from kafka.structs import ConsumerGroupMetadata
 
-from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
+from worker.errors import (
+    CommitRefusedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    TopicRefusedError,
+    WorkerError,
+)
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.kafka_python_errors import translate_in_transaction
 from worker.kafka.kafka_python_network import Network
@@ -63,7 +69,7 @@ class KafkaPythonTransactions:
 
     def __init__(self, settings: ClientSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
         assert settings.transactional_id is not None, "a transactional sink needs an id"
-        self._name = settings.transactional_id
+        self._settings, self._name = settings, settings.transactional_id
         self._monotonic = monotonic
         self._unanswered: list[str] = []
         self._begun = False
@@ -93,7 +99,7 @@ class KafkaPythonTransactions:
         headers: Sequence[Headers] | None = None,
     ) -> None:
         """See TransactionalSink."""
-        with self._failing_for_good(f"output to '{topic}'"):
+        with self._failing_for_good(str(self._settings.destination(topic))):
             self._begin()
             self._sink.send(topic, keys, values, headers)
 
@@ -178,6 +184,8 @@ class KafkaPythonTransactions:
 
     def _meaning(self, error: Exception, what: str) -> Exception:
         """Our error, by what the client says is the cause, or else by what it says of its state."""
+        if isinstance(error, (MessageRefusedError, TopicRefusedError)):
+            return error
         cause = error if isinstance(error, errors.KafkaError) else error.__cause__
         if cause is None:
             return error

@@ -35,7 +35,7 @@ class MemorySink:
         self._broker.meet_failure("send")
         self._check()
         for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
-            refused = _refusal(self._broker, topic, key, value)
+            refused = _refusal(self._broker, topic, key, value, header)
             if refused is not None:
                 self._failed = self._failed or refused
             else:
@@ -99,7 +99,7 @@ class MemoryTransactions:
         with self._whole():
             self._broker.meet_failure("send")
             for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
-                refused = _refusal(self._broker, topic, key, value)
+                refused = _refusal(self._broker, topic, key, value, header)
                 if refused is not None:
                     raise refused
                 self._pending.append((topic, key, value, header))
@@ -139,10 +139,12 @@ class MemoryTransactions:
             raise
 
 
-def _refusal(broker: MemoryBroker, topic: str, key: bytes | None, value: bytes | None) -> MessageRefusedError | None:
+def _refusal(
+    broker: MemoryBroker, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+) -> MessageRefusedError | None:
     largest = broker.largest_bytes.get(topic, LARGEST_BYTES)
-    if len(key or b"") + len(value or b"") > largest:
-        return MessageRefusedError(f"a message for '{topic}' is larger than {largest} bytes", too_large=True)
+    if len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers) > largest:
+        return MessageRefusedError(f"a message for '{topic}' is larger than {largest} bytes", True, topic)
     if key is None and topic in broker.compacted:
-        return MessageRefusedError(f"'{topic}' is compacted: it takes no message without a key", too_large=False)
+        return MessageRefusedError(f"'{topic}' is compacted: it takes no message without a key", False, topic)
     return None

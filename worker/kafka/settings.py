@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from worker.errors import WorkerError
+from worker.kafka.destinations import Destination
 
 Client: TypeAlias = Literal["kafka-python", "confluent"]
 Section: TypeAlias = Literal["consumer", "producer"]
@@ -39,6 +40,11 @@ class ClientSettings:
     consumer: Mapping[str, Any] = field(default_factory=dict)
     producer: Mapping[str, Any] = field(default_factory=dict)
     transactional_id: str | None = None  # for a TransactionalSink: one process at a time has it
+    written: Mapping[str, str] = field(default_factory=dict)  # topics, and the keys of the configuration that name them
+
+    def destination(self, topic: str | None) -> Destination:
+        """A topic that is written, as errors name it."""
+        return Destination(topic, self.written.get(topic or ""))
 
     @property
     def session_s(self) -> float:

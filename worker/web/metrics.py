@@ -81,10 +81,19 @@ class Metrics:
             self.worker_state.labels(name).set(name == state)
 
     def _events(self) -> None:
-        self.records_consumed = self._counter("records_consumed", "Records read, by input topic.", "topic")
-        self.events_processed = self._counter("events_processed", "Events that went through the model or a command.")
-        self.outputs_produced = self._counter("outputs_produced", "Records written, dead letters too.", "topic")
-        self.records_refused = self._counter("records_refused", "Records that could not be used, by error.", "error")
+        self.records_consumed = self._counter(
+            "records_consumed", "Records read and committed, by input topic.", "topic"
+        )
+        self.events_processed = self._counter(
+            "events_processed",
+            "Events that went through the model or a command; what is replayed or tried again counts again.",
+        )
+        self.outputs_produced = self._counter(
+            "outputs_produced", "Records written for what is committed, dead letters too.", "topic"
+        )
+        self.records_refused = self._counter(
+            "records_refused", "Records committed that could not be used, by error.", "error"
+        )
         self.sequences_started = self._counter(
             "sequences_started", "States that returned to zero, by reason.", "reason", _reasons(Reset)
         )
@@ -151,7 +160,8 @@ class Metrics:
             "rebalances", "Changes of ownership by type.", "type", ("assigned", "revoked", "lost")
         )
         self.rollbacks = self._counter(
-            "rollbacks", "Failed transactions after which states went back to the last commit."
+            "rollbacks",
+            "Turns (exactly_once: transactions) that failed, after which states went back to the last commit.",
         )
         self.commits = self._counter("commits", "Offset commits by result.", "result", RESULTS)
         self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients made anew because they were stuck.")

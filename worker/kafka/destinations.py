@@ -1,0 +1,48 @@
+"""Messages that a topic does not take: the errors of both clients, which name the topic, its key and what to do.
+
+Rule of this file: pure functions, no client is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.errors import DeliveryFailedError, MessageRefusedError, TopicRefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A topic that is written, None where it is not known, and the key of the configuration that names it."""
+
+    topic: str | None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"topic '{self.topic}'" + (f" ({self.key})" if self.key else "")
+
+    def said(self, text: str) -> str:
+        """What is to be told of it."""
+        return text if self.topic is None else f"{self}: {text}"
+
+
+def missing(to: Destination) -> TopicRefusedError:
+    """Nobody has created it, or somebody has deleted it."""
+    return TopicRefusedError(f"{to} does not exist: create it, or name another one", to.topic)
+
+
+def denied(to: Destination, said: str) -> TopicRefusedError:
+    """This user has no right to write to it; ``said`` by the client."""
+    return TopicRefusedError(
+        f"{to} may not be written: {said}; give this user the rights Write and Describe on it, or check kafka.security",
+        to.topic,
+    )
+
+
+def refused(to: Destination, said: str, too_large: bool) -> MessageRefusedError:
+    """It takes this message from nobody; ``too_large``: for its size."""
+    return MessageRefusedError(to.said(f"a message was refused: {said}"), too_large, to.topic)
+
+
+def undelivered(to: Destination, said: str) -> DeliveryFailedError:
+    """What else may have happened to a message."""
+    return DeliveryFailedError(to.said(f"a message was not delivered: {said}"), to.topic)
