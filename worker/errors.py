@@ -85,10 +85,6 @@ class DeliveryFailedError(WorkerError):
 class TopicRefusedError(WorkerError):
     """No message for this topic is taken: somebody must create it, or give this user the right to write to it."""
 
-    def __init__(self, said: str, topic: str | None) -> None:
-        super().__init__(said)
-        self.topic = topic
-
 
 class MessageRefusedError(DeliveryFailedError):
     """The cluster takes this message from nobody: too large for its topic, or against one of its rules.

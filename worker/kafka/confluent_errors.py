@@ -5,7 +5,7 @@ Every exception of the client becomes one of ``worker.errors``; what is not know
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -194,6 +194,13 @@ def undelivered_in_transaction(error: KafkaError, to: Destination) -> Exception:
     return _refused(error, to) or translate_in_transaction(error, to.said("a message was not delivered"))
 
 
+def denied_in_transaction(error: KafkaError, written: Sequence[Destination]) -> WorkerError | None:
+    """The error of a transaction that may not write one of these topics, None for any other error."""
+    if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED or not written:
+        return None
+    return destinations.denied(written, f"{error.name()}: {error.str()}")
+
+
 def _refused(error: KafkaError, to: Destination) -> WorkerError | None:
     """What the topic does not take, None for any other error."""
     code, said = error.code(), f"{error.name()}: {error.str()}"
@@ -202,5 +209,5 @@ def _refused(error: KafkaError, to: Destination) -> WorkerError | None:
     if to.topic is not None and code in _MISSING:
         return destinations.missing(to)
     if to.topic is not None and code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return destinations.denied(to, said)
+        return destinations.denied([to], said)
     return None

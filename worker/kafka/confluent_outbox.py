@@ -30,6 +30,7 @@ _BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 class Outbox:
     """A producer that takes messages in order until the first failure, and nothing after it.
 
+    ``written``: the topics of messages that were handed over; whoever ends a transaction empties it.
     ``options`` are added to those that every producer of ours has; ``explain`` makes our error of the client's, for a
     message that was not delivered. ``disturbed``: a connection had a problem since this was last set to false.
 
@@ -58,6 +59,7 @@ class Outbox:
         }
         self.failure: Exception | None = None
         self.disturbed = False
+        self.written: dict[str, Destination] = {}
         self._settings, self._explain = settings, explain
         self._attempts = Attempts(settings, connect_timeout_s)
         with translated(f"kafka at {settings.bootstrap_servers}"):
@@ -77,6 +79,7 @@ class Outbox:
     ) -> None:
         """Hand over a batch; blocks while the buffer is full. Raises as Writer.send."""
         self.serve(0)
+        self.written[topic] = self._settings.destination(topic)
         put = self.producer.produce
         done = 0
         while done < len(keys):

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException
 from worker.bounded import BoundedCalls, Pending
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent_commits import with_notes
-from worker.kafka.confluent_errors import translate_in_transaction, undelivered_in_transaction
+from worker.kafka.confluent_errors import denied_in_transaction, translate_in_transaction, undelivered_in_transaction
 from worker.kafka.confluent_outbox import Outbox
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.settings import ClientSettings
@@ -134,6 +134,7 @@ class ConfluentTransactions:
         with _or_dead(self._outbox, "transaction"):
             self._outbox.producer.begin_transaction()
         self._begun = True
+        self._outbox.written.clear()
 
     def _replace(self) -> None:
         """A new producer, of a new epoch. All that the old one has sent is committed, so nothing is in doubt."""
@@ -176,7 +177,9 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
             with suppress(Exception):
                 outbox.serve(0)  # what a message has failed for says more, and may not have been heard of yet
         if outbox.failure is None:
-            outbox.failure = translate_in_transaction(error.args[0], what)
+            # The coordinator says only that one of the transaction's topics may not be written.
+            denied = denied_in_transaction(error.args[0], list(outbox.written.values()))
+            outbox.failure = denied or translate_in_transaction(error.args[0], what)
         raise outbox.failure from error
     except TimeoutError as error:
         outbox.failure = KafkaUnavailableError(f"{what}: the client has not come back: {error}")

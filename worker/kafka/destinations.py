@@ -5,6 +5,7 @@ Rule of this file: pure functions, no client is imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.errors import DeliveryFailedError, MessageRefusedError, TopicRefusedError
@@ -27,14 +28,14 @@ class Destination:
 
 def missing(to: Destination) -> TopicRefusedError:
     """Nobody has created it, or somebody has deleted it."""
-    return TopicRefusedError(f"{to} does not exist: create it, or name another one", to.topic)
+    return TopicRefusedError(f"{to} does not exist: create it, or name another one")
 
 
-def denied(to: Destination, said: str) -> TopicRefusedError:
-    """This user has no right to write to it; ``said`` by the client."""
+def denied(to: Sequence[Destination], said: str) -> TopicRefusedError:
+    """This user has no right to write to one of these; ``said`` by the client."""
     return TopicRefusedError(
-        f"{to} may not be written: {said}; give this user the rights Write and Describe on it, or check kafka.security",
-        to.topic,
+        f"{' or '.join(map(str, to))} may not be written: {said}; give this user the rights Write and Describe on it, "
+        "or check kafka.security"
     )
 
 

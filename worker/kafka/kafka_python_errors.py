@@ -187,6 +187,14 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
     return KafkaUnavailableError(said)
 
 
+def denied_topic(error: BaseException | None) -> str | None:
+    """The topic that may not be written. A transaction fails for it with all that it holds for others."""
+    named = error.args[0] if isinstance(error, errors.TopicAuthorizationFailedError) and error.args else None
+    if isinstance(named, (set, frozenset, list, tuple)):
+        named = min(named, default=None)
+    return named if isinstance(named, str) else None
+
+
 def delivery_failed(error: BaseException, to: Destination) -> WorkerError:
     """The error of a message that was refused for good; its cause is the client's."""
     name = type(error).__name__
@@ -196,7 +204,7 @@ def delivery_failed(error: BaseException, to: Destination) -> WorkerError:
     if isinstance(error, _REFUSED_MESSAGE):
         failed = destinations.refused(to, said, isinstance(error, _TOO_LARGE))
     elif isinstance(error, errors.TopicAuthorizationFailedError):
-        failed = destinations.denied(to, name)
+        failed = destinations.denied([to], name)
     elif isinstance(error, errors.UnknownTopicOrPartitionError):
         failed = destinations.missing(to)
     else:

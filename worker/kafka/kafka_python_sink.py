@@ -19,7 +19,7 @@ from kafka import KafkaProducer, errors
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka import destinations
 from worker.kafka.destinations import Destination
-from worker.kafka.kafka_python_errors import client_options, delivery_failed, open_client, translate
+from worker.kafka.kafka_python_errors import client_options, delivery_failed, denied_topic, open_client, translate
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.settings import ClientSettings
 from worker.records import Headers
@@ -151,7 +151,9 @@ class KafkaPythonSink:
             raise self._failure
 
     def _to(self, future: Any) -> Destination:
-        return self._settings.destination(future._produce_future.topic_partition.topic)
+        return self._settings.destination(
+            denied_topic(future.exception) or future._produce_future.topic_partition.topic
+        )
 
     def _is_missing(self, topic: str | None) -> bool:
         """Whether the cluster, when it was last asked, knew nothing of this topic."""
