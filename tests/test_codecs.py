@@ -106,7 +106,12 @@ def with_part(**parts: Any) -> dict[str, Any]:
         (A_B, b" " * (VALUE_BYTES_LIMIT + 1), "too_large", "the value has 1048577 bytes, above 1048576"),
         (EVERYTHING, with_part(device={"id": "d" * 1025}), "too_large", "the stream's name is longer than 1024 bytes"),
         (EVERYTHING, with_part(device={"id": "d\0"}), "bad_key", "the stream's name ends with a NUL character"),
-        (EVERYTHING, with_part(at="yesterday"), "bad_time", "'yesterday' (input.time) is not a time like 2024-07-08T12:00:00Z"),
+        (
+            EVERYTHING,
+            with_part(at="yesterday"),
+            "bad_time",
+            "'yesterday' (input.time) is not a time like 2024-07-08T12:00:00Z",
+        ),
         (EVERYTHING, with_part(at=-1), "bad_time", "-1 (input.time) is not a time in milliseconds since the epoch"),
         (EVERYTHING, with_part(at=1e300), "bad_time", "is not a time in milliseconds since the epoch"),
         (
