@@ -206,6 +206,7 @@ def test_tombstones_and_commands() -> None:
         (b"[1]", "in.jsonl: line 3: Expected `object`, got `array`"),
         (b'{"key": 7, "value": {}}', "in.jsonl: line 3: Expected `str | null`, got `int` - at `$.key`"),
         (b'{"key": "k", "valeu": {}}', "in.jsonl: line 3: Object contains unknown field `valeu`"),
+        (rb'{"key": "k", "a\n\u001b[31m": {}}', r"in.jsonl: line 3: Object contains unknown field `a\n\x1b[31m`"),
         (b'{"key": "k", "value": NaN, "key2": 1}', "in.jsonl: line 3: "),
         (b'{"key": "k", "partition": -1}', "in.jsonl: line 3: Expected `int` >= 0 - at `$.partition`"),
         (b'{"key": "k", "offset": -1}', "in.jsonl: line 3: Expected `int` >= 0 - at `$.offset`"),
@@ -230,7 +231,7 @@ def test_tombstones_and_commands() -> None:
         (b'{"key": "k", "value": ' + b"[" * 50_000, "in.jsonl: line 3: it is nested too deeply"),
         (b'{"key": "k", "offset": 0}', "in.jsonl: line 3: offset 0 of in/0 comes after 0; sort the lines"),
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_a_line_that_is_no_record_is_named(wrong: bytes, told: str) -> None:
     assert refused([line(value={"x": 1}), b"", wrong]).startswith(told)

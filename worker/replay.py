@@ -20,7 +20,7 @@ from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.encoding import Messages
 from worker.codecs.parsing import parse_json_members
 from worker.config.values import TOPIC
-from worker.errors import WorkerError
+from worker.errors import WorkerError, printable
 from worker.limits import LoopLimits
 from worker.pipeline import Outcome, Pipeline
 from worker.records import Events, Headers, Partition, RecordBatch
@@ -174,7 +174,7 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
         line = msgspec.convert({name: member for name, (member, _) in members.items()}, Line)
         line.value = msgspec.Raw(value)
     except (ValueError, RecursionError, msgspec.MsgspecError):
-        raise WorkerError(f"{place}: {reason}") from None
+        raise WorkerError(f"{place}: {printable(str(reason))}") from None
     return line
 
 
