@@ -170,7 +170,19 @@ def test_client_options_that_the_worker_controls_are_refused(
         ),
         (
             {"input__features": ["ax", "value:ay", "ay"]},
-            "input.features: 'ay' is there twice, once as value:ay",
+            "input.features: 'value:ay' and 'ay' are the same field, which is there twice",
+        ),
+        (
+            {"sequence__start": "edge", "sequence__end": "value:edge"},
+            "sequence.end: 'value:edge' is sequence.start too; one field can't mark both",
+        ),
+        (
+            {"sequence__start": "edge", "sequence__end": "edge"},
+            "sequence.end: 'edge' is sequence.start too; one field can't mark both",
+        ),
+        (
+            {"sequence__start": r"value:a\\b", "sequence__end": r"a\b"},
+            r"sequence.end: 'a\b' is sequence.start too; one field can't mark both",
         ),
         (
             {"sequence__id": ".".join("abcdefghijklmnopq")},

@@ -35,7 +35,7 @@ SEE_BOTH = (
     "recovery", "beyond", "processor", "engine_counts", "record_counts", "starts", "repartition", "partitions",
     "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
-    "input_fields",
+    "feature_order", "input_fields",
 )  # fmt: skip
 CLIENTS = {
     "kafka",

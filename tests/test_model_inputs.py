@@ -16,9 +16,9 @@ from tests.models import L, keras, shaken
 from worker import StreamingModel
 from worker.assembly import build_pipeline, load_model
 from worker.config import load_config
-from worker.config.features import FeatureFields, in_order
 from worker.config.inputs import input_description
 from worker.errors import ConfigError
+from worker.feature_order import FeatureFields, in_order
 from worker.replay import Writer, read_records, replay
 
 pytestmark = pytest.mark.zoo
@@ -246,6 +246,9 @@ def test_a_list_and_a_mapping_that_say_the_same_are_the_same_input(tmp_path: Pat
     assert described({"readings": "c", "device": ["a", "b"]}) == described(["a", "b", "c"])
     assert described({"readings": ["a"], "device": ["b", "c"]}) != described(["a", "b", "c"])
     assert in_order({"only": "x"}, {"only": 7}, "m") == FeatureFields("x")
+    for fields in (["a", "c"], ["a", "value:c"]):
+        with pytest.raises(ConfigError, match=f"device: '{fields[1]}' is the field with the vector of input readings"):
+            in_order({"readings": "c", "device": tuple(fields)}, {"device": 2, "readings": 3}, "m")
     with pytest.raises(ConfigError, match=r"input\.features\.other: m has no input of this name"):
         described({"other": "x", "readings": "c", "device": ["a", "b"]})
 

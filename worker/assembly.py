@@ -24,11 +24,11 @@ from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import KEY
 from worker.config import Config
-from worker.config.features import FeatureFields, in_order
 from worker.config.kafka import Security
 from worker.emission import EmitRule
 from worker.engine import Engine
 from worker.errors import ConfigError, WorkerError, counted
+from worker.feature_order import FeatureFields, in_order
 from worker.input_fields import check_fields, input_fields
 from worker.kafka.clients import ClientSettings, refused_clients
 from worker.kafka.connection_options import contradicting_security

@@ -10,8 +10,9 @@ from worker.codecs.fields import HEADER, KEY, KEY_FIELD, TIMESTAMP, InputFields
 from worker.codecs.paths import PATH_NAMES_LIMIT, Path
 from worker.codecs.times import UNIT_NAMES
 from worker.config import Config
-from worker.config.features import FeatureFields, field_names
+from worker.config.features import field_names
 from worker.errors import ConfigError
+from worker.feature_order import FeatureFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def conditions(config: Config) -> Iterator[str]:
 
 
 def check_fields(config: Config) -> None:
-    """Raises ConfigError where one field would have to be a vector and something else, or is named twice."""
+    """Raises ConfigError where one field, however it is spelt, would be two things at once, or is named twice."""
     features = config.input.features or ()
     by_input = isinstance(features, Mapping)
     vectors = list(features.values()) if isinstance(features, Mapping) else [features]
@@ -96,10 +97,14 @@ def check_fields(config: Config) -> None:
         if len(path.names) > PATH_NAMES_LIMIT:
             raise ConfigError(f"{key}: a path has at most {PATH_NAMES_LIMIT} names, this one {len(path.names)}")
     for inputs in vectors:
-        paths = [Path.of(name) for name in ((inputs,) if isinstance(inputs, str) else inputs)]
-        twice = next((path for at, path in enumerate(paths) if path.names in [each.names for each in paths[:at]]), None)
-        if twice is not None:
-            raise ConfigError(f"input.features: '{twice}' is there twice, once as value:{twice}")
+        spellings: dict[tuple[str, ...], str] = {}
+        for name in (inputs,) if isinstance(inputs, str) else inputs:
+            first = spellings.setdefault(Path.of(name).names, name)
+            if first != name:
+                raise ConfigError(f"input.features: '{first}' and '{name}' are the same field, which is there twice")
+    start, end = config.sequence.start, config.sequence.end
+    if start is not None and end is not None and Path.of(start).names == Path.of(end).names:
+        raise ConfigError(f"sequence.end: '{end}' is sequence.start too; one field can't mark both")
 
 
 def _roles(config: Config) -> list[tuple[str, Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.config.features import FeatureFields
+from worker.feature_order import FeatureFields
 from worker.model.ports import columns_words
 from worker.model.rules import Time
 from worker.model.streaming import StreamingModel

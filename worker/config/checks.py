@@ -121,8 +121,6 @@ def _emit(config: Config) -> Iterator[str]:
 
 def _sequence(config: Config) -> Iterator[str]:
     sequence, idle = config.sequence, config.state.idle
-    if sequence.start is not None and sequence.start == sequence.end:
-        yield f"sequence.end: '{sequence.end}' is sequence.start too; one field can't mark both"
     if sequence.gap is not None and idle is not None and sequence.gap > idle:
         yield f"sequence.gap: {sequence.gap} never comes, state.idle forgets the stream after {idle}"
     if config.model.task == "seq2seq" and sequence.end is None and sequence.length is None:
