@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails
 
 from worker.config.checks import contradictions, not_yet
-from worker.config.environment import fill_in, settle
+from worker.config.environment import fill_in, refuse_sections, settle
 from worker.config.sections import Config
 from worker.config.values import Duration, Section, fields_of, members
 from worker.config.yaml import read_secrets, read_tree
@@ -59,6 +59,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     tree = read_tree(path, problems)
     if tree is not None:
+        refuse_sections(tree, problems, Config)
         tree = fill_in(tree, environ, problems)
         if not problems:
             settle(tree, problems, Config)

@@ -34,6 +34,19 @@ class _MalformedError(Exception):
     """The sentence about ``${`` signs that make no variable."""
 
 
+def refuse_sections(tree: dict[Any, Any], problems: list[str], section: type[Section], path: str = "") -> None:
+    """Names each section that a variable should be, whose text is never one, and takes it out of the tree."""
+    for key, field in fields_of(section).items():
+        value, place, kinds = tree.get(key), f"{path}.{key}".lstrip("."), members(field.annotation) - {type(None)}
+        if isinstance(value, dict):
+            for kind in kinds:
+                if issubclass(kind, Section):
+                    refuse_sections(value, problems, kind, place)
+        elif isinstance(value, str) and "${" in value and all(issubclass(kind, (dict, Section)) for kind in kinds):
+            problems.append(f"{place}: a section can't come from a variable (write its keys, each with one of its own)")
+            del tree[key]
+
+
 def fill_in(value: Any, environ: Mapping[str, str], problems: list[str], path: str = "") -> Any:
     """The tree with ``${NAME}`` and ``${NAME:-default}`` replaced in every string value; ``$${`` stands for ``${``."""
     if isinstance(value, dict):
