@@ -114,12 +114,53 @@ def test_a_variable_is_what_its_key_wants(tmp_path: Path, key: str, text: str, v
         ),
         ("model.labels", "up,down", "should be a list ([first, second])"),
         ("state.idle", "null", "'null' is not a duration (write 250ms, 30s, 10m or 24h)"),
-        ("kafka", "x", "should be a mapping of keys"),
+        (
+            "input.features",
+            "ax ay",
+            "'ax ay' is one name; write a list, [ax, ay] (or \"value:ax ay\" for such a field)",
+        ),
+        (
+            "input.features",
+            "- ax\n- a y",
+            "'- ax\\n- a y' is one name; write a list, [ax, a y] (or \"value:- ax\\n- a y\" for",
+        ),
+        ("input.features", "- ax", "'- ax' is one name; write a list, [ax] (or"),
+        (
+            "input.features",
+            "{a: b}",
+            "'{a: b}' is one name; write a mapping in the file itself, without quotes or a var",
+        ),
+        ("kafka", "x", "a section can't come from a variable (write its keys, each with one of its own)"),
+        ("http", "", "a section can't come from a variable"),
+        ("kafka.security", "{protocol: SSL}", "a section can't come from a variable"),
+        ("kafka.consumer", "x", "a section can't come from a variable"),
     ],
 )
 def test_a_variable_that_is_not_what_its_key_wants(tmp_path: Path, key: str, text: str, line: str) -> None:
     (found,) = refusal(tmp_path, with_keys(**{key.replace(".", "__"): "${V}"}), V=text)
     assert found.startswith(f"{key}: {line}")
+
+
+@pytest.mark.parametrize("key", ["http", "kafka.producer", "kafka.security"])
+@pytest.mark.parametrize("text", ["${H}", "${H:-}", "${H:-x}"])
+def test_that_a_section_comes_from_no_variable_is_said_first(tmp_path: Path, key: str, text: str) -> None:
+    """Whether or not the variable is there: no default and no value of it would help."""
+    tree = with_keys(**{key.replace(".", "__"): text})
+    for environ in ({}, {"H": ""}, {"H": "{port: 1}"}):
+        assert refusal(tmp_path, tree, **environ) == [
+            f"{key}: a section can't come from a variable (write its keys, each with one of its own)"
+        ]
+    assert load(tmp_path, with_keys(http={"port": "${H}"}), H="9101").http.port == 9101
+
+
+def test_a_variable_that_holds_a_list_is_one_name_inside_of_a_list(tmp_path: Path) -> None:
+    tree = with_keys(input__features=["${V}", "y"])
+    assert refusal(tmp_path, tree, V="[a, b, c]") == [
+        "input.features: '[a, b, c]' is one name of the list; write [a, b, c, y] (or \"value:[a, b, c]\" for such a "
+        "field)"
+    ]
+    assert load(tmp_path, with_keys(input__features="${V}"), V="[a, b, c, y]").input.features == ("a", "b", "c", "y")
+    assert load(tmp_path, with_keys(input__features=["a b", "{c}", "[d]"])).input.features == ("a b", "{c}", "[d]")
 
 
 @pytest.mark.parametrize(

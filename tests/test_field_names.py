@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path as File
 from typing import Any
 
@@ -20,8 +21,9 @@ from worker.codecs.decoding import open_decoder
 from worker.codecs.fields import InputFields
 from worker.codecs.paths import MISSING, Path
 from worker.config import Config
+from worker.config.features import field_names
 from worker.errors import ConfigError
-from worker.input_fields import readings, warnings
+from worker.input_fields import check_fields, readings, warnings
 from worker.records import Events, Headers, Kind, NotUtf8, Partition, RecordBatch
 
 IN = Partition("in", 0)
@@ -658,12 +660,12 @@ def test_it_is_said_where_a_word_may_be_meant_otherwise(tmp_path: File) -> None:
         ({"sequence__id": "key:run"}, "sequence.id: is a field of the value; 'key:run' is none"),
         (
             {"input__stream": "header:"},
-            "input.stream: 'header:' names nothing; write header:NAME, or value:header: for",
+            "input.stream: 'header:' names nothing; write header:NAME, or \"value:header:\" for",
         ),
         ({"input__time_unit": "s"}, "input.time_unit: s is for a field, but input.time is timestamp"),
         ({"input__time_unit": "m"}, "input.time_unit: 'm' is"),
         ({"input__format": "float32", "input__stream": "d"}, "input.stream: there is no field 'd' in a value of"),
-        ({"input__stream": ""}, "input.stream: should not be empty (write value:NAME for a field whose name is empty"),
+        ({"input__stream": ""}, 'input.stream: should not be empty (write "value:" for a field whose name is empty'),
         ({"input__time": "\ud800"}, "input.time: "),
     ],
 )
@@ -671,6 +673,49 @@ def test_names_that_can_not_be_meant(tmp_path: File, keys: Any, told: str) -> No
     with pytest.raises(ConfigError) as refused:
         configured(tmp_path, **keys)
     assert told in str(refused.value)
+
+
+FIELD_KEYS = ["input.features", "input.features.0", "input.features.x", "input.stream", "input.time", "sequence.id",
+              "sequence.start", "sequence.end"]  # fmt: skip
+ADVICE = re.compile(r"(?:write|or) ((?:\"value:|value:).*?) for (?:such a|a) field")
+
+
+def with_field(folder: File, key: str, written: str) -> Config:
+    """One key names a field as it is written there; the others are as by default."""
+    section, last, *item = key.split(".")
+    keys = {"features": "f"}
+    if section == "input":
+        keys[last] = {"": written, "0": f"[{written}, o]", "x": f"{{x: {written}, y: o}}"}["".join(item)]
+    given = ", ".join(f"{name}: {text}" for name, text in keys.items())
+    sequence = f"sequence: {{{last}: {written}}}\n" if section == "sequence" else ""
+    return load(folder, f"input: {{topic: t, {given}}}\noutput: {{topic: p}}\nmodel: {{path: m.keras}}\n{sequence}")
+
+
+@pytest.mark.parametrize("key", FIELD_KEYS)
+@pytest.mark.parametrize("name", ["", " ", "\n", "header:", "key:", "ax,ay", "{a: b}", "- a\n- b", "a b", "😀 ü"])
+def test_what_a_refusal_says_to_write_names_that_field(tmp_path: File, key: str, name: str) -> None:
+    """As the file spells it, quotes and all; and the field is read from records."""
+    try:
+        config = with_field(tmp_path, key, json.dumps(name))
+    except ConfigError as refused:
+        (told,) = ADVICE.findall(str(refused))
+        config = with_field(tmp_path, key, told)
+    else:
+        assert name.strip()
+        assert not name.endswith(":")
+    check_fields(config)
+    given, sequence = config.input, config.sequence
+    names = field_names(given.features or ())
+    fields = InputFields(len(names), names, given.stream, given.time, sequence.id, sequence.start, sequence.end)
+    others = {"f": 1, "o": 1}
+    events = decode("json", fields, {**others, name: 1}, others)
+    assert events.records.tolist()[:1] == [0]
+    if key in ("sequence.start", "sequence.end"):
+        flags = events.starts if events.ends is None else events.ends
+        assert flags is not None
+        assert flags.tolist() == [True, False]
+    else:
+        assert [error for error, _ in why(events)] == ["field_missing"]
 
 
 def test_names_are_the_same_in_every_spelling_of_yaml(tmp_path: File) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from worker.config.features import field_names
 from worker.config.sections import Config
+from worker.config.values import always_a_field
 
 KEY, TIMESTAMP = "key", "timestamp"  # reserved words of input.stream and input.time
 NOT_VALUES = ("header:", "key:")  # what names a stream may be elsewhere than in the value
@@ -27,23 +28,42 @@ def _fields(config: Config) -> list[tuple[str, str]]:
 
 
 def _lists(config: Config) -> Iterator[str]:
-    for name in field_names(config.input.features or ()):
-        if "," in name and not name.startswith("value:"):
-            names = ", ".join(part.strip() for part in name.strip("[] ").split(","))
-            yield f"input.features: '{name}' is one name; write a list, [{names}] (or value:{name} for such a field)"
+    """What looks like several names and is one: a variable that is no list, or a list among names."""
+    features = config.input.features or ()
+    for given in features.values() if isinstance(features, dict) else (features,):
+        names = (given,) if isinstance(given, str) else given
+        for at, name in enumerate(names):
+            alone = isinstance(given, str)
+            if name.startswith("value:") or not ("," in name or (alone and (name[0] == "{" or len(name.split()) > 1))):
+                continue
+            whole = f"[{', '.join([*names[:at], *_parts(name), *names[at + 1 :]])}]"
+            told = f"is one name; write a list, {whole}" if alone else f"is one name of the list; write {whole}"
+            if alone and name[0] == "{":
+                told = "is one name; write a mapping in the file itself, without quotes or a variable"
+            yield f"input.features: '{name}' {told} (or {always_a_field(name)} for such a field)"
+
+
+def _parts(text: str) -> list[str]:
+    """The names that a list holds which is written in some other way: with commas, dashes on lines, or spaces."""
+    text = text.strip("[] \n")
+    if "," in text:
+        parts = text.split(",")
+    elif text.startswith("- ") or "\n" in text:
+        parts = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    else:
+        parts = text.split()
+    return [part for part in map(str.strip, parts) if part]
 
 
 def _elsewhere(config: Config) -> Iterator[str]:
-    for key, name in [*_fields(config), ("input.stream", config.input.stream)]:
-        if name == "value:":
-            yield f"{key}: 'value:' names nothing; write value:NAME"
     for key, name in _fields(config):
         if name.startswith(NOT_VALUES):
-            yield f"{key}: is a field of the value; '{name}' is none (write value:{name} for a field of that name)"
+            field = always_a_field(name)
+            yield f"{key}: is a field of the value; '{name}' is none (write {field} for a field of that name)"
     stream = config.input.stream
     if stream in NOT_VALUES:
-        wanted = "header:NAME" if stream == "header:" else "key:PATH"
-        yield f"input.stream: '{stream}' names nothing; write {wanted}, or value:{stream} for a field of that name"
+        wanted, field = "header:NAME" if stream == "header:" else "key:PATH", always_a_field(stream)
+        yield f"input.stream: '{stream}' names nothing; write {wanted}, or {field} for a field of that name"
 
 
 def _unit(config: Config) -> Iterator[str]:

@@ -5,6 +5,7 @@ Rule of this file: each value refuses what it can't be, in one sentence that say
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 from dataclasses import dataclass
@@ -93,10 +94,17 @@ def _text(value: str) -> str:
     return _not_empty(value)
 
 
+def always_a_field(name: str) -> str:
+    """How YAML writes ``value:NAME``: in quotes where it would be something else without."""
+    text = f"value:{name}"
+    return text if re.fullmatch(r"[\w.]+(:[\w.]+)+", text) else json.dumps(text)
+
+
 def _field(value: str) -> str:
     """Whatever JSON may have as a name, which is any text."""
     if not value.strip():
-        raise ValueError("should not be empty (write value:NAME for a field whose name is empty or blank)")
+        wrong = "blank" if value else "empty"
+        raise ValueError(f"should not be {wrong} (write {always_a_field(value)} for a field whose name is {wrong})")
     return value
 
 
