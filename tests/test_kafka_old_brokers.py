@@ -13,7 +13,7 @@ from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from worker.errors import WorkerError
 from worker.kafka.clients import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
-from worker.kafka.contracts import Source
+from worker.kafka.contracts import Committed, Source
 from worker.kafka.kafka_python_admin import holder_of_instance_id, unowned_partitions
 from worker.kafka.local_ports import free_port
 from worker.kafka.options import spell_topic_id
@@ -59,8 +59,8 @@ def test_older_protocols_are_read_and_written(
     assert facts.partitions == 1
     assert (facts.id == "") == (version in WITHOUT_TOPIC_IDS)
     place = Partition(name, 0)
-    source.commit({place: 1}, LONG_S)
-    assert source.committed([place], LONG_S) == {place: 1}
+    source.commit({place: 1}, LONG_S, {place: "note"})
+    assert source.committed([place], LONG_S) == {place: Committed(1, "note")}
     assert source.log_range([place], LONG_S) == {place: (0, 1)}
     assert source.offsets_at([place], 0, LONG_S) == {place: 0}
     if version not in WITHOUT_TRANSACTIONS:
