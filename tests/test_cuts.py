@@ -10,10 +10,11 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +23,14 @@ from tests.sums import SLICES, batch, sums_pipeline
 from worker.boundaries import BoundaryRules
 from worker.emission import EmitRule
 from worker.pipeline import Outcome, Pipeline
-from worker.records import Partition, PartitionState
+from worker.records import NO_TIME_MS, Partition, PartitionState
 
 LOGS = int(os.environ.get("CUT_LOGS", "300"))
 PARTITIONS = (Partition("in", 0), Partition("in", 1))
 SCAN_ROWS_SMALL = (2, 1)  # so that short logs are scanned, too
 IDENTITY = ("topic", "partition", "offset", "item")
 NOW_MS = 1_700_000_000_000
+SHIFTED_FROM_MS = 10_000  # no log goes back to zero
 
 SET_STATE = (b'{"states": {"sum": {"h": [%d]}}}', command(b"set-state"))
 numbers = st.sampled_from([0.25, 0.5, 1, 2, 666])
@@ -45,6 +47,16 @@ values = st.one_of(
 )
 later_ms = st.sampled_from([0, 0, 1, 5, 20, 40, 150, -10, -40])
 records = st.tuples(st.sampled_from([b"a", b"b", b"c", b"d", b"e"]), values, later_ms)
+IDLE_MS = 60
+near_idle_ms = st.sampled_from([0, 1, 1, 5, 14, 20, 40, 59, 60, 61, -10, -40])
+streams_near_idle = st.lists(
+    st.tuples(
+        st.sampled_from([b"a", b"b", b"c"]),
+        st.one_of(steps, st.sampled_from([(None, None), (b"", command(b"reset")), (SET_STATE[0] % 1, SET_STATE[1])])),
+        near_idle_ms,
+    ),
+    max_size=12,
+)
 logs = st.tuples(st.lists(records, max_size=30), st.lists(records, max_size=12))
 rules = st.builds(
     BoundaryRules,
@@ -56,6 +68,14 @@ rules = st.builds(
 emissions = st.sampled_from(
     [EmitRule("every_event"), EmitRule("sequence_end"), EmitRule("change", 1.0), EmitRule("change", 0.3)]
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_are_listed() -> Iterator[None]:
+    """Of those that fall idle next, so that short logs come to the end of a list, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.silence.LISTED_STREAMS", 1)
+        yield
 
 
 @dataclass(frozen=True)
@@ -73,9 +93,9 @@ class Setup:
         pipeline.engine.scan_rows = SCAN_ROWS_SMALL
         return pipeline
 
-    def rows(self, log: list[Any]) -> list[tuple[Any, ...]]:
+    def rows(self, log: list[Any], first_ms: int = 1000) -> list[tuple[Any, ...]]:
         """(key, value, timestamp, headers) of each record; a record without a timestamp has -1."""
-        rows, time_ms = [], 1000
+        rows, time_ms = [], first_ms
         for key, (what, more), later in log:
             time_ms = max(0, time_ms + later)
             if what is None or isinstance(what, bytes):
@@ -196,3 +216,32 @@ def test_no_cut_no_crash_and_no_deal_shows(log: tuple[list[Any], list[Any]], set
     for owner, (_, state) in zip(owners, wanted, strict=True):
         assert whole(workers[owner.worker].snapshot(owner.partition, len(owner.rows))) == state
         assert not SLICES.keys() - workers[owner.worker].slices.keys()
+
+
+def counts(pipeline: Pipeline) -> dict[str, Any]:
+    engine = pipeline.engine
+    found = {"late": engine.late, "without": engine.without_stream, "resets": engine.resets.tolist()}
+    return found | {"evicted": engine.table.evicted, "idle": engine.table.idle}
+
+
+def told(setup: Setup, log: list[Any], shift_ms: int, turn: int) -> tuple[dict[Any, Any], dict[str, Any], list[Any]]:
+    """What is said of a log that begins at so much later a time, the counts, the streams left; times as without."""
+    pipeline, partition, found = setup.pipeline(), PARTITIONS[0], {}
+    pipeline.open(partition)
+    rows = setup.rows(log, SHIFTED_FROM_MS + shift_ms)
+    for at in range(0, len(rows), turn):
+        for outcome in pipeline.turn([(batch(partition, rows[at : at + turn], at), False)]):
+            found.update(said(outcome))
+    for what in found.values():
+        if isinstance(what, dict) and what["time"] != NO_TIME_MS:
+            what["time"] -= shift_ms
+    state = pipeline.snapshot(partition, len(rows))
+    return found, counts(pipeline), [sorted(state.keys), list(state.forgotten.items())]
+
+
+@settings(max_examples=LOGS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(streams_near_idle, setups, st.integers(1, IDLE_MS), st.sampled_from([1, 3, 50]))
+def test_when_a_log_was_written_shows_in_times_only(log: list[Any], setup: Setup, shift_ms: int, turn: int) -> None:
+    """Not where it lies against the hours, the days or the idle times since the epoch."""
+    setup = replace(setup, rules=replace(setup.rules, idle_ms=setup.rules.idle_ms and IDLE_MS))
+    assert told(setup, log, shift_ms, turn) == told(setup, log, 0, turn)

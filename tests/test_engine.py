@@ -123,6 +123,36 @@ def test_idle_streams_give_their_rows_back() -> None:
     assert len(outcome.outputs) == 5
 
 
+MINUTE_MS = 60_000
+NEAR_MIDNIGHT_MS = 1_793_491_200_000  # whole hours and days since the epoch: 1 November 2026, 00:00
+
+
+@pytest.mark.parametrize("later_ms", [0, 10 * MINUTE_MS, 13 * MINUTE_MS, 29 * MINUTE_MS + 1])
+@pytest.mark.parametrize("turn", [1, 10])
+@pytest.mark.parametrize("kind", ["reset", "tombstone"])
+def test_a_stream_is_forgotten_at_the_minute_whatever_the_hour(kind: str, turn: int, later_ms: int) -> None:
+    pipeline = sums_pipeline(BoundaryRules(idle_ms=60 * MINUTE_MS, late="drop"), max_streams=2)
+    pipeline.open(PARTITIONS[0])
+    change = (b"", [("worker-command", b"reset")]) if kind == "reset" else (None, None)
+    log = [("a", 1), ("b", 60.5), ("a", 61), ("-a", 61), ("-a", 122), ("a", 121.5), ("c", 122), ("a", 122), ("b", 122)]
+    rows = [
+        (name[-1:].encode(), b'{"x": 1}', NEAR_MIDNIGHT_MS + later_ms + int(minute * MINUTE_MS), None)
+        if name[0] != "-"
+        else (name[1:].encode(), change[0], NEAR_MIDNIGHT_MS + later_ms + int(minute * MINUTE_MS), change[1])
+        for name, minute in log
+    ]
+    seen = []
+    for at in range(0, len(rows), turn):
+        for outcome in pipeline.turn([(batch(PARTITIONS[0], rows[at : at + turn], at), False)]):
+            seen += [json.loads(value or b"") for value in outcome.outputs.values]
+    again = "command" if kind == "reset" else "tombstone"
+    assert [(o["stream"], o["step"], o["reset"]) for o in seen] == [
+        ("a", 1, "new"), ("b", 1, "new"), ("a", 2, None), ("a", 1, again), ("c", 1, "new"), ("a", 2, None),
+        ("b", 1, "idle"),
+    ]  # fmt: skip
+    assert pipeline.engine.without_stream == 1
+
+
 def test_dropping_a_partition_frees_its_rows_and_leaves_the_other_alone() -> None:
     pipeline = sums_pipeline(max_streams=2)
     for partition in PARTITIONS:

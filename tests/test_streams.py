@@ -43,7 +43,8 @@ class Streams:
         partition, name = self.random.choice(PARTITIONS), f"stream-{self.random.randrange(60)}"
         self.now += self.random.choice((0, 1, 9))
         self.table.partitions[partition].clock = self.now
-        row = self.table.row(partition, name, self.now)
+        self.table.forget_idle(partition, self.now)
+        row = self.table.row(partition, name)
         table, value = self.table, self.random.random()
         table.states[row], table.steps[row], table.pending[row] = value, table.steps[row] + 1, Reset.NONE
         table.times[row] = table.clocks[row] = self.now
@@ -66,9 +67,9 @@ class Streams:
         if names := list(self.table.partitions[partition].rows):
             self.table.forget(partition, self.random.choice(names), Reset.TOMBSTONE)
 
-    def sweep(self) -> None:
+    def forget_idle(self) -> None:
         partition = self.random.choice(PARTITIONS)
-        self.table.sweep(partition, self.table.partitions[partition].clock)
+        self.table.forget_idle(partition, self.table.partitions[partition].clock)
 
     def snapshot(self) -> None:
         state = self.table.snapshot(self.random.choice(PARTITIONS), self.now, SLICES)
@@ -105,7 +106,7 @@ def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
     streams = Streams(seed, units)
     acts = (
         [streams.event] * 30
-        + [streams.arrive, streams.forget, streams.sweep, streams.load]
+        + [streams.arrive, streams.forget, streams.forget_idle, streams.load]
         + [streams.snapshot, streams.release] * 3
     )
     for _ in range(ACTS):
@@ -318,7 +319,7 @@ def test_what_a_model_of_another_width_has_sent_is_unknown(sent: int | None) -> 
     """States may be kept from a model with another number of outputs."""
     first = StreamTable(INITIAL, CAPACITY, sent or 0)
     first.open(PARTITIONS[0])
-    row = first.row(PARTITIONS[0], "a", 0, lambda row: False)
+    row = first.row(PARTITIONS[0], "a")
     if first.emitted is not None:
         first.emitted[row] = 0.5
     second = StreamTable(INITIAL, CAPACITY, 2)

@@ -47,7 +47,6 @@ class Before:
     pending: CodeArray
     ids: NDArray[np.object_] | None  # None where events have none
     times: IntArray  # greatest event time so far, ms; NO_TIME_MS = not known
-    clocks: IntArray  # the partition's clock at the last event, ms
 
 
 @dataclass(slots=True)
@@ -65,8 +64,8 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
     """The Reset of each event, (events,) uint8; NONE where the state goes on.
 
     Of several reasons the earliest in time is named: what the stream's past left pending, then that it was forgotten
-    for being idle, then what this event says. Idle is measured by the partition's clock as well as by the stream's own
-    times, so that it makes no difference whether a sweep has already freed the stream or not.
+    for being idle, then what this event says. A stream that is idle by its partition's clock is forgotten before its
+    event comes here; by its own times it may be idle nevertheless.
     """
     resets = before.pending.copy()
 
@@ -75,7 +74,6 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
             resets[where & (resets == Reset.NONE)] = reason
 
     if rules.idle_ms is not None:
-        mark(silent(before.clocks, incoming.clocks, rules.idle_ms), Reset.IDLE)
         mark(silent(before.times, incoming.times, rules.idle_ms), Reset.IDLE)
     if incoming.ids is not None:
         assert before.ids is not None

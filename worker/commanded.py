@@ -8,13 +8,11 @@ from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn
 
 
-def command(table: StreamTable, turn: Turn, index: int, idle_ms: int | None) -> None:
+def command(table: StreamTable, turn: Turn, index: int) -> None:
     """Carry out the command that this event of the turn is; nothing for a stream that is not known."""
     row, kind = int(turn.rows[index]), turn.kinds[index]
     if row == NO_ROW:
         return
-    if idle_ms is not None and table.clocks[row] != NO_TIME_MS and turn.clocks[index] - table.clocks[row] > idle_ms:
-        table.clear(row, table.pending[row] or Reset.IDLE)  # as if a sweep had forgotten it
     table.steps[row] = 0
     table.clocks[row] = turn.clocks[index]
     table.times[row] = _time_after(kind, int(turn.times[index]), int(table.times[row]))

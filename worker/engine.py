@@ -12,12 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before, silent
+from worker.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
 from worker.commanded import command
 from worker.emission import EmitRule
 from worker.placement import place
 from worker.records import (
-    NO_TIME_MS,
     BoolArray,
     CodeArray,
     Events,
@@ -80,24 +79,16 @@ class Engine:
         if not batches:
             return []
         table, dtype = self.table, self.table.states.dtype
-        turn = Turn.of(batches, table.partitions, self.model.units, dtype, self.rules.idle_ms)
-        done = 0
-        for until, partition, clock in turn.sweeps:
-            done = self._process(turn, done, until)
-            table.sweep(partition, clock)
-        self._process(turn, done, len(turn))
-        return turn.predictions()
-
-    def _process(self, turn: Turn, start: int, stop: int) -> int:
-        """The events from ``start`` to ``stop``, which is returned."""
-        while start < stop:
-            placed = place(self.table, turn, start, stop)
+        turn = Turn.of(batches, table.partitions, self.model.units, dtype)
+        start = 0
+        while start < len(turn):
+            placed = place(table, turn, start)
             self._advance(turn, start, placed)
             self._release(turn)
             if turn.commands:
                 self.without_stream += int(np.count_nonzero(turn.rows[start:placed] == NO_ROW))
             start = placed
-        return stop
+        return turn.predictions()
 
     def _advance(self, turn: Turn, start: int, stop: int) -> None:
         if stop - start <= len(self.table) and turn.is_one_wave(start, stop):
@@ -135,8 +126,7 @@ class Engine:
         rows, incoming = turn.rows[runs.events[runs.begins]], turn.incoming(runs.events)
         found = self.table.read(rows)
         late = are_late(runs.greatest(found["times"], incoming.times), incoming.times)
-        gone = self._gone(runs.found(found["clocks"], incoming.clocks), incoming)
-        if (self.rules.late != "accept" and late.any()) or gone is not None:
+        if self.rules.late != "accept" and late.any():
             self._waves(turn, runs.events, runs.nth)
             return
         planned = plan(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
@@ -171,7 +161,7 @@ class Engine:
         kinds = turn.kinds[wave]
         if turn.commands:
             for index in wave[kinds != Kind.STEP].tolist():
-                command(self.table, turn, index, self.rules.idle_ms)
+                command(self.table, turn, index)
             wave = wave[kinds == Kind.STEP]
         if len(wave):
             self._step(turn, wave)
@@ -179,9 +169,6 @@ class Engine:
     def _step(self, turn: Turn, wave: Wave) -> None:
         table, rows, incoming = self.table, turn.rows[wave], turn.incoming(wave)
         found = table.read(rows)
-        gone = self._gone(found["clocks"], incoming)
-        if gone is not None:
-            found["times"][gone] = NO_TIME_MS
         late = are_late(found["times"], incoming.times)
         if np.count_nonzero(late):
             self.late += int(np.count_nonzero(late))
@@ -211,19 +198,9 @@ class Engine:
         emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
 
-    def _gone(self, clocks: IntArray, incoming: Incoming) -> BoolArray | None:
-        """(events,) whose stream is idle by the partition's ``clocks`` at its last event; None when none is.
-
-        A sweep may have forgotten it or not: nothing that it has left makes an event late, or a silence shorter.
-        """
-        if self.rules.idle_ms is None:
-            return None
-        gone = silent(clocks, incoming.clocks, self.rules.idle_ms)
-        return gone if gone.any() else None
-
     def _before(self, rows: IntArray, found: Records, incoming: Incoming) -> Before:
         ids = None if incoming.ids is None else self.table.sequences[rows]
-        return Before(found["pending"], ids, found["times"], found["clocks"])
+        return Before(found["pending"], ids, found["times"])
 
     def _count(self, resets: CodeArray) -> None:
         self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))

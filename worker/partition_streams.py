@@ -10,6 +10,7 @@ import numpy as np
 
 from worker.members import Members
 from worker.records import NO_TIME_MS
+from worker.silence import Silence
 
 # Streams per partition of which the reason for forgetting is kept. A dictionary that loses its oldest while it gains
 # others is built anew each time its places are used up, three times as large as it is full: more than 2**18 / 3 streams
@@ -28,6 +29,7 @@ class PartitionStreams:
     members: Members = field(default_factory=lambda: Members(np.empty(0, np.int64), np.empty(0, np.object_)))
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
     clock: int = NO_TIME_MS
+    silence: Silence = field(default_factory=Silence, repr=False)
     longest_idle: Iterator[tuple[int, str]] = field(default_factory=lambda: iter(()), repr=False)  # (touched, stream)
 
     def remember(self, stream: str, reason: int, limit: int) -> None:

@@ -10,26 +10,36 @@ from itertools import compress
 
 import numpy as np
 
-from worker.records import Kind, Partition, Reset
+from worker.records import NO_TIME_MS, Kind, Partition, Reset
 from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn
 
 BEGIN_STREAMS = (Kind.STEP, Kind.SET_STATE)  # of a stream that is not known a tombstone or reset changes nothing
 
 
-def place(table: StreamTable, turn: Turn, start: int, stop: int) -> int:
-    """Give the events from ``start`` their rows, up to ``stop`` at most; how far that was possible.
+def place(table: StreamTable, turn: Turn, start: int) -> int:
+    """Give the events from ``start`` their rows; up to which event that was possible.
 
     Streams whose last event is a tombstone are noted in ``turn.leaving``: forgotten, but not released yet.
     """
+    stop = len(turn)
     tombstones = turn.commands and bool((turn.kinds[start:stop] == Kind.TOMBSTONE).any())
-    if tombstones or not _together(table, turn, start, stop):
+    if tombstones or _any_idle(table, turn, start, stop) or not _together(table, turn, start, stop):
         rows = _one_by_one(table, turn, start, stop)
         stop = start + len(rows)
         turn.rows[start:stop] = rows
     taken = turn.rows[start:stop]
     table.touch(taken[taken != NO_ROW])
     return stop
+
+
+def _any_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
+    """Whether one of these events may come after a stream of its partition is forgotten for being idle."""
+    for partition, names in turn.names(start, stop):
+        start += len(names)
+        if table.any_idle(partition, int(turn.clocks[start - 1])):
+            return True
+    return False
 
 
 def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
@@ -69,14 +79,16 @@ def _add_new(table: StreamTable, turn: Turn, start: int, found: list[int | None]
 
 
 def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int]:
-    """Event by event, until one would need the row of another, or comes after the tombstone of its stream."""
-    used: set[int] = set()
+    """Event by event, until one would need the row of another, or comes after its stream was forgotten here."""
+    used: dict[Partition, dict[int, int]] = {}  # row → clock of the last event, as far as that is sure
     left: dict[Partition, int] = {}  # streams that tombstones have forgotten here
     rows: list[int] = []
-    kinds, clocks = turn.kinds[start:stop].tolist(), turn.clocks[start:stop].tolist()
+    columns = (column[start:stop].tolist() for column in (turn.kinds, turn.clocks, turn.times))
     names = ((partition, name) for partition, part in turn.names(start, stop) for name in part)
-    for (partition, name), kind, clock in zip(names, kinds, clocks, strict=True):
-        begins = kind in BEGIN_STREAMS
+    for (partition, name), kind, clock, time in zip(names, *columns, strict=True):
+        begins, here = kind in BEGIN_STREAMS, used.setdefault(partition, {})
+        if table.any_idle(partition, clock) and not table.forget_idle(partition, clock, here):
+            break
         if (partition, name) in turn.leaving:
             if begins:
                 break
@@ -84,14 +96,17 @@ def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[i
         else:
             row = table.partitions[partition].rows.get(name, NO_ROW)
         if row == NO_ROW and begins:
-            row = table.row(partition, name, clock, used, left.get(partition, 0))
+            row = table.row(partition, name, here, left.get(partition, 0))
             if row == NO_ROW:
-                assert rows, "no row can be given, and none is in use"
                 break
-        if row != NO_ROW and kind == Kind.TOMBSTONE:
-            turn.leaving[partition, name] = row
-            left[partition] = left.get(partition, 0) + 1
-            table.remember(partition, name, Reset.TOMBSTONE)  # the reason that counts is known once it is processed
-        used.add(row)
+        if row != NO_ROW:
+            # An event that is older than the greatest of its partition may be late in its stream, and then not count.
+            sure = kind != Kind.STEP or time >= clock or (row not in here and table.times[row] == NO_TIME_MS)
+            here[row] = clock if sure else here.get(row, int(table.clocks[row]))
+            if kind == Kind.TOMBSTONE:
+                turn.leaving[partition, name] = row
+                left[partition] = left.get(partition, 0) + 1
+                table.remember(partition, name, Reset.TOMBSTONE)  # the reason that counts is known when it is processed
         rows.append(row)
+    assert rows, "no row can be given, and none is in use"
     return rows

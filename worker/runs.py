@@ -132,10 +132,10 @@ def plan(rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, inco
     if incoming.ids is not None:
         assert before.ids is not None
         ids = runs.found(before.ids, incoming.ids)
-    times, clocks = runs.greatest(before.times, incoming.times), runs.found(before.clocks, incoming.clocks)
+    times = runs.greatest(before.times, incoming.times)
 
     def resets_after(pending: CodeArray) -> CodeArray:
-        return resets_before(rules, Before(runs.found(before.pending, pending), ids, times, clocks), incoming)
+        return resets_before(rules, Before(runs.found(before.pending, pending), ids, times), incoming)
 
     # First as if sequences had no length: how long they are follows from their other boundaries.
     pending = pending_after(replace(rules, length=None), np.zeros(len(runs.events), np.int64), incoming)

@@ -17,7 +17,7 @@ import numpy as np
 from worker.boundaries import UNKNOWN_ID
 from worker.members import NO_ROW, Members
 from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
-from worker.records import NO_TIME_MS, FloatArray, IntArray, Origin, Partition, PartitionState, Reset
+from worker.records import FloatArray, IntArray, Origin, Partition, PartitionState, Reset
 from worker.rows import PackedRows
 
 DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
@@ -55,13 +55,11 @@ class StreamTable(PackedRows):
         self,
         partition: Partition,
         stream: str,
-        clock: int = NO_TIME_MS,
         used: Collection[int] = (),
         leaving: int = 0,
     ) -> int:
         """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
 
-        ``clock`` is the partition's at this event, in ms; the partition itself may be at the end of the turn already.
         When the partition is full its longest idle stream gives up its row. ``used`` rows are those of streams that
         have had an event in this turn, of which ``leaving`` are forgotten already and only not released yet. NO_ROW
         when no other row can be had: the caller finishes what it has begun and asks again.
@@ -70,7 +68,7 @@ class StreamTable(PackedRows):
         row = streams.rows.get(stream)
         if row is not None:
             return row
-        if self.room(partition) + leaving <= 0 and not self._evict(partition, clock, used):
+        if self.room(partition) + leaving <= 0 and not self._evict(partition, used):
             return NO_ROW
         if not len(self.free):
             return NO_ROW
@@ -122,23 +120,38 @@ class StreamTable(PackedRows):
             self._places[moved] = place
         self._give_back(partition, [row])
 
-    def sweep(self, partition: Partition, clock: int | None = None) -> int:
-        """Forget the streams that are idle at this clock, or at the partition's, the longest idle first; how many.
+    def any_idle(self, partition: Partition, clock: int) -> bool:
+        """Whether a stream of the partition may be idle at this clock, in ms: False is sure."""
+        return self.idle_ms is not None and self.partitions[partition].silence.since < clock - self.idle_ms
 
-        A stream that is idle returns to zero at its next event, swept or not. But a full partition forgets another in
-        its place, so the caller sweeps where the records say: see ``turns.sweep_points``.
+    def forget_idle(self, partition: Partition, clock: int, used: Mapping[int, int] | None = None) -> bool:
+        """Forget the streams without an event for ``idle_ms`` before this clock, in the order of their last events.
+
+        The caller does so before each event at which ``any_idle`` may be, and nothing else decides when a stream is
+        forgotten. ``used``: row → clock of the last event, of streams with events that are not processed yet. False,
+        and nothing done, when one of these is idle, too: the caller processes them first and asks again.
         """
-        assert self.idle_ms is not None, "nothing is ever idle"
-        streams = self.partitions[partition]
-        clock = streams.clock if clock is None else clock
-        members = streams.members
-        rows = members.rows()
-        clocks = self.clocks[rows]
-        idle = np.flatnonzero((clocks != NO_TIME_MS) & (clock - clocks > self.idle_ms))
-        for name in members.named(idle[np.argsort(self.touched[rows[idle]])]):
+        if not self.any_idle(partition, clock):
+            return True
+        assert self.idle_ms is not None
+        streams, since, used = self.partitions[partition], clock - self.idle_ms, used or {}
+        entries = streams.silence.before(since)
+        if entries is None:
+            clocks = self.clocks[streams.members.rows()]
+            clocks[self._places[list(used)]] = list(used.values())
+            entries = streams.silence.renew(since, clocks, streams.members)
+        idle = []
+        for last, name in entries:
+            row = streams.rows.get(name, NO_ROW)
+            if row != NO_ROW and used.get(row, int(self.clocks[row])) == last:
+                if row in used:
+                    return False
+                idle.append((int(self.touched[row]), name))
+        streams.silence.done(since)
+        for _, name in sorted(idle):
             self.forget(partition, name, Reset.IDLE)
         self.idle += len(idle)
-        return len(idle)
+        return True
 
     def drop(self, partition: Partition) -> None:
         """Forget a partition whole, without a trace."""
@@ -219,7 +232,7 @@ class StreamTable(PackedRows):
                 self.doubled += len(both)
                 self.last_doubled = (min(both), other, partition)
 
-    def _evict(self, partition: Partition, clock: int, used: Collection[int]) -> bool:
+    def _evict(self, partition: Partition, used: Collection[int]) -> bool:
         """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""
         streams = self.partitions[partition]
         for again in (False, True):
@@ -227,11 +240,8 @@ class StreamTable(PackedRows):
                 row = streams.rows.get(stream, NO_ROW)
                 if row == NO_ROW or self.touched[row] != touched or row in used:
                     continue  # it has had events since it was listed: not the longest idle any more
-                before = int(self.clocks[row])
-                idle = self.idle_ms is not None and before != NO_TIME_MS and clock - before > self.idle_ms
-                self.forget(partition, stream, Reset.IDLE if idle else Reset.EVICTED)
-                self.evicted += not idle
-                self.idle += idle
+                self.forget(partition, stream, Reset.EVICTED)
+                self.evicted += 1
                 return True
             if not again:
                 streams.longest_idle = streams.members.oldest(self.touched[streams.members.rows()], EVICTION_CANDIDATES)

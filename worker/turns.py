@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from worker.boundaries import Incoming
-from worker.event_time import sweep_points, with_times
+from worker.event_time import with_times
 from worker.partition_streams import PartitionStreams
 from worker.records import (
     BoolArray,
@@ -27,7 +27,6 @@ from worker.records import (
 from worker.refused_items import by_record
 
 NO_ROW = -1
-Sweep: TypeAlias = tuple[int, Partition, int]  # before this event of the turn, in this partition, at this clock
 Wave: TypeAlias = IntArray | slice  # events of different streams: indices into the turn, or a piece of it
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -55,7 +54,6 @@ class Turn:
     emit: BoolArray
     invalid: BoolArray
     late: BoolArray
-    sweeps: list[Sweep]
     leaving: dict[tuple[Partition, str], int] = field(default_factory=dict)  # forgotten, rows not yet given back
 
     @classmethod
@@ -65,12 +63,11 @@ class Turn:
         partitions: Mapping[Partition, PartitionStreams],
         units: int,
         dtype: DTypeLike,
-        idle_ms: int | None = None,
     ) -> Turn:
         """The columns of these batches; moves the clocks of their partitions on."""
         lengths = [len(events) for events in batches]
         count = sum(lengths)
-        times, clocks, sweeps = _event_times(batches, partitions, idle_ms)
+        times, clocks = _event_times(batches, partitions)
         kinds = _joined([events.kinds for events in batches])
         commands = bool(np.count_nonzero(kinds))
         return cls(
@@ -97,7 +94,6 @@ class Turn:
             emit=np.zeros(count, np.bool_),
             invalid=np.zeros(count, np.bool_),
             late=np.zeros(count, np.bool_),
-            sweeps=sweeps,
         )
 
     def __len__(self) -> int:
@@ -215,21 +211,18 @@ def _joined(columns: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
 
 
 def _event_times(
-    batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams], idle_ms: int | None
-) -> tuple[IntArray, IntArray, list[Sweep]]:
-    """(event times, clocks, sweeps) of the turn; moves the clocks of its partitions on."""
-    clocks, sweeps, start = [], [], 0
+    batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams]
+) -> tuple[IntArray, IntArray]:
+    """(event times, clocks) of the turn; moves the clocks of its partitions on."""
+    clocks = []
     for events in batches:
-        partition, then = events.batch.partition, events.times
+        then = events.times
         if len(then):
-            streams = partitions[partition]
+            streams = partitions[events.batch.partition]
             then = np.maximum(np.maximum.accumulate(then), streams.clock)
-            if idle_ms is not None:
-                sweeps += [(start + at, partition, int(then[at])) for at in sweep_points(then, streams.clock, idle_ms)]
             streams.clock = int(then[-1])
-            start += len(then)
         clocks.append(then)
-    return _joined([events.times for events in batches]), _joined(clocks), sweeps
+    return _joined([events.times for events in batches]), _joined(clocks)
 
 
 def _ids(batches: Sequence[Events], count: int) -> NDArray[np.object_] | None:
