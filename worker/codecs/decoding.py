@@ -91,10 +91,11 @@ class Decoder:
             streams = self._names.of_all(batch, parsed.streams)
         except (UnusableError, ValueError):
             return None
+        numbers = np.asarray(parsed.vectors)
         with np.errstate(over="ignore"):
-            vectors = np.asarray(parsed.vectors).astype(self._dtype)
+            vectors = numbers.astype(self._dtype)
         times = self._all_times(batch, parsed)
-        if times is None or not np.isfinite(vectors).all() or self._unknown_id(vectors) is not None:
+        if times is None or not np.isfinite(vectors).all() or self._unknown_id(numbers) is not None:
             return None
         count = len(values)
         return Events(
@@ -116,12 +117,13 @@ class Decoder:
         return self._times.of_all(parsed.times, batch.timestamps)
 
     def _unknown_id(self, vectors: FloatArray) -> str | None:
-        """What is wrong with the first id, of vectors (n, features), that the model does not know."""
+        """What is wrong with the first id that the model does not know; vectors (n, features) as the records say."""
         for columns, below in self._fields.ids:
             ids = vectors[:, columns]
             wrong = ids[unknown_ids(ids, below)]
             if len(wrong):
-                return f"{wrong[0]:g} is not an id that the model knows: they are whole numbers from 0 to {below - 1}"
+                shown = str(wrong[0]).removesuffix(".0")
+                return f"{shown} is not an id that the model knows: they are whole numbers from 0 to {below - 1}"
         return None
 
     def _mixed(self, batch: RecordBatch) -> Events:
@@ -201,7 +203,7 @@ class Decoder:
         finite = np.isfinite(taken)
         if not finite.all():
             raise UnusableError("not_finite", not_finite(self._fields, numbers, finite, chunk))
-        unknown = self._unknown_id(taken)
+        unknown = self._unknown_id(numbers)
         if unknown is not None:
             raise UnusableError("unknown_id", unknown)
         time = batch.timestamps[record]
