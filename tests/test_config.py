@@ -546,6 +546,40 @@ def test_what_states_are_fed_with(tmp_path: Path, keys: dict[str, Any], change: 
     assert json.loads(input_description(load(tmp_path, with_keys(**keys)))) == {**INPUT, **change}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"input__stream": "value:d"}, {"input__stream": "d"}, True),
+        ({"input__time": "value:at"}, {"input__time": "at"}, True),
+        ({"input__features": ["value:a", "b"]}, {"input__features": ["a", "value:b"]}, True),
+        ({"input__features": "value:timestamp"}, {"input__features": "timestamp"}, True),
+        ({"input__features": {"m": "value:x"}}, {"input__features": {"m": "x"}}, True),
+        ({"input__stream": "value:key"}, {"input__stream": "key"}, False),
+        ({"input__stream": "value:header:h"}, {"input__stream": "header:h"}, False),
+        ({"input__stream": "value:key:k"}, {"input__stream": "key:k"}, False),
+        ({"input__stream": "value:value:d"}, {"input__stream": "value:d"}, False),
+        ({"input__stream": "key:value:d"}, {"input__stream": "key:d"}, False),  # a field of the key, "value:d"
+        ({"input__time": "value:timestamp"}, {"input__time": "timestamp"}, False),
+        ({"input__stream": r"a\.b"}, {"input__stream": "a.b"}, False),
+    ],
+)
+def test_what_states_are_fed_with_does_not_depend_on_its_spelling(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    texts = [input_description(load(tmp_path, with_keys(**keys)), ["m", "n"]) for keys in (one, other)]
+    assert (texts[0] == texts[1]) == same
+    # A file of a version that wrote the spelling down.
+    written = json.loads(texts[0]) | {key.replace("__", "."): value for key, value in one.items()}
+    assert (changes(json.dumps(written), texts[1]) == "") == same
+
+
+@pytest.mark.parametrize("key", ["id", "start", "end"])
+def test_nor_do_the_rules(tmp_path: Path, key: str) -> None:
+    plain, spelt = (rules_description(load(tmp_path, with_keys(**{f"sequence__{key}": s}))) for s in ("s", "value:s"))
+    assert plain == spelt
+    assert changes(spelt.replace('"s"', '"value:s"'), plain) == ""
+
+
 def test_a_vocabulary_is_part_of_what_states_are_fed_with() -> None:
     def described(vocabulary: Any) -> dict[str, Any]:
         tree = with_keys(model__task="generate", model__vocabulary=vocabulary)

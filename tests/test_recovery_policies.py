@@ -416,6 +416,15 @@ def test_another_model_or_input(
     assert re.fullmatch(pattern, said[0]), said
 
 
+@pytest.mark.parametrize("on_change", ["fail", "reset", "keep"])
+def test_the_same_input_in_other_words_is_no_other_one(tmp_path: Path, on_change: Any, caplog: Any) -> None:
+    spelt, ours = json.dumps({"input.stream": "value:device"}), json.dumps({"input.stream": "device"})
+    store = store_of(tmp_path, [of(6, input=spelt)])
+    recovery = recovery_of(store, RecoveryPolicy("fail", on_change), input=ours)
+    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert lines(caplog, tmp_path) == []
+
+
 @pytest.mark.parametrize("on_change", ["fail", "reset"])
 def test_an_older_file_of_this_model_is_as_right_as_any(tmp_path: Path, on_change: Any, caplog: Any) -> None:
     store = store_of(tmp_path, [of(4), of(6, model_sha256=THEIRS), of(7, input=OTHER_INPUT)])

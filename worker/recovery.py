@@ -18,7 +18,7 @@ from worker.beyond import delete_beyond
 from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
 from worker.checkpoints.writer import utc_now
-from worker.config.inputs import changes
+from worker.config.inputs import changes, spelt_as
 from worker.errors import (
     CheckpointUnusableError,
     InputChangedError,
@@ -176,7 +176,9 @@ class Recovery:
     def _read(self, place: Place, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
         """The states, and whether they are of this model and input, as new checkpoints will say of them."""
         try:
-            return self._store.read(place, self._identity.of_topic(topic_id), self._specs), True
+            wanted = self._identity.of_topic(topic_id)
+            wanted = replace(wanted, input=spelt_as(header.identity.input, wanted.input))
+            return self._store.read(place, wanted, self._specs), True
         except (ModelChangedError, InputChangedError) as error:
             keep = self._policy.on_model_change == "keep"
             try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.config.features import Features, field_names
+from worker.config.field_names import KEY, NOT_VALUES, TIMESTAMP
 from worker.config.sections import Config
 from worker.config.values import Vocabulary
 
@@ -23,6 +24,9 @@ NOTHING = "null"
 # key is part of it where it is not as by default: a key that is new in a later version then changes no description.
 WHERE = {"topic", "start", "schema"}
 ALWAYS = ("format", "stream", "features", "time")
+VALUE = "value:"  # before a field's name: a field, whatever its name means elsewhere
+FIELDS = ("input.stream", "input.features", "input.time", "sequence.id", "sequence.start", "sequence.end")
+WORDS = {"input.stream": KEY, "input.time": TIMESTAMP}  # a field of that name can only be told with ``value:``
 
 
 def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
@@ -32,7 +36,8 @@ def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
     all of them would be refused in silence), the field that names the stream, the features in their order (float32 has
     no names for them), the field with the time and its unit (a stream's last time and its partition's clock are states,
     too), and for tasks that read text its vocabulary: a list by its SHA-256, a file by its path, because nothing is
-    read here. Features by input are in the order of the model's ``inputs``: a list that says the same is the same.
+    read here. Fields are named without a ``value:`` that makes no difference. Features by input are in the order of the
+    model's ``inputs``: a list that says the same is the same.
     """
     given, model = config.input, config.model
     more = given.model_dump(mode="json", exclude=WHERE.union(ALWAYS), exclude_defaults=True)
@@ -46,7 +51,7 @@ def input_description(config: Config, inputs: Sequence[str] = ()) -> str:
     if model.task != "score":
         values["model.vocabulary"] = _vocabulary(model.vocabulary)
         values["model.source_vocabulary"] = _vocabulary(model.source_vocabulary)
-    return _json(values)
+    return _json(_in_plain(values))
 
 
 def _features(given: Features | None, inputs: Sequence[str]) -> Features | None:
@@ -61,7 +66,7 @@ def rules_description(config: Config) -> str:
     """The keys that say when a stream's state returns to zero: one JSON object of text, sorted, on one line."""
     values = {f"sequence.{key}": value for key, value in config.sequence.model_dump(mode="json").items()}
     kept = config.state.model_dump(mode="json", include={"idle", "max_streams"})
-    return _json(values | {f"state.{key}": value for key, value in kept.items()})
+    return _json(_in_plain(values | {f"state.{key}": value for key, value in kept.items()}))
 
 
 def changes(was: str, now: str) -> str:
@@ -75,13 +80,34 @@ def changes(was: str, now: str) -> str:
     )
 
 
+def spelt_as(was: str, now: str) -> str:
+    """``was`` where the description ``now`` says the same in other words, else ``now``."""
+    return now if changes(was, now) else was
+
+
+def _plainly(key: str, value: Any) -> Any:
+    """What a key names, without a ``value:`` that makes no difference."""
+    if key not in FIELDS or not isinstance(value, str | list | tuple | Mapping):
+        return value
+    if isinstance(value, Mapping):
+        return {name: _plainly(key, given) for name, given in value.items()}
+    if not isinstance(value, str):
+        return [_plainly(key, each) for each in value]
+    name = value.removeprefix(VALUE)
+    return value if name.startswith((VALUE, *NOT_VALUES)) or name == WORDS.get(key) else name
+
+
 def _object(text: str) -> dict[str, Any]:
     """A description as an object; one of a later version may be anything."""
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    return value if isinstance(value, dict) else {"input": value}
+    return _in_plain(value) if isinstance(value, dict) else {"input": value}
+
+
+def _in_plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plainly(key, value) for key, value in values.items()}
 
 
 def _json(value: object) -> str:
