@@ -136,6 +136,12 @@ def remove_static_member(settings: ClientSettings, timeout_s: float) -> None:
         admin.remove_group_members(settings.group_id, [MemberToRemove(group_instance_id=settings.instance_id)])
 
 
+def leave_group(settings: ClientSettings, member_id: str, timeout_s: float) -> None:
+    """Let the group forget this member, from another connection than its own."""
+    with _admin(settings, timeout_s) as admin, translated(f"leaving group '{settings.group_id}'"):
+        admin.remove_group_members(settings.group_id, [MemberToRemove(member_id=member_id)])
+
+
 def is_reachable(settings: ClientSettings, timeout_s: float) -> bool:
     """Whether a new connection to the cluster gets an answer now."""
     try:

@@ -17,9 +17,9 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 import worker.kafka.kafka_python_records  # noqa: F401  it reads more than the client does
-from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailableError
+from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import NO_NOTES, Committed, Notes
-from worker.kafka.kafka_python_admin import is_reachable
+from worker.kafka.kafka_python_admin import is_reachable, leave_group
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_offsets import committed_offsets, log_ranges, named, offsets_by_time, with_notes
@@ -208,11 +208,20 @@ class Connection:
         """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
         self.ownership.ignore_changes()
         options = {"autocommit": False, "timeout_ms": timeout_s * 1000}
-        closing = threading.Thread(target=self.consumer.close, kwargs=options, daemon=True)
+        closing = threading.Thread(target=self._leave, kwargs=options, daemon=True)
         closing.start()
         closing.join(timeout_s)
         if closing.is_alive():
             log.warning("kafka: the client did not close within %.0f s", timeout_s)
+
+    def _leave(self, **options: Any) -> None:
+        if self.ownership.awaits_answer():
+            # A broker reads no more of a connection until it has answered the join: nor that we leave.
+            if self._settings.instance_id is None and (member_id := self.ownership.member_id()):
+                with suppress(KafkaUnavailableError, WorkerError):
+                    leave_group(self._settings, member_id, QUESTION_TIMEOUT_S)
+            self.ownership.give_up()
+        self.consumer.close(**options)
 
 
 def _columns(place: Partition, position: int, records: Sequence[Any]) -> RecordBatch:

@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -64,6 +65,15 @@ class Network(KafkaNetClient):  # type: ignore[misc]
     def __init__(self, **config: Any) -> None:
         net = NetworkSelector(**config)
         super().__init__(net=net, manager=Connections(net, **config))
+
+    def close(self, node_id: Any = None) -> None:
+        """The connections end on the thread that reads them: ended by another, it may yet wait for a socket that is
+        gone, and the client reports that with a traceback.
+        """
+        if node_id is None:
+            with suppress(Exception):  # that thread has ended, and this says of what, or it is this one
+                self._net.run(self._manager.close)
+        super().close(node_id)
 
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]

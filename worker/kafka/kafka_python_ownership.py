@@ -144,6 +144,15 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         if answer is not None and answer.is_done:
             coordinator._join_task = _Unheard(answer)
 
+    def awaits_answer(self) -> bool:
+        """Whether the group has been asked to let us in, and has not answered."""
+        answer = self._consumer._coordinator._join_task
+        return answer is not None and not answer.is_done
+
+    def give_up(self) -> None:
+        """Be nobody in the group, without a word to it."""
+        self._consumer._coordinator.reset_generation()
+
     def ignore_changes(self) -> None:
         """Note nothing from here on: the member leaves."""
         self._leaving = True
