@@ -33,6 +33,7 @@ class Outbox:
     ``written``: the topics of messages that were handed over; whoever ends a transaction empties it.
     ``options`` are added to those that every producer of ours has; ``explain`` makes our error of the client's, for a
     message that was not delivered. ``disturbed``: a connection had a problem since this was last set to false.
+    ``attempts``: what the client says of its servers.
 
     Raises KafkaUnavailableError when the cluster can't be reached in ``connect_timeout_s``, WorkerError when it refuses
     us.
@@ -61,14 +62,12 @@ class Outbox:
         self.disturbed = False
         self.written: dict[str, Destination] = {}
         self._settings, self._explain = settings, explain
-        self._attempts = Attempts(settings, connect_timeout_s)
+        self.attempts = Attempts(settings, connect_timeout_s)
         with translated(f"kafka at {settings.bootstrap_servers}"):
-            self.producer: Any = Producer(
-                client_options(settings, "producer", own), logger=_Lines(self, self._attempts)
-            )
-        with self._attempts.told(self.producer.poll):
+            self.producer: Any = Producer(client_options(settings, "producer", own), logger=_Lines(self))
+        with self.attempts.told(self.producer.poll):
             self.producer.list_topics(timeout=connect_timeout_s)
-        self._attempts.let_in()
+        self.attempts.let_in()
 
     def put(
         self,
@@ -155,7 +154,7 @@ class Outbox:
             self.failure = self._explained(error, message.topic())
 
     def _on_error(self, error: KafkaError) -> None:
-        self._attempts.error(error)
+        self.attempts.error(error)
         self.disturbed = self.disturbed or _may_have_held_requests(error.str())
         if error.fatal() and self.failure is None:
             self.failure = self._explained(error)
@@ -164,13 +163,13 @@ class Outbox:
 class _Lines:
     """librdkafka's own log, in which alone it tells that the connection to the transaction coordinator broke."""
 
-    def __init__(self, outbox: Outbox, attempts: Attempts) -> None:
-        self._outbox, self._attempts = outbox, attempts
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
 
     def log(self, level: int, form: str, facility: str, *rest: str) -> None:
         if facility in _BROKEN_CONNECTION and _may_have_held_requests(rest[-1] if rest else ""):
             self._outbox.disturbed = True
-        self._attempts.log(level, form, facility, *rest)
+        self._outbox.attempts.log(level, form, facility, *rest)
 
 
 def _may_have_held_requests(said: str) -> bool:
