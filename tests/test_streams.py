@@ -303,15 +303,46 @@ def test_one_name_in_two_partitions_of_a_topic_is_noticed() -> None:
     table.row(PARTITIONS[0], "pump-1")
     table.add(PARTITIONS[1], ["pump-2", "pump-3"])
     table.row(other, "pump-1")  # another topic: another kind of record
-    assert (table.doubled, table.last_doubled) == (0, None)
+    doubles = table.doubles
+    assert (doubles.count, doubles.last) == (0, None)
     table.row(PARTITIONS[1], "pump-1")
-    assert (table.doubled, table.last_doubled) == (1, ("pump-1", PARTITIONS[0], PARTITIONS[1]))
+    assert (doubles.count, doubles.last) == (1, ("pump-1", PARTITIONS[0], PARTITIONS[1]))
     table.row(PARTITIONS[1], "pump-1")
-    assert table.doubled == 1
-    state = table.snapshot(PARTITIONS[1], 0, SLICES)
-    table.drop(PARTITIONS[1])
-    table.load(state, SLICES)
-    assert table.doubled == 2
+    assert doubles.count == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stream_in_several_partitions_counts_once_however_often_it_is_found(
+    monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    table = StreamTable(INITIAL, 10)
+    for partition in PARTITIONS:
+        table.open(partition)
+
+    def begin(partition: Partition, name: str) -> int:
+        if together:
+            table.add(partition, [name])
+        else:
+            table.row(partition, name)
+        return table.doubles.count
+
+    assert [begin(partition, "pump-1") for partition in PARTITIONS] == [0, 1, 1]
+    for _ in range(3):
+        table.forget(PARTITIONS[1], "pump-1", Reset.TOMBSTONE)
+        assert begin(PARTITIONS[1], "pump-1") == 1
+        state = table.snapshot(PARTITIONS[1], 0, SLICES)
+        table.drop(PARTITIONS[1])
+        table.load(state, SLICES)
+        assert table.doubles.count == 1
+    others = [Partition("other", number) for number in range(2)]
+    for partition in others:
+        table.open(partition)
+    assert [begin(partition, "pump-1") for partition in others] == [1, 2]  # a stream of its own
+    assert [begin(partition, "pump-2") for partition in PARTITIONS] == [2, 3, 3]
+    monkeypatch.setattr("worker.doubles.DOUBLES_REMEMBERED", 1)
+    assert [begin(partition, "pump-3") for partition in others] == [3, 4]
+    table.forget(PARTITIONS[1], "pump-1", Reset.TOMBSTONE)
+    assert begin(PARTITIONS[1], "pump-1") == 5  # no longer remembered
 
 
 @pytest.mark.parametrize("sent", [None, 1, 2, 3])

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 FULL = "state.max_streams %d is reached in a partition: %d longest idle streams forgotten so far"
 DOUBLED = (
-    "%d streams are live in two partitions of a topic, the last is '%s' in %s and %s: each part of its records has a "
-    "state of its own, and neither is right; records must be partitioned by what names the stream (input.stream)"
+    "streams are live in two partitions of a topic, %d so far, the last is '%s' in %s and %s: each part of its records "
+    "has a state of its own, and neither is right; records must be partitioned by what names the stream (input.stream)"
 )
 
 
@@ -42,10 +42,10 @@ class EngineCounts:
         if evicted := self._added("evicted", table.evicted):
             metrics.streams_evicted.labels("evicted").inc(evicted)
             yield "evicted", FULL, table.limit, table.evicted
-        if doubled := self._added("doubled", table.doubled):
+        if doubled := self._added("doubled", table.doubles.count):
             metrics.streams_doubled.inc(doubled)
-            assert table.last_doubled is not None
-            yield "doubled", DOUBLED, table.doubled, *table.last_doubled
+            assert table.doubles.last is not None
+            yield "doubled", DOUBLED, table.doubles.count, *table.doubles.last
 
     def _added(self, name: str, now: int) -> int:
         before, self._told[name] = self._told.get(name, 0), now

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from worker.boundaries import UNKNOWN_ID
+from worker.doubles import Doubles
 from worker.members import NO_ROW, Members
 from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
 from worker.records import FloatArray, IntArray, Origin, Partition, PartitionState, Reset
@@ -43,8 +44,7 @@ class StreamTable(PackedRows):
         self.partitions: dict[Partition, PartitionStreams] = {}
         self.evicted = 0  # streams forgotten because their partition was full, since the start
         self.idle = 0  # streams forgotten because they were idle, since the start
-        self.doubled = 0  # streams that began while another partition of their topic had one of that name
-        self.last_doubled: tuple[str, Partition, Partition] | None = None
+        self.doubles = Doubles()
         self._events = 0
 
     def room(self, partition: Partition) -> int:
@@ -75,7 +75,7 @@ class StreamTable(PackedRows):
         (row,) = self.free.take(partition, 1)
         self.clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
-        self._look_for_doubles(partition, (stream,))
+        self.doubles.look(self.partitions, partition, (stream,))
         self._places[row] = streams.members.add(row, stream)
         self._will_copy(len(streams.members))
         return row
@@ -91,7 +91,7 @@ class StreamTable(PackedRows):
             reasons = np.full(len(names), Reset.NEW, np.uint8)
         self.clear(rows, reasons)
         streams.rows.update(zip(names, rows.tolist(), strict=True))
-        self._look_for_doubles(partition, names)
+        self.doubles.look(self.partitions, partition, names)
         self._places[rows] = streams.members.extend(rows, names)
         assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
         self._will_copy(len(streams.members))
@@ -205,7 +205,7 @@ class StreamTable(PackedRows):
         names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
         rows = np.array(self.free.take(state.partition, len(order)), np.int64)
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
-        self._look_for_doubles(state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
+        self.doubles.look(self.partitions, state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
         streams.members = Members(rows, names)
         self._places[rows] = np.arange(len(rows))
         self._will_copy(len(rows))
@@ -222,15 +222,6 @@ class StreamTable(PackedRows):
             self.emitted[rows] = emitted[order] if emitted is not None and emitted.shape[1] == units else np.nan
         self.touch(rows)
         return len(left_out)
-
-    def _look_for_doubles(self, partition: Partition, names: Sequence[str]) -> None:
-        """A device whose records lie in two partitions has two states, each of which has seen a part of them."""
-        for other, streams in self.partitions.items():
-            if other == partition or other.topic != partition.topic:
-                continue
-            if both := streams.rows.keys() & names:
-                self.doubled += len(both)
-                self.last_doubled = (min(both), other, partition)
 
     def _evict(self, partition: Partition, used: Collection[int]) -> bool:
         """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""

@@ -58,7 +58,7 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
     for number, what in (
         (engine.late, f"events older than their stream's greatest event time (sequence.late: {config.sequence.late})"),
         (engine.without_stream, "tombstones or resets that name no known stream"),
-        (engine.table.doubled, "streams in two partitions of a topic, each with a state of its own"),
+        (engine.table.doubles.count, "streams in two partitions of a topic, each with a state of its own"),
     ):
         if number:
             click.echo(f"{number:,} {what}", err=True)

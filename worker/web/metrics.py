@@ -108,7 +108,8 @@ class Metrics:
             "commands_without_stream", "Tombstones and resets that named no known stream."
         )
         self.streams_doubled = self._counter(
-            "streams_doubled", "Streams that began while another partition of their topic had one of the same name."
+            "streams_doubled",
+            "Streams found in two partitions of a topic or more, each once (of the last 100,000 of them).",
         )
         self.waves = self._counter("waves", "Steps of the model, each of one event of many streams.")
         self.replayed_records = self._counter("replayed_records", "Records replayed without emitting, after a restart.")
