@@ -84,7 +84,7 @@ def broker_version(given: Any) -> tuple[int, ...] | None:
     parts = given.split(".") if isinstance(given, str) else given
     if given == AUTOMATIC:
         return None
-    if not isinstance(parts, list) or not parts or not all(str(part).isdecimal() for part in parts):
+    if not isinstance(parts, (list, tuple)) or not parts or not all(str(part).isdecimal() for part in parts):
         raise ConfigError(f'should be text such as "2.7", not {given!r}')
     return tuple(int(part) for part in parts)
 
