@@ -17,6 +17,7 @@ import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 from tf_keras.src.engine.base_layer import TensorFlowOpLayer
+from tf_keras.src.layers.rnn.cell_wrappers import DeviceWrapper, DropoutWrapper, ResidualWrapper
 from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
 from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
 
@@ -276,6 +277,38 @@ def binned() -> Any:
     return sequential(keras.Input((None,)), L.Discretization([2.0, 5.0]), L.Embedding(3, 4), L.GRU(3))
 
 
+def fractions(dtype: str) -> Any:
+    """Between two whole numbers, on both sides of zero, and on a boundary."""
+    bins = L.Discretization([-1.0, -0.5, 0.0, 0.1, 1.0])
+    layers = [L.Rescaling(0.1, dtype=dtype), bins, L.Embedding(6, 3), L.TimeDistributed(L.Flatten())]
+    return sequential(keras.Input((None, F), dtype=dtype), *layers, L.GRU(3))
+
+
+def whole_dtypes(x: Any) -> Any:
+    """To Keras 2 the dtype of these is no order to round what they are given."""
+    x = L.Masking(dtype="int32")(x)
+    a = L.Multiply(dtype="int64")([L.Activation("tanh", dtype="int32")(L.Dropout(0.2, dtype="int32")(x)), x])
+    b = L.TimeDistributed(L.Flatten(dtype="int64"), dtype="int32")(L.Reshape((-1, 1, F), dtype="uint8")(a))
+    return L.GRU(3)(L.Concatenate(dtype="int32")([a, b]))
+
+
+def looked_up() -> Any:
+    """Numbers that become whole in both."""
+    ids = [L.IntegerLookup(vocabulary=[-2, -1, 0, 1, 2]), L.Embedding(7, 3), L.TimeDistributed(L.Flatten())]
+    return sequential(keras.Input((None, F)), L.Rescaling(1.5, offset=0.5, dtype="int32"), *ids, L.GRU(3))
+
+
+def exact_mask(dtype: str) -> Any:
+    """A value of masked steps that each precision rounds in its own way."""
+    layers = [L.Rescaling(0.1), L.Masking(0.1), L.LSTM(4, return_sequences=True), L.GRU(3)]
+    keras.mixed_precision.set_global_policy(dtype)
+    try:
+        made = [type(one).from_config({**one.get_config(), "dtype": dtype}) for one in layers]
+        return sequential(keras.Input((None, F), dtype="float32"), *made)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
 def learned() -> Any:
     bins = L.Discretization(num_bins=3)
     bins.adapt(np.arange(10.0))
@@ -364,6 +397,19 @@ MODELS: dict[str, Callable[[], Any]] = {
     "separable": separable,
     "binned": binned,
     "learned": learned,
+    "fractions": lambda: fractions("float32"),
+    "fractions_float64": lambda: fractions("float64"),
+    "whole_dtypes": lambda: functional(whole_dtypes),
+    "looked_up": looked_up,
+    "exact_mask_half": lambda: exact_mask("mixed_float16"),
+    "exact_mask_double": lambda: exact_mask("float64"),
+    "causal_separable": lambda: sequential(
+        L.SeparableConv1D(4, 3, padding="causal", dilation_rate=2, activation="tanh", **OPEN), L.GRU(3)
+    ),
+    "residual": lambda: sequential(L.RNN(ResidualWrapper(L.LSTMCell(F)), return_sequences=True, **OPEN), L.GRU(2)),
+    "not_wrapped": lambda: functional(lambda x: L.GRU(2)(L.Add()([x, L.RNN(L.LSTMCell(F), return_sequences=True)(x)]))),
+    "on_a_device": lambda: sequential(L.RNN(DeviceWrapper(L.LSTMCell(F), "/cpu:0"), **OPEN)),
+    "dropping_cell": lambda: sequential(L.RNN(DropoutWrapper(L.GRUCell(F), 0.5), **OPEN)),
     "local": lambda: sequential(L.LocallyConnected1D(2, 1, **FIXED), L.GRU(2)),
     "addon": lambda: sequential(L.TimeDistributed(Tripled(), **OPEN), L.GRU(2)),
     "dropped": lambda: functional(lambda x: L.GRU(3)(tf.nn.dropout(L.GRU(4, return_sequences=True)(x), 0.2))),

@@ -325,6 +325,9 @@ REMEDIES: dict[str, Remedy] = {
         on(lambda x: L.LSTM(U)(x, mask=x > 0)), (on(lambda x: L.LSTM(U)(x, mask=x[:, :, 0] > 0)),)
     ),
     "backwards": Remedy(of(lstm(go_backwards=True)), (of(lstm()),)),
+    "along what all steps have come to": Remedy(
+        on(lambda x: L.LSTM(3)(ops.mean(x, axis=1, keepdims=True))), (on(lambda x: L.LSTM(3)(x)),)
+    ),
     "along another axis": Remedy(of(last, lambda: L.Reshape((3, 1)), last), (of(lstm(), last),)),
     "stateful afterwards": Remedy(lambda: _unread(2), (of(last),), "weights"),
     # ---- convolution and pooling

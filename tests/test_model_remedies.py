@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models import F, L, keras, shaken
 from tests.refusals import sentences
-from tests.remedies import REMEDIES, Remedy
+from tests.remedies import REMEDIES, Remedy, T, U, ops
 from worker import ModelRefusedError, StreamingModel
 from worker.model.graph import graph_of
 from worker.model.proof.samples import draw, split
@@ -46,6 +47,41 @@ def test_advice_that_is_followed(name: str) -> None:
         assert found.max_abs_difference <= TOLERANCE, found
         if remedy.keeps == "numbers":
             assert_same_numbers(trained, followed, model)
+
+
+def _ends_of_encoders() -> dict[str, Any]:
+    """What a decoder may begin with: a layer's output, an operation's, one of several, one of a nested model."""
+    nested = keras.Sequential([keras.Input((T, F)), L.LSTM(U), L.Dense(2)], name="encoder")
+    return {
+        "layer": lambda x: L.Dense(2)(L.LSTM(U)(x)),
+        "slice": lambda x: L.LSTM(U, return_sequences=True)(x)[:, -1],
+        "mean": lambda x: ops.mean(L.GRU(U, return_sequences=True)(x), axis=1),
+        "sum of layers": lambda x: L.LSTM(U)(x) + L.GRU(U)(x),
+        "state": lambda x: L.LSTM(U, return_state=True)(x)[1],
+        "nested": lambda x: nested(L.Dense(F)(x)),
+    }
+
+
+@pytest.mark.parametrize("end", _ends_of_encoders())
+@pytest.mark.parametrize("start", ["repeated", "state", "states"])
+def test_the_part_before_a_decoder_streams_as_the_advice_says(end: str, start: str) -> None:
+    x = keras.Input((T, F))
+    given = _ends_of_encoders()[end](x)
+    width = given.shape[-1]
+    if start == "repeated":
+        decoded = L.GRU(3)(L.RepeatVector(T)(given))
+    else:
+        kind, states = (L.GRU, given) if start == "state" else (L.LSTM, [given, given])
+        decoded = kind(width)(keras.layers.Dense(2)(x), initial_state=states)
+    model = shaken(keras.Model(x, decoded))
+    advice = refusal_of(model).instead
+    code = advice.partition("alone: ")[2].partition(", or let")[0].replace("its inputs", "model.inputs")
+    encoder = eval(code, {"keras": keras, "model": model})
+    found = StreamingModel(encoder).parity(sequences=2, steps=4)
+    assert found.max_abs_difference <= TOLERANCE, found
+    wanted = np.asarray(keras.Model(x, given)(np.ones((2, T, F), "float32")))
+    outputs = keras.tree.flatten(encoder(np.ones((2, T, F), "float32")))
+    assert any(one.shape == wanted.shape and np.allclose(one, wanted) for one in map(np.asarray, outputs))
 
 
 def assert_same_numbers(trained: Any, followed: Any, model: StreamingModel) -> None:

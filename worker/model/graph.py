@@ -203,6 +203,18 @@ def layers_of(model: Any, path: tuple[str, ...] = ()) -> Iterator[Layer]:
             yield layer
 
 
+def made_of(layer: Layer) -> Iterator[Layer]:
+    """All that lies between this layer and the inputs of its graph; nested models whole."""
+    seen, waiting = {id(layer)}, [layer]
+    while waiting:
+        for tensor in [tensor for node in waiting.pop()._inbound_nodes for tensor in node.input_tensors]:
+            source = tensor._keras_history.operation
+            if id(source) not in seen:
+                seen.add(id(source))
+                waiting.append(source)
+                yield source
+
+
 def consumers(graph: Any, tensor: Tensor) -> list[Layer]:
     """The layers of this graph that take this tensor; of a nested model the layers that take it there."""
     found = []

@@ -58,7 +58,7 @@ def looks_at_its_mask(layer: Any) -> bool:
 
 
 def known_as(kind: str) -> dict[str, str]:
-    """What says in a configuration that a layer is one of these."""
+    """What says in a configuration that a layer is one of these, or another of their package."""
     return {"module": __name__, "registered_name": f"{PACKAGE}>{kind}"}
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from worker.errors import ModelRefusedError, WorkerError
+from worker.model import keras2_convolution
 from worker.model.backend import keras
 from worker.model.files import keras2_masks
 from worker.model.files.configuration import Config, objects
-from worker.model.files.judging import is_registered
-from worker.model.files.keras2_graph import modernise_graph
+from worker.model.files.keras2_gone import refuse_gone
+from worker.model.files.keras2_graph import modernise_graph, of_precision
+from worker.model.keras2_masks import known_as
 
 # Written while training on a GPU: the same layers with other weights.
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
@@ -36,17 +38,15 @@ _WITHOUT: dict[str, Config] = {
     **{f"SpatialDropout{n}D": {"trainable": None, "noise_shape": None} for n in (1, 2, 3)},  # inference drops nothing
     **{f"Conv{n}DTranspose": {"groups": 1} for n in (1, 2, 3)},
 }
-_GONE = {
-    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), "Conv1D(padding='causal') or Dense"),
-    "RandomFourierFeatures": "Dense",
-    "DenseFeatures": "an input of the numbers themselves",
-}
 # Where weights stand right before a hard_sigmoid, so that they can be scaled.
 _SCALABLE = {
     **dict.fromkeys(("Dense", "Conv1D", "SimpleRNN", "SimpleRNNCell"), ("activation",)),
     **dict.fromkeys(("LSTM", "LSTMCell", *_CONV_LSTM), ("recurrent_activation",)),
     **dict.fromkeys(("GRU", "GRUCell"), ("activation", "recurrent_activation")),
 }
+# These dtypes are of the output of a layer, but for those that compute in them.
+_WHOLE = ("int", "uint", "bool", "string")
+_COMPUTE_WHOLE = ("InputLayer", "CategoryEncoding", "Hashing", "IntegerLookup", "StringLookup", "Rescaling")
 _ALREADY = ("InputLayer", "Sequential", "Functional")
 
 
@@ -92,6 +92,7 @@ def modernise(config: Config) -> None:
             _modernise_layer(node, body, layer)
             if isinstance(body.get("dtype"), dict):  # a policy of mixed precision: its name says it all
                 body["dtype"] = body["dtype"].get("config", {}).get("name")
+            _without_rounding(node["class_name"], body)
     for node, _ in list(objects(config)):
         if node["class_name"] == "Functional" and isinstance(node.get("config"), dict):
             modernise_graph(node["config"], masked)
@@ -134,7 +135,7 @@ def _open_with_an_input(body: Config) -> None:
 
 def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     kind = node["class_name"]
-    _refuse_gone(kind, body, layer)
+    refuse_gone(kind, body, layer)
     if body.pop("time_major", False):
         raise ModelRefusedError(layer, "time_major=True puts time before the batch", "train it with (batch, time)")
     if body.pop("renorm", False) or body.pop("virtual_batch_size", None):
@@ -155,6 +156,10 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
         body["threshold"] = float(body.pop("theta", 1.0))
     if kind == "Lambda":
         _modernise_lambda(body)
+    if kind == "Masking":
+        _mask_as_exactly(body)
+    if kind == keras2_convolution.KIND and body.get("padding") == "causal":
+        node.update(known_as(kind))
     for key, value in _WITHOUT.get(kind, {}).items():
         if value is None or body.get(key) == value:
             body.pop(key, None)
@@ -172,27 +177,22 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
         body["axis"] = int(axis[0])
 
 
-def _refuse_gone(kind: Any, body: Config, layer: str) -> None:
-    if kind in _GONE and not is_registered(kind):
-        raise ModelRefusedError(
-            layer,
-            f"its class '{kind}' was in Keras 2 and is not in Keras 3",
-            f"train it with {_GONE[kind]} in its place",
-        )
-    package, _, name = str(kind).rpartition(">")
-    if package == "Addons" and not is_registered(kind):
-        raise ModelRefusedError(
-            layer,
-            f"its class '{name}' is of TensorFlow Addons, which does not run with Keras 3",
-            "write it for Keras 3, under the same name, in a module that model.imports names (from Python: "
-            f"custom_objects={{'{name}': {name}}}), or train it with a layer of Keras in its place",
-        )
-    if kind == "Discretization" and body.get("bin_boundaries") is None:
-        raise ModelRefusedError(
-            layer,
-            "its boundaries, which Keras 2 has learned, are not in the file",
-            "make the layer with bin_boundaries=old.bin_boundaries, and save the model again",
-        )
+def _without_rounding(kind: str, body: Config) -> None:
+    """The dtype in which Keras 3 takes numbers as they are: it makes its inputs whole where Keras 2 does its output."""
+    if not str(body.get("dtype") or "float32").startswith(_WHOLE) or kind in _COMPUTE_WHOLE:
+        return
+    # As exact as any input: Keras 2 compares float64 as float64 with the boundaries.
+    body["dtype"] = "float64" if kind == "Discretization" else "float32"
+
+
+def _mask_as_exactly(body: Config) -> None:
+    """Keras 2 has the value of masked steps in the layer's own precision, Keras 3 in float32."""
+    policy = body.get("dtype")
+    name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
+    precision = str(name or "float32").removeprefix("mixed_")
+    value = body.get("mask_value", 0.0)
+    if precision in ("float16", "bfloat16", "float64") and isinstance(value, int | float):
+        body["mask_value"] = of_precision(value, precision)
 
 
 def _modernise_lambda(body: Config) -> None:

@@ -130,7 +130,9 @@ def _as_operation(layer: Config, calls: list[Any], names: set[Any], dtypes: dict
     if function in ("__operators__.getitem", "None") and "slice_spec" in arguments:
         if any(_references(arguments, names)):
             raise _refused(layer, " of places that are tensors")
-        _put(layer, Equal("GetItem"), [_tensor(entries[0]), [_part(part) for part in arguments["slice_spec"]]], {})
+        spec = arguments["slice_spec"]  # x[...] alone is no list of one
+        parts = [_part(part) for part in (spec if isinstance(spec, list) else [spec])]
+        _put(layer, Equal("GetItem"), [_tensor(entries[0]), parts], {})
         return
     equal = equal_of(function)
     if equal is None:
@@ -140,9 +142,11 @@ def _as_operation(layer: Config, calls: list[Any], names: set[Any], dtypes: dict
     dtype = dtypes.get(str(layer.get("name")), "float32") if tensors else "float32"
     beside = "int32" if equal.kind == "Take" else dtype
     operands = [_operand(arguments.pop(key), names, beside) for key in equal.operands if key in arguments]
-    settings = settings_of(equal, arguments)
-    if settings is None or len(operands) != len(equal.operands):
-        raise _refused(layer, f" with {', '.join(sorted(arguments))}")
+    settings, odd = settings_of(equal, arguments)
+    if not odd and len(operands) != len(equal.operands):
+        odd = f" with {', '.join(sorted(arguments))}" if arguments else f" without {', '.join(equal.operands)}"
+    if odd:
+        raise _refused(layer, odd)
     given = [_operand(entry[2] if entry[0] == _CONSTANT else entry, names, dtype) for entry in entries]
     together = equal.kind in ("Concatenate", "Stack") or function == "math.add_n"
     _put(layer, equal, [given, *operands] if together else [*given, *operands], settings)
@@ -171,8 +175,11 @@ def _operand(value: Any, names: set[Any], dtype: str) -> Any:
     """A tensor, a number, or an array of numbers, which TensorFlow reads in the type of the tensor beside it."""
     if isinstance(value, list) and _is_reference(value[:3], names):
         return _tensor(value)
-    if not isinstance(value, list):
-        return value
+    return of_precision(value, dtype) if isinstance(value, list) else value
+
+
+def of_precision(value: Any, dtype: str) -> Config:
+    """A number, or an array of numbers, that Keras 3 does not take for float32."""
     return {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
 
 

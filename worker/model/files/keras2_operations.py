@@ -18,8 +18,8 @@ class Equal:
     """An operation of Keras 3 in place of one of TensorFlow.
 
     ``operands``: arguments behind the first that are tensors or numbers. ``settings``: the other arguments, by the
-    names that Keras has for them. ``given``: settings where the file says nothing. ``same``: arguments that change
-    nothing as long as they have this value.
+    names that Keras has for them. ``given``: settings where the file says nothing, as TensorFlow has them: Keras' own
+    may be others. ``same``: arguments that change nothing as long as they have this value.
     """
 
     kind: str
@@ -32,6 +32,7 @@ class Equal:
 
 _NN, _CORE, _MATH, _LAYERS = "keras.src.ops.nn", "keras.src.ops.core", "keras.src.ops.math", "keras.layers"
 _AXIS, _KEPT = {"axis": "axis"}, {"axis": "axis", "keepdims": "keepdims"}
+_ALL_AXES: Config = {"axis": None}
 
 
 def _unary(place: str, **names: str) -> dict[str, Equal]:
@@ -69,15 +70,17 @@ EQUALS: dict[str, Equal] = {
     "nn.log_softmax": Equal("LogSoftmax", _NN, settings=_AXIS, given={"axis": -1}),
     "nn.bias_add": Equal("Add", operands=("bias",)),
     # x · min(rsqrt(sum of squares), 1/e), where TensorFlow has rsqrt(max(sum of squares, e²))
-    "math.l2_normalize": Equal("Normalize", _NN, settings=_AXIS, given={"epsilon": 1e-6}, same={"epsilon": 1e-12}),
+    "math.l2_normalize": Equal("Normalize", _NN, settings=_AXIS, given={**_ALL_AXES, "epsilon": 1e-6}, same={
+        "epsilon": 1e-12
+    }),
     **{
-        f"math.reduce_{name}": Equal(kind, settings=_KEPT)
+        f"math.reduce_{name}": Equal(kind, settings=_KEPT, given=_ALL_AXES)
         for name, kind in {
             "mean": "Mean", "sum": "Sum", "max": "Max", "min": "Min", "prod": "Prod", "any": "Any", "all": "All",
             "std": "Std", "variance": "Var",
         }.items()
     },
-    "math.reduce_logsumexp": Equal("Logsumexp", _MATH, settings=_KEPT),
+    "math.reduce_logsumexp": Equal("Logsumexp", _MATH, settings=_KEPT, given=_ALL_AXES),
     "math.argmax": Equal("Argmax", settings=_AXIS, given={"axis": 0}, same={"output_type": ("int32", "int64")}),
     "math.argmin": Equal("Argmin", settings=_AXIS, given={"axis": 0}, same={"output_type": "int64"}),
     "math.cumsum": Equal("Cumsum", settings=_AXIS, given={"axis": 0}, same={"exclusive": False, "reverse": False}),
@@ -86,8 +89,8 @@ EQUALS: dict[str, Equal] = {
     "unstack": Equal("Unstack", _CORE, settings={"axis": "axis", "num": "num"}, given={"axis": 0}),
     "split": Equal("Split", settings={"num_or_size_splits": "indices_or_sections", "axis": "axis"}, given={"axis": 0}),
     "expand_dims": Equal("ExpandDims", settings=_AXIS),
-    "squeeze": Equal("Squeeze", settings=_AXIS),
-    "transpose": Equal("Transpose", settings={"perm": "axes"}, same={"conjugate": False}),
+    "squeeze": Equal("Squeeze", settings=_AXIS, given=_ALL_AXES),
+    "transpose": Equal("Transpose", settings={"perm": "axes"}, given={"axes": None}, same={"conjugate": False}),
     "reshape": Equal("Reshape", settings={"shape": "newshape"}),
     "gather": Equal("Take", operands=("indices",), settings=_AXIS, given={"axis": 0}, same={"batch_dims": 0}),
     "one_hot": Equal("OneHot", _NN, settings={"depth": "num_classes", "axis": "axis", "dtype": "dtype"}, given={
@@ -179,28 +182,31 @@ def equal_of(function: str) -> Equal | None:
     return EQUALS.get(function) or EQUALS.get(function.removeprefix("compat.v1."))
 
 
-def settings_of(equal: Equal, given: Config) -> Config | None:
-    """How to make the operation of Keras, from the arguments in the file; None where one has no equal there."""
-    found = dict(equal.given)
-    for name, value in given.items():
+def settings_of(equal: Equal, given: Config) -> tuple[Config, str]:
+    """How to make the operation of Keras, from the arguments in the file; and in words what has no equal there."""
+    found, odd = dict(equal.given), []
+    for name, value in sorted(given.items()):
         same = equal.same.get(name, ())
         if name in equal.same and (value in same if isinstance(same, tuple) else value == same):
             continue
         if name == "validate_indices":
             continue
         if name not in equal.settings or not _is_plain(value):
-            return None
-        found[equal.settings[name]] = value
+            odd.append(name)
+        else:
+            found[equal.settings[name]] = value
     sizes = found.get("indices_or_sections")
     if isinstance(sizes, list):  # sizes in TensorFlow, the places between them in Keras
         if -1 in sizes:
-            return None
+            odd.append("a size of -1")
         found["indices_or_sections"] = list(accumulate(sizes))[:-1]
     axis = found.get("axis")
     if equal.kind in ("Squeeze", "Mean", "Sum", "Max", "Min") and isinstance(axis, list) and len(axis) == 1:
         found["axis"] = axis[0]
-    missing = set(equal.settings.values()) - set(found) - {"keepdims", "num", "axis"}
-    return None if missing else found
+    if odd:
+        return found, f" with {', '.join(odd)}"
+    missing = [name for name, its in equal.settings.items() if its not in found and its not in ("keepdims", "num")]
+    return found, f" without {', '.join(missing)}" if missing else ""
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,7 @@
-"""Rules of the layers that hand masks on as Keras 2 does: layers of Keras 3 without masks, and the mask beside them."""
+"""Rules of the layers of Keras 2 that Keras 3 has not.
+
+Those that hand masks on as Keras 2 does become layers of Keras 3 without masks, and the mask beside them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 from worker.model import keras2_masks
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
-from worker.model.layers import merging, per_step, shares
+from worker.model.keras2_convolution import CausalSeparableConv1D
+from worker.model.layers import convolution, merging, per_step, shares
 from worker.model.layers.masking import carrying, mask_of
 from worker.model.layers.naming import NamedOperations
 from worker.model.rules import Form, Rule, streams, takes_shares
@@ -32,6 +36,7 @@ def _unmasked(rule: Rule, hands_on: bool) -> Rule:
     return without
 
 
+streams(CausalSeparableConv1D, windows=True)(convolution.along_time)
 for _kind in keras2_masks.MERGING:
     _joins = merging.concatenate if _kind.__name__ == "Concatenate" else merging.merge
     streams(_kind)(_unmasked(_joins, hands_on=True))

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.model.backend import keras
-from worker.model.graph import LayerCall, Tensor, tensors_in
+from worker.model.graph import LayerCall, Tensor, is_model, made_of, tensors_in
 from worker.model.keras2_masks import looks_at_its_mask
 from worker.model.layers.cells import one_step, states_of
 from worker.model.layers.masking import carrying, mask_of, where_counted
 from worker.model.rules import Form, Time, part_before, refuse, streams
 
 L = keras.layers
+_KINDS = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN, L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class _Given:
     hands_on: Tensor | None
 
 
-@streams(L.LSTM, L.GRU, L.SimpleRNN, L.RNN, L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D)
+@streams(*_KINDS)
 def recurrent(call: LayerCall, form: Form) -> Any:
     """x (batch, 1, …) and the states before → output of this step and the states after."""
     given = _given(call, form)
@@ -106,7 +107,9 @@ def _check(call: LayerCall, given: _Given, form: Form) -> None:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",
-            "give the recurrent layer before it return_sequences=True, reshape its output nowhere, and train again",
+            "give the recurrent layer before it return_sequences=True, reshape its output nowhere, and train again"
+            if _follows_another(call, form)
+            else "take out what makes one result of all steps before it, and train again",
         )
     if any(form.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(
@@ -116,6 +119,12 @@ def _check(call: LayerCall, given: _Given, form: Form) -> None:
         )
     if layer.stateful and layer.states is None:
         refuse(call, "stateful was set after it was built", "build it with stateful=False: the worker keeps the states")
+
+
+def _follows_another(call: LayerCall, form: Form) -> bool:
+    """Whether a recurrent layer lies before it: of what is around a nested model, whether there is any."""
+    before = any(is_model(one) or isinstance(one, _KINDS) for one in made_of(call.layer))
+    return form.last_recurrent is not None and (bool(call.path) or before)
 
 
 def _begin(

@@ -176,7 +176,9 @@ def get_item(call: LayerCall, form: Form) -> Any:
         return run_as_it_is(call, form, Time.SO_FAR)
     return refuse(
         call,
-        f"it cuts {_words(key)} out of the sequence",
+        f"it cuts {_words(key)} out of the sequence"
+        if _everything(batch)
+        else f"it takes {_words(key)} out of the batch, whose rows are different streams",
         "leave batch and time whole, as in x[:, :, 2:], or take the last step, x[:, -1], and train again",
     )
 
