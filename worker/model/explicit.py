@@ -18,6 +18,7 @@ from worker.model.graph import Tensor, graph_of, walk
 from worker.model.inputs import InputPart, assignments
 from worker.model.ports import OutputPart, output_parts
 from worker.model.rules import Time
+from worker.model.scopes import with_names_of_scopes
 from worker.records import FloatArray, StateSpec
 
 
@@ -82,6 +83,7 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
         )
     y = _joined(model, outputs, times)
     explicit = keras.Model([x, *building.before], [y, *building.after], name=f"{model.name}_step")
+    with_names_of_scopes(explicit)
     return ExplicitModel(
         keras_model=explicit,
         states=building.specs,

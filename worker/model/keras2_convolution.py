@@ -12,8 +12,8 @@ KIND = "SeparableConv1D"
 
 
 @keras.saving.register_keras_serializable(PACKAGE, KIND)
-class CausalSeparableConv1D(keras.layers.SeparableConv1D):  # type: ignore[misc]
-    """SeparableConv1D(padding="causal"): zeros before the first step, as many as the kernel reaches back."""
+class SeparableConv1D(keras.layers.SeparableConv1D):  # type: ignore[misc]
+    """With padding="causal": zeros before the first step, as many as the kernel reaches back."""
 
     of_keras_3 = keras.layers.SeparableConv1D
 

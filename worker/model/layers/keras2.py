@@ -11,7 +11,7 @@ from typing import Any
 from worker.model import keras2_masks
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
-from worker.model.keras2_convolution import CausalSeparableConv1D
+from worker.model.keras2_convolution import SeparableConv1D
 from worker.model.layers import convolution, merging, per_step, shares
 from worker.model.layers.masking import carrying, mask_of
 from worker.model.layers.naming import NamedOperations
@@ -36,7 +36,7 @@ def _unmasked(rule: Rule, hands_on: bool) -> Rule:
     return without
 
 
-streams(CausalSeparableConv1D, windows=True)(convolution.along_time)
+streams(SeparableConv1D, windows=True)(convolution.along_time)
 for _kind in keras2_masks.MERGING:
     _joins = merging.concatenate if _kind.__name__ == "Concatenate" else merging.merge
     streams(_kind)(_unmasked(_joins, hands_on=True))

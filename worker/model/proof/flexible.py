@@ -9,6 +9,7 @@ from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weight
 from worker.model.inputs import InputPart
 from worker.model.proof.opening import open_changes, opened
 from worker.model.rules import Time
+from worker.model.scopes import with_names_of_scopes
 
 L = keras.layers
 
@@ -20,7 +21,8 @@ def flexible_copy(original: Any, parts: list[InputPart]) -> Any:
         for part in parts
     ]
     lengths = [x for x, part in zip(inputs, parts, strict=True) if part.time is Time.EACH_STEP]
-    return keras.Model(inputs, walk(original, inputs, _Copier(lengths[0] if lengths else None).visit))
+    outputs = walk(original, inputs, _Copier(lengths[0] if lengths else None).visit)
+    return with_names_of_scopes(keras.Model(inputs, outputs))
 
 
 class _Copier:
