@@ -147,19 +147,7 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     for key in list(body):
         if key in _DROPPED or key.endswith(_OF_TRAINING):
             del body[key]
-    if kind in ("GRU", "GRUCell"):
-        body.setdefault("reset_after", False)  # files from before 2.1.5 don't say so; Keras 3 takes True
-    if kind == "LeakyReLU" and "alpha" in body:
-        body["negative_slope"] = float(body.pop("alpha"))
-    if kind == "ThresholdedReLU":
-        node.update(class_name="ReLU", module="keras.layers")
-        body["threshold"] = float(body.pop("theta", 1.0))
-    if kind == "Lambda":
-        _modernise_lambda(body)
-    if kind == "Masking":
-        _mask_as_exactly(body)
-    if kind == keras2_convolution.KIND and body.get("padding") == "causal":
-        node.update(known_as(kind))
+    _convert(node, body)
     for key, value in _WITHOUT.get(kind, {}).items():
         if value is None or body.get(key) == value:
             body.pop(key, None)
@@ -175,6 +163,24 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
                 layer, f"Keras 3 does not read axis={axis} from files of Keras 2", "use one axis, or train with Keras 3"
             )
         body["axis"] = int(axis[0])
+
+
+def _convert(node: Config, body: Config) -> None:
+    """What has other names, other defaults or another precision in Keras 3."""
+    kind = node["class_name"]
+    if kind in ("GRU", "GRUCell"):
+        body.setdefault("reset_after", False)  # files from before 2.1.5 don't say so; Keras 3 takes True
+    if kind == "LeakyReLU" and "alpha" in body:
+        body["negative_slope"] = float(body.pop("alpha"))
+    if kind == "ThresholdedReLU":
+        node.update(class_name="ReLU", module="keras.layers")
+        body["threshold"] = float(body.pop("theta", 1.0))
+    if kind == "Lambda":
+        _modernise_lambda(body)
+    if kind == "Masking":
+        _mask_as_exactly(body)
+    if kind == keras2_convolution.KIND and body.get("padding") == "causal" and "registered_name" not in node:
+        node.update(known_as(kind))
 
 
 def _without_rounding(kind: str, body: Config) -> None:
