@@ -18,7 +18,7 @@ MODULE_LINES = 250
 PURE = (
     "records", "id_numbers", "errors",
     "engine", "placement", "runs", "streams", "members", "rows", "free_rows", "spare",
-    "boundaries", "emission", "event_time", "commanded", "partition_streams", "silence", "doubles", "turns",
+    "boundaries", "emission", "event_time", "commanded", "partition_streams", "silence", "idle", "doubles", "turns",
     "backlog", "fitting", "refused_items", "pipeline", "model", "codecs",
 )  # fmt: skip
 FILES = {

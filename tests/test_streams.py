@@ -12,6 +12,7 @@ import pytest
 
 from tests.member import meaning
 from worker.boundaries import UNKNOWN_ID
+from worker.idle import forget_idle
 from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.records import Partition, PartitionState, Reset
 from worker.spare import READY_BYTES, SpareRows
@@ -43,7 +44,7 @@ class Streams:
         partition, name = self.random.choice(PARTITIONS), f"stream-{self.random.randrange(60)}"
         self.now += self.random.choice((0, 1, 9))
         self.table.partitions[partition].clock = self.now
-        self.table.forget_idle(partition, self.now)
+        forget_idle(self.table, partition, self.now)
         row = self.table.row(partition, name)
         table, value = self.table, self.random.random()
         table.states[row], table.steps[row], table.pending[row] = value, table.steps[row] + 1, Reset.NONE
@@ -69,7 +70,7 @@ class Streams:
 
     def forget_idle(self) -> None:
         partition = self.random.choice(PARTITIONS)
-        self.table.forget_idle(partition, self.table.partitions[partition].clock)
+        forget_idle(self.table, partition, self.table.partitions[partition].clock)
 
     def snapshot(self) -> None:
         state = self.table.snapshot(self.random.choice(PARTITIONS), self.now, SLICES)

@@ -10,6 +10,7 @@ from itertools import compress
 
 import numpy as np
 
+from worker.idle import any_idle, forget_idle, forget_idle_before
 from worker.records import NO_TIME_MS, Kind, Partition, Reset
 from worker.streams import StreamTable
 from worker.turns import NO_ROW, Turn
@@ -24,7 +25,7 @@ def place(table: StreamTable, turn: Turn, start: int) -> int:
     """
     stop = len(turn)
     tombstones = turn.commands and bool((turn.kinds[start:stop] == Kind.TOMBSTONE).any())
-    if tombstones or _any_idle(table, turn, start, stop) or not _together(table, turn, start, stop):
+    if tombstones or not (_forget_idle(table, turn, start, stop) and _together(table, turn, start, stop)):
         rows = _one_by_one(table, turn, start, stop)
         stop = start + len(rows)
         turn.rows[start:stop] = rows
@@ -33,13 +34,16 @@ def place(table: StreamTable, turn: Turn, start: int) -> int:
     return stop
 
 
-def _any_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
-    """Whether one of these events may come after a stream of its partition is forgotten for being idle."""
+def _forget_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
+    """Forget the streams that fall idle at these events; False where that must be looked for event by event."""
+    seen: set[Partition] = set()
     for partition, names in turn.names(start, stop):
-        start += len(names)
-        if table.any_idle(partition, int(turn.clocks[start - 1])):
-            return True
-    return False
+        begin, start = start, start + len(names)
+        idle = start > begin and any_idle(table, partition, int(turn.clocks[start - 1]))
+        if idle and (partition in seen or not forget_idle_before(table, partition, turn.clocks[begin:start], names)):
+            return False
+        seen.add(partition)
+    return True
 
 
 def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
@@ -87,7 +91,7 @@ def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[i
     names = ((partition, name) for partition, part in turn.names(start, stop) for name in part)
     for (partition, name), kind, clock, time in zip(names, *columns, strict=True):
         begins, here = kind in BEGIN_STREAMS, used.setdefault(partition, {})
-        if table.any_idle(partition, clock) and not table.forget_idle(partition, clock, here):
+        if any_idle(table, partition, clock) and not forget_idle(table, partition, clock, here):
             break
         if (partition, name) in turn.leaving:
             if begins:

@@ -82,7 +82,7 @@ class PackedRows:
         self.pending: CodeArray = self._records["pending"]
         self.origins: CodeArray = self._records["origins"]
         self.emitted: FloatArray | None = self._records["emitted"] if self._dtype["emitted"].itemsize else None
-        self._places: IntArray = self._records["place"]  # where in its partition's members a row stands
+        self.places: IntArray = self._records["place"]  # where in its partition's members a row stands
 
     def __len__(self) -> int:
         return self.capacity - len(self.free)

@@ -76,7 +76,7 @@ class StreamTable(PackedRows):
         self.clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
         self.doubles.look(self.partitions, partition, (stream,))
-        self._places[row] = streams.members.add(row, stream)
+        self.places[row] = streams.members.add(row, stream)
         self._will_copy(len(streams.members))
         return row
 
@@ -92,7 +92,7 @@ class StreamTable(PackedRows):
         self.clear(rows, reasons)
         streams.rows.update(zip(names, rows.tolist(), strict=True))
         self.doubles.look(self.partitions, partition, names)
-        self._places[rows] = streams.members.extend(rows, names)
+        self.places[rows] = streams.members.extend(rows, names)
         assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
         self._will_copy(len(streams.members))
 
@@ -114,44 +114,11 @@ class StreamTable(PackedRows):
         """Give the row of a stream back that is forgotten already."""
         streams = self.partitions[partition]
         row = streams.rows.pop(stream)
-        place = int(self._places[row])
+        place = int(self.places[row])
         moved = streams.members.remove(place)
         if moved != NO_ROW:
-            self._places[moved] = place
+            self.places[moved] = place
         self._give_back(partition, [row])
-
-    def any_idle(self, partition: Partition, clock: int) -> bool:
-        """Whether a stream of the partition may be idle at this clock, in ms: False is sure."""
-        return self.idle_ms is not None and self.partitions[partition].silence.since < clock - self.idle_ms
-
-    def forget_idle(self, partition: Partition, clock: int, used: Mapping[int, int] | None = None) -> bool:
-        """Forget the streams without an event for ``idle_ms`` before this clock, in the order of their last events.
-
-        The caller does so before each event at which ``any_idle`` may be, and nothing else decides when a stream is
-        forgotten. ``used``: row → clock of the last event, of streams with events that are not processed yet. False,
-        and nothing done, when one of these is idle, too: the caller processes them first and asks again.
-        """
-        if not self.any_idle(partition, clock):
-            return True
-        assert self.idle_ms is not None
-        streams, since, used = self.partitions[partition], clock - self.idle_ms, used or {}
-        entries = streams.silence.before(since)
-        if entries is None:
-            clocks = self.clocks[streams.members.rows()]
-            clocks[self._places[list(used)]] = list(used.values())
-            entries = streams.silence.renew(since, clocks, streams.members)
-        idle = []
-        for last, name in entries:
-            row = streams.rows.get(name, NO_ROW)
-            if row != NO_ROW and used.get(row, int(self.clocks[row])) == last:
-                if row in used:
-                    return False
-                idle.append((int(self.touched[row]), name))
-        streams.silence.done(since)
-        for _, name in sorted(idle):
-            self.forget(partition, name, Reset.IDLE)
-        self.idle += len(idle)
-        return True
 
     def drop(self, partition: Partition) -> None:
         """Forget a partition whole, without a trace."""
@@ -207,7 +174,7 @@ class StreamTable(PackedRows):
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
         self.doubles.look(self.partitions, state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
         streams.members = Members(rows, names)
-        self._places[rows] = np.arange(len(rows))
+        self.places[rows] = np.arange(len(rows))
         self._will_copy(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
