@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 import uuid
@@ -63,6 +64,9 @@ class MemoryKit:
         else:
             self.broker.add_gap(partition, len(values) + 1)
 
+    def make_anew(self, topic: str, partitions: int = 1) -> None:
+        self.broker.create_topic(topic, partitions)
+
     def truncate(self, partition: Partition, start: int) -> None:
         self.broker.truncate(partition, start)
 
@@ -111,6 +115,20 @@ class ClusterKit:
             producer.commit_transaction(ANSWER_S)
         else:
             producer.abort_transaction(ANSWER_S)
+
+    def make_anew(self, topic: str, partitions: int = 1) -> None:
+        """Delete it and create it again, at once."""
+        from kafka.errors import TopicAlreadyExistsError
+
+        deadline = time.monotonic() + DEADLINE_S
+        with self._admin() as admin:
+            admin.delete_topics([topic])
+            while True:
+                try:
+                    admin.create_topics({topic: {"num_partitions": partitions}}, wait_for_metadata=False)
+                    break
+                except TopicAlreadyExistsError:
+                    assert time.monotonic() < deadline, topic
 
     def truncate(self, partition: Partition, start: int) -> None:
         from kafka import TopicPartition
@@ -191,6 +209,15 @@ class Member:
         return [type(event) for event in self.events]
 
 
+@dataclass
+class Asking(Member):
+    """Asks for the topic before it answers, as the loop does."""
+
+    def react(self, change: Change) -> dict[Partition, int]:
+        self.source.topic(self.topic, ANSWER_S)
+        return super().react(change)
+
+
 def until(condition: Callable[[], object], *members: Member) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -238,9 +265,11 @@ def enter(kit: Kit) -> Iterator[Callable[..., Member]]:
     """``enter(topic, group_id=..., starts=...)``: a member that has joined; closed at the end."""
     members: list[Member] = []
 
-    def join(topic: str, group_id: str | None = None, starts: Mapping[int, int] | None = None) -> Member:
+    def join(
+        topic: str, group_id: str | None = None, starts: Mapping[int, int] | None = None, kind: type[Member] = Member
+    ) -> Member:
         group_id = group_id or f"group-{topic}"
-        members.append(Member(kit.source(group_id), group_id, topic, starts or {}).join())
+        members.append(kind(kit.source(group_id), group_id, topic, starts or {}).join())
         return members[-1]
 
     yield join
@@ -585,6 +614,101 @@ def test_a_topic_has_an_id_of_its_own(kit: Kit) -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize("records", [4, 9])
+def test_a_topic_made_anew_is_another_log(kit: Kit, enter: Callable[..., Member], records: int) -> None:
+    """Shorter than the position in the old one, or longer: it is read from where the answer to Assigned says."""
+    topic = kit.topic(2)
+    first, second = Partition(topic, 0), Partition(topic, 1)
+    kit.append(first, numbered(6))
+    kit.append(second, numbered(2))
+    member = enter(topic, starts={0: 0, 1: 0}, kind=Asking)
+    until(lambda: len(member.records) == 8, member)
+    seen = len(member.events)
+    kit.make_anew(topic, 2)
+    fresh = [b"new %d" % number for number in range(records)]
+    kit.append(first, fresh)
+    until(lambda: member.values(0)[-1] == fresh[-1] and member.begun[second] == [0, 0], member)
+    assert member.values(0) == [*numbered(6), *fresh]
+    assert [record[1] for record in member.records if record[0] == 0] == [*range(6), *range(records)]
+    assert member.values(1) == numbered(2)
+    kit.append(second, [b"later"])
+    until(lambda: member.values(1) == [*numbered(2), b"later"], member)
+    changes = member.events[seen:]
+    assert isinstance(changes[0], Lost | Revoked)
+    assert isinstance(changes[-1], Assigned)
+    assert sum(len(change.partitions) for change in changes if isinstance(change, Assigned)) == 2
+
+
+def test_a_truncation_that_was_found_before_a_seek_is_no_error(bootstrap_servers: str) -> None:
+    """kafka-python tells it at its next poll, and says of which position only that it was beyond."""
+    from kafka import TopicPartition
+    from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+    from kafka.structs import OffsetAndMetadata
+
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic()
+    name, place = TopicPartition(topic, 0), Partition(topic, 0)
+    kit.append(place, numbered(6))
+    member = Member(kit.source(f"group-{topic}"), f"group-{topic}", topic, {0: 4}).join()
+    try:
+        until(lambda: len(member.records) == 2, member)
+        connection = cast("Any", member.source)._connection
+        found = {at: LogTruncationError({name: OffsetAndMetadata(at, "", 0)}) for at in (5, 6)}
+        assert {at: connection.is_behind(error) for at, error in found.items()} == {5: False, 6: True}
+        assert not connection.is_behind(LogTruncationError({name: None}))
+        assert not connection.is_behind(OffsetOutOfRangeError({name: 6}))
+    finally:
+        member.source.close(CLOSE_S)
+
+
+@pytest.mark.broker
+def test_kafka_python_reads_old_brokers_by_the_names_of_topics(bootstrap_servers: str) -> None:
+    """Those before Kafka 3.1. A topic made anew is seen within seconds."""
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    topic = kit.topic()
+    place = Partition(topic, 0)
+    kit.append(place, numbered(6))
+    options = {"api_version": (3, 0)}
+    settings = ClientSettings(bootstrap_servers, "kafka-python", f"group-{topic}", consumer=options)
+    member = Asking(open_source(settings), settings.group_id, topic, {0: 0}).join()
+    try:
+        until(lambda: len(member.records) == 6, member)
+        kit.make_anew(topic)
+        kit.append(place, numbered(6))
+        until(lambda: len(member.records) == 12, member)
+        assert member.values() == numbered(6) * 2
+    finally:
+        member.source.close(CLOSE_S)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("blind", ["its log says nothing", "the user asks for another part of it"])
+def test_where_confluent_does_not_say_the_ids_of_topics_they_are_asked_for(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, blind: str
+) -> None:
+    """Of another release of the client nobody knows the words; it takes a few seconds then."""
+    options: dict[str, Any] = {}
+    if "user" in blind:
+        options = {"debug": "conf"}
+    else:
+        monkeypatch.setattr("worker.kafka.confluent_topic_ids._CHANGED", re.compile("not these words"))
+    kit = ClusterKit(bootstrap_servers, "confluent")
+    topic = kit.topic()
+    place = Partition(topic, 0)
+    kit.append(place, numbered(6))
+    settings = ClientSettings(bootstrap_servers, "confluent", f"group-{uuid.uuid4().hex[:12]}", consumer=options)
+    member = Asking(open_source(settings), settings.group_id, topic, {0: 0}).join()
+    try:
+        until(lambda: len(member.records) == 6, member)
+        kit.make_anew(topic)
+        kit.append(place, numbered(6))
+        until(lambda: len(member.records) == 12, member)
+        assert member.begun[place] == [0, 0]
+        assert member.values() == numbered(6) * 2
+    finally:
+        member.source.close(CLOSE_S)
+
+
 def test_both_clients_agree_on_partitions_and_topic_ids(bootstrap_servers: str) -> None:
     kits = [ClusterKit(bootstrap_servers, client) for client in ("kafka-python", "confluent")]
     topic = kits[0].topic(5)

@@ -170,6 +170,27 @@ def test_recovery(cluster: Cluster, name: str) -> None:
     assert cluster.committed() == cluster.broker.log_range(P0)[1]
 
 
+@pytest.mark.parametrize("exactly_once", [False, True])
+@pytest.mark.parametrize("records", [4, 9])
+def test_a_topic_made_anew_under_a_running_worker(tmp_path: Path, records: int, exactly_once: bool) -> None:
+    """All of the new log is answered, by states that have seen nothing else; a crash then changes nothing."""
+    cluster = Cluster(tmp_path)
+    member = Member(cluster, policy=FAIL, exactly_once=exactly_once)
+    cluster.write(ONE_STREAM * 6)
+    member.drain()
+    member.checkpoint()
+    recreate(cluster, records)
+    cluster.broker.create_topic(OUT, 1)
+    member.drain()
+    assert cluster.sums() == then(0, 1, "live", records)
+    assert cluster.committed() == records
+    member.crash()
+    after = Member(cluster, policy=REBUILD, exactly_once=exactly_once)
+    cluster.write(ONE_STREAM)
+    after.drain()
+    assert cluster.sums()[-1] == (0, records, records + 1, float(records + 1), "rebuilt")
+
+
 def test_a_log_that_is_shorter_than_a_checkpoint(cluster: Cluster) -> None:
     """After the cluster lost records: offset and checkpoint at 6, the log ends at 5 and is of the same topic."""
     log = cluster.broker._logs[P0]

@@ -23,6 +23,7 @@ from worker.kafka.confluent_offsets import log_ranges, offsets_by_time
 from worker.kafka.confluent_ownership import Ownership
 from worker.kafka.confluent_records import to_batches
 from worker.kafka.confluent_refusals import Refused
+from worker.kafka.confluent_topic_ids import ConfluentTopicIds, TopicIdLog
 from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.settings import ClientSettings
@@ -53,6 +54,7 @@ class ConfluentSource:
         self._watch = StallWatch(monotonic())
         self._member_at_s = monotonic()
         self._fencing, self._return = Fencing(settings, holder_of_instance_id), StaticReturn(settings)
+        self._ids = ConfluentTopicIds(settings, monotonic)
         self._topics: list[str] = []
         self._react: React | None = None
         self._ownership: Ownership | None = None
@@ -67,13 +69,14 @@ class ConfluentSource:
                 fatal.append(error)
             self._refused.note(error)
 
-        self._consumer = open_consumer(self._settings, on_error, timeout_s)
+        self._ids.said = TopicIdLog()
+        self._consumer = open_consumer(self._settings, on_error, timeout_s, self._ids.said)
         self._fatal = fatal  # of this client alone: the end of one that was replaced says nothing
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
         assert self._ownership is None, "subscribe once"
-        self._topics, self._react = list(topics), react
+        self._topics, self._react = list(topics), self._ids.following(react)
         self._join()
 
     @property
@@ -99,6 +102,7 @@ class ConfluentSource:
             owned = self._come_back(owned, self._fatal[0])
         self._fencing.note(self._consumer.memberid())
         try:
+            owned.begin_anew(self._ids.look(self._consumer))
             owned.realign()
         except UnavailableError:
             # The group goes on meanwhile, and wants answers.
@@ -119,7 +123,11 @@ class ConfluentSource:
                 return []
             while True:
                 left_s = max(deadline - time.monotonic(), 0.0)
-                batches = to_batches(self._fetch(owned, max_records, left_s), owned.positions)
+                messages = self._fetch(owned, max_records, left_s)
+                if self._ids.doubtful():
+                    owned.doubt()  # they may be of another topic: read again once that is clear
+                    return []
+                batches = to_batches(messages, owned.positions)
                 if batches or time.monotonic() >= deadline:
                     return batches
         except BaseException as error:
@@ -149,7 +157,9 @@ class ConfluentSource:
 
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
-        return find_topic(self._settings, name, timeout_s)
+        found = find_topic(self._settings, name, timeout_s)
+        self._ids.asked(name, found.id)
+        return found
 
     def still_here(self) -> None:
         """See Source. While it calls back the client counts as polled."""

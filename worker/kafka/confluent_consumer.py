@@ -9,14 +9,18 @@ from confluent_kafka import Consumer, KafkaError
 
 from worker.kafka.confluent_errors import client_options, translated
 from worker.kafka.confluent_refusals import Attempts
+from worker.kafka.confluent_topic_ids import SAID_IN, TopicIdLog
 from worker.kafka.settings import ClientSettings
+from worker.kafka.topic_ids import LOOK_INTERVAL_S
 
 HEARTBEAT_INTERVAL_MS = 1000
 FETCH_QUEUE_BACKOFF_MS = 10
 RECONNECT_BACKOFF_MAX_MS = 1000
 
 
-def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float) -> Any:
+def open_consumer(
+    settings: ClientSettings, on_error: Callable[[KafkaError], None], timeout_s: float, said: TopicIdLog
+) -> Any:
     """Raises KafkaUnavailableError when the cluster can't be reached in time, WorkerError when it refuses us."""
 
     attempts = Attempts(settings, timeout_s)
@@ -42,11 +46,16 @@ def open_consumer(settings: ClientSettings, on_error: Callable[[KafkaError], Non
         # 10 s by default, also to a coordinator that has come back: as long as a session may be.
         "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
         "error_cb": tell,
+        # 5 minutes by default: a node before Kafka 3.1 tells of a topic that was made anew by nothing else.
+        "topic.metadata.refresh.interval.ms": round(LOOK_INTERVAL_S * 1000),
     }
     if settings.instance_id is not None:
         own["group.instance.id"] = settings.instance_id
     with translated(f"kafka at {settings.bootstrap_servers}"):
-        consumer: Any = Consumer(client_options(settings, "consumer", own), logger=attempts)
+        options = client_options(settings, "consumer", own)
+        options["debug"] = ",".join(filter(None, (options.get("debug"), SAID_IN)))
+        said.hand_on = attempts.log
+        consumer: Any = Consumer(options, logger=said)
     with attempts.told(consumer.poll):
         consumer.list_topics(timeout=timeout_s)
     attempts.let_in()

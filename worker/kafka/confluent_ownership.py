@@ -32,6 +32,7 @@ class Ownership:
         self._consumer = consumer
         self._react = react
         self._unanswered: tuple[Partition, ...] = ()  # assigned, but react raised
+        self._anew: tuple[Partition, ...] = ()  # lost with their topic, and to be assigned as of the new one
         self._astray: set[Partition] = set()  # what the client would deliver next is not what the loop waits for
         self._leaving = False
 
@@ -71,6 +72,16 @@ class Ownership:
         """What the client had handed out of these partitions (None: of all) has not come to the loop."""
         self._astray.update(self.positions if places is None else places)
 
+    def begin_anew(self, places: Iterable[Partition]) -> None:
+        """Their topic is another one now: what was read is lost, and ``realign`` has them assigned."""
+        told = tuple(sorted(self.positions.keys() & set(places)))
+        for place in told:
+            del self.positions[place]
+        self._astray.difference_update(told)
+        self._anew += told
+        if told:
+            self._react(Lost(told))
+
     def has_begun(self, message: Any) -> bool:
         """Whether the message is of a partition in ``begun``."""
         return Partition(message.topic(), message.partition()) in self.begun
@@ -84,6 +95,12 @@ class Ownership:
             self._begin(asked, starts)
             with translated("assignment"):
                 self._consumer.incremental_assign(self._named(asked))
+        if self._anew:
+            # The client has never given them back, so it is told where to go on, not that they are assigned.
+            starts = self._react(Assigned(self._anew))
+            self._begin(self._anew, starts)
+            self._astray.update(self._anew)
+            self._anew = ()
         while self._astray:
             place = next(iter(self._astray))
             with translated("seek", place):
@@ -122,6 +139,7 @@ class Ownership:
         never_given = gone & set(self._unanswered)
         told = tuple(sorted(gone & set(self.positions)))
         self._unanswered = tuple(place for place in self._unanswered if place not in gone)
+        self._anew = tuple(place for place in self._anew if place not in gone)
         for place in told:
             del self.positions[place]
         self._astray -= gone

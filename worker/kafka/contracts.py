@@ -74,6 +74,8 @@ class Source(Protocol):
         each named partition from (all of them); no record of a partition is delivered before. For Revoked and Lost the
         answer is ignored; once it has returned, no record of those partitions is delivered. While ``react`` handles
         Revoked, ``commit`` for these partitions is still possible, and the next owner does not start before it returns.
+        Partitions of a topic that is deleted and made again since ``react`` has asked for it (``topic``) are Lost, and
+        Assigned as of the new one.
         """
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:

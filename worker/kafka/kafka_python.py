@@ -16,11 +16,12 @@ from worker.errors import KafkaUnavailableError
 from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.fencing import Fencing
 from worker.kafka.kafka_python_admin import find_topic, holder_of_instance_id
-from worker.kafka.kafka_python_connection import Connection
-from worker.kafka.kafka_python_errors import DAMAGED, translate
+from worker.kafka.kafka_python_connection import QUESTION_TIMEOUT_S, Connection
+from worker.kafka.kafka_python_errors import DAMAGED, LOG_MOVED, translate
 from worker.kafka.kafka_python_ownership import OwnershipChangedError
 from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import StaticReturn
+from worker.kafka.topic_ids import TopicIds
 from worker.kafka.watchdog import StallWatch
 from worker.records import Assigned, Lost, Partition, RecordBatch, StartOffsets
 
@@ -39,6 +40,7 @@ class KafkaPythonSource:
         self.rebuilds = 0
         self._settings = settings
         self._monotonic = monotonic
+        self._ids = TopicIds(lambda name: "" if self._connection is None else self._connection.topic_id(name))
         self._topics: list[str] = []
         self._react: React | None = None
         self._watch = StallWatch(monotonic())
@@ -50,7 +52,7 @@ class KafkaPythonSource:
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
         assert self._react is None, "subscribe once"
-        self._topics, self._react = list(topics), react
+        self._topics, self._react = list(topics), self._ids.following(react)
         self._subscribe(self._connected())
 
     @property
@@ -68,14 +70,19 @@ class KafkaPythonSource:
         if connection.fenced:
             connection = self._come_back(connection, self._react)
         self._fencing.note(connection.ownership.member_id())
+        self._look_at_topics(connection, self._ids.doubtful())
         self._settle(connection, self._react)
         try:
-            batches = connection.fetch(max_records, timeout_s)
+            batches = connection.fetch(max_records, timeout_s, self._ids.doubtful)
         except errors.KafkaError as error:
             if not isinstance(error.__cause__, OwnershipChangedError):
                 connection.fenced = isinstance(error, errors.FencedInstanceIdError)
                 if connection.fenced:
                     raise KafkaUnavailableError(f"poll: {type(error).__name__}") from error  # the next one says more
+                if isinstance(error, LOG_MOVED) and (
+                    self._look_at_topics(connection, self._ids.names()) or connection.is_behind(error)
+                ):
+                    return []
                 raise translate(error, connection.reading() if isinstance(error, DAMAGED) else "poll") from error
             self._settle(connection, self._react)
             return []
@@ -121,7 +128,9 @@ class KafkaPythonSource:
 
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
-        return find_topic(self._settings, name, timeout_s)
+        found = find_topic(self._settings, name, timeout_s)
+        self._ids.asked(name, found.id)
+        return found
 
     def close(self, timeout_s: float) -> None:
         """See Source."""
@@ -159,6 +168,15 @@ class KafkaPythonSource:
                 connection.forget(change.partitions)
                 react(change)
             self._watch.progressed(self._monotonic())
+
+    def _look_at_topics(self, connection: Connection, names: set[str]) -> bool:
+        """Whether some of these topics were made anew. Raises KafkaUnavailableError, WorkerError."""
+        if not names:
+            return False
+        anew = self._ids.made_anew(names, lambda name: find_topic(self._settings, name, QUESTION_TIMEOUT_S).id)
+        if not anew:
+            connection.refresh_metadata()  # what the client knows is older
+        return connection.ownership.begin_anew(anew)
 
     def _hand_back(self, connection: Connection, react: React) -> None:
         """Before the client leaves the group: give the loop its last chance to commit what it owns."""

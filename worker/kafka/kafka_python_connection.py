@@ -21,16 +21,19 @@ from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailabl
 from worker.kafka.contracts import NO_NOTES, Committed, Notes
 from worker.kafka.kafka_python_admin import is_reachable, leave_group
 from worker.kafka.kafka_python_errors import client_options, open_client, translated
+from worker.kafka.kafka_python_fetch_ids import FetchesByTopicId
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_offsets import committed_offsets, log_ranges, named, offsets_by_time, with_notes
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
+from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
+from worker.kafka.topic_ids import LOOK_INTERVAL_S
 from worker.records import Partition, RecordBatch
 
 log = logging.getLogger("worker.kafka")
 
 HEARTBEAT_INTERVAL_MS = 1000
-METADATA_MAX_AGE_MS = 10_000
+METADATA_MAX_AGE_MS = round(LOOK_INTERVAL_S * 1000)
 RECONNECT_BACKOFF_MAX_MS = 1_000
 QUESTION_TIMEOUT_S = 2.0  # for what the watchdog asks, at most every LOOK_INTERVAL_S
 JOIN_WAIT_S = 0.1  # poll does not return when a join without changes is complete
@@ -55,7 +58,8 @@ class Connection:
             # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
             "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
             # An answer to a request sent before the topics were set counts as theirs: a member that leads its group
-            # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default.
+            # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default. And see
+            # topic_ids for what it may be told of there alone.
             "metadata_max_age_ms": METADATA_MAX_AGE_MS,
             # 30 s by default, also to a broker that has come back.
             "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
@@ -64,6 +68,7 @@ class Connection:
         self.ownership = Ownership(self.consumer)
         self.positions: dict[Partition, int] = {}
         self.fenced = False  # another process has taken our instance id
+        FetchesByTopicId(self.consumer)
         self._places: dict[TopicPartition, Partition] = {}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
@@ -94,8 +99,17 @@ class Connection:
                 self.consumer.seek(named(place), offset)
                 self.positions[place] = offset
 
-    def fetch(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
-        """One poll of the client. Raises the client's own errors."""
+    def topic_id(self, name: str) -> str:
+        """What the client knows; empty where it knows none."""
+        found = self.consumer._cluster.topic_id(name)
+        return "" if found is None else spell_topic_id(found.bytes)
+
+    def refresh_metadata(self) -> None:
+        """Soon, without waiting."""
+        self.consumer._cluster.request_update()
+
+    def fetch(self, max_records: int, timeout_s: float, doubtful: Callable[[], object]) -> list[RecordBatch]:
+        """One poll of the client. Raises the client's own errors. While topics are ``doubtful`` nothing is taken."""
         if max_records == 0:
             self._attend(timeout_s)
             return []
@@ -103,6 +117,9 @@ class Connection:
         fetched = self.consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
         if self.ownership.note_return(self.positions):
             return []  # all of it is Lost
+        if doubtful():
+            self.seek(self.positions)
+            return []
         batches = []
         for name, place in self._places.items():
             # Not the last record's offset + 1: markers and gaps move the position too, also without any record.
@@ -171,6 +188,12 @@ class Connection:
             return "poll"
         name = records.topic_partition
         return f"poll: {name.topic}/{name.partition} at offset {records.next_fetch_offset}"
+
+    def is_behind(self, error: Exception) -> bool:
+        """Whether a truncation that was found is of before the last seek: we read no further than the log reaches."""
+        found = getattr(error, "divergent_offsets", {}).items()
+        reached = all(at is not None and self.positions.get(self._places[name], 0) <= at.offset for name, at in found)
+        return bool(found) and reached
 
     def check_let_in(self) -> None:
         """Raises KafkaRefusedError while every broker refuses us: the client itself says so to its log alone."""

@@ -38,7 +38,7 @@ _REFUSED_COMMIT = (
     errors.UnknownMemberIdError,
     errors.FencedInstanceIdError,
 )
-_LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
+LOG_MOVED = (errors.OffsetOutOfRangeError, errors.LogTruncationError, errors.NoOffsetForPartitionError)
 # What it raises for values that it does not like: see kafka_python_options, where each is named.
 _REFUSED_OPTIONS = (ValueError, TypeError, AssertionError, RuntimeError, LookupError, AttributeError)
 _NOT_ALLOWED = (errors.AuthorizationError,)
@@ -140,7 +140,7 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
         return KafkaRefusedError(f"{said}; check kafka.security")
     if isinstance(error, _REFUSED_COMMIT):
         return CommitRefusedError(said)
-    if isinstance(error, _LOG_MOVED):
+    if isinstance(error, LOG_MOVED):
         return OffsetOutOfRangeError(_partition_of(error), said)
     if isinstance(error, _NOT_ALLOWED):
         return WorkerError(f"{said}; check kafka.security and the rights of this user")

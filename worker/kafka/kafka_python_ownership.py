@@ -100,6 +100,10 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         if not self._removed or not self.is_settled():
             return False
         self._removed = False
+        return self.begin_anew(owned)
+
+    def begin_anew(self, owned: Iterable[Partition]) -> bool:
+        """Lost, and assigned anew, are those that the client keeps; whether there are any."""
         told = {place for change in self.changes for place in change.partitions}
         kept = tuple(place for place in owned if place not in told)
         if kept:

@@ -12,6 +12,7 @@ from worker.errors import OffsetOutOfRangeError
 from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
 from worker.kafka.memory_broker import MemoryBroker, StoredRecord
 from worker.kafka.memory_sinks import MemorySink, MemoryTransactions
+from worker.kafka.topic_ids import TopicIds
 from worker.records import Assigned, Lost, Partition, RecordBatch, Revoked, StartOffsets
 
 __all__ = ["MemoryBroker", "MemorySink", "MemorySource", "MemoryTransactions", "StoredRecord"]
@@ -29,6 +30,7 @@ class MemorySource:
         self.crashed = False
         self._broker = broker
         self._react: React | None = None
+        self._ids = TopicIds(self._id_now)
         self._positions: dict[Partition, int] = {}
         self._closed = False
         self._turn = 0
@@ -36,7 +38,7 @@ class MemorySource:
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
         assert self._react is None, "subscribe once"
-        self.topics, self._react = tuple(topics), react
+        self.topics, self._react = tuple(topics), self._ids.following(react)
         self._broker.join(self)
 
     @property
@@ -103,7 +105,9 @@ class MemorySource:
         """See Source."""
         assert timeout_s >= 0
         self._broker.meet_failure("topic")
-        return self._broker.topic(name)
+        found = self._broker.topic(name)
+        self._ids.asked(name, found.id)
+        return found
 
     def close(self, timeout_s: float) -> None:
         """See Source."""
@@ -117,8 +121,15 @@ class MemorySource:
             self._broker.leave(self)
         self._closed = True
 
+    def _id_now(self, name: str) -> str:
+        return self._broker.topic(name).id
+
     def _follow_group(self, react: React) -> None:
         self._give_up(react)
+        if anew := self._ids.made_anew(self._ids.doubtful(), self._id_now):
+            for place in anew:
+                del self._positions[place]
+            react(Lost(anew))
         group = self._broker.group(self.group_id)
         if self not in group.members:
             self._broker.join(self)

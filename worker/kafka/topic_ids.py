@@ -1,0 +1,75 @@
+"""A topic that is deleted and made again while we read it: another log, of which our states and positions are not.
+
+Kafka tells the two apart by the topic's id. A client learns the id with its metadata and says nothing of a new one: it
+goes on at the old position. So what it has learnt is looked at with each poll, and nothing that it has read since is
+believed before it is clear which topic that was of. No I/O of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from worker.kafka.contracts import React
+from worker.records import Assigned, Change, Partition, StartOffsets
+
+log = logging.getLogger("worker.kafka")
+
+LOOK_INTERVAL_S = 5.0  # between two looks of a client at its metadata: for topics of which no error has told it
+
+TopicId = Callable[[str], str]  # of a topic's name; empty: not known
+
+
+class TopicIds:
+    """``known`` says what the client has learnt last."""
+
+    def __init__(self, known: TopicId) -> None:
+        self._known = known
+        self._asked: dict[str, str] = {}
+        self._begun: dict[tuple[str, str], set[Partition]] = {}  # (name, id) → partitions that were assigned as of it
+
+    def asked(self, name: str, topic_id: str) -> str:
+        """The loop has asked for it: what is assigned next begins with it."""
+        self._asked[name] = topic_id
+        return topic_id
+
+    def following(self, react: React) -> React:
+        """The same ``react``, seen from here."""
+
+        def followed(change: Change) -> StartOffsets:
+            self._end(change.partitions)
+            starts = react(change)
+            if isinstance(change, Assigned):
+                for place in change.partitions:
+                    self._begun.setdefault((place.topic, self._asked.get(place.topic, "")), set()).add(place)
+            return starts
+
+        return followed
+
+    def names(self) -> set[str]:
+        """Topics of which something is ours, as far as they have ids."""
+        return {name for name, topic_id in self._begun if topic_id}
+
+    def doubtful(self) -> set[str]:
+        """Topics that the client knows by another id than that with which our partitions began."""
+        return {name for name, topic_id in self._begun if topic_id and self._known(name) not in ("", topic_id)}
+
+    def made_anew(self, names: Iterable[str], now: TopicId) -> tuple[Partition, ...]:
+        """Our partitions of topics that have another id ``now``, as the cluster says: told once. Raises as ``now``."""
+        found: list[Partition] = []
+        for name in names:
+            topic_id = now(name)
+            for (begun, was), places in self._begun.items():
+                if begun == name and "" not in (was, topic_id) and was != topic_id:
+                    log.warning(
+                        "kafka: topic '%s' was deleted and made again (id %s, now %s): its partitions begin anew",
+                        name, was, topic_id,
+                    )  # fmt: skip
+                    found += places
+        self._end(found)
+        return tuple(sorted(found))
+
+    def _end(self, places: Iterable[Partition]) -> None:
+        gone = set(places)
+        left = {key: ours - gone for key, ours in self._begun.items()}
+        self._begun = {key: ours for key, ours in left.items() if ours}
