@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError
 
 from worker.kafka.confluent_errors import client_options, translated
 from worker.kafka.confluent_refusals import Attempts
-from worker.kafka.confluent_topic_ids import SAID_IN, TopicIdLog
+from worker.kafka.confluent_topic_ids import TopicIdLog, saying_ids
 from worker.kafka.settings import ClientSettings
 from worker.kafka.topic_ids import LOOK_INTERVAL_S
 
@@ -52,10 +52,8 @@ def open_consumer(
     if settings.instance_id is not None:
         own["group.instance.id"] = settings.instance_id
     with translated(f"kafka at {settings.bootstrap_servers}"):
-        options = client_options(settings, "consumer", own)
-        options["debug"] = ",".join(filter(None, (options.get("debug"), SAID_IN)))
         said.hand_on = attempts.log
-        consumer: Any = Consumer(options, logger=said)
+        consumer: Any = Consumer(saying_ids(client_options(settings, "consumer", own)), logger=said)
     with attempts.told(consumer.poll):
         consumer.list_topics(timeout=timeout_s)
     attempts.let_in()

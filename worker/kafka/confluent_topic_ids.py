@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,11 @@ log = logging.getLogger("worker.kafka")
 QUESTION_TIMEOUT_S = 2.0
 SAID_IN = "metadata"  # a part of the client's log
 _CHANGED = re.compile(r"Topic (\S+) changed id from \S+ to ([\w+/]{22})$")
+
+
+def saying_ids(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a consumer whose log says what ``TopicIdLog`` listens for, beside what its user wants there."""
+    return {**options, "debug": ",".join(filter(None, (options.get("debug"), SAID_IN)))}
 
 
 class TopicIdLog:

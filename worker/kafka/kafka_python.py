@@ -40,7 +40,7 @@ class KafkaPythonSource:
         self.rebuilds = 0
         self._settings = settings
         self._monotonic = monotonic
-        self._ids = TopicIds(lambda name: "" if self._connection is None else self._connection.topic_id(name))
+        self._ids = TopicIds(lambda name: "" if self._connection is None else self._connection.fetches.topic_id(name))
         self._topics: list[str] = []
         self._react: React | None = None
         self._watch = StallWatch(monotonic())
@@ -175,7 +175,7 @@ class KafkaPythonSource:
             return False
         anew = self._ids.made_anew(names, lambda name: find_topic(self._settings, name, QUESTION_TIMEOUT_S).id)
         if not anew:
-            connection.refresh_metadata()  # what the client knows is older
+            connection.fetches.learn()  # what the client knows is older
         return connection.ownership.begin_anew(anew)
 
     def _hand_back(self, connection: Connection, react: React) -> None:

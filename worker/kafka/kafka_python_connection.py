@@ -25,7 +25,6 @@ from worker.kafka.kafka_python_fetch_ids import FetchesByTopicId
 from worker.kafka.kafka_python_network import Network
 from worker.kafka.kafka_python_offsets import committed_offsets, log_ranges, named, offsets_by_time, with_notes
 from worker.kafka.kafka_python_ownership import Ownership, OwnershipChangedError
-from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 from worker.kafka.topic_ids import LOOK_INTERVAL_S
 from worker.records import Partition, RecordBatch
@@ -68,7 +67,7 @@ class Connection:
         self.ownership = Ownership(self.consumer)
         self.positions: dict[Partition, int] = {}
         self.fenced = False  # another process has taken our instance id
-        FetchesByTopicId(self.consumer)
+        self.fetches = FetchesByTopicId(self.consumer)
         self._places: dict[TopicPartition, Partition] = {}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
@@ -98,15 +97,6 @@ class Connection:
             if place in self.positions and named(place) in ours:
                 self.consumer.seek(named(place), offset)
                 self.positions[place] = offset
-
-    def topic_id(self, name: str) -> str:
-        """What the client knows; empty where it knows none."""
-        found = self.consumer._cluster.topic_id(name)
-        return "" if found is None else spell_topic_id(found.bytes)
-
-    def refresh_metadata(self) -> None:
-        """Soon, without waiting."""
-        self.consumer._cluster.request_update()
 
     def fetch(self, max_records: int, timeout_s: float, doubtful: Callable[[], object]) -> list[RecordBatch]:
         """One poll of the client. Raises the client's own errors. While topics are ``doubtful`` nothing is taken."""

@@ -4,7 +4,7 @@ By a name the client reads on, at its old position, in whatever topic has that n
 again. By an id it gets no record of another topic before it has learnt the new id, which is seen then (topic_ids). An
 older broker, and one that tells no ids, is asked by names as before.
 
-Rule of this file: everything runs on the client's own thread, inside its fetcher.
+Rule of this file: what changes its requests runs on the client's own thread, inside its fetcher.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import uuid
 from typing import Any
 
 from kafka import errors
+
+from worker.kafka.options import spell_topic_id
 
 BY_NAMES, BY_IDS = 12, 13
 NONE = uuid.UUID(int=0)
@@ -29,6 +31,15 @@ class FetchesByTopicId:
         self._create, self._handle = self._fetcher._create_fetch_requests, self._fetcher._handle_fetch_response
         self._fetcher._create_fetch_requests = self._requests
         self._fetcher._handle_fetch_response = self._response
+
+    def topic_id(self, name: str) -> str:
+        """What the client knows; empty where it knows none."""
+        found = self._cluster.topic_id(name)
+        return "" if found is None else spell_topic_id(found.bytes)
+
+    def learn(self) -> None:
+        """Soon, without waiting: the client may not know what the cluster says."""
+        self._cluster.request_update()
 
     def _requests(self) -> Any:
         names = {place.topic for place in self._subscriptions.assigned_partitions()}
