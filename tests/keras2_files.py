@@ -309,6 +309,17 @@ def exact_mask(dtype: str) -> Any:
         keras.mixed_precision.set_global_policy("float32")
 
 
+def compared(dtype: str) -> Any:
+    """With a number that each precision rounds in its own way."""
+
+    def build(x: Any) -> Any:
+        tenth = L.Rescaling(0.1, dtype=dtype)(x)
+        found = [tenth > 0.1, tenth >= 0.1, tenth < 0.1, tenth <= 0.1, tf.equal(tenth, 0.1)]
+        return L.GRU(3)(L.Concatenate()([tf.cast(one, "float32") for one in found]))
+
+    return functional(build)
+
+
 def learned() -> Any:
     bins = L.Discretization(num_bins=3)
     bins.adapt(np.arange(10.0))
@@ -403,6 +414,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "looked_up": looked_up,
     "exact_mask_half": lambda: exact_mask("mixed_float16"),
     "exact_mask_double": lambda: exact_mask("float64"),
+    "compared_half": lambda: compared("float16"),
+    "compared_double": lambda: compared("float64"),
     "causal_separable": lambda: sequential(
         L.SeparableConv1D(4, 3, padding="causal", dilation_rate=2, activation="tanh", **OPEN), L.GRU(3)
     ),

@@ -50,6 +50,7 @@ STREAMED += [
 ]
 STREAMED += ["masks_dropped", "masked_identity", "undone", "thresholds", "fractions", "fractions_float64"]
 STREAMED += ["whole_dtypes", "looked_up", "exact_mask_half", "exact_mask_double", "causal_separable", "not_wrapped"]
+STREAMED += ["compared_half", "compared_double"]
 # Keras 3 multiplies halves in another order.
 TOLERANCES = {"exact_mask_half": 2e-3}
 # They can't be streamed, but they are read, and by the numbers of Keras 2.

@@ -13,6 +13,7 @@ from worker.model.keras2_masks import known_as
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name: a number follows
 _OPERATIONS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
+_COMPARING = ("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual")
 # Python of Keras 2 around a tensor, such as x.shape: nothing that a model of Keras 3 could hold.
 _PYTHON = {"ClassMethod", "InstanceMethod", "InstanceProperty"}
 _AGAIN = "build the model with layers in its place (Add, Multiply, ReLU, Concatenate, Reshape, ...), copy the weights "
@@ -141,13 +142,14 @@ def _as_operation(layer: Config, calls: list[Any], names: set[Any], dtypes: dict
     tensors = [entry for entry in (*entries, *_references(arguments, names)) if entry[0] != _CONSTANT]
     dtype = dtypes.get(str(layer.get("name")), "float32") if tensors else "float32"
     beside = "int32" if equal.kind == "Take" else dtype
-    operands = [_operand(arguments.pop(key), names, beside) for key in equal.operands if key in arguments]
+    exact = equal.kind in _COMPARING and dtype in ("float16", "bfloat16", "float64")
+    operands = [_operand(arguments.pop(key), names, beside, exact) for key in equal.operands if key in arguments]
     settings, odd = settings_of(equal, arguments)
     if not odd and len(operands) != len(equal.operands):
         odd = f" with {', '.join(sorted(arguments))}" if arguments else f" without {', '.join(equal.operands)}"
     if odd:
         raise _refused(layer, odd)
-    given = [_operand(entry[2] if entry[0] == _CONSTANT else entry, names, dtype) for entry in entries]
+    given = [_operand(entry[2] if entry[0] == _CONSTANT else entry, names, dtype, exact) for entry in entries]
     together = equal.kind in ("Concatenate", "Stack") or function == "math.add_n"
     _put(layer, equal, [given, *operands] if together else [*given, *operands], settings)
 
@@ -171,11 +173,14 @@ def _dtypes(layers: list[Config], names: set[Any]) -> dict[str, str]:
     return found
 
 
-def _operand(value: Any, names: set[Any], dtype: str) -> Any:
-    """A tensor, a number, or an array of numbers, which TensorFlow reads in the type of the tensor beside it."""
+def _operand(value: Any, names: set[Any], dtype: str, exact: bool) -> Any:
+    """A tensor, a number, or an array of numbers, which TensorFlow reads in the type of the tensor beside it.
+
+    ``exact``: so it does with a number alone, which Keras 3 takes for float32 there.
+    """
     if isinstance(value, list) and _is_reference(value[:3], names):
         return _tensor(value)
-    return of_precision(value, dtype) if isinstance(value, list) else value
+    return of_precision(value, dtype) if isinstance(value, list) or (exact and isinstance(value, float)) else value
 
 
 def of_precision(value: Any, dtype: str) -> Config:
