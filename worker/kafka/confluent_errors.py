@@ -63,6 +63,7 @@ _REFUSED_MESSAGE = {
     KafkaError.POLICY_VIOLATION,
 }
 _MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
+_DELETED = {KafkaError._DESTROY, KafkaError._UNKNOWN_PARTITION}  # what messages fail with whose partition is gone
 _NEVER_ACCEPTED = {KafkaError.TOPIC_EXCEPTION, *_MISSING}
 _TRY_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
@@ -208,6 +209,8 @@ def _refused(error: KafkaError, to: Destination) -> WorkerError | None:
         return destinations.refused(to, said, code in _TOO_LARGE)
     if to.topic is not None and code in _MISSING:
         return destinations.missing(to)
+    if to.topic is not None and code in _DELETED:
+        return destinations.deleted(to)
     if to.topic is not None and code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return destinations.denied([to], said)
     return None

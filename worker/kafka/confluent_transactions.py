@@ -35,6 +35,7 @@ RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until
 RETRY_BACKOFF_MAX_MS = 100
 METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
 LEAST_WAIT_S = 0.001
+MISSING_TOPIC_SHARE = 0.5  # of a commit's time, until a topic that the cluster does not know is a missing one
 GRACE_S = 2.0  # for the client to keep its own time-out
 LOOK_S = 0.5  # between two looks at what broke, during a commit that takes its time
 DISTURBED_S = 2.0  # for a commit after a lost connection
@@ -157,6 +158,8 @@ class ConfluentTransactions:
             "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
             "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
             "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
+            # By default 30 s, which no commit waits for: nobody would hear that a topic is not there.
+            "topic.metadata.propagation.max.ms": int(self._settings.patience_s * 1000 * MISSING_TOPIC_SHARE),
         }
         outbox = Outbox(self._settings, own, timeout_s, undelivered_in_transaction)
         with _or_dead(outbox, f"opening transactional id '{self._settings.transactional_id}'"):

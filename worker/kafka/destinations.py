@@ -31,6 +31,11 @@ def missing(to: Destination) -> TopicRefusedError:
     return TopicRefusedError(f"{to} does not exist: create it, or name another one")
 
 
+def deleted(to: Destination) -> TopicRefusedError:
+    """Somebody has deleted it, and may have made it anew since."""
+    return TopicRefusedError(f"{to} was deleted while it was written: create it, or name another one")
+
+
 def denied(to: Sequence[Destination], said: str) -> TopicRefusedError:
     """This user has no right to write to one of these; ``said`` by the client."""
     return TopicRefusedError(

@@ -146,7 +146,7 @@ class KafkaPythonSink:
         while waiting and waiting[0].is_done and self._failure is None:
             future = waiting.popleft()
             if future.exception is not None:
-                self._failure = delivery_failed(future.exception, self._to(future))
+                self._failure = self._failed(future)
         if self._failure is not None:
             raise self._failure
 
@@ -154,6 +154,12 @@ class KafkaPythonSink:
         return self._settings.destination(
             denied_topic(future.exception) or future._produce_future.topic_partition.topic
         )
+
+    def _failed(self, future: Any) -> WorkerError:
+        to = self._to(future)
+        if isinstance(future.exception, errors.KafkaTimeoutError) and self._is_missing(to.topic):
+            return destinations.missing(to)
+        return delivery_failed(future.exception, to)
 
     def _is_missing(self, topic: str | None) -> bool:
         """Whether the cluster, when it was last asked, knew nothing of this topic."""
