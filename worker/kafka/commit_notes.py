@@ -3,6 +3,9 @@
 Kafka keeps offsets by the topic's name. It deletes them with the topic, but a commit that comes just after that is
 kept, and is then found for the next topic of this name. Offsets that a tool has copied to another cluster (MirrorMaker)
 say nothing there: the topic has another id in each.
+
+A note says itself where it ends: confluent-kafka writes a NUL behind it, and where another client has written none it
+reads on, into whatever its memory holds there.
 """
 
 from __future__ import annotations
@@ -11,15 +14,15 @@ import re
 
 from worker.kafka.contracts import TopicFacts
 
-_NOTE = re.compile(r"topic_id=([\w-]+) cluster_id=(\S*)")
+_NOTE = re.compile(r"topic_id=([\w-]+) cluster_id=([\w-]*);")
 
 
 def note_of(topic: TopicFacts) -> str:
     """The note for offsets of this topic; empty where brokers tell no ids."""
-    return f"topic_id={topic.id} cluster_id={topic.cluster_id}" if topic.id else ""
+    return f"topic_id={topic.id} cluster_id={topic.cluster_id};" if topic.id else ""
 
 
 def noted_topic(note: str, cluster_id: str) -> str:
     """The id that a note names; empty when it says nothing, or is of another cluster."""
-    found = _NOTE.fullmatch(note)
+    found = _NOTE.match(note)
     return found[1] if found is not None and found[2] == cluster_id else ""

@@ -25,9 +25,17 @@ def committed_offsets(
         for answer in consumer.committed(asked, timeout=timeout_s):
             if answer.error is not None:
                 raise KafkaException(answer.error)
-            told = Committed(answer.offset, answer.metadata or "") if answer.offset >= 0 else None
+            told = Committed(answer.offset, note_in(answer)) if answer.offset >= 0 else None
             found[Partition(answer.topic, answer.partition)] = told
     return found
+
+
+def note_in(answer: Any) -> str:
+    """The note of an answer, and maybe more behind it: see commit_notes."""
+    try:
+        return answer.metadata or ""
+    except UnicodeDecodeError as error:
+        return error.object.decode(errors="replace")
 
 
 def with_notes(offsets: Mapping[Partition, int], notes: Notes) -> list[TopicPartition]:
