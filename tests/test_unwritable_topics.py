@@ -26,6 +26,7 @@ from kafka.admin import KafkaAdminClient
 from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, get, worker
 from tests.sequences import save_model
+from worker.errors import KafkaUnavailableError
 from worker.kafka.clients import ClientSettings, ensure_topics, open_sink, open_source
 from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import HOST, free_port
@@ -80,6 +81,8 @@ def is_committed(servers: str, name: str, offset: int) -> bool:
     try:
         found = source.committed([Partition(name, 0)], 60.0)[Partition(name, 0)]
         return found is not None and found.offset == offset
+    except KafkaUnavailableError:  # the group has no coordinator yet
+        return False
     finally:
         source.close(60.0)
 
