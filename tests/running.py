@@ -55,15 +55,16 @@ def _watched(process: WorkerProcess | subprocess.Popen[bytes], log: Path) -> Ite
 
 
 class Reader:
-    """Everything in a topic, so far."""
+    """Everything in a topic, so far, each record once: also when the group has put this reader out meanwhile."""
 
     def __init__(self, servers: str, topic: str) -> None:
         self.batches: list[RecordBatch] = []
         self._source = open_source(ClientSettings(servers, "confluent", group_id=f"reader-of-{topic}"))
-        self._source.subscribe([topic], self._from_the_start)
+        self._source.subscribe([topic], self._from_where_it_was)
 
-    def _from_the_start(self, change: Change) -> dict[Partition, int]:
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+    def _from_where_it_was(self, change: Change) -> dict[Partition, int]:
+        read = {batch.partition: batch.next_offset for batch in self.batches}
+        return {place: read.get(place, 0) for place in change.partitions} if isinstance(change, Assigned) else {}
 
     def count(self) -> int:
         """Read what there is now; how many records have been read so far."""
