@@ -122,7 +122,8 @@ def test_bad_records_harm_nobody_and_a_signal_ends_in_order(
         eventually(lambda: outputs.count() >= EVENTS or process.poll() is not None, WAIT_S)
         eventually(lambda: get(port, "/readyz") == (200, "ready\n"))
         assert get(port, "/livez") == (200, "alive\n")
-        check_metrics(get(port, "/metrics")[1], client)
+        eventually(lambda: refused_by(get(port, "/metrics")[1]) == len(BAD))  # once they are committed
+        check_metrics(get(port, "/metrics")[1])
         check_build(get(port, "/metrics")[1], folder, topics[0], client)
         process.send_signal(number)
         assert process.wait(WAIT_S) == 0
@@ -138,11 +139,18 @@ def test_bad_records_harm_nobody_and_a_signal_ends_in_order(
     check_files(folder, topics[0], ends, log)
 
 
-def check_metrics(text: str, client: str) -> None:
-    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    refused = {name: count for name, count in found.items() if name.startswith("rnnw_records_refused")}
-    assert sum(map(float, refused.values())) == len(BAD)
-    assert float(found["rnnw_assigned_partitions"]) == PARTITIONS
+def metrics_in(text: str) -> dict[str, float]:
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def refused_by(text: str) -> float:
+    return sum(count for name, count in metrics_in(text).items() if name.startswith("rnnw_records_refused"))
+
+
+def check_metrics(text: str) -> None:
+    assert refused_by(text) == len(BAD)
+    assert metrics_in(text)["rnnw_assigned_partitions"] == PARTITIONS
 
 
 def check_build(text: str, folder: Path, topic: str, client: str) -> None:
