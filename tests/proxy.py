@@ -16,7 +16,7 @@ from worker.kafka.embedded import EmbeddedKafka
 from worker.kafka.local_ports import HOST, free_port
 
 PRODUCE, ADD_PARTITIONS, ADD_OFFSETS, END_TRANSACTION, COMMIT_OFFSETS = 0, 24, 25, 26, 28  # request types
-FIND_COORDINATOR, HEARTBEAT = 10, 12
+METADATA, FIND_COORDINATOR, HEARTBEAT = 3, 10, 12
 CONNECT_TIMEOUT_S = 30.0
 
 Rewrite = Callable[[bytes], bytes]  # an answer, from its correlation id on

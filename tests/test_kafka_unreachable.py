@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
+from tests.proxy import METADATA, proxied_broker
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from worker.errors import KafkaUnavailableError
@@ -135,3 +139,41 @@ def test_a_worker_says_why_it_reaches_nobody(client: Any, tmp_path: Path) -> Non
         status, _ = eventually(lambda: (found := get(port, "/readyz"))[1].upper().count("REFUSED") and found, WAIT_S)
     assert status == 503
     assert "Traceback" not in (tmp_path / "worker.log").read_text()
+
+
+ASKS = """
+import sys
+from worker.kafka.clients import ClientSettings, open_questions
+
+with open_questions(ClientSettings(sys.argv[1], "confluent"), 60.0) as cluster:
+    print(cluster.partitions("readings"))
+"""
+
+
+class WithoutBrokers:
+    """The second and third answer to questions about topics (version 13), by a broker that was put out of its cluster."""
+
+    def __init__(self) -> None:
+        self._answers = 0
+
+    def __call__(self, frame: bytes) -> bytes:
+        self._answers += 1
+        if self._answers not in (2, 3):
+            return frame
+        topics = [name for name in (b"__consumer_offsets", b"readings") if name in frame]
+        unknown, no_id, no_partitions, tags = struct.pack(">h", 3), bytes(16), b"\x00\x01", b"\x00"
+        rights = struct.pack(">i", -(2**31))
+        told = [unknown + bytes([len(name) + 1]) + name + no_id + no_partitions + rights + tags for name in topics]
+        head = frame[:4] + tags + struct.pack(">iBBi", 0, 1, 0, -1)  # no wait, no brokers, no cluster, no controller
+        return head + bytes([len(told) + 1]) + b"".join(told) + struct.pack(">h", 0) + tags
+
+
+def test_a_broker_that_knows_of_no_brokers_ends_nobody() -> None:
+    """So answers one that is just coming back: librdkafka takes it for a bug of its own, and ends the process."""
+    with proxied_broker() as (broker, proxy):
+        broker.create_topic("readings", 3)
+        proxy.rewrite_answers(METADATA, WithoutBrokers())
+        asking = [sys.executable, "-c", ASKS, proxy.bootstrap_servers]
+        answer = subprocess.run(asking, capture_output=True, text=True, check=False, timeout=2 * LONG_S)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.strip() in ("3", "None")

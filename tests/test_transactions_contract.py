@@ -526,6 +526,7 @@ def test_offsets_by_time(kit: Kit, enter: Enter) -> None:
     kit.truncate(full, 3)
     assert source.offsets_at([full], first_ms, ANSWER_S) == {full: 3}
     kit.append_transaction(full, numbered(2), commit=False)
+    eventually(lambda: source.log_range([full], ANSWER_S)[full][1] == 8)  # the marker is there
     kit.append_at(full, [late_ms])
     assert source.offsets_at([full], late_ms, ANSWER_S) == {full: 8}
     assert 5 <= source.offsets_at([full], first_ms + 31, ANSWER_S)[full] <= 8  # what was aborted may count or not

@@ -24,6 +24,7 @@ from worker.kafka.settings import ClientSettings
 log = logging.getLogger("worker.kafka")
 
 POLL_INTERVAL_S = 0.1
+ANY_TOPIC = "__consumer_offsets"  # asked for where any answer will do
 _NOT_THERE = (
     KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE,
 )  # fmt: skip
@@ -113,13 +114,19 @@ def questions(settings: ClientSettings, timeout_s: float) -> Iterator[ConfluentQ
     attempts = Attempts(settings, timeout_s)
     with translated(where):
         admin = AdminClient(client_options(settings, None, {"error_cb": lambda error: None}), logger=attempts)
-        answer = admin.describe_cluster(request_timeout=timeout_s)
+        # Not describe_cluster, whose answer without brokers, from one that is just coming back, ends this process.
+        asked = admin.describe_topics(TopicCollection([ANY_TOPIC]), request_timeout=timeout_s)
+        answer = asked[ANY_TOPIC]
     with attempts.told(admin.poll):
         while not answer.done():
             admin.poll(POLL_INTERVAL_S)  # this is when the client hands out its log
             if not answer.done() and (refusal := attempts.refusal(waiting=True)) is not None:
                 raise KafkaRefusedError(f"{where}: {refusal}")
-        answer.result()
+        try:
+            answer.result()
+        except KafkaException as error:
+            if error.args[0].code() not in (*_NOT_THERE, *_MAY_NOT_ASK):
+                raise
     yield ConfluentQuestions(admin, timeout_s)
 
 
