@@ -151,7 +151,7 @@ with open_questions(ClientSettings(sys.argv[1], "confluent"), 60.0) as cluster:
 
 
 class WithoutBrokers:
-    """The second and third answer to questions about topics (version 13), by a broker that was put out of its cluster."""
+    """Second and third answer to questions about topics (version 13), by a broker that its cluster has put out."""
 
     def __init__(self) -> None:
         self._answers = 0
