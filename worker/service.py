@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -45,6 +44,7 @@ from worker.pipeline import Pipeline
 from worker.processor import cpu_level
 from worker.recovery import Recovery, RecoveryPolicy
 from worker.reporter import Reporter
+from worker.stopping import Stopping
 from worker.web.metrics import Metrics
 from worker.web.server import ProbeServer
 from worker.web.status import WorkerStatus
@@ -60,7 +60,7 @@ REFUSED_FIRST_S = 5.0  # a broker answers each wrong password, and writes it int
 REFUSED_LONGEST_S = 30.0
 
 
-def serve(config: Config, stop: threading.Event) -> None:
+def serve(config: Config, stop: Stopping) -> None:
     """Run until ``stop`` is set. Raises WorkerError for what a restart would not mend by itself."""
     configure_logs(config.log.format, config.log.level)
     # What can be refused at once is not refused after the seconds that a model takes.
@@ -222,7 +222,7 @@ def _connect(settings: ClientSettings, guarantee: str, limits: LoopLimits) -> tu
         raise
 
 
-def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: threading.Event) -> Answer | None:
+def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: Stopping) -> Answer | None:
     """Try until the cluster answers, waiting longer each time; None when told to stop before."""
     wait_s = RETRY_FIRST_S
     while not stop.is_set():

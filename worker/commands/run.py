@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import click
 
 from worker.commands.options import config_option, in_file, read_config
+from worker.stopping import Stopping
 
 EXIT_AT_ONCE = 1
 
@@ -34,9 +34,9 @@ def run(config_file: Path) -> None:
         serve(config, stop)
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
-    stop = threading.Event()
+def stop_on_signals() -> Stopping:
+    """What the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    stop = Stopping()
 
     def stop_or_die(number: int, frame: object) -> None:
         if stop.is_set():
