@@ -32,7 +32,7 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "membership", "delivery", "states", "limits", "__main__", "service", "reporter",
-    "recovery", "beyond", "processor", "engine_counts", "record_counts", "starts", "repartition", "partitions",
+    "recovery", "beyond", "processor", "stopping", "engine_counts", "record_counts", "starts", "repartition", "partitions",
     "assembly", "ports",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
     "feature_order", "input_fields",
