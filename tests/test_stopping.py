@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -41,3 +42,31 @@ def test_wait_ends_when_it_is_told_from_another_thread() -> None:
     assert time.monotonic() - begun < 200.0
     assert stop.is_set()
     assert stop.wait(300.0), "set once, set for ever"
+
+
+STANDS_STILL = """
+import threading
+from worker.commands import run
+run.END_LIMIT_S = 1.0
+stop = run.stop_on_signals()
+print("up", flush=True)
+stop.wait(300.0)
+
+def never_ends():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+never_ends()
+"""
+
+
+def test_what_never_ends_is_shown_and_ended() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STANDS_STILL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "in never_ends" in said

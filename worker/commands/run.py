@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,8 @@ from worker.commands.options import config_option, in_file, read_config
 from worker.stopping import Stopping
 
 EXIT_AT_ONCE = 1
+END_LIMIT_S = 55.0  # after the first signal; an orderly end takes about half of it, and Kubernetes is told to wait 60 s
+STDERR = 2
 
 
 @click.command(options_metavar="-c FILE", short_help="The worker: Kafka in, a probability after every event out.")
@@ -20,7 +23,7 @@ def run(config_file: Path) -> None:
     """Read the input topic, step the model for every event, write the outputs, checkpoint all states.
 
     SIGTERM or Ctrl-C ends in order: outputs acknowledged, offsets committed, checkpoints written, group left.
-    A second signal ends at once; the next start goes on rightly after either.
+    A second signal ends at once, and so does a minute without an end; the next start goes on rightly after either.
 
     \b
     Example:
@@ -35,13 +38,18 @@ def run(config_file: Path) -> None:
 
 
 def stop_on_signals() -> Stopping:
-    """What the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    """What the first SIGTERM or SIGINT sets; the second ends the process at once.
+
+    One that is told to end always does, within END_LIMIT_S: of what hangs then, be it in a client's own code, the stacks
+    of all threads tell, and the exit status is 1.
+    """
     stop = Stopping()
 
     def stop_or_die(number: int, frame: object) -> None:
         if stop.is_set():
             os._exit(EXIT_AT_ONCE)
         stop.set()
+        faulthandler.dump_traceback_later(END_LIMIT_S, exit=True, file=STDERR)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_or_die)
