@@ -32,8 +32,8 @@ FILES = {
 EDGES = ("kafka", "checkpoints", "web", "config")
 SEE_BOTH = (
     "loop", "intake", "setbacks", "membership", "delivery", "states", "limits", "__main__", "service", "reporter",
-    "recovery", "beyond", "processor", "stopping", "engine_counts", "record_counts", "starts", "repartition", "partitions",
-    "assembly", "ports",
+    "recovery", "beyond", "processor", "engine_counts", "record_counts", "starts", "repartition", "partitions",
+    "assembly", "ports", "stopping",
     "checking", "advice", "capacity", "exporting", "commands", "demo", "replay", "bench", "probing",
     "feature_order", "input_fields",
 )  # fmt: skip

@@ -40,8 +40,8 @@ def run(config_file: Path) -> None:
 def stop_on_signals() -> Stopping:
     """What the first SIGTERM or SIGINT sets; the second ends the process at once.
 
-    One that is told to end always does, within END_LIMIT_S: of what hangs then, be it in a client's own code, the stacks
-    of all threads tell, and the exit status is 1.
+    One that is told to end always does, within END_LIMIT_S: of what hangs then, also in a client's own code, the
+    stacks of all threads tell, and the exit status is 1.
     """
     stop = Stopping()
 
