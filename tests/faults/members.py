@@ -17,6 +17,7 @@ from tests.faults.pool import END_TIMEOUT_S, Pool, Process
 
 METRICS_TIMEOUT_S = 5.0
 IN_USE = "is in use by another process"  # true while a process that was replaced during its pause lives on
+LINES_AT_THE_END = 40  # the stacks of all threads, if it hung
 RESTART_PAUSE_S = 1.0  # between two lives of a member that ends by itself
 OWNING = re.compile(r"^rnnw_assigned_partitions ([1-9]\d*)\.0$", re.M)
 FAILED = re.compile(r'^rnnw_checkpoint_total\{result="failed"\} (\d+)\.0$', re.M)
@@ -105,7 +106,7 @@ class Members:
             self._report("hang", f"worker {member.number} did not end in {END_TIMEOUT_S:.0f} s after SIGTERM")
             member.process.kill()
         elif code != 0:
-            said = " | ".join(list(member.process.last)[-3:])
+            said = " | ".join(list(member.process.last)[-LINES_AT_THE_END:])
             self._report("exit", f"worker {member.number}: exit status {code} after SIGTERM: {said}")
 
     def remove(self, member: Member) -> None:
