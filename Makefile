@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	"$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps tf-keras
-	@$(BIN)/python -m worker.kafka.prepare || echo "going on without: a worker for a cluster of yours needs none of it" >&2
+	@$(BIN)/python -m worker.kafka.embedded.prepare || echo "going on without: a worker for a cluster of yours needs none of it" >&2
 	@touch $(READY)
 
 demo: $(READY)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.others import prepare
-from worker.bench.contenders import Contender
-from worker.bench.job import Job
-from worker.bench.measure import Bench, Figures
-from worker.bench.models import DEFAULT_MODEL, Expected, expected, save_model
-from worker.bench.session import PARTITIONS
-from worker.bench.topics import Topics
-from worker.kafka.clients import ClientSettings
+from worker.commands.bench.contenders import Contender
+from worker.commands.bench.job import Job
+from worker.commands.bench.measure import Bench, Figures
+from worker.commands.bench.models import DEFAULT_MODEL, Expected, expected, save_model
+from worker.commands.bench.session import PARTITIONS
+from worker.commands.bench.topics import Topics
+from worker.kafka.opening import ClientSettings
 
 CONTENDERS_CORE = "0"
 JOB = Job(events=600_000, streams=1_000)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.tables import latencies, markdown
-from worker.bench.rounds import middle
+from worker.commands.bench.rounds import middle
 
 WORKER, EXACTLY_ONCE = "worker, confluent, at_least_once", "worker, confluent, exactly_once"
 HOP = "one hop, confluent"

@@ -108,8 +108,8 @@ def ms(seconds: float) -> float:
 
 
 def filled(streams: int, partitions: int) -> tuple[Any, list[Any]]:
-    from worker.records import Partition
-    from worker.streams import StreamTable
+    from worker.records.ownership import Partition
+    from worker.streams.table import StreamTable
 
     table = StreamTable(np.zeros(FLOATS, np.float32), streams + ROOM_ROWS)
     places = [Partition(TOPIC, number) for number in range(partitions)]
@@ -160,8 +160,8 @@ def turns(going_on: Callable[[float], bool]) -> list[float]:
 
 
 def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], list[float]]:
+    from worker.checkpoints.folder import CheckpointStore
     from worker.checkpoints.hdf5 import CheckpointIdentity
-    from worker.checkpoints.store import CheckpointStore
     from worker.checkpoints.writer import CheckpointWriter
 
     writer = CheckpointWriter(CheckpointStore(folder, "bench"))
@@ -183,10 +183,10 @@ def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], 
 
 
 def restored(places: list[Any], folder: Path, capacity: int) -> dict[str, Any]:
+    from worker.checkpoints.folder import CheckpointStore
     from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint
-    from worker.checkpoints.store import CheckpointStore
-    from worker.records import StateSpec
-    from worker.streams import StreamTable
+    from worker.records.states import StateSpec
+    from worker.streams.table import StreamTable
 
     table, store = StreamTable(np.zeros(FLOATS, np.float32), capacity), CheckpointStore(folder, "bench")
     specs = [StateSpec(layer, name, shape) for (layer, name), (_, shape) in SLICES.items()]

@@ -24,21 +24,21 @@ from typing import Any
 from bench.checkpoint import SLICES, filled, restored
 from bench.processes import answer_of
 from bench.spans import Span, compare
-from worker.bench.contenders import WARM_UP, Task, worker
-from worker.bench.job import Job
-from worker.bench.judge import check_answers
-from worker.bench.measure import await_outputs
-from worker.bench.models import DEFAULT_MODEL, expected, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.rounds import middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, standing_aside
-from worker.bench.topics import Topics
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.hdf5 import read_header
 from worker.checkpoints.header import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
+from worker.commands.bench.contenders import WARM_UP, Task, worker
+from worker.commands.bench.job import Job
+from worker.commands.bench.judge import check_answers
+from worker.commands.bench.measure import await_outputs
+from worker.commands.bench.models import DEFAULT_MODEL, expected, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.rounds import middle
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, standing_aside
+from worker.commands.bench.topics import Topics
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.opening import ClientSettings
 
 PARTITIONS = 4
 COPY_S = 0.05  # the first copy is taken before its file is begun

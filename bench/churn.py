@@ -14,8 +14,8 @@ import time
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from worker.bench.job import key_of
-from worker.records import IntArray
+from worker.commands.bench.job import key_of
+from worker.records.arrays import IntArray
 
 ALIVE = 50_000  # streams at a time
 EVENTS_PER_STREAM = 20

@@ -25,20 +25,20 @@ from typing import Any, TypeAlias
 
 from bench.pictures import Box, icicle
 from bench.suite import CONTENDERS_CORE, RESULTS, ROOT
-from worker.bench.contenders import Task, worker
-from worker.bench.job import Job
-from worker.bench.models import DEFAULT_MODEL, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts, standing_aside
-from worker.bench.topics import Topics
+from worker.commands.bench.contenders import Task, worker
+from worker.commands.bench.job import Job
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts, standing_aside
+from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.opening import ClientSettings
 
 Frame: TypeAlias = tuple[str, str]  # module as a path from its package, function
 Stacks: TypeAlias = Mapping[tuple[Frame, ...], int]  # from Worker.turn on → samples
 
-TURN = ("worker/loop.py", "turn")
+TURN = ("worker/member/loop.py", "turn")
 RATE_HZ = 200
 WARM_UP_EVENTS = 100_000  # before the recording begins
 WARM_UP_TIMEOUT_S = 120.0
@@ -48,14 +48,14 @@ ANY = ""
 REST = "rest"
 # The innermost frame that is named here says what a sample belongs to.
 STAGES: Mapping[str, Sequence[Frame]] = {
-    "read from Kafka": [("worker/loop.py", "_poll")],
+    "read from Kafka": [("worker/member/loop.py", "_poll")],
     "decode": [("worker/codecs/decoding.py", "decode")],
-    "boundaries and waves": [("worker/engine.py", "process")],
+    "boundaries and waves": [("worker/engine/engine.py", "process")],
     "model step": [("worker/model/streaming.py", ANY), ("worker/model/step.py", ANY)],
     "encode": [("worker/codecs/encoding.py", "encode"), ("worker/codecs/encoding.py", "dead_letters")],
-    "hand over to the producer": [("worker/loop.py", "_send")],
-    "commit": [("worker/loop.py", "commit")],
-    "metrics": [("worker/reporter.py", ANY), ("worker/web/metrics.py", ANY)],
+    "hand over to the producer": [("worker/member/loop.py", "_send")],
+    "commit": [("worker/member/loop.py", "commit")],
+    "metrics": [("worker/member/reporter.py", ANY), ("worker/web/metrics.py", ANY)],
     REST: [],
 }
 STAGE_OF = {frame: stage for stage, frames in STAGES.items() for frame in frames}

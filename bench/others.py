@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.bench.contenders import Contender, Task
-from worker.kafka.runtime import java
+from worker.commands.bench.contenders import Contender, Task
+from worker.kafka.embedded.runtime import java
 
 HERE = Path(__file__).parent / "peers"
 JVM_WARM_UP = 0.5  # of the outputs: its compilers work for half a minute

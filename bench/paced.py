@@ -21,15 +21,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.processes import memory_bytes, scrape
-from worker.bench.contenders import Contender, Task, worker
-from worker.bench.job import Job
-from worker.bench.models import DEFAULT_MODEL, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts, standing_aside
-from worker.bench.topics import Topics
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.commands.bench.contenders import Contender, Task, worker
+from worker.commands.bench.job import Job
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, machine_facts, standing_aside
+from worker.commands.bench.topics import Topics
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings
 
 LOOK_S = 5.0
 SETTLED_S = 10.0  # until every stream is known and the first turns are over
@@ -111,7 +111,7 @@ def paced(rate: int, seconds: float, cores: str, max_wait: str) -> Iterator[Look
         running = stack.enter_context(Running(worker("confluent", batch={"max_wait": max_wait}), task, cores))
         running.await_ready(task.port, PARTITIONS)
         numbers = [str(each) for each in (rate, job.events, rate, job.features, 0)]
-        sent = [sys.executable, "-m", "worker.bench.load", servers, "confluent", source, *numbers]
+        sent = [sys.executable, "-m", "worker.commands.bench.load", servers, "confluent", source, *numbers]
         load = Contender("load", lambda task: [*sent, str(folder / "times.npy")])
         loading = stack.enter_context(Running(load, Task("", "", "", (), 0, Path(), new_folder())))
         yield from looks_at(running, loading, task.port, seconds)

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from bench.processes import memory_bytes
-from worker.assembly import build_pipeline
-from worker.bench.models import DEFAULT_MODEL, save_model
+from worker.assembly.parts import build_pipeline
+from worker.assembly.service import prove_model
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.header import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
 from worker.config import Config
-from worker.records import Partition, RecordBatch
-from worker.service import prove_model
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
 
 CAPACITY = 1_000_000
 PARTITIONS = 8

@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 from bench.processes import cpu_seconds, imports
-from worker.bench.models import DEFAULT_MODEL, save_model
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
 
 FEATURES = ("ax", "ay", "az")
 PARTITIONS = 4
@@ -51,7 +51,7 @@ def main() -> None:
     options.add_argument("--client", choices=("kafka-python", "confluent"), help="default: both")
     options.add_argument("--json", type=Path, help="write the figures here, too")
     given = options.parse_args()
-    from worker.kafka.embedded import EmbeddedKafka
+    from worker.kafka.embedded.broker import EmbeddedKafka
 
     figures: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(heap_mb=1024) as kafka:
@@ -74,8 +74,8 @@ class Case:
     """One client: its topics, its configuration, its folder of checkpoints."""
 
     def __init__(self, folder: Path, servers: str, client: str) -> None:
-        from worker.kafka.clients import ClientSettings, ensure_topics, open_sink, open_source
-        from worker.records import Assigned
+        from worker.kafka.opening import ClientSettings, ensure_topics, open_sink, open_source
+        from worker.records.ownership import Assigned
 
         self.input, self.output = f"readings-{client}", f"probabilities-{client}"
         self.folder, self.written = folder / client, 0

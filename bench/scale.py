@@ -21,19 +21,19 @@ from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
-from worker.bench.contenders import WARM_UP, Task, worker
-from worker.bench.job import Job
-from worker.bench.judge import check_answers, events_per_s
-from worker.bench.measure import Figures, await_outputs
-from worker.bench.models import DEFAULT_MODEL, Expected, expected, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.rounds import measure, middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
-from worker.bench.topics import Topics
+from worker.commands.bench.contenders import WARM_UP, Task, worker
+from worker.commands.bench.job import Job
+from worker.commands.bench.judge import check_answers, events_per_s
+from worker.commands.bench.measure import Figures, await_outputs
+from worker.commands.bench.models import DEFAULT_MODEL, Expected, expected, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.rounds import measure, middle
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
+from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings
 
 PARTITIONS = 8
 SIZES = (1, 2, 4)  # workers

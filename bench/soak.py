@@ -25,14 +25,14 @@ import numpy as np
 
 from bench.churn import ALIVE
 from bench.processes import memory_bytes, open_files, scrape, threads
-from worker.bench.contenders import Contender, Task, worker
-from worker.bench.models import DEFAULT_MODEL, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
-from worker.bench.topics import Topics
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.commands.bench.contenders import Contender, Task, worker
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
+from worker.commands.bench.topics import Topics
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings
 
 PARTITIONS = 4
 FEATURES = ("f0", "f1", "f2")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.processes import cpu_seconds, imports, run
-from worker.bench.contenders import Task, worker
-from worker.bench.models import DEFAULT_MODEL, save_model
-from worker.bench.process import Running, new_folder
-from worker.bench.rounds import middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
-from worker.bench.topics import Topics
+from worker.commands.bench.contenders import Task, worker
+from worker.commands.bench.models import DEFAULT_MODEL, save_model
+from worker.commands.bench.process import Running, new_folder
+from worker.commands.bench.rounds import middle
+from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
+from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
-from worker.probing import has_partitions
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings
+from worker.web.probing import has_partitions
 
 PARTITIONS = 4
 FEATURES = ("f0", "f1", "f2")

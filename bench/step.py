@@ -147,7 +147,7 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
 def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[str, Any]:
     """Steps per second of one stream's events in a row, with and without boundaries among them."""
     from worker import StreamingModel
-    from worker.boundaries import BoundaryRules
+    from worker.engine.boundaries import BoundaryRules
 
     streaming = StreamingModel(model)
     ends = np.arange(count) % END_EVERY_EVENTS == END_EVERY_EVENTS - 1
@@ -182,9 +182,9 @@ def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[st
 
 def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callable[[], Any]:
     """One turn of an engine of its own."""
-    from worker.emission import EmitRule
-    from worker.engine import Engine
-    from worker.streams import StreamTable
+    from worker.engine.emission import EmitRule
+    from worker.engine.engine import Engine
+    from worker.streams.table import StreamTable
 
     table = StreamTable(streaming.initial_row, limit=FEW_STREAMS)
     table.open(given.batch.partition)
@@ -193,7 +193,9 @@ def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callab
 
 
 def events(count: int, ends: Any = None, streams: int = 1) -> Any:
-    from worker.records import Events, Partition, RecordBatch
+    from worker.records.events import Events
+    from worker.records.ownership import Partition
+    from worker.records.record_batch import RecordBatch
 
     places = list(range(count))
     return Events(

@@ -24,14 +24,22 @@ from typing import Any
 
 from bench.arena import CONTENDERS_CORE, JOB, SLOW_JOB, Arena, Cell
 from bench.others import peers
-from worker.bench.contenders import Contender, null_pipeline, worker
-from worker.bench.job import Job
-from worker.bench.models import DEFAULT_MODEL, MODELS, save_model
-from worker.bench.rounds import measure, middle
-from worker.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, Options, Session, machine_facts, standing_aside
-from worker.bench.topics import Topics
-from worker.kafka.clients import ClientSettings
-from worker.kafka.embedded import EmbeddedKafka
+from worker.commands.bench.contenders import Contender, null_pipeline, worker
+from worker.commands.bench.job import Job
+from worker.commands.bench.models import DEFAULT_MODEL, MODELS, save_model
+from worker.commands.bench.rounds import measure, middle
+from worker.commands.bench.session import (
+    FULL_COMPILER,
+    HEAP_MB,
+    PARTITIONS,
+    Options,
+    Session,
+    machine_facts,
+    standing_aside,
+)
+from worker.commands.bench.topics import Topics
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.opening import ClientSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"

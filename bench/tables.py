@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.bench.rounds import middle
+from worker.commands.bench.rounds import middle
 
 NULL = "null, "
 PERCENTILES = ("50.0", "99.0", "99.9")  # as JSON names them

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tests.commands import command  # noqa: F401 (a fixture)
-from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded.broker import EmbeddedKafka
 
 Answer = TypeVar("Answer")
 EVENTUALLY_TIMEOUT_S = 120.0

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from tests.sums import SPECS, sums_pipeline
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.hdf5 import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
-from worker.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.errors import KafkaUnavailableError
 from worker.kafka.contracts import NO_NOTES, Notes
-from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource, MemoryTransactions
-from worker.limits import LoopLimits, Topics
-from worker.loop import Worker
-from worker.pipeline import Pipeline
-from worker.records import Headers, Partition, PartitionState, RecordBatch, Reset
-from worker.recovery import Recovery, RecoveryPolicy
-from worker.reporter import Reporter
+from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource, MemoryTransactions
+from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from worker.member.limits import LoopLimits, Topics
+from worker.member.loop import Worker
+from worker.member.recovery import Recovery, RecoveryPolicy
+from worker.member.reporter import Reporter
+from worker.pipeline.pipeline import Pipeline
+from worker.records.events import Reset
+from worker.records.ownership import Partition
+from worker.records.record_batch import Headers, RecordBatch
+from worker.records.states import PartitionState
 from worker.web.metrics import Metrics
 from worker.web.status import WorkerStatus
 

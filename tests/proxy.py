@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import HOST, free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import HOST, free_port
 
 PRODUCE, ADD_PARTITIONS, ADD_OFFSETS, END_TRANSACTION, COMMIT_OFFSETS = 0, 24, 25, 26, 28  # request types
 METADATA, FIND_COORDINATOR, HEARTBEAT = 3, 10, 12

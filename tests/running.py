@@ -15,8 +15,9 @@ import numpy as np
 
 from tests.forked import WorkerProcess
 from tests.sequences import Log, by_stream, expected
-from worker.kafka.clients import ClientSettings, open_sink, open_source
-from worker.records import Assigned, Change, Partition, RecordBatch
+from worker.kafka.opening import ClientSettings, open_sink, open_source
+from worker.records.ownership import Assigned, Change, Partition
+from worker.records.record_batch import RecordBatch
 
 TOLERANCE = 1e-4
 WAIT_S = 300.0

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import HOST, free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import HOST, free_port
 
 USER, PASSWORD, KEY_PASSWORD = "svc", "right", "of the key"
 DAY = datetime.timedelta(days=1)

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from worker.boundaries import BoundaryRules
 from worker.codecs.commands import StateLayout
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
-from worker.emission import EmitRule
-from worker.engine import Engine
-from worker.pipeline import Pipeline
-from worker.records import Partition, RecordBatch, StateSpec
-from worker.streams import StreamTable
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
+from worker.engine.engine import Engine
+from worker.pipeline.pipeline import Pipeline
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
+from worker.records.states import StateSpec
+from worker.streams.table import StreamTable
 
 SLICES = {("sum", "h"): (slice(0, 1), (1,))}
 SPECS = [StateSpec("sum", "h", (1,), "float32")]

@@ -13,8 +13,10 @@ import pytest
 
 from tests.member import command
 from tests.sums import batch, sums_pipeline
-from worker.backlog import Backlog, TurnLimit, cut_bytes, part_of, size_bytes
-from worker.records import Events, Partition, RecordBatch
+from worker.pipeline.backlog import Backlog, TurnLimit, cut_bytes, part_of, size_bytes
+from worker.records.events import Events
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
 
 P, Q = Partition("in", 0), Partition("in", 1)
 MANY = 10**9

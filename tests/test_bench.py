@@ -13,10 +13,10 @@ import orjson
 import pytest
 
 from tests.commands import Ended
-from worker.bench.job import Job, key_of
-from worker.bench.judge import check_answers, events_per_s
-from worker.bench.latency import event_of
-from worker.bench.topics import Written
+from worker.commands.bench.job import Job, key_of
+from worker.commands.bench.judge import check_answers, events_per_s
+from worker.commands.bench.latency import event_of
+from worker.commands.bench.topics import Written
 from worker.errors import WorkerError
 
 JOB = Job(600, 20)

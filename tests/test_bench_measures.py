@@ -20,8 +20,8 @@ from bench.soak import Line, Look, Verdict
 from bench.spans import Span, between, compare, longest_gap_s, merged, speed, within
 from bench.start import age_s
 from bench.suite import ROOT, then
-from worker.bench.contenders import Task
-from worker.records import Partition
+from worker.commands.bench.contenders import Task
+from worker.records.ownership import Partition
 from worker.web.metrics import Metrics
 
 MB = 1_000_000

@@ -28,16 +28,16 @@ CLIENTS = {
 }
 PEERS = {AT_LEAST_ONCE: [100_000.0, 120_000.0], "slow <& steady>": [400.0, 600.0], "quick": [12_500.0, 12_000.0]}
 RAW = """\
-thread (0x1): "MainThread";<module> (/opt/x/worker/__main__.py:9);run (worker/loop.py:254);turn (worker/loop.py:80) 3
-thread (0x1);run (worker/loop.py:254);turn (worker/loop.py:70);_poll (worker/loop.py:201);poll (/opt/x/worker/kafka/confluent.py:9) 20
-run (worker/loop.py:254);turn (worker/loop.py:72);turn (worker/pipeline.py:45);Pipeline.turn.<locals>.<listcomp> (worker/pipeline.py:45);Decoder.decode (worker/codecs/decoding.py:5) 15
-run (worker/loop.py:254);turn (worker/loop.py:72);turn (worker/pipeline.py:46);process (worker/engine.py:80) 10
-run (worker/loop.py:254);turn (worker/loop.py:72);turn (worker/pipeline.py:46);process (worker/engine.py:80);step_packed (/v/lib/python3.11/site-packages/worker/model/streaming.py:1);step (worker/model/step.py:48);call (/v/lib/python3.11/site-packages/tensorflow/python/eager.py:7);inner (/v/lib/python3.11/site-packages/tensorflow/python/eager.py:9) 25
-run (worker/loop.py:254);turn (worker/loop.py:72);turn (worker/pipeline.py:50);encode (worker/codecs/encoding.py:70) 12
-run (worker/loop.py:254);turn (worker/loop.py:74);_send (worker/loop.py:220);send (worker/kafka/confluent_sink.py:40) 9
-run (worker/loop.py:254);turn (worker/loop.py:80);commit (worker/loop.py:99);committed (worker/reporter.py:80) 1
-run (worker/loop.py:254);turn (worker/loop.py:80);commit (worker/loop.py:99);commit (worker/delivery.py:50) 4
-run (worker/loop.py:254);turn (worker/loop.py:83);turned (worker/reporter.py:50);labels (/usr/lib/python3.11/enum.py:3) 1
+thread (0x1): "MainThread";<module> (/opt/x/worker/__main__.py:9);run (worker/member/loop.py:254);turn (worker/member/loop.py:80) 3
+thread (0x1);run (worker/member/loop.py:254);turn (worker/member/loop.py:70);_poll (worker/member/loop.py:201);poll (/opt/x/worker/kafka/confluent/source.py:9) 20
+run (worker/member/loop.py:254);turn (worker/member/loop.py:72);turn (worker/pipeline/pipeline.py:45);Pipeline.turn.<locals>.<listcomp> (worker/pipeline/pipeline.py:45);Decoder.decode (worker/codecs/decoding.py:5) 15
+run (worker/member/loop.py:254);turn (worker/member/loop.py:72);turn (worker/pipeline/pipeline.py:46);process (worker/engine/engine.py:80) 10
+run (worker/member/loop.py:254);turn (worker/member/loop.py:72);turn (worker/pipeline/pipeline.py:46);process (worker/engine/engine.py:80);step_packed (/v/lib/python3.11/site-packages/worker/model/streaming.py:1);step (worker/model/step.py:48);call (/v/lib/python3.11/site-packages/tensorflow/python/eager.py:7);inner (/v/lib/python3.11/site-packages/tensorflow/python/eager.py:9) 25
+run (worker/member/loop.py:254);turn (worker/member/loop.py:72);turn (worker/pipeline/pipeline.py:50);encode (worker/codecs/encoding.py:70) 12
+run (worker/member/loop.py:254);turn (worker/member/loop.py:74);_send (worker/member/loop.py:220);send (worker/kafka/confluent/sink.py:40) 9
+run (worker/member/loop.py:254);turn (worker/member/loop.py:80);commit (worker/member/loop.py:99);committed (worker/member/reporter.py:80) 1
+run (worker/member/loop.py:254);turn (worker/member/loop.py:80);commit (worker/member/loop.py:99);commit (worker/member/delivery.py:50) 4
+run (worker/member/loop.py:254);turn (worker/member/loop.py:83);turned (worker/member/reporter.py:50);labels (/usr/lib/python3.11/enum.py:3) 1
 thread (0x2);run (/usr/lib/python3.11/threading.py:9);serve (worker/web/server.py:7) 400
 """  # noqa: E501
 
@@ -174,7 +174,7 @@ def test_pictures_are_well_formed_name_the_contenders_and_are_the_same_bytes_twi
     assert words["clients"] >= {*CLIENTS, "0.75 (0.70–0.80)", "93,750"}
     assert words["peers"] >= {*PEERS, "0.0045 (0.0040–0.0050)"}
     assert words["latency"] >= {"confluent", "hop", "worker", "at_least_once", "exactly_once", "100 events/s", "25.0"}
-    assert words["flame"] >= {"turn · worker/loop.py", "process · worker/engine.py", "model step 25 %"}
+    assert words["flame"] >= {"turn · worker/member/loop.py", "process · worker/engine/engine.py", "model step 25 %"}
     report(results, page)
     assert {file: file.read_bytes() for file in files} == first
 
@@ -236,7 +236,7 @@ def test_stacks_have_no_folders_of_this_machine_and_are_read_again_as_they_were(
     assert all(f"({root}" not in text for root in ("/", "home", "opt", "usr"))
     assert "call (tensorflow/python/eager.py);inner (tensorflow/python/eager.py) 25" in text
     assert "labels (enum.py) 1" in text
-    assert "<listcomp> (worker/pipeline.py);decode (worker/codecs/decoding.py) 15" in text
+    assert "<listcomp> (worker/pipeline/pipeline.py);decode (worker/codecs/decoding.py) 15" in text
 
 
 def test_boxes_lie_below_their_callers_in_the_order_of_stages() -> None:
@@ -249,9 +249,9 @@ def test_boxes_lie_below_their_callers_in_the_order_of_stages() -> None:
 
 
 def test_every_stage_is_told_by_its_innermost_frame() -> None:
-    commit = [("worker/loop.py", "turn"), ("worker/loop.py", "commit")]
-    assert stage_of(commit) == stage_of([*commit, ("worker/kafka/confluent.py", "commit")]) == "commit"
-    assert stage_of([*commit, ("worker/reporter.py", "committed")]) == "metrics"
+    commit = [("worker/member/loop.py", "turn"), ("worker/member/loop.py", "commit")]
+    assert stage_of(commit) == stage_of([*commit, ("worker/kafka/confluent/source.py", "commit")]) == "commit"
+    assert stage_of([*commit, ("worker/member/reporter.py", "committed")]) == "metrics"
     assert stage_of(commit[:1]) == "rest"
 
 

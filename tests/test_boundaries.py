@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.sums import batch, sums_pipeline
-from worker.boundaries import BoundaryRules
-from worker.records import Partition
+from worker.engine.boundaries import BoundaryRules
+from worker.records.ownership import Partition
 
 P = Partition("readings", 0)
 

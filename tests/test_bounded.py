@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from worker.bounded import BoundedCalls
+from worker.bounded_calls import BoundedCalls
 
 LONG_S = 60.0
 

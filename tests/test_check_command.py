@@ -17,10 +17,10 @@ import pytest
 
 from tests.commands import Ended, written
 from tests.models import L, door, keras, sequential
-from worker.advice import Advice, Room, advice, size
-from worker.assembly import foreseen
-from worker.capacity import free_memory_bytes, step_times
-from worker.checking import problem_of
+from worker.assembly.parts import foreseen
+from worker.commands.check.advice import Advice, Room, advice, size
+from worker.commands.check.capacity import free_memory_bytes, step_times
+from worker.commands.check.checking import problem_of
 from worker.config import Config
 from worker.errors import ConfigError, WorkerError
 from worker.model.facts import SkippedSteps, TrainedFacts, facts_of

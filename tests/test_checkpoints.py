@@ -21,13 +21,15 @@ import numpy as np
 import pytest
 
 from worker.checkpoints.columns import CHUNK_ROWS, checksum
-from worker.checkpoints.disk import seal_file
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.names import STALE_TEMPORARY_S, group_folder
-from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.sealed_file import seal_file
 from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
 from worker.errors import CheckpointUnusableError, InputChangedError, ModelChangedError, WorkerError
-from worker.records import Partition, PartitionState, Reset, StateSpec
+from worker.records.events import Reset
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState, StateSpec
 
 PARTITION = Partition("readings", 2)
 GROUP = "group"

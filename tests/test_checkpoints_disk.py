@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.test_checkpoints import CREATED, DEADLINE_S, GROUP, IDENTITY, PARTITION, SMALL, SPECS, outcome, plain
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.names import STALE_TEMPORARY_S
-from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import StoreUnavailableError, WorkerError
 

@@ -14,8 +14,8 @@ from tests.forked import WorkerProcess
 from tests.running import WAIT_S, Reader, check_outputs, get, send, worker
 from tests.sequences import configuration, make_log, save_model
 from tests.test_checkpoints_stores import Gate, gate, s3, s3_account, s3_server  # noqa: F401 (fixtures)
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
 
 EVENTS, STREAMS = 300, 10
 

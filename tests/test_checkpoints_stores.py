@@ -34,11 +34,11 @@ from tests.test_checkpoints import (
 )
 from worker.checkpoints import remote
 from worker.checkpoints.contracts import Store
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.names import STALE_TEMPORARY_S
 from worker.checkpoints.objects import ObjectStore
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.remote import MAX_HANGING_CALLS, StoreLimits
-from worker.checkpoints.store import CheckpointStore
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import (
     CheckpointUnusableError,
@@ -48,7 +48,8 @@ from worker.errors import (
     StoreUnavailableError,
     WorkerError,
 )
-from worker.records import Partition, PartitionState
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
 
 SHORT = StoreLimits(call_s=1.0, transfer_s=1.0)  # for stores that never answer
 NAME = "group/readings/2/00000000000000001234.h5"

@@ -17,7 +17,9 @@ from worker.codecs.decoding import KEY_BYTES_LIMIT, VALUE_BYTES_LIMIT, open_deco
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
-from worker.records import Events, Kind, Origin, Partition, Predictions, RecordBatch, Reset
+from worker.records.events import Events, Kind, Origin, Predictions, Reset
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
 
 READINGS = Partition("readings", 2)
 LAYOUT = StateLayout(

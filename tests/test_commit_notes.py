@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from worker.kafka.clients import open_source, open_transactional_sink
 from worker.kafka.commit_notes import note_of, noted_topic
-from worker.kafka.confluent_commits import note_in
+from worker.kafka.confluent.commits import note_in
 from worker.kafka.contracts import TopicFacts
+from worker.kafka.opening import open_source, open_transactional_sink
 from worker.kafka.settings import Client, ClientSettings
-from worker.records import Partition
+from worker.records.ownership import Partition
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 FACTS = TopicFacts("pAw12hApR5W8AkuqeUDGBw", 1, "MkU3OEVBNTcwNTJENDM2Qg")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.commands import Ended
+from worker.assembly.input_description import changes, input_description, rules_description
 from worker.config import Config, Duration, json_schema, key_paths, load_config
 from worker.config.checks import AVAILABLE, contradictions, not_yet
-from worker.config.inputs import changes, input_description, rules_description
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parent.parent / "config"

@@ -16,15 +16,15 @@ from tests.conftest import eventually
 from tests.running import WAIT_S
 from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_transactional_sink
-from worker.kafka.confluent_outbox import _Lines
-from worker.kafka.embedded import EmbeddedKafka
-from worker.records import Assigned, Lost, Partition, Revoked
+from worker.kafka.confluent.outbox import _Lines
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.opening import ClientSettings, open_transactional_sink
+from worker.records.ownership import Assigned, Lost, Partition, Revoked
 
 COUNT = 20  # records, and then a transaction's marker
 CLOSING_WRITER = """
 import sys
-from worker.kafka.clients import ClientSettings, open_transactional_sink
+from worker.kafka.opening import ClientSettings, open_transactional_sink
 
 servers, name, topic = sys.argv[1:]
 sink = open_transactional_sink(ClientSettings(servers, "confluent", transactional_id=name))

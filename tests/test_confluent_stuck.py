@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from worker.errors import KafkaUnavailableError, MessageRefusedError
-from worker.kafka import confluent_transactions
-from worker.kafka.clients import ClientSettings, open_source
-from worker.kafka.confluent_transactions import ConfluentTransactions
+from worker.kafka.confluent import transactions as confluent_transactions
+from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.contracts import Committed
-from worker.records import Partition
+from worker.kafka.opening import ClientSettings, open_source
+from worker.records.ownership import Partition
 
 
 @pytest.fixture(autouse=True)

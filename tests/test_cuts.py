@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 from tests.member import command
 from tests.sums import SLICES, batch, sums_pipeline
-from worker.boundaries import BoundaryRules
-from worker.emission import EmitRule
-from worker.pipeline import Outcome, Pipeline
-from worker.records import NO_TIME_MS, Partition, PartitionState
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
+from worker.pipeline.pipeline import Outcome, Pipeline
+from worker.records.arrays import NO_TIME_MS
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
 
 LOGS = int(os.environ.get("CUT_LOGS", "300"))
 PARTITIONS = (Partition("in", 0), Partition("in", 1))
@@ -74,7 +76,7 @@ emissions = st.sampled_from(
 def few_are_listed() -> Iterator[None]:
     """Of those that fall idle next, so that short logs come to the end of a list, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.silence.LISTED_STREAMS", 1)
+        patch.setattr("worker.streams.silence.LISTED_STREAMS", 1)
         yield
 
 

@@ -10,8 +10,10 @@ import pytest
 from tests.sums import batch, sums_pipeline
 from worker.codecs.dead_letters import RECORD_BYTES_LIMIT, SIZE_DIGITS, DeadLetters, message_bytes
 from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError
-from worker.pipeline import Outcome
-from worker.records import Headers, Partition, RecordBatch, Refusal
+from worker.pipeline.pipeline import Outcome
+from worker.records.events import Refusal
+from worker.records.ownership import Partition
+from worker.records.record_batch import Headers, RecordBatch
 
 IN = Partition("in", 2)
 BROKER_BYTES_LIMIT = 1_000_000  # librdkafka's default, the smallest of those around

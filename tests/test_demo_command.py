@@ -28,7 +28,7 @@ def demo_topics(bootstrap_servers: str) -> list[str]:
 
 def test_the_help_has_an_example_and_imports_nothing_heavy():
     script = (
-        "import sys; from click.testing import CliRunner; from worker.commands.demo import demo; "
+        "import sys; from click.testing import CliRunner; from worker.commands.demo.command import demo; "
         "print(CliRunner().invoke(demo, ['--help']).output); "
         "heavy = {'tensorflow', 'keras', 'kafka', 'confluent_kafka', 'h5py', 'rich', 'numpy'} & set(sys.modules); "
         "assert not heavy, heavy"

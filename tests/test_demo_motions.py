@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from worker.demo.motions import CHANNELS, DATA, LABELS, MODEL_PATH, load, parse
+from worker.commands.demo.motions import CHANNELS, DATA, LABELS, MODEL_PATH, load, parse
 
 
 def case(label: str, channels: int = 6, steps: int = 100) -> str:
@@ -56,7 +56,7 @@ def test_a_file_that_is_not_this_data_set_is_refused_with_its_line(text, words):
 def test_the_stored_model_is_right_at_the_last_step_of_at_least_nine_in_ten_test_sequences():
     import keras
 
-    from worker.demo.train import LEAST_ACCURACY, accuracies
+    from worker.commands.demo.train import LEAST_ACCURACY, accuracies
 
     model = keras.models.load_model(MODEL_PATH, compile=False)
     assert model.input_shape == (None, None, 6)
@@ -71,8 +71,8 @@ def test_training_twice_gives_the_same_weights(tmp_path):
     import sys
 
     script = (
-        "import sys, numpy as np; from worker.demo.train import make_deterministic, trained; "
-        "from worker.demo.motions import load; make_deterministic(); "
+        "import sys, numpy as np; from worker.commands.demo.train import make_deterministic, trained; "
+        "from worker.commands.demo.motions import load; make_deterministic(); "
         "np.savez(sys.argv[1], *trained(load('TRAIN'), epochs=2).get_weights())"
     )
     runs = [tmp_path / "first.npz", tmp_path / "second.npz"]

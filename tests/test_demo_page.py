@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from worker.demo.page import bar, page
-from worker.demo.player import Sent
-from worker.demo.score import Output, Scoreboard
-from worker.demo.summary import Pace, progress_line, summary_lines
-from worker.demo.view import LineView, LiveView
+from worker.commands.demo.page import bar, page
+from worker.commands.demo.player import Sent
+from worker.commands.demo.score import Output, Scoreboard
+from worker.commands.demo.summary import Pace, progress_line, summary_lines
+from worker.commands.demo.view import LineView, LiveView
 
 PACE = Pace(watches=40, speed=4.0, elapsed_s=12.0, sent_per_s=1600.0, answered_per_s=1590.0)
 

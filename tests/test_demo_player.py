@@ -7,8 +7,8 @@ import numpy as np
 import orjson
 import pytest
 
-from worker.demo.motions import LABELS, load
-from worker.demo.player import STAGGER_STEPS, Event, Player, schedule, time_of, value_of, watches_for
+from worker.commands.demo.motions import LABELS, load
+from worker.commands.demo.player import STAGGER_STEPS, Event, Player, schedule, time_of, value_of, watches_for
 
 
 @pytest.mark.parametrize("watches", [1, 7, 40, 90])
@@ -103,7 +103,7 @@ def test_a_refusing_client_ends_the_play_and_is_named():
 
 
 def test_the_player_waits_for_a_worker_that_is_far_behind(monkeypatch):
-    monkeypatch.setattr("worker.demo.player.MOST_AHEAD_EVENTS", 10)
+    monkeypatch.setattr("worker.commands.demo.player.MOST_AHEAD_EVENTS", 10)
     sent: list[bytes] = []
     player = Player(
         load("TEST"),

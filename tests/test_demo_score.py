@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from worker.demo.player import Sent
-from worker.demo.score import Meter, Output, Scoreboard, median_of, parse_output
+from worker.commands.demo.player import Sent
+from worker.commands.demo.score import Meter, Output, Scoreboard, median_of, parse_output
 
 OTHER = {"walking": "running", "running": "walking", "standing": "running"}
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from worker.demo import session, stage
-from worker.demo.session import Options, run
+from worker.commands.demo import session, stage
+from worker.commands.demo.session import Options, run
 from worker.errors import WorkerError
 
 # Says that it is ready, reads nothing, answers nothing; {after} is what it does once it has said so.

@@ -10,8 +10,8 @@ import yaml
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from worker.commands.demo.stage import Names, WorkerProcess, configuration, topics
 from worker.config import Config
-from worker.demo.stage import Names, WorkerProcess, configuration, topics
 from worker.errors import WorkerError
 
 ORDERLY = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('up', flush=True); "
@@ -77,7 +77,7 @@ def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it(eventua
 
 
 def test_a_cluster_that_does_not_answer_is_one_clear_line(monkeypatch):
-    monkeypatch.setattr("worker.demo.stage.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("worker.commands.demo.stage.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(WorkerError, match=r"Kafka at 127\.0\.0\.1:1: .* check --bootstrap-servers") as raised:
         topics("127.0.0.1:1", NAMES, keep=False).__enter__()
     assert "\n" not in str(raised.value)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from worker.config import load_config
-from worker.limits import LoopLimits
+from worker.member.limits import LoopLimits
 from worker.web.metrics import Metrics
 from worker.web.server import ProbeServer
 from worker.web.status import WorkerStatus

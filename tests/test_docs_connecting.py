@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.secured import Authority
-from worker.assembly import client_settings
+from worker.assembly.parts import client_settings
 from worker.config import load_config
-from worker.kafka.clients import refused_clients
+from worker.kafka.opening import refused_clients
 from worker.kafka.refusals import Reason, Refusal
 
 PAGE = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text()

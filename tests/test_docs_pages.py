@@ -28,8 +28,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from tests.forked import WorkerProcess
 from tests.running import WAIT_S, worker
 from worker.config import key_paths
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
 from worker.web.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent

@@ -13,9 +13,9 @@ from kafka.admin import KafkaAdminClient
 from tests.conftest import eventually
 from tests.test_kafka_contract import CLOSE_S, ClusterKit
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_source
-from worker.kafka.embedded_cluster import NODES, EmbeddedCluster
-from worker.records import Partition
+from worker.kafka.embedded.cluster import NODES, EmbeddedCluster
+from worker.kafka.opening import ClientSettings, open_source
+from worker.records.ownership import Partition
 
 pytestmark = pytest.mark.broker
 TOPIC, PARTITIONS = "readings", 4

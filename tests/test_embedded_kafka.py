@@ -18,14 +18,15 @@ from kafka.admin import KafkaAdminClient
 
 from tests.conftest import eventually
 from worker.errors import WorkerError
-from worker.kafka import embedded, local_ports, runtime
-from worker.kafka.broker_configuration import cluster_id, new_cluster_id
-from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded import broker as embedded
+from worker.kafka.embedded import local_ports, runtime
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.configuration import cluster_id, new_cluster_id
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from worker.kafka.embedded import EmbeddedKafka
+from worker.kafka.embedded.broker import EmbeddedKafka
 broker = EmbeddedKafka()
 print(broker.data, flush=True)
 broker.start()

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sums import batch, sums_pipeline
-from worker.boundaries import BoundaryRules
-from worker.emission import EmitRule
-from worker.pipeline import Pipeline
-from worker.records import Partition
-from worker.turns import numbered, waves
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
+from worker.engine.turns import numbered, waves
+from worker.pipeline.pipeline import Pipeline
+from worker.records.ownership import Partition
 
 PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
 RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)

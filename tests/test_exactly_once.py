@@ -10,11 +10,11 @@ import pytest
 
 from tests.conftest import eventually
 from tests.member import AWAY, COMMIT_S, DEAD, P0, P1, Cluster, Member
-from worker.delivery import ExactlyOnce
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
-from worker.kafka.memory import MemorySource, MemoryTransactions
-from worker.limits import LoopLimits
-from worker.loop import KAFKA_AWAY
+from worker.kafka.memory.source import MemorySource, MemoryTransactions
+from worker.member.delivery import ExactlyOnce
+from worker.member.limits import LoopLimits
+from worker.member.loop import KAFKA_AWAY
 
 REFUSED = CommitRefusedError("the group has moved on")
 TOO_LARGE = DeliveryFailedError("too large")

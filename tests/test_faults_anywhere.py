@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, Cluster, Member, command
 from tests.sums import sums_pipeline
-from worker.boundaries import BoundaryRules
-from worker.checkpoints.store import CheckpointStore
-from worker.emission import EmitRule
+from worker.checkpoints.folder import CheckpointStore
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
-from worker.pipeline import Pipeline
-from worker.records import Partition
+from worker.pipeline.pipeline import Pipeline
+from worker.records.ownership import Partition
 
 RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
 EVERY_EVENT = EmitRule()

@@ -13,14 +13,14 @@ from confluent_kafka import KafkaError
 from tests.conftest import eventually
 from tests.test_kafka_contract import CLOSE_S, ClusterKit, Member, until
 from worker.errors import KafkaUnavailableError, WorkerError
-from worker.kafka.clients import open_source
-from worker.kafka.confluent import ConfluentSource
-from worker.kafka.confluent_health import holder_of_instance_id as ask_by_confluent
+from worker.kafka.confluent.health import holder_of_instance_id as ask_by_confluent
+from worker.kafka.confluent.source import ConfluentSource
 from worker.kafka.fencing import STILL_THERE, Fencing
-from worker.kafka.kafka_python import KafkaPythonSource
-from worker.kafka.kafka_python_admin import holder_of_instance_id as ask_by_kafka_python
+from worker.kafka.kafka_python.admin import holder_of_instance_id as ask_by_kafka_python
+from worker.kafka.kafka_python.source import KafkaPythonSource
+from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
-from worker.records import Assigned, Lost, Partition
+from worker.records.ownership import Assigned, Lost, Partition
 
 SETTINGS = ClientSettings("nowhere:1", group_id="group", instance_id="one")
 LATER_S = STILL_THERE * SETTINGS.session_s + 1

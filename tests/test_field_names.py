@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.sums import INITIAL, SLICES, batch, sums_pipeline
 from tests.test_config import load, with_keys
+from worker.assembly.input_fields import check_fields, readings, warnings
 from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import open_decoder
 from worker.codecs.fields import InputFields
@@ -23,8 +24,9 @@ from worker.codecs.paths import MISSING, Path
 from worker.config import Config
 from worker.config.features import field_names
 from worker.errors import ConfigError
-from worker.input_fields import check_fields, readings, warnings
-from worker.records import Events, Headers, Kind, NotUtf8, Partition, RecordBatch
+from worker.records.events import Events, Kind
+from worker.records.ownership import Partition
+from worker.records.record_batch import Headers, NotUtf8, RecordBatch
 
 IN = Partition("in", 0)
 FORMS = pytest.mark.parametrize("form", ["json", "msgpack"])

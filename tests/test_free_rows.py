@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.free_rows import BLOCK_ROWS, FreeRows
+from worker.streams.free_rows import BLOCK_ROWS, FreeRows
 
 OWNERS = "abc"
 

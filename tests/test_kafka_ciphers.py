@@ -13,8 +13,8 @@ import pytest
 
 from tests.secured import Authority
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_questions, open_sink, open_source, refused_clients
-from worker.kafka.local_ports import HOST
+from worker.kafka.embedded.local_ports import HOST
+from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, refused_clients
 
 LONG_S = 60.0
 LAST_CHOICE = "ECDHE-ECDSA-AES256-SHA"  # nobody takes it for another reason than that it is the only one offered

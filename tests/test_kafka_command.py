@@ -12,9 +12,9 @@ import sys
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.local_ports import free_port
 
-COMMAND = [sys.executable, "-m", "worker.commands.kafka"]
+COMMAND = [sys.executable, "-m", "worker.commands.kafka.command"]
 
 
 @pytest.fixture
@@ -111,6 +111,6 @@ def test_every_command_shows_an_example(environment, arguments):
 
 
 def test_the_commands_are_cheap_to_import():
-    heavy = "{'kafka', 'jgo', 'worker.kafka.embedded'}"
-    code = f"import sys, worker.commands.kafka; print([name for name in sys.modules if name in {heavy}])"
+    heavy = "{'kafka', 'jgo', 'worker.kafka.embedded.broker'}"
+    code = f"import sys, worker.commands.kafka.command; print([name for name in sys.modules if name in {heavy}])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,10 +8,11 @@ import pytest
 
 from tests.conftest import eventually
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings, missing_codecs, open_sink, open_source
+from worker.kafka.opening import ClientSettings, missing_codecs, open_sink, open_source
 from worker.kafka.options import about_missing_codec
 from worker.kafka.settings import Client
-from worker.records import Assigned, Change, RecordBatch
+from worker.records.ownership import Assigned, Change
+from worker.records.record_batch import RecordBatch
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")

@@ -22,12 +22,13 @@ from worker.errors import (
     OffsetOutOfRangeError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source, partition_count
 from worker.kafka.contracts import Committed, Sink, Source
-from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
+from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource
 from worker.kafka.message_sizes import TopicRules
+from worker.kafka.opening import ClientSettings, ensure_topics, open_questions, open_sink, open_source, partition_count
 from worker.kafka.settings import Client
-from worker.records import Assigned, Change, Headers, Lost, Partition, Revoked
+from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
+from worker.records.record_batch import Headers
 
 DEADLINE_S = 120.0
 STEP_S = 0.2
@@ -376,7 +377,7 @@ def test_the_answer_to_a_join_that_comes_between_two_polls_is_taken_in() -> None
     """kafka-python joins again when it finds the answer there already, and the other members with it, by turns."""
     from kafka.future import Future
 
-    from worker.kafka.kafka_python_ownership import Ownership
+    from worker.kafka.kafka_python.ownership import Ownership
 
     answer = Future().success(b"partitions")
     coordinator = SimpleNamespace(
@@ -691,7 +692,7 @@ def test_where_confluent_does_not_say_the_ids_of_topics_they_are_asked_for(
     if "user" in blind:
         options = {"debug": "conf"}
     else:
-        monkeypatch.setattr("worker.kafka.confluent_topic_ids._CHANGED", re.compile("not these words"))
+        monkeypatch.setattr("worker.kafka.confluent.topic_ids._CHANGED", re.compile("not these words"))
     kit = ClusterKit(bootstrap_servers, "confluent")
     topic = kit.topic()
     place = Partition(topic, 0)
@@ -764,8 +765,8 @@ def test_an_unreachable_cluster_is_unavailable_and_leaves_no_thread() -> None:
 
 
 def test_an_unreachable_cluster_is_unavailable_to_confluent() -> None:
-    from worker.kafka.confluent import ConfluentSource
-    from worker.kafka.confluent_sink import ConfluentSink
+    from worker.kafka.confluent.sink import ConfluentSink
+    from worker.kafka.confluent.source import ConfluentSource
 
     settings = ClientSettings("127.0.0.1:9", "confluent")
     for opened in (ConfluentSource, ConfluentSink):
@@ -776,8 +777,8 @@ def test_an_unreachable_cluster_is_unavailable_to_confluent() -> None:
 @pytest.mark.broker
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_a_stuck_client_is_replaced(bootstrap_servers: str, client: Any) -> None:
-    from worker.kafka.confluent import ConfluentSource
-    from worker.kafka.kafka_python import KafkaPythonSource
+    from worker.kafka.confluent.source import ConfluentSource
+    from worker.kafka.kafka_python.source import KafkaPythonSource
 
     kit = ClusterKit(bootstrap_servers, client)
     topic = kit.topic()

@@ -7,8 +7,8 @@ from confluent_kafka import KafkaError
 from kafka import errors
 
 from worker.errors import CommitRefusedError, KafkaUnavailableError, OffsetOutOfRangeError, WorkerError
-from worker.kafka.confluent_errors import translate as of_confluent
-from worker.kafka.kafka_python_errors import translate as of_kafka_python
+from worker.kafka.confluent.errors import translate as of_confluent
+from worker.kafka.kafka_python.errors import translate as of_kafka_python
 
 OF_OTHERS = (errors.ElectionNotNeededError, errors.ShareSessionNotFoundError, errors.InvalidShareSessionEpochError)
 # By the protocol's own word; kafka-python has it in its classes, librdkafka in none.

@@ -11,8 +11,9 @@ from kafka import KafkaProducer
 from tests.conftest import eventually
 from worker.codecs.commands import command_of
 from worker.codecs.unusable import UnusableError
-from worker.kafka.clients import ClientSettings, open_sink, open_source
-from worker.records import Assigned, Change, NotUtf8, RecordBatch, StartOffsets
+from worker.kafka.opening import ClientSettings, open_sink, open_source
+from worker.records.ownership import Assigned, Change, StartOffsets
+from worker.records.record_batch import NotUtf8, RecordBatch
 
 
 class Raw(str):

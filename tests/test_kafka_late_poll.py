@@ -14,10 +14,10 @@ from kafka import KafkaAdminClient, errors
 from tests.conftest import eventually
 from tests.test_kafka_contract import CLOSE_S, ClusterKit, Member, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
-from worker.kafka.clients import ClientSettings, open_source, open_transactional_sink
-from worker.kafka.confluent_errors import translate as of_confluent
-from worker.kafka.kafka_python_errors import translate as of_kafka_python
-from worker.records import Assigned, Change, Lost, Partition
+from worker.kafka.confluent.errors import translate as of_confluent
+from worker.kafka.kafka_python.errors import translate as of_kafka_python
+from worker.kafka.opening import ClientSettings, open_source, open_transactional_sink
+from worker.records.ownership import Assigned, Change, Lost, Partition
 
 LIMIT_MS = 6_000  # the least that Kafka takes for a session
 OPTIONS = {

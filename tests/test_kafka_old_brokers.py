@@ -12,12 +12,12 @@ from tests.conftest import eventually
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from worker.errors import WorkerError
-from worker.kafka.clients import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.contracts import Committed, Source
-from worker.kafka.kafka_python_admin import holder_of_instance_id, unowned_partitions
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.kafka_python.admin import holder_of_instance_id, unowned_partitions
+from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.options import spell_topic_id
-from worker.records import Assigned, Change, Partition, StartOffsets
+from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 60.0
 VERSIONS = ("2.1", "2.3", "2.4", "2.7", "2.8")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.secured import Authority
-from worker.kafka.clients import refused_clients, refused_options
 from worker.kafka.connection_options import client_options, contradicting_security, security_options
-from worker.kafka.kafka_python_errors import translate
+from worker.kafka.kafka_python.errors import translate
+from worker.kafka.opening import refused_clients, refused_options
 from worker.kafka.options import CODEC_PACKAGES, contradicting_options, spell_topic_id, why_refused
 from worker.kafka.settings import LONGEST_ID_BYTES, ClientSettings, transactional_id
 from worker.kafka.tls_files import wrong_files

@@ -11,11 +11,11 @@ from kafka import KafkaAdminClient
 from kafka.protocol.metadata import MetadataRequest
 
 from tests.conftest import eventually
-from worker.kafka.clients import ClientSettings, open_source
 from worker.kafka.contracts import Source
-from worker.kafka.kafka_python import KafkaPythonSource
-from worker.kafka.kafka_python_errors import client_options, open_client
-from worker.records import Assigned, Change, Partition, StartOffsets
+from worker.kafka.kafka_python.errors import client_options, open_client
+from worker.kafka.kafka_python.source import KafkaPythonSource
+from worker.kafka.opening import ClientSettings, open_source
+from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 120.0
 CLIENTS = 300

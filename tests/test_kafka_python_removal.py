@@ -10,8 +10,8 @@ import pytest
 
 from tests.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, until
 from worker.errors import CommitRefusedError, WorkerError
-from worker.kafka.clients import open_source, open_transactional_sink
-from worker.records import Assigned, Change, Lost, Partition, Revoked
+from worker.kafka.opening import open_source, open_transactional_sink
+from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 
 pytestmark = pytest.mark.broker
 MEMBERS = 3

@@ -34,11 +34,11 @@ from worker.errors import (
     MessageRefusedError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings, ensure_topics, open_source, open_transactional_sink
 from worker.kafka.contracts import Source, TransactionalSink
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.kafka_python_errors import translate_in_transaction
-from worker.records import Change, Partition
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.kafka_python.errors import translate_in_transaction
+from worker.kafka.opening import ClientSettings, ensure_topics, open_source, open_transactional_sink
+from worker.records.ownership import Change, Partition
 
 FAILED = (KafkaUnavailableError, CommitRefusedError, DeliveryFailedError)
 COMMIT_S = 90.0

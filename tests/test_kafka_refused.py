@@ -17,10 +17,10 @@ from tests.running import WAIT_S, get, worker
 from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
 from tests.sequences import configuration, save_model
 from worker.errors import KafkaRefusedError, KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, ensure_topics, open_questions, open_sink, open_source
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings, ensure_topics, open_questions, open_sink, open_source
 from worker.kafka.settings import Client
-from worker.records import Assigned, Change, Partition, StartOffsets
+from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 LONG_S = 120.0  # for questions: a refusal is told long before

@@ -15,7 +15,7 @@ import pytest
 
 from tests.secured import Authority
 from worker.errors import KafkaRefusedError
-from worker.kafka.clients import ClientSettings, open_questions
+from worker.kafka.opening import ClientSettings, open_questions
 from worker.kafka.settings import Client
 
 LONG_S = 120.0  # for questions: a refusal is told long before

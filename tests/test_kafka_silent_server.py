@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import eventually
 from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
-from worker.kafka.local_ports import HOST
-from worker.records import Assigned, Change, Partition, StartOffsets
+from worker.kafka.embedded.local_ports import HOST
+from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
+from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 STARTS = 5
 # Longer than any of these may take on a busy machine, and far below what a silent server took of each: all of it.

@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import eventually
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_source
+from worker.kafka.opening import ClientSettings, open_source
 from worker.kafka.static_return import REJOINS_LIMIT, StaticReturn
-from worker.records import Assigned, Change, StartOffsets
+from worker.records.ownership import Assigned, Change, StartOffsets
 
 ROOT = Path(__file__).parent.parent
 PARTITIONS = 4
@@ -25,8 +25,8 @@ WAIT_S = 120.0
 
 DIES = """
 import os, sys
-from worker.kafka.clients import ClientSettings, open_source
-from worker.records import Assigned
+from worker.kafka.opening import ClientSettings, open_source
+from worker.records.ownership import Assigned
 
 def react(change):
     if isinstance(change, Assigned):

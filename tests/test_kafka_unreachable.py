@@ -22,11 +22,11 @@ from tests.proxy import METADATA, proxied_broker
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, open_questions
-from worker.kafka.confluent import ConfluentSource
-from worker.kafka.confluent_sink import ConfluentSink
-from worker.kafka.confluent_transactions import ConfluentTransactions
-from worker.kafka.local_ports import HOST, free_port
+from worker.kafka.confluent.sink import ConfluentSink
+from worker.kafka.confluent.source import ConfluentSource
+from worker.kafka.confluent.transactions import ConfluentTransactions
+from worker.kafka.embedded.local_ports import HOST, free_port
+from worker.kafka.opening import ClientSettings, open_questions
 
 CLIENTS = ("kafka-python", "confluent")
 LONG_S = 120.0  # what is known at once is told at once
@@ -143,7 +143,7 @@ def test_a_worker_says_why_it_reaches_nobody(client: Any, tmp_path: Path) -> Non
 
 ASKS = """
 import sys
-from worker.kafka.clients import ClientSettings, open_questions
+from worker.kafka.opening import ClientSettings, open_questions
 
 with open_questions(ClientSettings(sys.argv[1], "confluent"), 60.0) as cluster:
     print(cluster.partitions("readings"))

@@ -15,7 +15,8 @@ from worker.codecs.times import EventTimes
 from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError, in_one_line
 from worker.errors import printable
 from worker.logs import _Json, _Text
-from worker.records import NotUtf8, Partition
+from worker.records.ownership import Partition
+from worker.records.record_batch import NotUtf8
 
 FORGED = "x\n2026-01-01T00:00:00.000Z error   forged \x1b[31m\r\u2028\u202e\x00\x85"
 IN = Partition("in", 0)

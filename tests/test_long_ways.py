@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.member import COMMIT_S, IN, Cluster, Member
-from worker.records import Partition
+from worker.records.ownership import Partition
 from worker.web.status import LIVE_LIMIT_S
 
 UNREADABLE: list[tuple[Any, Any]] = [(b"a", b"{"), (None, b"{}"), (b"a", b"\xff"), (b"\xff", 1), (b"a", b"{" * 2000)]

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import eventually
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WRITER_TIMEOUT_S, Cluster, Member, Row
 from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
-from worker.loop import KAFKA_AWAY, UNAVAILABLE_WAIT_S, run
+from worker.member.loop import KAFKA_AWAY, UNAVAILABLE_WAIT_S, run
 
 REFUSED = CommitRefusedError("the group has moved on")
 THREE = [(0, b"a", 1), (0, b"a", 2), (0, b"b", 4)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.member import P0, P1, Cluster, Member
-from worker.membership import TOLD_AFTER_S
+from worker.member.membership import TOLD_AFTER_S
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.memory import MemoryBroker, MemorySink, MemorySource
-from worker.records import Assigned, Change, Lost, Partition, Revoked
+from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource
+from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 
 P0, P1, P2 = (Partition("in", number) for number in range(3))
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from worker.errors import MessageRefusedError
-from worker.kafka.clients import open_sink
 from worker.kafka.message_sizes import (
     FRAMING_BYTES,
     LEAST_FRAMING_BYTES,
@@ -15,6 +14,7 @@ from worker.kafka.message_sizes import (
     message_bytes_limit,
     with_batches_that_fit,
 )
+from worker.kafka.opening import open_sink
 from worker.kafka.settings import Client, ClientSettings
 
 BOTH = pytest.mark.parametrize("client", ["kafka-python", "confluent"])

@@ -14,12 +14,12 @@ import pytest
 from tests.commands import Ended, written
 from tests.models import L, keras, shaken
 from worker import StreamingModel
-from worker.assembly import build_pipeline, load_model
+from worker.assembly.feature_order import FeatureFields, in_order
+from worker.assembly.input_description import input_description
+from worker.assembly.parts import build_pipeline, load_model
+from worker.commands.replay.replaying import Writer, read_records, replay
 from worker.config import load_config
-from worker.config.inputs import input_description
 from worker.errors import ConfigError
-from worker.feature_order import FeatureFields, in_order
-from worker.replay import Writer, read_records, replay
 
 pytestmark = pytest.mark.zoo
 

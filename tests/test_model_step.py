@@ -12,10 +12,10 @@ import pytest
 from tests.commands import written
 from tests.models import door, sequential
 from worker import StreamingModel
+from worker.assembly.service import prove_model
 from worker.config import load_config
 from worker.model.backend import keras
 from worker.model.step import BATCH_MULTIPLES_ROWS
-from worker.service import prove_model
 
 L = keras.layers
 MODELS = {

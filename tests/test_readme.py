@@ -31,9 +31,10 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_shown_configuration_gives_the_shown_record(door: Path) -> None:
-    from worker.assembly import build_pipeline, load_model
+    from worker.assembly.parts import build_pipeline, load_model
     from worker.config import load_config
-    from worker.records import Partition, RecordBatch
+    from worker.records.ownership import Partition
+    from worker.records.record_batch import RecordBatch
 
     (shown,) = blocks("yaml")
     (door / "my.yaml").write_text(shown)

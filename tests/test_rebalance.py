@@ -8,8 +8,8 @@ import pytest
 
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, IN, P0, P1, Cluster, Member, Row
 from worker.errors import CommitRefusedError, WorkerError
-from worker.records import Partition
-from worker.recovery import RecoveryPolicy
+from worker.member.recovery import RecoveryPolicy
+from worker.records.ownership import Partition
 
 FAIL = RecoveryPolicy("fail")  # nothing but a checkpoint will do
 BOTH = [(0, b"a", 1), (1, b"b", 1)]

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.member import COMMIT_S, DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, WALL_S, Cluster, Member, Row
-from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.folder import CheckpointStore
 from worker.errors import WorkerError
-from worker.records import Partition
-from worker.recovery import RecoveryPolicy
+from worker.member.recovery import RecoveryPolicy
+from worker.records.ownership import Partition
 
 REBUILD, RESET, FAIL = (RecoveryPolicy(recover) for recover in ("rebuild", "reset", "fail"))
 ONE_STREAM = [(0, b"a", 1)]

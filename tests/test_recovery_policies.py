@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from tests.sums import SPECS
+from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.header import CheckpointIdentity
-from worker.checkpoints.store import CheckpointStore
 from worker.errors import StoreUnavailableError, WorkerError
 from worker.kafka.commit_notes import note_of
 from worker.kafka.contracts import TopicFacts
-from worker.records import Partition, PartitionState
-from worker.recovery import Recovery, RecoveryPolicy, Start
+from worker.member.recovery import Recovery, RecoveryPolicy, Start
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
 
 P0, P1, P2, P3 = (Partition("in", number) for number in range(4))
 OURS, THEIRS = "a" * 64, "b" * 64

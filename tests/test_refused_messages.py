@@ -12,8 +12,8 @@ from tests.member import COMMIT_S, DEAD, OUT, Cluster, Member
 from tests.sums import batch, sums_pipeline
 from worker.codecs.dead_letters import RefusedLetter
 from worker.errors import DeliveryFailedError, MessageRefusedError, WorkerError
-from worker.fitting import Unwritable
-from worker.records import Partition
+from worker.pipeline.fitting import Unwritable
+from worker.records.ownership import Partition
 
 LONG = b"L" * 500
 EITHER = pytest.mark.parametrize("exactly_once", [False, True])

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from tests.sequences import by_stream, configuration, expected, make_log, save_model
 from tests.sums import sums_pipeline
-from worker.boundaries import BoundaryRules
+from worker.commands.replay.replaying import Writer, read_records, replay
+from worker.engine.boundaries import BoundaryRules
 from worker.errors import WorkerError
-from worker.records import Partition
-from worker.replay import Writer, read_records, replay
+from worker.records.ownership import Partition
 
 TOPICS = ("readings", "probabilities", "readings.dead")
 EVENTS, STREAMS = 600, 12
@@ -263,7 +263,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Any]:
 
 
 def command(folder: Path, *options: str, **more: Any) -> Any:
-    from worker.commands.replay import replay
+    from worker.commands.replay.command import replay
 
     return CliRunner().invoke(replay, ["-c", str(folder / "worker.yaml"), *options], **more)
 

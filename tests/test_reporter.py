@@ -9,9 +9,9 @@ import pytest
 
 from tests.member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
-from worker.boundaries import BoundaryRules
+from worker.engine.boundaries import BoundaryRules
 from worker.errors import KafkaRefusedError, MessageRefusedError
-from worker.reporter import GAUGES_INTERVAL_S, REFUSAL_SHOWN_S, REPEAT_INTERVAL_S
+from worker.member.reporter import GAUGES_INTERVAL_S, REFUSAL_SHOWN_S, REPEAT_INTERVAL_S
 
 NO_MODEL = "model: not loaded"  # a member of a test has none to load
 

@@ -22,11 +22,11 @@ from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get,
 from tests.sequences import GAP_MS, Log, configuration, make_log, save_model
 from worker import __version__ as worker_version
 from worker.config import Duration
-from worker.kafka.clients import ClientSettings, open_sink, open_source
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import free_port
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import free_port
+from worker.kafka.opening import ClientSettings, open_sink, open_source
 from worker.processor import cpu_level
-from worker.records import Partition
+from worker.records.ownership import Partition
 
 PARTITIONS = 4
 EVENTS, STREAMS = 400, 20

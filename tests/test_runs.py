@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from tests.models import sequential
 from tests.sums import Sums, batch, sums_pipeline
 from worker import StreamingModel
-from worker.boundaries import BoundaryRules
-from worker.emission import EmitRule
-from worker.engine import Engine
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
+from worker.engine.engine import Engine
+from worker.engine.scans import SCAN_ROWS, SCAN_STEPS_LIMIT, stretches
+from worker.engine.turns import numbered
 from worker.model.backend import keras
-from worker.pipeline import Pipeline
-from worker.records import Events, Kind, Partition, Predictions, RecordBatch, Reset
-from worker.runs import SCAN_ROWS, SCAN_STEPS_LIMIT, stretches
-from worker.streams import StreamTable
-from worker.turns import numbered
+from worker.pipeline.pipeline import Pipeline
+from worker.records.events import Events, Kind, Predictions, Reset
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
+from worker.streams.table import StreamTable
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
 FIELDS = {"features": "x", "id": "s", "start": "first", "end": "last"}

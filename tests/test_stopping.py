@@ -46,7 +46,7 @@ def test_wait_ends_when_it_is_told_from_another_thread() -> None:
 
 STANDS_STILL = """
 import threading
-from worker.commands import run
+from worker.commands.run import command as run
 run.END_LIMIT_S = 1.0
 stop = run.stop_on_signals()
 print("up", flush=True)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from tests.member import meaning
-from worker.boundaries import UNKNOWN_ID
-from worker.idle import forget_idle
-from worker.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
-from worker.records import Partition, PartitionState, Reset
-from worker.spare import READY_BYTES, SpareRows
-from worker.streams import StreamTable
+from worker.engine.boundaries import UNKNOWN_ID
+from worker.records.events import Reset
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
+from worker.streams.copies import READY_BYTES, SpareRows
+from worker.streams.idle import forget_idle
+from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
+from worker.streams.table import StreamTable
 
 PARTITIONS = [Partition("in", number) for number in range(3)]
 SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}
@@ -340,7 +342,7 @@ def test_a_stream_in_several_partitions_counts_once_however_often_it_is_found(
         table.open(partition)
     assert [begin(partition, "pump-1") for partition in others] == [1, 2]  # a stream of its own
     assert [begin(partition, "pump-2") for partition in PARTITIONS] == [2, 3, 3]
-    monkeypatch.setattr("worker.doubles.DOUBLES_REMEMBERED", 1)
+    monkeypatch.setattr("worker.streams.doubles.DOUBLES_REMEMBERED", 1)
     assert [begin(partition, "pump-3") for partition in others] == [3, 4]
     table.forget(PARTITIONS[1], "pump-1", Reset.TOMBSTONE)
     assert begin(PARTITIONS[1], "pump-1") == 5  # no longer remembered

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sums import sums_pipeline
-from worker.boundaries import BoundaryRules
 from worker.codecs.times import APART_MS_LIMIT, UNITS, EventTimes
 from worker.codecs.unusable import UnusableError
-from worker.records import Partition, RecordBatch
+from worker.engine.boundaries import BoundaryRules
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
 
 IN = Partition("in", 0)
 NOW = 1_720_474_000_123  # 8 July 2024

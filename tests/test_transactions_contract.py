@@ -36,12 +36,13 @@ from worker.errors import (
     MessageRefusedError,
     WorkerError,
 )
-from worker.kafka.clients import ClientSettings, open_transactional_sink
 from worker.kafka.contracts import Committed, TransactionalSink
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.memory import MemoryTransactions
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.memory.source import MemoryTransactions
+from worker.kafka.opening import ClientSettings, open_transactional_sink
 from worker.kafka.settings import Client
-from worker.records import Assigned, Headers, Lost, Partition, Revoked
+from worker.records.ownership import Assigned, Lost, Partition, Revoked
+from worker.records.record_batch import Headers
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 SHORT_ANSWER_S = 3.0
@@ -49,7 +50,7 @@ QUIET_POLLS = 5
 LARGE = b"x" * 1_100_000
 DYING_WRITER = """
 import sys
-from worker.kafka.clients import ClientSettings, open_transactional_sink
+from worker.kafka.opening import ClientSettings, open_transactional_sink
 
 servers, client, name, topic = sys.argv[1:]
 sink = open_transactional_sink(ClientSettings(servers, client, transactional_id=name))

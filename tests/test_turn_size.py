@@ -10,10 +10,10 @@ import pytest
 
 from tests.member import AWAY, COMMIT_S, P0, P1, Cluster, Member
 from tests.sums import sums_pipeline
-from worker.backlog import TurnLimit
 from worker.errors import CommitRefusedError, KafkaUnavailableError, MessageRefusedError, WorkerError
-from worker.limits import LoopLimits
-from worker.setbacks import NUMBER_BYTES, OUTPUT_BYTES, Setbacks
+from worker.member.limits import LoopLimits
+from worker.member.setbacks import NUMBER_BYTES, OUTPUT_BYTES, Setbacks
+from worker.pipeline.backlog import TurnLimit
 
 TOO_LONG = KafkaUnavailableError("the transaction took too long")
 

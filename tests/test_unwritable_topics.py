@@ -27,10 +27,10 @@ from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, get, worker
 from tests.sequences import save_model
 from worker.errors import KafkaUnavailableError
-from worker.kafka.clients import ClientSettings, ensure_topics, open_sink, open_source
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.local_ports import HOST, free_port
-from worker.records import Partition
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.local_ports import HOST, free_port
+from worker.kafka.opening import ClientSettings, ensure_topics, open_sink, open_source
+from worker.records.ownership import Partition
 
 CLIENTS = pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 DELIVERIES = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.errors import WorkerError
-from worker.records import Partition
+from worker.records.ownership import Partition
 from worker.web.connections import MAX_CONNECTIONS
 from worker.web.metrics import Metrics
 from worker.web.requests import metrics_format

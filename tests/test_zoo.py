@@ -12,13 +12,13 @@ import pytest
 
 from tests.zoo import ZOO
 from worker import StreamingModel
-from worker.assembly import build_pipeline, load_model
+from worker.assembly.parts import build_pipeline, load_model
+from worker.commands.replay.replaying import Writer, read_records, replay
 from worker.config import Config
 from worker.model.backend import keras
 from worker.model.graph import call_model, graph_of
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
-from worker.replay import Writer, read_records, replay
 
 pytestmark = pytest.mark.zoo
 

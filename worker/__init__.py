@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from worker.errors import ModelRefusedError, StateShapeError
     from worker.model.streaming import StreamingModel
-    from worker.records import StateSpec
+    from worker.records.states import StateSpec
 
 __version__ = "0.1.0"
 __all__ = ["ModelRefusedError", "StateShapeError", "StateSpec", "StreamingModel", "__version__"]

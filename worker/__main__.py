@@ -11,13 +11,13 @@ import sys
 import click
 
 from worker import __version__
-from worker.commands.bench import bench
-from worker.commands.check import check
-from worker.commands.demo import demo
-from worker.commands.export import export
-from worker.commands.kafka import kafka
-from worker.commands.replay import replay
-from worker.commands.run import run
+from worker.commands.bench.command import bench
+from worker.commands.check.command import check
+from worker.commands.demo.command import demo
+from worker.commands.export.command import export
+from worker.commands.kafka.command import kafka
+from worker.commands.replay.command import replay
+from worker.commands.run.command import run
 from worker.errors import ConfigError, KafkaUnavailableError, WorkerError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

@@ -36,8 +36,8 @@ from tests.faults.plan import (
 from tests.faults.pool import Pool
 from tests.faults.report import Run, markdown, place
 from tests.faults.results import Kept, LegResult
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.embedded_cluster import NODES, EmbeddedCluster
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.cluster import NODES, EmbeddedCluster
 
 INTERRUPTED = 130
 

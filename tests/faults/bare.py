@@ -19,8 +19,8 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from tests.faults.silences import Silences
 from tests.faults.topics import QUIET
-from worker.bounded import BoundedCalls
-from worker.kafka.broker_configuration import PROPERTIES
+from worker.bounded_calls import BoundedCalls
+from worker.kafka.embedded.configuration import PROPERTIES
 from worker.kafka.settings import transactional_id
 
 if TYPE_CHECKING:

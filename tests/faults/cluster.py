@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient, TopicPartition, errors
 from tests.faults.bare import java_hash
 from tests.faults.faults import fault
 from tests.faults.leg import Leg
-from worker.kafka.embedded_cluster import NODES, EmbeddedCluster
+from worker.kafka.embedded.cluster import NODES, EmbeddedCluster
 from worker.kafka.settings import transactional_id
 
 OFFSETS, TRANSACTIONS = "__consumer_offsets", "__transaction_state"

@@ -25,8 +25,8 @@ from tests.faults.results import LegResult, RoundResult
 from tests.faults.silences import Silences, answered_after
 from tests.faults.topics import Row, TopicReader, committed, ends, everything
 from tests.sequences import configuration, make_log
-from worker.kafka.embedded import EmbeddedKafka
-from worker.kafka.embedded_cluster import EmbeddedCluster
+from worker.kafka.embedded.broker import EmbeddedKafka
+from worker.kafka.embedded.cluster import EmbeddedCluster
 
 PARTITIONS = 4
 STREAMS = 40

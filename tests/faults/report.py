@@ -15,7 +15,7 @@ import worker
 from tests.faults.leg import EVENTS_PER_S, PARTITIONS, STREAMS
 from tests.faults.plan import SESSION_S, Combination
 from tests.faults.results import LegResult
-from worker.kafka.runtime import KAFKA_VERSION
+from worker.kafka.embedded.runtime import KAFKA_VERSION
 
 MARKERS = {
     nodes: (f"<!-- {name} report: begin -->", f"<!-- {name} report: end -->")

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Protocol
 
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
-from worker.records import Partition, PartitionState, StateSpec
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState, StateSpec
 
 
 class Place(Protocol):

@@ -25,8 +25,6 @@ from worker.checkpoints.columns import (
     texts,
     write_column,
 )
-from worker.checkpoints.disk import SEAL_BYTES, SafeFile, SealedFile
-from worker.checkpoints.form import NUMBERS, STREAM_NUMBERS, check_form, state_path
 from worker.checkpoints.header import (
     FORMAT_VERSION,
     CheckpointHeader,
@@ -38,8 +36,11 @@ from worker.checkpoints.header import (
     write_attributes,
 )
 from worker.checkpoints.names import group_folder
+from worker.checkpoints.schema import NUMBERS, STREAM_NUMBERS, check_form, state_path
+from worker.checkpoints.sealed_file import SEAL_BYTES, SafeFile, SealedFile
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
-from worker.records import PartitionState, Reset, StateSpec
+from worker.records.events import Reset
+from worker.records.states import PartitionState, StateSpec
 
 __all__ = [
     "FORMAT_VERSION",

@@ -17,7 +17,8 @@ import numpy as np
 
 from worker.checkpoints.columns import CRC, UnusableColumnError
 from worker.errors import InputChangedError, ModelChangedError
-from worker.records import Partition, PartitionState
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
 
 FORMAT_VERSION = 3
 SHOWN_DIGITS = 12  # of a SHA-256, in messages

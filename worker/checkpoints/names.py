@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from worker.errors import WorkerError
-from worker.records import Partition
+from worker.records.ownership import Partition
 
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
 NAME = re.compile(r"([0-9]{20})\.h5")

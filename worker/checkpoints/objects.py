@@ -22,7 +22,8 @@ from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same
 from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
 from worker.checkpoints.remote import Listed, Remote, StoreLimits
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
-from worker.records import Partition, PartitionState, StateSpec
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState, StateSpec
 
 TEMPORARY_PREFIX = "rnn-stream-worker-checkpoint-"
 DIGEST_DIGITS = 12  # of the SHA-256 of the group's folder, in the names of temporary folders

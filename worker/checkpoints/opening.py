@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from worker.checkpoints.contracts import Store
-from worker.checkpoints.store import CheckpointStore
+from worker.checkpoints.folder import CheckpointStore
 from worker.errors import ConfigError, WorkerError
 
 URL = "://"

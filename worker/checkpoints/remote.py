@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from worker.bounded import BoundedCalls
+from worker.bounded_calls import BoundedCalls
 from worker.checkpoints.filesystem import Filesystem, open_filesystem
 from worker.errors import StoreUnavailableError
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 from worker.checkpoints.contracts import Store
 from worker.checkpoints.header import CheckpointIdentity
-from worker.records import Partition, PartitionState
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
 
 DEFAULT_KEEP = 3  # generations per partition
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from worker.codecs.unusable import UnusableError, shown
-from worker.records import FloatArray, Headers, Kind, NotUtf8
+from worker.records.arrays import FloatArray
+from worker.records.events import Kind
+from worker.records.record_batch import Headers, NotUtf8
 
 COMMAND_HEADER = "worker-command"
 NAME_CHARACTERS_SHOWN = 40

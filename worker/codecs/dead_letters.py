@@ -11,7 +11,8 @@ import numpy as np
 
 from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
 from worker.codecs.unusable import in_one_line
-from worker.records import Headers, RecordBatch, Refusal
+from worker.records.events import Refusal
+from worker.records.record_batch import Headers, RecordBatch
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
 FRAMING_BYTES = 50_000  # of the record's headers, of which it may have a great many

@@ -20,8 +20,10 @@ from worker.codecs.parsing import is_note
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
-from worker.id_numbers import unknown_ids
-from worker.records import NO_TIME_MS, Events, FloatArray, IntArray, Kind, RecordBatch, Refusal
+from worker.records.arrays import NO_TIME_MS, FloatArray, IntArray
+from worker.records.events import Events, Kind, Refusal
+from worker.records.id_numbers import unknown_ids
+from worker.records.record_batch import RecordBatch
 
 VALUE_BYTES_LIMIT = 1_048_576
 NO_ITEM = -1

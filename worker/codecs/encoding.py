@@ -11,7 +11,9 @@ import numpy as np
 import orjson
 
 from worker.codecs.decoding import NO_ITEM
-from worker.records import Events, FloatArray, Headers, IntArray, Origin, Predictions, Reset
+from worker.records.arrays import FloatArray, IntArray
+from worker.records.events import Events, Origin, Predictions, Reset
+from worker.records.record_batch import Headers
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
 HEADER_FRAMING_BYTES = 10  # at most: two lengths

@@ -13,7 +13,7 @@ from worker.codecs.paths import MISSING, Path
 from worker.codecs.times import UNIT_NAMES
 from worker.codecs.unusable import HALVED, is_halved, shown
 from worker.errors import counted
-from worker.records import BoolArray, FloatArray
+from worker.records.arrays import BoolArray, FloatArray
 
 FEATURES = "(input.features)"
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from worker.codecs.unusable import UnusableError, shown
-from worker.records import IntArray
+from worker.records.arrays import IntArray
 
 TIME_MS_LIMIT = 2**53  # as far as JSON numbers are exact
 APART_MS_LIMIT = 3653 * 86_400_000  # ten years, from the record's own timestamp

@@ -15,7 +15,7 @@ from worker.codecs.fields import InputFields, Paths
 from worker.codecs.parsing import is_utf8, parse, parse_json, parse_msgpack
 from worker.codecs.readers import Reader, fast_readers, flat, flat_reader, shapes
 from worker.codecs.unusable import UnusableError, shown
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 CHUNK_VECTORS_LIMIT = 10_000
 ID_LIMIT = 2**63  # as far as MessagePack's integers go both ways

@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 from worker.kafka.message_sizes import TopicRules
-from worker.records import Change, Headers, Partition, RecordBatch, StartOffsets
+from worker.records.ownership import Change, Partition, StartOffsets
+from worker.records.record_batch import Headers, RecordBatch
 
 React: TypeAlias = Callable[[Change], StartOffsets]
 Notes: TypeAlias = Mapping[Partition, str]

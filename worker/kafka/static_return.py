@@ -79,9 +79,9 @@ def _some(partitions: set[str]) -> str:
 
 def _questions_to_the_cluster(settings: ClientSettings) -> ModuleType:
     if settings.client == "confluent":
-        from worker.kafka import confluent_admin
+        from worker.kafka.confluent import admin as confluent_admin
 
         return confluent_admin
-    from worker.kafka import kafka_python_admin
+    from worker.kafka.kafka_python import admin as kafka_python_admin
 
     return kafka_python_admin

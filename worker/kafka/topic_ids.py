@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from worker.kafka.contracts import React
-from worker.records import Assigned, Change, Partition, StartOffsets
+from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 log = logging.getLogger("worker.kafka")
 

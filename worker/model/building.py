@@ -12,7 +12,8 @@ from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line
 from worker.model.keras2_masks import plain
 from worker.model.rules import Share, Time, refuse_windows, rule_for
-from worker.records import FloatArray, StateSpec
+from worker.records.arrays import FloatArray
+from worker.records.states import StateSpec
 
 
 @dataclass(frozen=True, slots=True)

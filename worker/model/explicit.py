@@ -19,7 +19,8 @@ from worker.model.inputs import InputPart, assignments
 from worker.model.ports import OutputPart, output_parts
 from worker.model.rules import Time
 from worker.model.scopes import with_names_of_scopes
-from worker.records import FloatArray, StateSpec
+from worker.records.arrays import FloatArray
+from worker.records.states import StateSpec
 
 
 @dataclass(frozen=True, slots=True)

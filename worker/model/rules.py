@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights, tensors_in
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 
 class Time(Enum):

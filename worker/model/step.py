@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel
 from worker.model.tensors import shared
-from worker.records import BoolArray, FloatArray
+from worker.records.arrays import BoolArray, FloatArray
 
 BATCH_MULTIPLES_ROWS = (16, 24, 48)  # the last one is a multiple of the others
 TRIED_BLOCKS = (1, 2, 3, 5)  # batches of so many blocks are compared with a large one

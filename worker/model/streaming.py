@@ -24,7 +24,8 @@ from worker.model.proof.parity import Parity, check, measure
 from worker.model.proof.samples import draw
 from worker.model.step import PackedStep, Slices
 from worker.model.vectors import SCAN, STEP, Inputs, vectors_of
-from worker.records import BoolArray, FloatArray, StateSpec
+from worker.records.arrays import BoolArray, FloatArray
+from worker.records.states import StateSpec
 
 # One array (batch, *shape) per entry of ``StreamingModel.states``, in order or as {layer: {name: array}}.
 States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worker.id_numbers import unknown_ids
 from worker.model.inputs import InputPart
 from worker.model.ports import columns_words
 from worker.model.rules import Time
+from worker.records.id_numbers import unknown_ids
 
 # One array of vectors; or the inputs as the trained model takes them: by name, or in its order.
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]

@@ -11,7 +11,7 @@ from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor, copy_layer, copy_weights, first_line
 from worker.model.rules import Form, refuse
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 L = keras.layers
 

@@ -14,7 +14,7 @@ from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
 from worker.model.layers.naming import OPS, NamedOperations
 from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 L = keras.layers
 TIME_AXIS = 1

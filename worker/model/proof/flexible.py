@@ -7,7 +7,7 @@ from typing import Any
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, copy_weights, walk
 from worker.model.inputs import InputPart
-from worker.model.proof.opening import open_changes, opened
+from worker.model.proof.any_length import open_changes, opened
 from worker.model.rules import Time
 from worker.model.scopes import with_names_of_scopes
 

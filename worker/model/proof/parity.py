@@ -20,7 +20,7 @@ from worker.model.proof.flexible import flexible_copy
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
 from worker.model.step import PackedStep
-from worker.records import FloatArray
+from worker.records.arrays import FloatArray
 
 FREE_LENGTH_STEPS = 10
 FREE_BATCH_ROWS = 2

@@ -13,7 +13,7 @@ from worker.model.backend import keras
 from worker.model.graph import Layer, consumers, graph_of, layers_of
 from worker.model.inputs import InputPart
 from worker.model.rules import Time
-from worker.records import BoolArray, FloatArray
+from worker.records.arrays import BoolArray, FloatArray
 
 L = keras.layers
 MASKED_SHARE = 0.2

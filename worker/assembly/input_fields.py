@@ -1,0 +1,129 @@
+"""What a configuration says of a record's parts: for the decoder, for whoever checks it, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+from worker.assembly.feature_order import FeatureFields
+from worker.codecs.fields import HEADER, KEY, KEY_FIELD, TIMESTAMP, InputFields
+from worker.codecs.paths import PATH_NAMES_LIMIT, Path
+from worker.codecs.times import UNIT_NAMES
+from worker.config import Config
+from worker.config.features import field_names
+from worker.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """``stream`` and ``time``: where a record's name and time are taken from, in words."""
+
+    stream: str
+    time: str
+
+
+def input_fields(
+    config: Config, features: FeatureFields, width: int, ids: tuple[tuple[slice, int], ...]
+) -> InputFields:
+    """For the decoder. ``features`` in the order of the model's inputs, which take ``width`` numbers."""
+    given, sequence = config.input, config.sequence
+    return InputFields(
+        width=width,
+        features=features.names,
+        lengths=features.lengths,
+        stream=given.stream,
+        time=given.time,
+        time_unit=given.time_unit,
+        id=sequence.id,
+        start=sequence.start,
+        end=sequence.end,
+        ids=ids,
+    )
+
+
+def readings(config: Config) -> Readings:
+    """For ``worker check``."""
+    stream, time = config.input.stream, config.input.time
+    own = "" if config.input.format == "float32" else "; a field of that name would be value:"
+    if stream == KEY:
+        name = f"the record's key{own}{KEY}" if own else "the record's key"
+    elif stream.startswith(HEADER):
+        name = f"the record's header '{stream.removeprefix(HEADER)}'"
+    elif stream.startswith(KEY_FIELD):
+        name = f"{_in_words(Path.in_key(stream.removeprefix(KEY_FIELD)))} of the record's key, which is JSON"
+    else:
+        name = f"{_in_words(Path.of(stream))} of the value"
+    if time == TIMESTAMP:
+        return Readings(name, f"the record's own timestamp{own}{TIMESTAMP}" if own else "the record's own timestamp")
+    unit = UNIT_NAMES[config.input.time_unit]
+    return Readings(name, f"{_in_words(Path.of(time))} of the value, in {unit} since the epoch or ISO 8601")
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What may be meant otherwise than it is taken."""
+    given = config.input
+    has_fields = given.format != "float32"
+    for key, word, taken in (("stream", KEY, "the record's key"), ("time", TIMESTAMP, "the record's own timestamp")):
+        if has_fields and key in given.model_fields_set and getattr(given, key) == word:
+            yield f"input.{key}: {word} is {taken}, also where the value has a field '{word}' (that is value:{word})"
+    for (outer_key, outer), (key, inner) in permutations(_roles(config), 2):
+        if len(outer.names) < len(inner.names) and inner.names[: len(outer.names)] == outer.names:
+            yield f"{key}: '{inner}' can only be a field of just that name: '{outer}' ({outer_key}) is no object"
+
+
+def conditions(config: Config) -> Iterator[str]:
+    """What the producers must see to, because nothing in a single record can tell."""
+    if config.input.stream != KEY:
+        yield (
+            f"streams are named by {readings(config).stream}: the producers must partition by that, too. Where records "
+            "of one stream lie in two partitions, each part has a state of its own, and neither is right (the worker "
+            "warns when it sees both)"
+        )
+
+
+def check_fields(config: Config) -> None:
+    """Raises ConfigError where one field, however it is spelt, would be two things at once, or is named twice."""
+    features = config.input.features or ()
+    by_input = isinstance(features, Mapping)
+    vectors = list(features.values()) if isinstance(features, Mapping) else [features]
+    single = [Path.of(name).names for name in vectors if isinstance(name, str)]
+    roles = _roles(config)
+    for key, path in roles:
+        if key != "input.features" and path.names in single:
+            number = f", or write [{path}] where it holds one number" if by_input else ""
+            vector = "is the field with the vector (input.features)"
+            raise ConfigError(f"{key}: '{path}' {vector}; name another one{number}")
+        if len(path.names) > PATH_NAMES_LIMIT:
+            raise ConfigError(f"{key}: a path has at most {PATH_NAMES_LIMIT} names, this one {len(path.names)}")
+    for inputs in vectors:
+        spellings: dict[tuple[str, ...], str] = {}
+        for name in (inputs,) if isinstance(inputs, str) else inputs:
+            first = spellings.setdefault(Path.of(name).names, name)
+            if first != name:
+                raise ConfigError(f"input.features: '{first}' and '{name}' are the same field, which is there twice")
+    start, end = config.sequence.start, config.sequence.end
+    if start is not None and end is not None and Path.of(start).names == Path.of(end).names:
+        raise ConfigError(f"sequence.end: '{end}' is sequence.start too; one field can't mark both")
+
+
+def _roles(config: Config) -> list[tuple[str, Path]]:
+    given, sequence = config.input, config.sequence
+    in_value = given.stream != KEY and not given.stream.startswith((HEADER, KEY_FIELD))
+    roles = [("input.features", name) for name in field_names(given.features or ())]
+    others = [
+        ("input.stream", given.stream if in_value else None),
+        ("input.time", None if given.time == TIMESTAMP else given.time),
+        ("sequence.id", sequence.id),
+        ("sequence.start", sequence.start),
+        ("sequence.end", sequence.end),
+    ]
+    roles += [(key, name) for key, name in others if name is not None]
+    return [(key, Path.of(name)) for key, name in roles]
+
+
+def _in_words(path: Path) -> str:
+    if len(path.names) == 1:
+        return f"field '{path.literal}'"
+    *outer, last = path.names
+    return f"field '{path.literal}' (or else '{last}' inside of '{'.'.join(outer)}')"

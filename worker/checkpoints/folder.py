@@ -1,0 +1,160 @@
+"""Checkpoints in a folder: DIRECTORY/GROUP_ID/TOPIC/PARTITION/OFFSET.h5, complete from the moment they have their name.
+
+A file's name says whose it is and how far it has come; the order of generations is the order of offsets, never of
+clocks. Nobody needs a lock: any file at the same position holds the same states.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
+from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
+from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState, StateSpec
+
+
+class CheckpointStore:
+    """The checkpoints of one group below a folder, which is the worker's own or shared with any others."""
+
+    def __init__(self, directory: Path | str, group_id: str) -> None:
+        self.directory = Path(directory)
+        self._group = self.directory / group_folder(group_id)
+
+    def path_for(self, partition: Partition, offset: int) -> Path:
+        """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
+        return self._folder(partition) / name_of(offset)
+
+    def candidates(self, partition: Partition, at_most: int | None) -> list[Path]:
+        """Files at or below this offset (None: all), newest first. They may turn out to be unusable.
+
+        Raises StoreUnavailableError when the folder can't be listed: not knowing is not the same as having none.
+        """
+        try:
+            names = [entry.name for entry in self._folder(partition).iterdir()]
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            raise self._refused("can't list", error) from error
+        except OSError as error:
+            raise StoreUnavailableError(f"state.directory: can't list '{self._folder(partition)}': {error}") from error
+        return [self.path_for(partition, offset) for offset in offsets_in(names, at_most)]
+
+    def header(self, place: object) -> CheckpointHeader:
+        """See ``contracts.Store``."""
+        return read_header(Path(str(place)))
+
+    def read(self, place: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+        """See ``contracts.Store``."""
+        return read_checkpoint(Path(str(place)), identity, specs)
+
+    def size_bytes(self, place: object) -> int:
+        """See ``contracts.Store``."""
+        return Path(str(place)).stat().st_size
+
+    def publish(
+        self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
+    ) -> Path:
+        """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
+
+        See ``contracts.Store`` for one that is there already.
+        """
+        assert group_folder(identity.group_id) == self._group.name, identity
+        path = self.path_for(state.partition, state.next_offset)
+        if not replace and self._is_there(path, identity):
+            _sync_folder(path.parent)  # whoever gave it its name may have failed before he did
+            return path
+        _make_folder(path.parent)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
+        try:
+            write_checkpoint(temporary, state, identity, created=created)
+            os.replace(temporary, path)  # noqa: PTH105 (the one call that must be seen here)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+        return path
+
+    def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
+        """Deletes all but the ``keep`` newest generations at or below ``newest``, and temporary files of the dead.
+
+        Later files stay: after offsets were set back, or the topic was made anew, they are not generations of this one.
+        ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
+        """
+        assert keep >= 1, keep
+        errors = [_unlink(path) for path in self.candidates(partition, newest)[keep:]]
+        for path in self._folder(partition).glob(f".*{TEMPORARY}"):
+            with suppress(FileNotFoundError):
+                if now_s - path.stat().st_mtime > STALE_TEMPORARY_S:
+                    errors.append(_unlink(path))
+        for error in filter(None, errors):
+            raise error
+
+    def delete(self, place: object) -> None:
+        """See ``contracts.Store``."""
+        Path(str(place)).unlink(missing_ok=True)
+
+    def check_writable(self) -> None:
+        """Raises WorkerError when checkpoints can't be written here, or would be written among another group's."""
+        probe = self._group / f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
+        try:
+            self._group.mkdir(parents=True, exist_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
+            folders = os.listdir(self.directory)  # noqa: PTH208 (names as the file system has them)
+        except OSError as error:
+            raise self._refused("can't write to", error) from error
+        if self._group.name not in folders:
+            raise WorkerError(
+                f"state.directory: '{self.directory}' takes capital and small letters for the same, and has the folder "
+                f"of another group that differs from '{self._group.name}' in them alone; give each its own directory"
+            )
+
+    def _folder(self, partition: Partition) -> Path:
+        return self._group / folder_of(partition)
+
+    def _is_there(self, path: Path, identity: CheckpointIdentity) -> bool:
+        try:
+            return same_states(read_header(path).identity, identity)
+        except (CheckpointUnusableError, StoreUnavailableError):
+            return False  # then it is written once more, which is right whatever stands there
+
+    def _refused(self, what: str, error: OSError) -> WorkerError:
+        return WorkerError(
+            f"state.directory: {what} '{self.directory}': {error.strerror}; checkpoints need a folder that the worker "
+            "may read and write"
+        )
+
+
+def _unlink(path: Path) -> OSError | None:
+    """One that can't be deleted must not keep the others."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes it, and each parent that is missing, so that a crash of the machine does not lose the entry."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

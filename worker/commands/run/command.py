@@ -1,0 +1,56 @@
+"""``worker run``: the worker."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from worker.commands.options import config_option, in_file, read_config
+from worker.stopping import Stopping
+
+EXIT_AT_ONCE = 1
+END_LIMIT_S = 55.0  # after the first signal; an orderly end takes about half of it, and Kubernetes is told to wait 60 s
+STDERR = 2
+
+
+@click.command(options_metavar="-c FILE", short_help="The worker: Kafka in, a probability after every event out.")
+@config_option
+def run(config_file: Path) -> None:
+    """Read the input topic, step the model for every event, write the outputs, checkpoint all states.
+
+    SIGTERM or Ctrl-C ends in order: outputs acknowledged, offsets committed, checkpoints written, group left.
+    A second signal ends at once, and so does a minute without an end; the next start goes on rightly after either.
+
+    \b
+    Example:
+      worker run -c worker.yaml
+    """
+    config = read_config(config_file)
+    stop = stop_on_signals()  # before the imports: they take seconds, and an end in order is status 0 then, too
+    from worker.assembly.service import serve
+
+    with in_file(config_file):
+        serve(config, stop)
+
+
+def stop_on_signals() -> Stopping:
+    """What the first SIGTERM or SIGINT sets; the second ends the process at once.
+
+    One that is told to end always does, within END_LIMIT_S: of what hangs then, also in a client's own code, the
+    stacks of all threads tell, and the exit status is 1.
+    """
+    stop = Stopping()
+
+    def stop_or_die(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(EXIT_AT_ONCE)
+        stop.set()
+        faulthandler.dump_traceback_later(END_LIMIT_S, exit=True, file=STDERR)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_or_die)
+    return stop

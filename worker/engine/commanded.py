@@ -1,0 +1,36 @@
+"""What a command does to its stream. Pure, as the engine is."""
+
+from __future__ import annotations
+
+from worker.engine.boundaries import UNKNOWN_ID
+from worker.engine.turns import NO_ROW, Turn
+from worker.records.arrays import NO_TIME_MS
+from worker.records.events import Kind, Origin, Reset
+from worker.streams.table import StreamTable
+
+
+def command(table: StreamTable, turn: Turn, index: int) -> None:
+    """Carry out the command that this event of the turn is; nothing for a stream that is not known."""
+    row, kind = int(turn.rows[index]), turn.kinds[index]
+    if row == NO_ROW:
+        return
+    table.steps[row] = 0
+    table.clocks[row] = turn.clocks[index]
+    table.times[row] = _time_after(kind, int(turn.times[index]), int(table.times[row]))
+    if kind == Kind.SET_STATE:
+        table.states[row] = turn.payloads[index]
+        table.pending[row] = Reset.NONE
+        table.origins[row] = Origin.IMPORTED
+        table.sequences[row] = UNKNOWN_ID
+    else:
+        table.states[row] = table.initial
+        # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
+        table.pending[row] = table.pending[row] or (Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND)
+
+
+def _time_after(kind: int, time: int, greatest: int) -> int:
+    """The greatest event time of the stream after a command.
+
+    A state that was set without a time has none: however long the silence before the next event, it finds that state.
+    """
+    return NO_TIME_MS if kind == Kind.SET_STATE and time == NO_TIME_MS else max(greatest, time)

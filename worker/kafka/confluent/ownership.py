@@ -1,0 +1,157 @@
+"""Which partitions a confluent-kafka consumer owns and where each goes on: the callbacks of a rebalance.
+
+Rule of this file: librdkafka calls back on the polling thread and waits for the callback, so ``react`` is called right
+there: a revoked partition has no new owner before it returns.
+
+Where to go on is said by assignment or by seek, never by unassigning for a moment: in the middle of a rebalance the
+client takes that for the answer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from worker.kafka.confluent.errors import translated
+from worker.kafka.contracts import React
+from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked, StartOffsets
+
+
+class Ownership:
+    """``positions``: next offset of each partition that may deliver.
+    ``assigned``: the group has answered, be it without partitions.
+    ``begun``: partitions assigned since it was last cleared.
+    """
+
+    def __init__(self, consumer: Any, react: React) -> None:
+        self.positions: dict[Partition, int] = {}
+        self.assigned = False
+        self.begun: set[Partition] = set()
+        self._consumer = consumer
+        self._react = react
+        self._unanswered: tuple[Partition, ...] = ()  # assigned, but react raised
+        self._anew: tuple[Partition, ...] = ()  # lost with their topic, and to be assigned as of the new one
+        self._astray: set[Partition] = set()  # what the client would deliver next is not what the loop waits for
+        self._leaving = False
+
+    def on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
+        """Callback: start where the loop says."""
+        places = tuple(sorted(map(_place, names)))
+        self.assigned = True
+        if self._leaving or not places:
+            consumer.incremental_assign(names)
+            return
+        try:
+            starts = self._react(Assigned(places))
+        except BaseException:
+            # The client would assign them itself: it gets none until react answers. Held somewhere and paused, they
+            # would be read before the pause arrives, and what comes of that after the answer.
+            consumer.incremental_assign([])
+            self._unanswered += places
+            raise
+        self._begin(places, starts)
+        consumer.incremental_assign(self._named(places))
+
+    def on_revoke(self, consumer: Any, names: list[TopicPartition]) -> None:
+        """Callback: the last chance to commit."""
+        self._give_up(consumer, names, Revoked)
+
+    def on_lost(self, consumer: Any, names: list[TopicPartition]) -> None:
+        """Callback: another member may own them already."""
+        self._give_up(consumer, names, Lost)
+
+    def seek(self, starts: StartOffsets) -> None:
+        """Go on from these offsets; what is not owned is passed over."""
+        known = {place: start for place, start in starts.items() if place in self.positions}
+        self.positions.update(known)
+        self._astray.update(known)
+
+    def doubt(self, places: Iterable[Partition] | None = None) -> None:
+        """What the client had handed out of these partitions (None: of all) has not come to the loop."""
+        self._astray.update(self.positions if places is None else places)
+
+    def begin_anew(self, places: Iterable[Partition]) -> None:
+        """Their topic is another one now: what was read is lost, and ``realign`` has them assigned."""
+        told = tuple(sorted(self.positions.keys() & set(places)))
+        for place in told:
+            del self.positions[place]
+        self._astray.difference_update(told)
+        self._anew += told
+        if told:
+            self._react(Lost(told))
+
+    def has_begun(self, message: Any) -> bool:
+        """Whether the message is of a partition in ``begun``."""
+        return Partition(message.topic(), message.partition()) in self.begun
+
+    def realign(self) -> None:
+        """Before a poll: ask again what react did not answer, and go on from the positions the loop knows."""
+        if self._unanswered:
+            asked = self._unanswered
+            starts = self._react(Assigned(asked))
+            self._unanswered = ()
+            self._begin(asked, starts)
+            with translated("assignment"):
+                self._consumer.incremental_assign(self._named(asked))
+        if self._anew:
+            # The client has never given them back, so it is told where to go on, not that they are assigned.
+            starts = self._react(Assigned(self._anew))
+            self._begin(self._anew, starts)
+            self._astray.update(self._anew)
+            self._anew = ()
+        while self._astray:
+            place = next(iter(self._astray))
+            with translated("seek", place):
+                self._go_to(*self._named([place]))
+            self._astray.discard(place)
+
+    def _go_to(self, name: TopicPartition) -> None:
+        # The client drops what it has fetched for an earlier position, events of the log's end as well.
+        try:
+            self._consumer.seek(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            # Not fetching, because its last position was not in the log.
+            self._consumer.incremental_unassign([name])
+            self._consumer.incremental_assign([name])
+
+    def _begin(self, places: tuple[Partition, ...], starts: StartOffsets) -> None:
+        self.positions.update({place: starts[place] for place in places})
+        self.begun.update(places)
+        self._astray.difference_update(places)
+
+    def hand_back(self, kind: Callable[[tuple[Partition, ...]], Change]) -> None:
+        """Before the member leaves: everything is ``kind``, Revoked or Lost."""
+        self._leaving = True
+        owned = tuple(sorted(self.positions))
+        self.positions.clear()
+        self._astray.clear()
+        if owned:
+            self._react(kind(owned))
+
+    def _give_up(
+        self, consumer: Any, names: list[TopicPartition], kind: Callable[[tuple[Partition, ...]], Change]
+    ) -> None:
+        gone = {_place(name) for name in names}
+        never_given = gone & set(self._unanswered)
+        told = tuple(sorted(gone & set(self.positions)))
+        self._unanswered = tuple(place for place in self._unanswered if place not in gone)
+        self._anew = tuple(place for place in self._anew if place not in gone)
+        for place in told:
+            del self.positions[place]
+        self._astray -= gone
+        try:
+            if told and not self._leaving:
+                self._react(kind(told))
+        finally:
+            consumer.incremental_unassign([name for name in names if _place(name) not in never_given])
+
+    def _named(self, places: Iterable[Partition]) -> list[TopicPartition]:
+        return [TopicPartition(place.topic, place.number, self.positions[place]) for place in places]
+
+
+def _place(name: TopicPartition) -> Partition:
+    return Partition(name.topic, name.partition)

@@ -1,0 +1,57 @@
+"""The Sink contract on confluent-kafka: an idempotent producer that reports only failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from worker.errors import KafkaUnavailableError, WorkerError
+from worker.kafka.confluent.errors import undelivered
+from worker.kafka.confluent.outbox import Outbox
+from worker.kafka.settings import ClientSettings
+from worker.records.record_batch import Headers
+
+CONNECT_TIMEOUT_S = 30.0
+LATENCY: Mapping[str, Any] = {
+    # A turn hands over all it has at once, and under load the queue fills by itself: 5 ms gained nothing.
+    "linger.ms": 0,
+    "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
+}
+
+
+class ConfluentSink:
+    """Writes messages. Once a message has failed the sink refuses everything: open a new one.
+
+    Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
+    """
+
+    def __init__(self, settings: ClientSettings, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        self._closed = False
+        self._outbox = Outbox(settings, LATENCY, connect_timeout_s, undelivered)
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> None:
+        """See Sink."""
+        assert not self._closed, "closed"
+        self._outbox.put(topic, keys, values, headers)
+
+    def flush(self, timeout_s: float) -> None:
+        """See Sink."""
+        if left := self._outbox.flush(timeout_s):
+            raise KafkaUnavailableError(f"{left} messages are not acknowledged after {timeout_s:.1f} s")
+
+    def close(self, timeout_s: float) -> None:
+        """See Sink."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(WorkerError):  # whoever wants to know flushes first
+            if not self._outbox.flush(timeout_s):
+                return
+        self._outbox.discard()

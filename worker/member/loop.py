@@ -1,0 +1,250 @@
+"""The worker's loop: poll, decode, process, send, advance, and the commit law.
+
+The commit law:
+ 1. All outputs and dead letters up to the positions are acknowledged.
+ 2. The positions are committed. Let C1 be the committed offset.
+ 3. A checkpoint taken at C0 gets its name only once C1 ≥ C0.
+Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 without emitting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from worker.checkpoints.writer import CheckpointWriter
+from worker.errors import KafkaUnavailableError, MessageRefusedError, UnavailableError
+from worker.kafka.contracts import Source
+from worker.member.delivery import Delivery
+from worker.member.intake import Intake
+from worker.member.limits import LoopLimits, Topics
+from worker.member.membership import Membership
+from worker.member.owned_states import States
+from worker.member.recovery import Recovery
+from worker.member.reporter import Reporter
+from worker.member.setbacks import Setbacks
+from worker.pipeline.backlog import Taken
+from worker.pipeline.pipeline import Outcome, Pipeline
+from worker.records.events import Events
+from worker.records.ownership import Assigned, Change, Lost, Revoked, StartOffsets
+from worker.records.record_batch import RecordBatch
+
+KAFKA_AWAY = -1
+UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
+
+
+class Worker:
+    """One member of the group. Time is an argument of every method that depends on it, in monotonic seconds."""
+
+    def __init__(
+        self,
+        source: Source,
+        delivery: Delivery,
+        pipeline: Pipeline,
+        recovery: Recovery,
+        writer: CheckpointWriter,
+        reporter: Reporter,
+        topics: Topics,
+        limits: LoopLimits,
+    ) -> None:
+        self.source, self.delivery, self.pipeline, self.reporter = source, delivery, pipeline, reporter
+        self.topics, self.limits = topics, limits
+        self.states = States(source, pipeline, recovery, writer, reporter, limits)
+        self.partitions = self.states.partitions
+        self.intake = Intake(source, reporter.now)
+        self.membership = Membership(source, reporter, limits.session_s)
+        self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional, topics.dead_letters)
+        self._commit_at = 0.0
+        self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
+        self._checkpoint_at = 0.0
+        self._lag_at = 0.0
+        self._in_doubt = False  # states have seen records whose outputs may never appear
+
+    def start(self, now: float) -> None:
+        """Join the group."""
+        self._commit_at = now + self.limits.commit_interval_s
+        self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self._lag_at = now + self.limits.lag_interval_s
+        self.membership.left(now)
+        self.source.subscribe(self.topics.inputs, self.react)
+
+    def turn(self, now: float) -> int:
+        """The way of an event, for what one turn may hold; how many records it answered, or KAFKA_AWAY."""
+        timed, metrics = self.reporter.timed, self.reporter.metrics
+        try:
+            if self._in_doubt:
+                self._begin_again()
+            if self.delivery.behind:
+                self._catch_up(now)
+            with timed(metrics.poll_duration):
+                self._poll()
+        except UnavailableError as error:
+            # Only here is nothing lost by going on: no record of this poll has been taken yet.
+            self.reporter.kafka_away(now, error)
+            return KAFKA_AWAY
+        taken, outcomes = Taken(), list[Outcome]()
+        if self.intake:
+            with timed(metrics.turn_duration):
+                taken = self.intake.take(self._decode, self.setbacks.limit())
+                outcomes = self.pipeline.answer(taken.events, self.setbacks.unwritable)
+        sent = bool(outcomes) and self._send(now, outcomes)
+        for batch in taken.batches():
+            self.partitions.advance(batch.partition, batch.next_offset)
+        if (now >= self._commit_at or (self.setbacks.each_turn and sent)) and self.commit(now, outcomes):
+            self.states.save_due()
+        # After the commit: whoever waits for the outputs does not wait for our numbers.
+        self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
+        self._look_around(now)
+        return taken.records()
+
+    def _look_around(self, now: float) -> None:
+        """What is due now and then, between two turns."""
+        self.membership.look(now, self.partitions)
+        if now >= self._checkpoint_at:
+            self.checkpoint(now)
+        if now >= self._lag_at:
+            self._look_at_lag(now)
+        self.states.look_at_checkpoints()
+
+    def commit(self, now: float, outcomes: Sequence[Outcome] = ()) -> bool:
+        """Steps 1 and 2 of the commit law, for all partitions; whether everything answered is committed.
+
+        ``outcomes``: of the turn that began ``now``, which a transaction may have failed for.
+        """
+        self._commit_at = now + self.limits.commit_interval_s
+        offsets = self.partitions.uncommitted()
+        if self._in_doubt or not offsets:
+            return not self._in_doubt
+        timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.reporter.now())
+        if timeout_s <= 0:
+            return False
+        try:
+            self.delivery.commit(offsets, timeout_s, self.partitions.notes(offsets))
+        except self.delivery.retried_after as error:
+            # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
+            self._failed(now, error, outcomes)
+            return False
+        self.setbacks.committed(offsets)
+        self.partitions.committed(offsets)
+        self.reporter.committed(offsets)
+        return True
+
+    def checkpoint(self, now: float) -> None:
+        """Step 3 of the commit law, for all partitions that have moved since their last checkpoint; for as many at once
+        as memory is set aside for, for the others after the commits to come.
+        """
+        self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self.states.begin_checkpoint()
+        if self.commit(now):
+            self.states.save_due()
+
+    def close(self, now: float) -> None:
+        """Leave in order, in ``stop_s`` at most: outputs and offsets committed, group left, checkpoints written."""
+        deadline = self.reporter.now() + self.limits.stop_s
+        self._commit_until = deadline - self.limits.stop_s / 2
+
+        def left_s() -> float:
+            return max(0.0, deadline - self.reporter.now())
+
+        try:
+            self.checkpoint(now)
+            self.states.save_all_due(left_s() / 2)
+        finally:
+            self.source.close(left_s() / 2)  # reacts to what is revoked, so the others are still needed
+            self.delivery.close(left_s() / 2)
+            self.states.close(left_s())
+
+    def react(self, change: Change) -> StartOffsets:
+        """A change of ownership, during ``poll`` or ``close``."""
+        self.reporter.rebalanced(change)
+        self.intake.drop(change.partitions)
+        starts: StartOffsets = {}
+        if isinstance(change, Assigned):
+            starts = self.states.take_over(change.partitions)
+            self.setbacks.assigned()
+        else:
+            self._let_go(change)
+        self.reporter.owned(self.partitions)
+        return starts
+
+    def _let_go(self, change: Revoked | Lost) -> None:
+        # Commit and save what goes to another member; if the group does not wait, it repeats our last outputs.
+        if isinstance(change, Revoked) and self.commit(self.reporter.now()):
+            self.states.save([place for place in self.partitions.unsaved() if place in change.partitions])
+        self.states.give_up(change.partitions)
+
+    def _begin_again(self) -> None:
+        """After a transaction that failed, or may have: states go back to what is committed. Raises as ``poll``."""
+        try:
+            self.delivery.renew()
+            self.source.seek(self.states.reload())
+        except UnavailableError:
+            # The client takes in a change of ownership, and is replaced when it is stuck, only while it is polled:
+            # either may be what stands in the way. What is read now is read again.
+            self._poll()
+            raise
+        self._in_doubt = False
+        self.reporter.began_again(self.partitions)
+
+    def _catch_up(self, now: float) -> None:
+        """Stay in the group, and read nothing until what was written is acknowledged. Raises as ``poll``."""
+        self.source.poll(0, 0.0)
+        if not self.commit(now):
+            raise KafkaUnavailableError("outputs are not acknowledged")
+
+    def _poll(self) -> None:
+        self.intake.poll(self.limits)
+        if self._in_doubt:
+            self.intake.clear()  # a commit on the way may have failed: then they are read again
+
+    def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
+        return self.pipeline.decode([part for batch in batches for part in self.partitions.parts(batch)])
+
+    def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
+        """Hand over outputs and dead letters; whether there were any."""
+        sent = False
+        dead_letters = self.topics.dead_letters
+        self.reporter.answered(outcomes, self.topics)
+        try:
+            with self.reporter.timed(self.reporter.metrics.send_duration):
+                self.setbacks.sent(max(outcome.largest_bytes for outcome in outcomes))
+                for outcome in outcomes:
+                    for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
+                        if topic is not None and len(messages):
+                            sent = True
+                            self.delivery.send(topic, messages.keys, messages.values, messages.headers)
+        except self.delivery.retried_after as error:
+            if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
+                raise
+            self._failed(now, error, outcomes)
+        return sent
+
+    def _failed(self, now: float, error: Exception, outcomes: Sequence[Outcome] = ()) -> None:
+        """A commit, or what was to be in it, has failed: try again, but not for ever."""
+        self.reporter.commit_failed(now, error)
+        if self.delivery.transactional or isinstance(error, MessageRefusedError):
+            self._in_doubt = True
+            self.intake.clear()
+            self.reporter.rolling_back(self.setbacks.rolled_back(outcomes, self.reporter.now() - now, error))
+        self.setbacks.failed(now, error)
+
+    def _look_at_lag(self, now: float) -> None:
+        self._lag_at = now + self.limits.lag_interval_s
+        self.reporter.rebuilt(self.source.rebuilds)
+        positions = self.partitions.positions()
+        with suppress(KafkaUnavailableError):  # then it stays as it was
+            ranges = self.source.log_range(positions, self.limits.kafka_call_s)
+            self.reporter.lags({place: end for place, (_, end) in ranges.items()}, self.partitions)
+
+
+def run(
+    worker: Worker, clock: Callable[[], float], stopping: Callable[[], bool], wait: Callable[[float], object]
+) -> None:
+    """Turn until told to stop, then leave in order. An error leaves without a commit: a restart is always right."""
+    worker.start(clock())
+    while not stopping():
+        if worker.turn(clock()) == KAFKA_AWAY:
+            wait(UNAVAILABLE_WAIT_S)
+    worker.reporter.stopping()
+    worker.close(clock())

@@ -1,0 +1,33 @@
+"""Whether the group has let us in, and what is said while it has not. Time is an argument, in monotonic seconds."""
+
+from __future__ import annotations
+
+from worker.kafka.contracts import Source
+from worker.member.positions import Partitions
+from worker.member.reporter import Reporter
+
+TOLD_AFTER_S = 5.0  # a group that waits for nobody is joined sooner
+
+
+class Membership:
+    """``session_s``: after how long without a word the group puts a member out, as this one is configured."""
+
+    def __init__(self, source: Source, reporter: Reporter, session_s: float) -> None:
+        self._source, self._reporter, self._session_s = source, reporter, session_s
+        self._waiting_since: float | None = None
+
+    def left(self, now: float) -> None:
+        """We are outside, and want to be let in."""
+        self._waiting_since = now
+
+    def look(self, now: float, partitions: Partitions) -> None:
+        """Between two turns: a member without partitions is ready, too, and nothing else says so."""
+        if partitions or self._source.joined:
+            if self._waiting_since is not None:
+                self._reporter.let_in(now - self._waiting_since, told=now - self._waiting_since > TOLD_AFTER_S)
+                self._reporter.owned(partitions)
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self.left(now)
+        elif now - self._waiting_since > TOLD_AFTER_S:
+            self._reporter.outside(now, now - self._waiting_since, self._session_s)

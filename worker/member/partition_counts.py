@@ -1,0 +1,106 @@
+"""Partitions added to a topic: the hash of a key then names another partition than the one that has its states.
+
+No replay mends that, for a partition's states follow from its own log alone. So it is seen (each checkpoint says how
+many partitions the topic had), named once, and refused or accepted by policy. What was accepted is in new checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from worker.checkpoints.contracts import Place, Store
+from worker.checkpoints.header import CheckpointHeader
+from worker.errors import CheckpointUnusableError, WorkerError
+from worker.kafka.contracts import TopicFacts
+from worker.records.ownership import Partition
+
+Look: TypeAlias = Callable[[Place], CheckpointHeader]  # raises CheckpointUnusableError, StoreUnavailableError
+
+log = logging.getLogger("worker.recovery")
+
+
+class PartitionCounts:
+    """How many partitions each topic had when its states were saved, against how many it has."""
+
+    def __init__(self, store: Store, policy: Literal["fail", "reset"]) -> None:
+        self._store = store
+        self._policy = policy
+        # (name, id) of a topic, whose id brokers may not tell → partitions, as this member goes on with
+        self._accepted: dict[tuple[str, str], int] = {}
+
+    def accepted(self, topic: str, topic_id: str) -> int:
+        """What new checkpoints of this topic say; 0 before ``accept``."""
+        return self._accepted.get((topic, topic_id), 0)
+
+    def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place], look: Look) -> bool:
+        """Whether partitions were added since this one's states were saved, which the policy let pass.
+
+        ``places`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
+        member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
+        StoreUnavailableError.
+        """
+        known = self._accepted.get((partition.topic, topic.id))
+        was = _saved(places, look, topic.id) or known or self._saved_elsewhere(partition, topic)
+        # Kafka never takes partitions away from a topic: who sees fewer has old news.
+        now = max(topic.partitions, known or 0, was)
+        if was in (0, now):
+            self._accepted[partition.topic, topic.id] = now
+            return False
+        change = f"{partition.topic}: the topic has {now} partitions and had {was} when its checkpoints were written"
+        if self._policy == "fail":
+            raise WorkerError(
+                f"{change}, so events of a stream may now come to another partition than the one with its state, and "
+                "no replay brings its history there; set state.on_partitions_change to reset (streams that moved start "
+                "at zero, all others keep their states) until every worker has started once with it, or read a new "
+                "topic and set state.directory to another folder"
+            )
+        if known != now:
+            log.warning(
+                "%s; streams that moved to another partition start at zero there, all others keep their states "
+                "(state.on_partitions_change: reset)", change,
+            )  # fmt: skip
+        self._accepted[partition.topic, topic.id] = now
+        return True
+
+    def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
+        others = (Partition(partition.topic, number) for number in range(topic.partitions))
+        listed = (self._store.candidates(other, None) for other in others if other != partition)
+        # The greatest: what was accepted for one partition was accepted for the topic.
+        return max((_saved(places, self._store.header, topic.id) for places in listed), default=0)
+
+
+def _saved(places: Sequence[Place], look: Look, topic_id: str) -> int:
+    """As the newest of these checkpoints that can be read says; 0 where none does."""
+    header = newest_header(places, look, topic_id)
+    return 0 if header is None else header.identity.partitions
+
+
+def newest_header(places: Sequence[Place], look: Look, topic_id: str) -> CheckpointHeader | None:
+    """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
+    for place in places:
+        try:
+            header = look(place)
+        except CheckpointUnusableError:
+            continue
+        if of_this_topic(header, topic_id):
+            return header
+    return None
+
+
+def of_this_topic(header: CheckpointHeader, topic_id: str) -> bool:
+    """Whether it is of the topic with this id, as far as both ids are known."""
+    return header.identity.topic_id in ("", topic_id) or not topic_id
+
+
+def remembering(look: Look) -> Look:
+    """The same, once per place: a header is believed only after the whole file was read."""
+    known: dict[str, CheckpointHeader] = {}
+
+    def remembered(place: Place) -> CheckpointHeader:
+        if str(place) not in known:
+            known[str(place)] = look(place)
+        return known[str(place)]
+
+    return remembered

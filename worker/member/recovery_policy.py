@@ -1,0 +1,147 @@
+"""Where to begin without a usable checkpoint: nothing in the log says it, so policy does.
+
+Each answer says whether it is a decision: whether a later recovery, still without a checkpoint, would come to another
+one. Decisions are saved at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from worker.errors import CheckpointUnusableError, WorkerError
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState, StateSpec
+
+log = logging.getLogger("worker.recovery")
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPolicy:
+    """What to do without a usable checkpoint, with one of another model or input, and with partitions added.
+
+    ``exactly_once``: outputs must not come twice, whatever becomes of the committed offsets.
+    """
+
+    recover: Literal["rebuild", "reset", "fail"] = "rebuild"
+    on_model_change: Literal["fail", "reset", "keep"] = "fail"
+    on_partitions_change: Literal["fail", "reset"] = "fail"
+    rebuild_from_ms: int | None = None  # how far back ``rebuild`` goes; None: to the log's start
+    exactly_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Read from ``offset``; below ``live_from`` replay without emitting. ``state`` None: all streams at zero."""
+
+    offset: int
+    live_from: int
+    state: PartitionState | None
+    source: str  # where the states came from, for the log
+    decided: bool = False  # by policy: nothing but a checkpoint will tell it
+    new_rules: bool = False  # since the checkpoint was written
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What the cluster says of a partition: C1 (None: nothing) and the log's range; ``rebuild`` goes back to there."""
+
+    partition: Partition
+    topic_id: str
+    committed: int | None
+    begin: int
+    end: int
+    rebuild_from: int
+
+    @property
+    def live_from(self) -> int:
+        return self.begin if self.committed is None else min(max(self.committed, self.begin), self.end)
+
+    @property
+    def believable(self) -> int:
+        """A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log."""
+        return self.end if self.committed is None else min(self.committed, self.end)
+
+
+def after_change(policy: RecoveryPolicy, facts: LogFacts, changed: CheckpointUnusableError) -> Start:
+    """The newest checkpoint is of another model or input, and none of ours is left. Raises WorkerError for ``fail``."""
+    if policy.on_model_change == "fail":
+        raise WorkerError(
+            f"{changed}; set state.on_model_change to reset (start at zero) or keep (same shapes), "
+            "or state.directory to another folder"
+        )
+    log.warning("%s; all streams of %s start at zero", changed, facts.partition)
+    return Start(facts.live_from, facts.live_from, None, "zero (state.on_model_change: reset)", decided=True)
+
+
+def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> Start:
+    """No checkpoint is there, or all are unusable. Raises WorkerError for ``fail``, but not at a first start."""
+    recover, begin, live_from = policy.recover, facts.begin, facts.live_from
+    bounded = policy.rebuild_from_ms is not None
+    # What a log that begins later held before is in no state: only a first start may take it for nothing.
+    if live_from == begin and (facts.committed is None or begin == 0 or recover != "fail"):
+        return Start(begin, begin, None, "the beginning of the log", decided=recover != "rebuild" or bounded)
+    if recover == "fail":
+        raise WorkerError(
+            f"{facts.partition}: no usable checkpoint for committed offset {live_from}; set state.recover to "
+            "rebuild (replay the log) or reset (start at zero)"
+        )
+    if recover == "reset":
+        log.warning("%s: no usable checkpoint; all streams start at zero at %d", facts.partition, live_from)
+        return Start(live_from, live_from, None, "zero (state.recover: reset)", decided=True)
+    first = min(facts.rebuild_from, live_from)
+    if first > 0:
+        reason = "state.rebuild_from" if first > begin else "the log begins there"
+        log.warning(
+            "%s: no usable checkpoint; states are rebuilt from offset %d on (%s), and those of streams that began "
+            "before it may differ from what they were", facts.partition, first, reason,
+        )  # fmt: skip
+    return Start(first, live_from, None, f"the log from {first} (state.recover: rebuild)", decided=bounded)
+
+
+def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> None:
+    """The group has a checkpoint, and Kafka has forgotten how far it was committed: at or beyond it, nobody knows.
+
+    Whoever stops in order leaves his last checkpoint there, so mostly nothing is repeated. Raises WorkerError where
+    nothing may be.
+    """
+    if facts.committed is not None or start.state is None or saw_nothing(start.state):
+        return
+    gone = f"{facts.partition}: the group has no committed offset any more (it has expired, or was deleted)"
+    if policy.exactly_once and policy.recover == "fail":
+        raise WorkerError(
+            f"{gone}, so nobody knows which outputs behind its checkpoint at {start.offset} are out; once the "
+            "group has no members, set the offset (kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), "
+            "or set state.recover to rebuild, which goes on at the checkpoint and may repeat outputs"
+        )
+    log.warning(
+        "%s; going on at its checkpoint at %d: a worker that stopped in order had come no further, one that did not "
+        "has outputs behind it, and they come twice", gone, start.offset,
+    )  # fmt: skip
+
+
+def saw_nothing(state: PartitionState) -> bool:
+    """No event was ever seen: these are states of any model."""
+    return state.clock < 0 and not state.keys and not state.forgotten
+
+
+def nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:
+    """A partition whose streams are all at zero: none is known."""
+    numbers = np.zeros(0, np.int64)
+    return PartitionState(
+        partition=partition,
+        next_offset=offset,
+        clock=-1,
+        keys=[],
+        steps=numbers,
+        times=numbers,
+        clocks=numbers,
+        pending=numbers.astype(np.uint8),
+        sequences=[],
+        states={(spec.layer, spec.name): np.zeros((0, *spec.shape), spec.dtype) for spec in specs},
+        touched=numbers,
+    )

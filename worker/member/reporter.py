@@ -1,0 +1,250 @@
+"""Tells the outside what the loop does: metrics, probes and log lines. Counts per turn, never per event."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from worker.checkpoints.writer import CheckpointResult
+from worker.engine.engine import Engine
+from worker.errors import KafkaRefusedError, StoreUnavailableError
+from worker.member.engine_counts import EngineCounts
+from worker.member.limits import Topics
+from worker.member.positions import Partitions
+from worker.member.record_counts import RecordCounts
+from worker.member.recovery import Start
+from worker.pipeline.pipeline import Outcome
+from worker.records.events import Refusal
+from worker.records.ownership import Assigned, Change, Partition
+from worker.web.metrics import Metrics
+from worker.web.status import WorkerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Gauge, Histogram
+
+log = logging.getLogger("worker.loop")
+
+REPEAT_INTERVAL_S = 60.0  # between two log lines of one kind
+REFUSAL_SHOWN_S = 15.0  # longer than from one try of a client to the next
+GAUGES_INTERVAL_S = 0.2  # while turns follow each other: to set all gauges takes as long as the turn of an event
+
+
+class Reporter:
+    """One per worker. ``clock`` gives monotonic seconds, ``wall`` seconds since the epoch."""
+
+    def __init__(
+        self, metrics: Metrics, status: WorkerStatus, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        self.metrics, self.status = metrics, status
+        self.now, self.wall = clock, wall
+        self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
+        self._engine = EngineCounts(metrics)
+        self._records = RecordCounts(metrics)
+        self._rebuilds = 0
+        self._owned: set[Partition] = set()
+        self._replaying: dict[Partition, float] = {}  # partition → when its replay began
+        self._gauges_at = -math.inf
+        self._behind = False  # the gauges
+
+    @contextmanager
+    def timed(self, histogram: Histogram) -> Iterator[None]:
+        """Observe how long the block takes."""
+        started = self.now()
+        yield
+        histogram.observe(self.now() - started)
+
+    def answered(self, outcomes: Sequence[Outcome], topics: Topics) -> None:
+        """What they hold for these topics is about to be written."""
+        for outcome in outcomes:
+            self._records.answered(outcome, topics)
+
+    def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
+        """A turn has ended."""
+        self.status.turned(now)
+        if outcomes:
+            self._count(outcomes)
+            self._behind = True
+        if self._replaying:
+            self._count_replay(now, partitions)
+        if self._behind and (now >= self._gauges_at or not outcomes):
+            self._gauges_at, self._behind = now + GAUGES_INTERVAL_S, False
+            self._count_engine(now, engine)
+            self._place(self.metrics.position_offset, partitions.positions())
+        for outcome in outcomes:
+            for refusal in outcome.refusals:
+                self._refused(now, outcome, refusal)
+
+    def commit_failed(self, now: float, error: Exception) -> None:
+        """Nothing is lost: the next commit covers it, or another member repeats the outputs."""
+        self.metrics.commits.labels("failed").inc()
+        self._say(now, "commit", "offsets are not committed now: %s", error)
+
+    def rolling_back(self, told: str | None) -> None:
+        """The turn that failed will be made again; ``told``: why the worker does not get on, if it does not."""
+        self.status.set("delivery", told)
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """Offsets are committed."""
+        self.metrics.commits.labels("ok").inc()
+        self._records.committed(offsets)
+        self.status.set("delivery", None)
+        self._place(self.metrics.committed_offset, offsets)
+
+    def rebuilt(self, rebuilds: int) -> None:
+        """How often the client was made anew, since the start."""
+        self.metrics.client_rebuilds.inc(rebuilds - self._rebuilds)
+        self._rebuilds = rebuilds
+
+    def lags(self, ends: Mapping[Partition, int], partitions: Partitions) -> None:
+        """What is in the log and not answered yet, or not committed yet; ``ends`` of the logs."""
+        for gauge, offsets in (
+            (self.metrics.lag_records, partitions.positions()),
+            (self.metrics.uncommitted_records, partitions.commits()),
+        ):
+            self._place(gauge, {place: max(0, end - offsets[place]) for place, end in ends.items() if place in offsets})
+
+    def rebalanced(self, change: Change) -> None:
+        """The group has given or taken partitions."""
+        kind = type(change).__name__.lower()
+        self.metrics.rebalances.labels(kind).inc()
+        log.info("%s: %s", kind, _listed(change.partitions))
+        if not isinstance(change, Assigned):
+            for partition in change.partitions:
+                self._replaying.pop(partition, None)
+
+    def owned(self, partitions: Partitions) -> None:
+        """The change of ownership is complete. A member without partitions is ready, too."""
+        self.metrics.assigned_partitions.set(len(partitions))
+        owned = set(partitions.positions())
+        # Not before: giving a partition up commits it, which still tells of it.
+        for partition in self._owned - owned:
+            self.metrics.drop_partition(partition)
+        self._owned = owned
+        self._records.keep(owned)
+        now = self.now()
+        for partition in partitions.replaying():
+            self._replaying.setdefault(partition, now)
+        self.status.set("kafka", None)
+        self._say_state()
+
+    def outside(self, now: float, waited_s: float, session_s: float) -> None:
+        """The group has not let us in for so long; it waits ``session_s`` for a member that died."""
+        self.status.set(
+            "kafka",
+            f"has waited {waited_s:.0f} s to be let into the group, which waits for a member that does not answer: one "
+            f"that died is put out when its session of {session_s:.0f} s (session.timeout.ms) is over",
+        )
+        self._say(now, "outside", "kafka: %s", self.status.reason("kafka"))
+
+    def let_in(self, waited_s: float, told: bool) -> None:
+        """The group has let us in."""
+        if told:
+            log.info("kafka: let into the group after %.0f s", waited_s)
+
+    def restored(self, partition: Partition, start: Start, left_out: int) -> None:
+        """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
+        self.status.turned(self.now())
+        streams = 0 if start.state is None else len(start.state.keys) - left_out
+        replay = start.live_from - start.offset
+        log.info(
+            "%s: from %s, %d streams%s", partition, start.source, streams,
+            f", replaying {replay} offsets up to {start.live_from}" if replay else "",
+        )  # fmt: skip
+        if left_out:
+            log.warning("%s: %d streams of the checkpoint are forgotten: state.max_streams", partition, left_out)
+
+    def kafka_away(self, now: float, error: Exception) -> None:
+        """The cluster or the store does not answer. No reason to restart: the loop goes on asking."""
+        self.status.turned(now)
+        if isinstance(error, StoreUnavailableError):
+            self.status.set("states", str(error))  # until they are there
+        if isinstance(error, KafkaRefusedError):
+            self.status.set("connection", str(error), REFUSAL_SHOWN_S)
+        self._say(now, "kafka", "%s; going on when it is back", error)
+
+    def began_again(self, partitions: Partitions) -> None:
+        """A turn has failed, and states and positions are again what they were at the last commit."""
+        self.metrics.rollbacks.inc()
+        self._records.begin_again(partitions.commits())
+        self._replaying.clear()
+        self.owned(partitions)
+
+    def stopping(self) -> None:
+        """The worker has been told to stop."""
+        self.metrics.set_worker_state("stopping")
+        self.status.set("worker", "stopping")
+        log.info("stopping: outputs, offsets and checkpoints are brought to an end")
+
+    def checkpoints(self, results: Iterable[CheckpointResult], delay_s: float) -> None:
+        """What the background has written, and how long the oldest copy has not been."""
+        metrics = self.metrics
+        metrics.checkpoint_delay.set(delay_s)
+        for result in results:
+            metrics.checkpoints.labels("ok" if result.ok else "failed").inc()
+            self.status.set("checkpoints", None if result.ok else str(result.error))
+            if result.ok:
+                metrics.checkpoint_duration.observe(result.duration_s)
+            if result.ok and result.partition in self._owned:
+                metrics.of(metrics.checkpoint_size, result.partition).set(result.size_bytes)
+                metrics.of(metrics.checkpoint_offset, result.partition).set(result.next_offset)
+                metrics.of(metrics.checkpoint_success, result.partition).set(self.wall())
+            if result.error is not None:
+                log.warning("checkpoint of %s at %d: %s", result.partition, result.next_offset, result.error)
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        metrics, steps = self.metrics, sum(outcome.events for outcome in outcomes)
+        if replayed := sum(len(outcome.batch) for outcome in outcomes if outcome.replay):
+            metrics.replayed_records.inc(replayed)
+        metrics.events_processed.inc(steps)
+        metrics.batch_events.observe(steps)
+        latest = max((outcome.batch.timestamps[-1] for outcome in outcomes), default=-1)
+        if latest >= 0:
+            metrics.event_time_lag.observe(max(0.0, self.wall() - latest / 1000))
+
+    def _count_replay(self, now: float, partitions: Partitions) -> None:
+        left = partitions.replaying()
+        for partition in set(self._replaying) - set(left):
+            self.metrics.restore_duration.observe(now - self._replaying.pop(partition))
+            log.info("%s is live at offset %d", partition, partitions.position(partition))
+            self.metrics.of(self.metrics.replay_remaining, partition).set(0)
+        self._place(self.metrics.replay_remaining, left)
+        self._say_state()
+
+    def _count_engine(self, now: float, engine: Engine) -> None:
+        table = engine.table
+        self._place(self.metrics.streams_active, {place: len(known.rows) for place, known in table.partitions.items()})
+        for kind, message, *values in self._engine.count(engine):
+            self._say(now, kind, message, *values)
+
+    def _place(self, gauge: Gauge, values: Mapping[Partition, int]) -> None:
+        for partition, value in values.items():
+            self.metrics.of(gauge, partition).set(value)
+
+    def _refused(self, now: float, outcome: Outcome, refusal: Refusal) -> None:
+        batch = outcome.batch
+        place = f"{batch.partition} offset {batch.offsets[refusal.record]}"
+        self._say(now, f"refused {refusal.error}", "record refused, %s: %s (%s)", place, refusal.reason, refusal.error)
+
+    def _say(self, now: float, kind: str, message: str, *values: object) -> None:
+        """A warning, once per kind and interval; what was kept back is counted in the next one."""
+        last, kept_back = self._said.get(kind, (now - REPEAT_INTERVAL_S, 0))
+        if now - last < REPEAT_INTERVAL_S:
+            self._said[kind] = (last, kept_back + 1)
+            return
+        self._said[kind] = (now, 0)
+        more = f" (and {kept_back} more of this kind)" if kept_back else ""
+        log.warning(message + more, *values)
+
+    def _say_state(self) -> None:
+        self.metrics.set_worker_state("restoring" if self._replaying else "running")
+        self.status.set("states", f"replaying {_listed(sorted(self._replaying))}" if self._replaying else None)
+
+
+def _listed(partitions: Sequence[Partition]) -> str:
+    shown = ", ".join(map(str, partitions[:8]))
+    return shown + (f" and {len(partitions) - 8} more" if len(partitions) > 8 else "")

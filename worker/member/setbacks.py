@@ -1,0 +1,163 @@
+"""What follows from a commit that failed: smaller turns, a word to whoever looks, and in the end to stop.
+
+What fails as a whole may fail for its size, or for one message in it: after it the next turn has half as many events,
+down to one record, and twice as many after each one that was committed. A record whose outputs the cluster takes from
+nobody is found in this way, and has a dead letter instead; a dead letter that is refused is tried smaller, and ends the
+worker when nothing of it is taken. Time is an argument, in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from worker.codecs.dead_letters import RefusedLetter
+from worker.errors import (
+    CommitRefusedError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    WorkerError,
+)
+from worker.member.limits import LoopLimits
+from worker.pipeline.backlog import TurnLimit
+from worker.pipeline.fitting import Unwritable
+from worker.pipeline.pipeline import Outcome
+from worker.records.ownership import Partition
+
+TOLD_ROLLBACKS = 2  # in a row, before the probe says so: one is what every restart of a broker brings
+OUTPUT_BYTES = 512  # of an output without its numbers, until there was one to measure
+NUMBER_BYTES = 16  # of a number as text
+SLOWER = 0.9  # of a measure of size, per turn: how soon large outputs are forgotten
+
+
+class Setbacks:
+    """How large the next turn may be, and how long it may go on like this.
+
+    ``units``: numbers in each output. ``transactional``: every turn is committed by itself. ``dead_letters``: the topic
+    of dead letters. ``unwritable``: records whose outputs, or dead letters, were refused.
+    """
+
+    def __init__(self, limits: LoopLimits, units: int, transactional: bool, dead_letters: str | None = None) -> None:
+        self.unwritable: dict[tuple[Partition, int], Unwritable] = {}
+        self._limits = limits
+        self._transactional = transactional
+        self._dead_letters = dead_letters
+        # As users are told of it: without transactions what a turn has written may be there.
+        self._turns, self._undone = ("transactions", "rolled back") if transactional else ("turns", "tried again")
+        self._most_events: float = math.inf  # in the next turn, by how the last ones went
+        self._output_bytes: float = OUTPUT_BYTES + units * NUMBER_BYTES
+        self._measure()
+        self._refused_since: float | None = None
+        self._rolled_back = 0  # in a row
+        self._lost_s = 0.0  # in turns whose transaction failed, since the last one that was committed
+
+    @property
+    def each_turn(self) -> bool:
+        """Whether every turn is to be committed by itself, so that it alone fails."""
+        return self._transactional or self._most_events < math.inf
+
+    def limit(self) -> TurnLimit:
+        """What the next turn holds at most."""
+        return self._turn
+
+    def sent(self, largest_bytes: int) -> None:
+        """What the largest of a turn's outputs came to; 0 if there was none."""
+        if largest_bytes > self._output_bytes or self._turn.events < self._limits.turn_events:
+            self._output_bytes = max(float(largest_bytes), self._output_bytes * SLOWER)
+            self._measure()
+
+    def _measure(self) -> None:
+        limits = self._limits
+        events = max(1, min(limits.turn_events, int(limits.turn_bytes_out / self._output_bytes)))
+        self._turn = TurnLimit(events, max(1, int(min(events, self._most_events))), limits.turn_bytes_in)
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """A commit of these positions has succeeded."""
+        if self.unwritable:
+            left = {place: why for place, why in self.unwritable.items() if place[1] >= offsets.get(place[0], 0)}
+            self.unwritable = left
+        self._refused_since = None
+        self._rolled_back, self._lost_s = 0, 0.0
+        if self._most_events < math.inf:
+            self._most_events = math.inf if self._most_events >= self._limits.turn_events else self._most_events * 2
+            self._measure()
+
+    def assigned(self) -> None:
+        """The group has let us in: what was refused before it is no reason any more."""
+        self._refused_since = None
+
+    def failed(self, now: float, error: Exception) -> None:
+        """A commit has failed. Raises WorkerError when it has been refused for too long."""
+        if isinstance(error, (KafkaUnavailableError, MessageRefusedError)):
+            return
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > self._limits.commit_refused_s:
+            refused = isinstance(error, CommitRefusedError)
+            raise WorkerError(
+                f"commits have been refused for {self._limits.commit_refused_s:.0f} s ({error})"
+                + "; is another process running with the same kafka.instance_id?" * refused
+            )
+
+    def rolled_back(self, outcomes: Sequence[Outcome], lost_s: float, error: Exception) -> str | None:
+        """A turn that took so many seconds will be made again; what to tell of it, if it is told.
+
+        Raises WorkerError when nothing was committed for too long, in spite of turns of one record, and
+        DeliveryFailedError when nothing of a dead letter is taken.
+        """
+        limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.replay]
+        events = sum(outcome.events + len(outcome.refusals) for outcome in answered)
+        if isinstance(error, MessageRefusedError) and self.each_turn:
+            self._suspect(answered, error)
+        self._rolled_back += 1
+        self._lost_s += lost_s
+        self._most_events = max(1, min(self._most_events, events, limits.turn_events) // 2)
+        self._measure()
+        if self._lost_s > limits.no_progress_s:
+            raise WorkerError(
+                f"nothing was committed in {self._rolled_back} {self._turns}, of {self._lost_s:.0f} s together, the "
+                f"last of {events} events; the cause: {error}"
+            )
+        if self._rolled_back < TOLD_ROLLBACKS:
+            return None
+        return (
+            f"{self._rolled_back} {self._turns} in a row were {self._undone}, after {self._lost_s:.0f} s of work; the "
+            f"worker ends at {limits.no_progress_s:.0f} s; the last one: {error}"
+        )
+
+    def _suspect(self, answered: Sequence[Outcome], error: MessageRefusedError) -> None:
+        """A message of this turn was refused: if there is one record only, it is of that."""
+        found = [outcome for outcome in answered if len(outcome.batch)]
+        if [len(outcome.batch) for outcome in found] != [1]:
+            return
+        (outcome,) = found
+        place = outcome.batch.partition, outcome.batch.offsets[0]
+        known = self.unwritable.get(place, Unwritable())
+        if self._is_letter(outcome, error):
+            self.unwritable[place] = replace(known, letter=self._smaller(outcome, known.letter, error))
+        else:
+            self.unwritable[place] = replace(known, why=str(error), too_large=error.too_large)
+
+    def _is_letter(self, outcome: Outcome, error: MessageRefusedError) -> bool:
+        """Whether the message that was refused is the record's dead letter, not one of its outputs."""
+        if self._dead_letters is None or not len(outcome.dead):
+            return False
+        return not len(outcome.outputs) or error.topic == self._dead_letters
+
+    def _smaller(self, outcome: Outcome, before: RefusedLetter | None, error: MessageRefusedError) -> RefusedLetter:
+        """What the next letter of this record must be less than. Raises DeliveryFailedError when there is no less."""
+        before, letter_bytes = before or RefusedLetter(), outcome.dead.bytes_of(0)
+        if error.too_large and (before.letter_bytes is None or letter_bytes < before.letter_bytes):
+            return replace(before, letter_bytes=letter_bytes)
+        if not error.too_large and outcome.dead.keys[0] is None:
+            return replace(before, keyless=True)
+        batch, refusal = outcome.batch, outcome.refusals[0]
+        raise DeliveryFailedError(
+            f"the dead letter of {batch.partition} offset {batch.offsets[0]} ({refusal.error}) can't be written, not "
+            f"even without the record's value (dead_letters.on_failure: stop): {error}; let topic "
+            f"'{self._dead_letters}' take it{', by a larger max.message.bytes' * error.too_large}, or set "
+            "dead_letters.topic: null, with which refused records are only counted and logged",
+            self._dead_letters,
+        ) from error

@@ -1,0 +1,93 @@
+"""Records in, messages out: decode → process → encode, the same for ``run`` and ``replay``. Pure, as the engine is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from worker.codecs.dead_letters import DeadLetters
+from worker.codecs.decoding import Decoder
+from worker.codecs.encoding import Encoder, Messages
+from worker.codecs.naming import KEY_BYTES_LIMIT
+from worker.engine.engine import Engine
+from worker.pipeline.fitting import Unwritable, fitting, of_these, one_each
+from worker.records.events import Events, Refusal
+from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
+from worker.records.states import PartitionState
+from worker.streams.table import Slices
+
+OUTPUT_BYTES_LIMIT = 990_000  # of key and value together: brokers and clients take 1 MB by default, with its framing
+NO_MESSAGES = Messages([], [], [], np.empty(0, np.int64))
+NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one batch. A replayed batch has moved states and says nothing."""
+
+    batch: RecordBatch
+    events: int
+    outputs: Messages
+    largest_bytes: int  # of the values of its outputs
+    refusals: list[Refusal]
+    dead: Messages
+    replay: bool
+
+
+class Pipeline:
+    """One turn of the worker without its edges."""
+
+    def __init__(
+        self, decoder: Decoder, engine: Engine, encoder: Encoder, slices: Slices, dead_letters: DeadLetters
+    ) -> None:
+        self.decoder = decoder
+        self.engine = engine
+        self.encoder = encoder
+        self.slices = slices
+        self.dead_letters = dead_letters
+        self.output_bytes = OUTPUT_BYTES_LIMIT
+
+    def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
+        """``batches`` are (records, replay); of one partition they come in offset order."""
+        return self.answer(self.decode(batches))
+
+    def decode(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
+        """What the records of each (records, replay) say; no state takes part in it."""
+        return self.decoder.decode_all(batches)
+
+    def answer(
+        self, decoded: Sequence[Events], unwritable: Mapping[tuple[Partition, int], Unwritable] = NOTHING_UNWRITABLE
+    ) -> list[Outcome]:
+        """Move the states on by these events; of one partition they come in offset order.
+
+        ``unwritable``: (partition, offset) of records whose outputs, or dead letters, the cluster has refused.
+        """
+        answers = self.engine.process(decoded)
+        outcomes = []
+        for events, predictions in zip(decoded, answers, strict=True):
+            refusals = [] if events.replay else sorted(events.refusals + predictions.refusals)
+            outputs = self.encoder.encode(events, predictions)
+            largest_bytes, letters = outputs.largest_value(), {}
+            if largest_bytes + KEY_BYTES_LIMIT > self.output_bytes or unwritable:
+                outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
+                refusals = one_each(refusals, others)
+                letters = {at: each.letter for at, each in of_these(events, unwritable).items() if each.letter}
+            dead = self.dead_letters.of(events.batch, refusals, letters) if refusals else NO_MESSAGES
+            outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead, events.replay))
+        return outcomes
+
+    def open(self, partition: Partition, state: PartitionState | None = None) -> int:
+        """Begin a partition at zero or with its restored streams; how many of those did not fit."""
+        table = self.engine.table
+        if state is None:
+            table.open(partition)
+            return 0
+        return table.load(state, self.slices)
+
+    def snapshot(self, partition: Partition, next_offset: int) -> PartitionState:
+        """A copy of a partition's streams, which have seen all records below ``next_offset``."""
+        return self.engine.table.snapshot(partition, next_offset, self.slices)

@@ -1,0 +1,14 @@
+"""The kinds of numpy arrays that columns are, and the numbers in them that mean none."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+CodeArray: TypeAlias = NDArray[np.uint8]
+NO_TIME_MS = -1  # of an event or a record without a time

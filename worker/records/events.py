@@ -1,0 +1,119 @@
+"""What records say, decoded, and what the engine made of it.
+
+Rule of this file: data only, as columns (one list or array per field, all of one length).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
+from worker.records.record_batch import RecordBatch
+
+
+class Reset(IntEnum):
+    """Why a stream's state returned to zero. The numbers are stored in checkpoints: never reuse one."""
+
+    NONE = 0
+    NEW = 1
+    ID = 2
+    START = 3
+    END = 4
+    LENGTH = 5
+    GAP = 6
+    IDLE = 7
+    EVICTED = 8
+    COMMAND = 9
+    TOMBSTONE = 10
+    INVALID_STATE = 11
+
+
+class Origin(IntEnum):
+    """Where a stream's state came from."""
+
+    LIVE = 0
+    RESTORED = 1
+    REBUILT = 2
+    IMPORTED = 3
+
+
+class Kind(IntEnum):
+    """What an event does to its stream."""
+
+    STEP = 0  # one step of the model, one output
+    TOMBSTONE = 1  # forget the stream
+    RESET = 2  # command: state to zero
+    SET_STATE = 3  # command: state to the given values
+
+
+class Refusal(NamedTuple):
+    """A record that can't be used: it changes no state and goes to the dead letters."""
+
+    record: int  # index into its RecordBatch
+    error: str  # a short fixed code
+    reason: str  # one sentence
+    items: str = ""  # of a chunk, which are refused where it is not the whole record: 0-2,7
+
+
+@dataclass(slots=True)
+class Events:
+    """What one RecordBatch says, decoded: one row per step or command, in record order.
+
+    ``vectors`` is (events, features); rows of commands are zero. Columns that no configuration asks for are None.
+    """
+
+    batch: RecordBatch
+    records: IntArray  # (events,) index of the record in the batch
+    items: IntArray  # (events,) index of the vector in the record's chunk, -1 when the record is not a chunk
+    kinds: CodeArray  # (events,) Kind
+    streams: list[str]
+    vectors: FloatArray
+    times: IntArray  # (events,) event time, ms since the epoch; -1 = it has none
+    ids: list[Any] | None = None
+    starts: BoolArray | None = None
+    ends: BoolArray | None = None
+    payloads: dict[int, FloatArray] = field(default_factory=dict)  # event index → packed state of a SET_STATE command
+    replay: bool = False  # these records were answered before a restart: they move states and emit nothing
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def cut(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
+        """Of (batch, replay) that were decoded as one, each with an event for every record: the events of each."""
+        parts, start = [], 0
+        for batch, replay in batches:
+            part = slice(start, start + len(batch))
+            start = part.stop
+            parts.append(
+                Events(
+                    batch,
+                    self.records[: len(batch)],
+                    self.items[part],
+                    self.kinds[part],
+                    self.streams[part],
+                    self.vectors[part],
+                    self.times[part],
+                    None if self.ids is None else self.ids[part],
+                    None if self.starts is None else self.starts[part],
+                    None if self.ends is None else self.ends[part],
+                    replay=replay,
+                )
+            )
+        return parts
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What the engine made of one Events: the same rows; ``emit`` marks those that have an output."""
+
+    emit: BoolArray  # (events,)
+    probabilities: FloatArray  # (events, units)
+    steps: IntArray  # (events,)
+    resets: CodeArray  # (events,) Reset
+    finals: BoolArray  # (events,)
+    origins: CodeArray  # (events,) Origin
+    refusals: list[Refusal] = field(default_factory=list)

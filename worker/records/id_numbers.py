@@ -1,0 +1,16 @@
+"""Ids among the numbers of a vector: for an Embedding, say. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.records.arrays import BoolArray
+
+
+def unknown_ids(numbers: NDArray[Any], below: int) -> BoolArray:
+    """Which of these numbers are no ids: whole, from 0 to ``below`` - 1."""
+    wrong: BoolArray = (numbers < 0) | (numbers >= below) | (numbers != np.floor(numbers))
+    return wrong

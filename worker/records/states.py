@@ -1,0 +1,42 @@
+"""The states of streams: which tensors a model has, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.records.arrays import CodeArray, FloatArray, IntArray
+from worker.records.ownership import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """One state tensor of one layer: ``shape`` without the batch axis."""
+
+    layer: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """Every stream of one partition at one position: what a checkpoint holds.
+
+    State and position are one value: ``states`` have seen exactly the records below ``next_offset``.
+    """
+
+    partition: Partition
+    next_offset: int
+    clock: int  # greatest event time seen in the partition, ms since the epoch; -1 = none yet
+    keys: Sequence[str]  # a list, or an array of objects
+    steps: IntArray  # (streams,) events since zero
+    times: IntArray  # (streams,) greatest event time of the stream so far, ms; -1 = none yet
+    clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
+    pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
+    sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar; an empty dict = not known
+    states: dict[tuple[str, str], FloatArray]  # (layer, name) → (streams, *shape)
+    touched: IntArray  # (streams,) order of the streams' last events: the smallest is the longest idle
+    emitted: FloatArray | None = None  # (streams, units) last output sent, NaN = none; only for emit: change
+    forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first

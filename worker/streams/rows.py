@@ -1,0 +1,125 @@
+"""The packed rows of a table, one for each stream, and which of them are free.
+
+There are rows for as many streams as every open partition may have; the operating system commits their memory only
+where they are touched. All numbers of a row lie side by side, so that a checkpoint copies them at once, as fast as
+memory allows.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+
+from worker.engine.boundaries import UNKNOWN_ID
+from worker.records.arrays import NO_TIME_MS, CodeArray, FloatArray, IntArray
+from worker.records.events import Origin
+from worker.records.ownership import Partition
+from worker.streams.copies import Records, SpareRows
+from worker.streams.free_rows import FreeRows
+
+MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
+COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
+
+
+def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
+    """The numbers of one stream, side by side."""
+    numbers = [(name, np.int64) for name in ("steps", "times", "clocks", "touched", "place")]
+    codes = [(name, np.uint8) for name in ("pending", "origins")]
+    arrays = [("emitted", np.float64, (emitted_units,)), ("states", initial.dtype, initial.shape)]
+    return np.dtype([*numbers, *codes, *arrays], align=True)
+
+
+def _reserved(rows: int, dtype: np.dtype[Any]) -> Records:
+    """(rows,) of zeros that take memory where they are touched, however many they are.
+
+    Without MAP_NORESERVE Linux refuses to promise more than the machine has, and nearly all of this is never touched.
+    """
+    if sys.platform != "linux":
+        return np.zeros(rows, dtype)
+    memory = mmap.mmap(-1, max(1, rows * dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    memory.madvise(mmap.MADV_HUGEPAGE)  # as numpy does for arrays of its own
+    return np.frombuffer(memory, dtype, rows)
+
+
+class PackedRows:
+    """Columns of ``capacity`` rows, each an array that is indexed by row; ``limit`` for each of the partitions.
+
+    ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last emitted output.
+    """
+
+    def __init__(self, initial: FloatArray, limit: int, emitted_units: int = 0) -> None:
+        assert limit >= 1, limit
+        self.initial = initial
+        self.limit = limit
+        self.capacity = 0
+        self._dtype = _record(initial, emitted_units)
+        self._spare = SpareRows(limit, self._dtype)
+        self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._dtype.itemsize)  # rows
+        self.free = FreeRows()
+        self._records = np.empty(0, self._dtype)
+        self.sequences = np.empty(0, np.object_)
+        self._have_rows(1)
+
+    def _have_rows(self, partitions: int) -> None:
+        """For so many partitions: more than there are now, so that few copies are made on the way to many."""
+        if self.limit * partitions <= self.capacity:
+            return
+        self.capacity = self.limit * max(partitions, 2 * (self.capacity // self.limit))
+        used, records, sequences = self.free.dealt, self._records, self.sequences
+        self._records = _reserved(self.capacity, self._dtype)
+        self._records[:used] = records[:used]
+        self.sequences = np.empty(self.capacity, np.object_)
+        self.sequences[:used] = sequences[:used]
+        self.free.capacity = self.capacity
+        # The same memory as plain bytes: numpy copies such rows as they are, structured ones field by field.
+        self._octets = self._records.view(np.dtype((np.void, self._dtype.itemsize)))
+        self.states: FloatArray = self._records["states"]  # (capacity, width)
+        self.steps: IntArray = self._records["steps"]
+        self.times: IntArray = self._records["times"]
+        self.clocks: IntArray = self._records["clocks"]
+        self.touched: IntArray = self._records["touched"]
+        self.pending: CodeArray = self._records["pending"]
+        self.origins: CodeArray = self._records["origins"]
+        self.emitted: FloatArray | None = self._records["emitted"] if self._dtype["emitted"].itemsize else None
+        self.places: IntArray = self._records["place"]  # where in its partition's members a row stands
+
+    def __len__(self) -> int:
+        return self.capacity - len(self.free)
+
+    def read(self, rows: IntArray) -> Records:
+        """(n,) a copy of what these rows hold; its fields are named as the columns."""
+        return self._octets.take(rows, mode="clip").view(self._records.dtype)  # no row is out of range
+
+    def write(self, rows: IntArray, records: Records) -> None:
+        """Put records that were read back, changed. No row twice."""
+        self._octets[rows] = records.view(self._octets.dtype)
+
+    def _will_copy(self, rows: int) -> None:
+        """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
+        self._spare.ready(max(rows, min(len(self), self.copied_at_once)))
+
+    def _give_back(self, owner: Partition, rows: list[int]) -> None:
+        self.sequences[rows] = None
+        self.free.give_back(owner, rows)
+
+    def clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
+        """One row, or some with a reason each: as those of streams that begin."""
+        self.states[row] = self.initial
+        self.steps[row] = 0
+        self.times[row] = NO_TIME_MS
+        self.clocks[row] = NO_TIME_MS
+        self.pending[row] = reason
+        self.origins[row] = Origin.LIVE
+        self.sequences[row] = UNKNOWN_ID
+        if self.emitted is not None:
+            self.emitted[row] = np.nan
+
+    def _copied(self, rows: IntArray) -> Records:
+        """(rows,) their numbers, in memory that nobody else sees."""
+        copy = self._spare.take(len(rows))
+        # With the default mode numpy would copy twice. No row is out of range.
+        self._octets.take(rows, out=copy.view(self._octets.dtype), mode="clip")
+        return copy

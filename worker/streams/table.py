@@ -1,0 +1,209 @@
+"""The table of streams: (partition, stream) → one row of packed arrays.
+
+A row belongs to exactly one stream; a forgotten stream gives it back. Why a stream was forgotten is remembered, for a
+bounded number of streams, so that its next event can say so.
+
+Rule of this file: who is forgotten and what is remembered follows from the records of one partition in their order, and
+from nothing else. Where turns end, which partitions a worker owns and when it was started must show in no output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from worker.engine.boundaries import UNKNOWN_ID
+from worker.records.arrays import FloatArray, IntArray
+from worker.records.events import Origin, Reset
+from worker.records.ownership import Partition
+from worker.records.states import PartitionState
+from worker.streams.doubles import Doubles
+from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
+from worker.streams.roster import NO_ROW, Members
+from worker.streams.rows import PackedRows
+
+DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
+EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
+
+Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
+
+
+class StreamTable(PackedRows):
+    """Whose the rows are, for at most ``limit`` streams of each partition; the columns are those of PackedRows."""
+
+    def __init__(
+        self,
+        initial: FloatArray,
+        limit: int,
+        emitted_units: int = 0,
+        idle_ms: int | None = None,
+        forgotten_limit: int = FORGOTTEN_STREAMS_LIMIT,
+    ) -> None:
+        super().__init__(initial, limit, emitted_units)
+        self.idle_ms = idle_ms
+        self.forgotten_limit = forgotten_limit
+        self.partitions: dict[Partition, PartitionStreams] = {}
+        self.evicted = 0  # streams forgotten because their partition was full, since the start
+        self.idle = 0  # streams forgotten because they were idle, since the start
+        self.doubles = Doubles()
+        self._events = 0
+
+    def room(self, partition: Partition) -> int:
+        """Streams that may be added to it before one must go."""
+        return self.limit - len(self.partitions[partition].rows)
+
+    def row(
+        self,
+        partition: Partition,
+        stream: str,
+        used: Collection[int] = (),
+        leaving: int = 0,
+    ) -> int:
+        """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
+
+        When the partition is full its longest idle stream gives up its row. ``used`` rows are those of streams that
+        have had an event in this turn, of which ``leaving`` are forgotten already and only not released yet. NO_ROW
+        when no other row can be had: the caller finishes what it has begun and asks again.
+        """
+        streams = self.partitions[partition]
+        row = streams.rows.get(stream)
+        if row is not None:
+            return row
+        if self.room(partition) + leaving <= 0 and not self._evict(partition, used):
+            return NO_ROW
+        if not len(self.free):
+            return NO_ROW
+        (row,) = self.free.take(partition, 1)
+        self.clear(row, streams.forgotten.pop(stream, Reset.NEW))
+        streams.rows[stream] = row
+        self.doubles.look(self.partitions, partition, (stream,))
+        self.places[row] = streams.members.add(row, stream)
+        self._will_copy(len(streams.members))
+        return row
+
+    def add(self, partition: Partition, names: list[str]) -> None:
+        """Rows for streams that are not known, each named once, as ``row`` gives them. There must be room for all."""
+        assert len(names) <= self.room(partition), (len(names), self.room(partition))
+        streams = self.partitions[partition]
+        rows, forgotten = np.array(self.free.take(partition, len(names)), np.int64), streams.forgotten
+        if forgotten:
+            reasons = np.array([forgotten.pop(name, Reset.NEW) for name in names], np.uint8)
+        else:
+            reasons = np.full(len(names), Reset.NEW, np.uint8)
+        self.clear(rows, reasons)
+        streams.rows.update(zip(names, rows.tolist(), strict=True))
+        self.doubles.look(self.partitions, partition, names)
+        self.places[rows] = streams.members.extend(rows, names)
+        assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
+        self._will_copy(len(streams.members))
+
+    def touch(self, rows: IntArray) -> None:
+        """Note that these rows were used now, in this order."""
+        self.touched[rows] = np.arange(self._events, self._events + len(rows))
+        self._events += len(rows)
+
+    def forget(self, partition: Partition, stream: str, reason: Reset) -> None:
+        """Give the stream's row back. A reason that was already pending outlives the stream."""
+        self.remember(partition, stream, int(self.pending[self.partitions[partition].rows[stream]]) or reason)
+        self.release(partition, stream)
+
+    def remember(self, partition: Partition, stream: str, reason: int) -> None:
+        """Why this stream, which leaves now, is at zero when it comes back."""
+        self.partitions[partition].remember(stream, reason, self.forgotten_limit)
+
+    def release(self, partition: Partition, stream: str) -> None:
+        """Give the row of a stream back that is forgotten already."""
+        streams = self.partitions[partition]
+        row = streams.rows.pop(stream)
+        place = int(self.places[row])
+        moved = streams.members.remove(place)
+        if moved != NO_ROW:
+            self.places[moved] = place
+        self._give_back(partition, [row])
+
+    def drop(self, partition: Partition) -> None:
+        """Forget a partition whole, without a trace."""
+        streams = self.partitions.pop(partition, None)
+        if streams is not None:
+            self._give_back(partition, streams.members.rows().tolist())
+            self.free.disown(partition)
+
+    def open(self, partition: Partition) -> None:
+        """Begin a partition without streams."""
+        assert partition not in self.partitions, partition
+        self.partitions[partition] = PartitionStreams()
+        self._have_rows(len(self.partitions))
+
+    def snapshot(self, partition: Partition, next_offset: int, slices: Slices) -> PartitionState:
+        """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed.
+
+        What the table does afterwards never shows in it. Keys and sequences are copied as references, and left
+        to whoever reads them: here the loop waits.
+        """
+        streams = self.partitions[partition]
+        rows = streams.members.rows()
+        copy = self._copied(rows)
+        packed = copy["states"]
+        return PartitionState(
+            partition=partition,
+            next_offset=next_offset,
+            clock=streams.clock,
+            keys=cast(Sequence[str], streams.members.names()),
+            steps=copy["steps"],
+            times=copy["times"],
+            clocks=copy["clocks"],
+            pending=copy["pending"],
+            sequences=cast(Sequence[Any], self.sequences[rows]),
+            states={name: packed[:, part].reshape(len(rows), *shape) for name, (part, shape) in slices.items()},
+            touched=copy["touched"],
+            emitted=None if self.emitted is None else copy["emitted"],
+            forgotten=dict(streams.forgotten),
+        )
+
+    def load(self, state: PartitionState, slices: Slices) -> int:
+        """Put a partition's streams back; when not all fit the longest idle are forgotten: how many."""
+        self.open(state.partition)
+        streams = self.partitions[state.partition]
+        streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
+        order = np.argsort(state.touched, kind="stable")
+        too_many = max(0, len(order) - self.limit)  # it was saved under a higher limit
+        left_out, order = order[:too_many], order[too_many:]
+        for index in left_out.tolist():
+            self.remember(state.partition, state.keys[index], int(state.pending[index]) or Reset.EVICTED)
+        names = np.fromiter(state.keys, np.object_, len(state.keys))[order]
+        rows = np.array(self.free.take(state.partition, len(order)), np.int64)
+        streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
+        self.doubles.look(self.partitions, state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
+        streams.members = Members(rows, names)
+        self.places[rows] = np.arange(len(rows))
+        self._will_copy(len(rows))
+        for column in ("steps", "times", "clocks", "pending"):
+            getattr(self, column)[rows] = getattr(state, column)[order]
+        for name, (part, _) in slices.items():
+            self.states[rows, part] = state.states[name][order].reshape(len(order), part.stop - part.start)
+        known = [UNKNOWN_ID if value == UNKNOWN_ID else value for value in state.sequences]
+        self.sequences[rows] = np.fromiter(known, np.object_, len(known))[order]
+        self.origins[rows] = Origin.RESTORED
+        if self.emitted is not None:
+            # What a model with another number of outputs has sent says nothing of what this one has.
+            emitted, units = state.emitted, self.emitted.shape[1]
+            self.emitted[rows] = emitted[order] if emitted is not None and emitted.shape[1] == units else np.nan
+        self.touch(rows)
+        return len(left_out)
+
+    def _evict(self, partition: Partition, used: Collection[int]) -> bool:
+        """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""
+        streams = self.partitions[partition]
+        for again in (False, True):
+            for touched, stream in streams.longest_idle:
+                row = streams.rows.get(stream, NO_ROW)
+                if row == NO_ROW or self.touched[row] != touched or row in used:
+                    continue  # it has had events since it was listed: not the longest idle any more
+                self.forget(partition, stream, Reset.EVICTED)
+                self.evicted += 1
+                return True
+            if not again:
+                streams.longest_idle = streams.members.oldest(self.touched[streams.members.rows()], EVICTION_CANDIDATES)
+        return False
