@@ -42,16 +42,16 @@ demo: $(READY)
 	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))
 
 bench: $(READY)
-	@$(BIN)/python -m bench.suite
-	@$(BIN)/python -m bench.report
+	@$(BIN)/python -m benchmarks.suite
+	@$(BIN)/python -m benchmarks.report
 
 bench-compare: $(READY)
 	@test -n "$(REV)" || { echo "which commit? make bench-compare REV=HEAD~5" >&2; exit 1; }
-	@$(BIN)/python -m bench.suite --compare $(REV)
+	@$(BIN)/python -m benchmarks.suite --compare $(REV)
 
 bench-peers: $(READY)
-	@PYTHON=$(BIN)/python sh bench/peers/setup.sh .peers
-	@$(BIN)/python -m bench.suite --peers .peers
+	@PYTHON=$(BIN)/python sh benchmarks/peers/setup.sh .peers
+	@$(BIN)/python -m benchmarks.suite --peers .peers
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -65,7 +65,7 @@ test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not broker and not zoo"
 
 test-deep: $(READY)
-	@TEST_DEEP=1 $(BIN)/python -m pytest tests/test_fault_rounds.py
+	@TEST_DEEP=1 $(BIN)/python -m pytest tests/whole/test_fault_rounds.py
 
 faults: $(READY)
 	@$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1) --client $(or $(CLIENT),both) \

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.commands import command  # noqa: F401 (a fixture)
+from tests.command_line import command  # noqa: F401 (a fixture)
 from worker.kafka.embedded.broker import EmbeddedKafka
 
 Answer = TypeVar("Answer")

@@ -19,7 +19,7 @@ from pathlib import Path
 LINUX_PR_SET_PDEATHSIG = 1
 COMMAND = ("worker", "run", "-c")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["worker.assembly.service", "worker.__main__", "tests.forked"])
+_context.set_forkserver_preload(["worker.commands.run.service", "worker.__main__", "tests.forked"])
 
 
 class WorkerProcess:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.commands import Ended, written
+from tests.command_line import Ended, written
 from worker.config.model import CpuLevel
 from worker.errors import ConfigError
 from worker.processor import VARIABLES, X86, cpu_level, level_of, pin_cpu_level

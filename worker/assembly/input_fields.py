@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from worker.assembly.feature_order import FeatureFields
-from worker.codecs.fields import HEADER, KEY, KEY_FIELD, TIMESTAMP, InputFields
+from worker.codecs.fields import InputFields
 from worker.codecs.paths import PATH_NAMES_LIMIT, Path
 from worker.codecs.times import UNIT_NAMES
 from worker.config import Config
 from worker.config.features import field_names
 from worker.errors import ConfigError
+from worker.records.reserved_words import HEADER, KEY, KEY_FIELD, NOT_VALUES, TIMESTAMP
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def check_fields(config: Config) -> None:
 
 def _roles(config: Config) -> list[tuple[str, Path]]:
     given, sequence = config.input, config.sequence
-    in_value = given.stream != KEY and not given.stream.startswith((HEADER, KEY_FIELD))
+    in_value = given.stream != KEY and not given.stream.startswith(NOT_VALUES)
     roles = [("input.features", name) for name in field_names(given.features or ())]
     others = [
         ("input.stream", given.stream if in_value else None),

@@ -14,7 +14,7 @@ import numpy as np
 
 from worker.codecs.commands import RESET, SET_STATE, StateLayout, command_of, parse_command
 from worker.codecs.explain import not_finite
-from worker.codecs.fields import TIMESTAMP, InputFields
+from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
 from worker.codecs.parsing import is_note
 from worker.codecs.times import EventTimes
@@ -24,6 +24,7 @@ from worker.records.arrays import NO_TIME_MS, FloatArray, IntArray
 from worker.records.events import Events, Kind, Refusal
 from worker.records.id_numbers import unknown_ids
 from worker.records.record_batch import RecordBatch
+from worker.records.reserved_words import TIMESTAMP
 
 VALUE_BYTES_LIMIT = 1_048_576
 NO_ITEM = -1

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.codecs.paths import Path
-
-KEY = "key"  # InputFields.stream: the record's key names the stream
-TIMESTAMP = "timestamp"  # InputFields.time: the record's timestamp is the event time
-HEADER = "header:"  # InputFields.stream: this header names the stream
-KEY_FIELD = "key:"  # InputFields.stream: this field of the key, which is JSON, names the stream
+from worker.records.reserved_words import KEY, NOT_VALUES, TIMESTAMP
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ class Paths:
     def of(cls, fields: InputFields) -> Paths:
         """Of a configuration's names."""
         features = (fields.features,) if isinstance(fields.features, str) else fields.features
-        in_value = fields.stream != KEY and not fields.stream.startswith((HEADER, KEY_FIELD))
+        in_value = fields.stream != KEY and not fields.stream.startswith(NOT_VALUES)
         return cls(
             features=tuple(map(Path.of, features)),
             stream=Path.of(fields.stream) if in_value else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from worker.codecs.fields import HEADER, KEY, KEY_FIELD, InputFields
+from worker.codecs.fields import InputFields
 from worker.codecs.parsing import parse_json
 from worker.codecs.paths import MISSING, Path
 from worker.codecs.unusable import HALVED, UnusableError, is_halved
 from worker.records.record_batch import Headers, RecordBatch
+from worker.records.reserved_words import HEADER, KEY, KEY_FIELD
 
 KEY_BYTES_LIMIT = 1_024
 NAME_BITS_LIMIT = KEY_BYTES_LIMIT * 4  # of an integer: one that is longer has more digits than a name may have

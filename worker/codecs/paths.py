@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-VALUE = "value:"
+from worker.records.reserved_words import VALUE
+
 PIECE = re.compile(r"\\([.\\])|(\.)|([^.\\]+|\\)", re.DOTALL)
 PATH_NAMES_LIMIT = 16  # all ways to read a path are tried, and their number doubles with each name
 PATHS_REMEMBERED = 1_000

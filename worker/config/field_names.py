@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from worker.config.features import field_names
 from worker.config.sections import Config
 from worker.config.values import always_a_field
-
-KEY, TIMESTAMP = "key", "timestamp"  # reserved words of input.stream and input.time
-NOT_VALUES = ("header:", "key:")  # what names a stream may be elsewhere than in the value
+from worker.records.reserved_words import KEY, NOT_VALUES, TIMESTAMP
 
 
 def field_names_that_can_not_be_meant(config: Config) -> list[str]:

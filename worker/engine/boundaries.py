@@ -16,19 +16,7 @@ from numpy.typing import NDArray
 
 from worker.records.arrays import NO_TIME_MS, BoolArray, CodeArray, IntArray
 from worker.records.events import Reset
-
-
-class _Unknown(dict[str, Any]):
-    """The sequence id of a stream whose sequence is not known: it differs from no id.
-
-    In JSON, and so in checkpoints, it is an empty object, which no id can be.
-    """
-
-    def __repr__(self) -> str:
-        return "UNKNOWN_ID"
-
-
-UNKNOWN_ID = _Unknown()
+from worker.records.states import UNKNOWN_ID
 
 
 @dataclass(frozen=True, slots=True)

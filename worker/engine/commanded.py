@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from worker.engine.boundaries import UNKNOWN_ID
 from worker.engine.turns import NO_ROW, Turn
 from worker.records.arrays import NO_TIME_MS
 from worker.records.events import Kind, Origin, Reset
+from worker.records.states import UNKNOWN_ID
 from worker.streams.table import StreamTable
 
 

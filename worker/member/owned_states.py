@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from worker.checkpoints.writer import CheckpointWriter
-from worker.kafka.commit_notes import note_of
 from worker.kafka.contracts import Source
+from worker.member.commit_notes import note_of
 from worker.member.limits import LoopLimits
 from worker.member.positions import Partitions
 from worker.member.recovery import Recovery

@@ -14,9 +14,9 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from worker.assembly.input_description import changes, spelt_as
 from worker.checkpoints.contracts import Place, Store
 from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
+from worker.checkpoints.input_identity import changes, spelt_as
 from worker.checkpoints.writer import utc_now
 from worker.errors import (
     CheckpointUnusableError,
@@ -24,9 +24,9 @@ from worker.errors import (
     ModelChangedError,
     StoreUnavailableError,
 )
-from worker.kafka.commit_notes import noted_topic
 from worker.kafka.contracts import TopicFacts
 from worker.member.beyond import delete_beyond
+from worker.member.commit_notes import noted_topic
 from worker.member.partition_counts import Look, PartitionCounts, newest_header, of_this_topic, remembering
 from worker.member.recovery_policy import (
     LogFacts,

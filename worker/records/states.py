@@ -10,6 +10,19 @@ from worker.records.arrays import CodeArray, FloatArray, IntArray
 from worker.records.ownership import Partition
 
 
+class _Unknown(dict[str, Any]):
+    """The sequence id of a stream whose sequence is not known: it differs from no id.
+
+    In JSON, and so in checkpoints, it is an empty object, which no id can be.
+    """
+
+    def __repr__(self) -> str:
+        return "UNKNOWN_ID"
+
+
+UNKNOWN_ID = _Unknown()
+
+
 @dataclass(frozen=True, slots=True)
 class StateSpec:
     """One state tensor of one layer: ``shape`` without the batch axis."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from worker.engine.boundaries import UNKNOWN_ID
 from worker.records.arrays import NO_TIME_MS, CodeArray, FloatArray, IntArray
 from worker.records.events import Origin
 from worker.records.ownership import Partition
+from worker.records.states import UNKNOWN_ID
 from worker.streams.copies import Records, SpareRows
 from worker.streams.free_rows import FreeRows
 

@@ -14,11 +14,10 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from worker.engine.boundaries import UNKNOWN_ID
 from worker.records.arrays import FloatArray, IntArray
 from worker.records.events import Origin, Reset
 from worker.records.ownership import Partition
-from worker.records.states import PartitionState
+from worker.records.states import UNKNOWN_ID, PartitionState
 from worker.streams.doubles import Doubles
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
 from worker.streams.roster import NO_ROW, Members

@@ -16,12 +16,6 @@ from worker.model.facts import TrainedFacts
 HALF_PRECISION_TOLERANCE = 1e-2
 
 
-ROWS_DEPEND = (
-    "on this processor a stream's probabilities depend on which others are in its batch, by rounding: outputs that are "
-    "repeated after a crash may differ in their last digits"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Advice:
     """``warnings`` ask for a decision, ``notes`` only tell."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from worker.model.streaming import StreamingModel
 
-# Measured on CPython 3.11 with a million streams and keys of 14 characters (bench/memory.py): 63 of key, 152 of columns
-# and dictionary.
+# Measured on CPython 3.11 with a million streams and keys of 14 characters (benchmarks/memory.py): 63 of key, 152 of
+# columns and dictionary.
 OVERHEAD_BYTES = 215
 COPIED_SHARE = 4  # checkpoints copy a partition at a time: no more than this part of all, with four partitions or more
 BATCHES_ROWS = (1, 256, 4096)

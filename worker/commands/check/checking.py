@@ -8,19 +8,13 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker.assembly.clients import check_clients, client_settings
 from worker.assembly.input_fields import Readings, readings
+from worker.assembly.model import ROWS_DEPEND, feature_fields, foreseen, import_modules, load_model
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
-from worker.assembly.parts import (
-    build_pipeline,
-    check_clients,
-    client_settings,
-    feature_fields,
-    foreseen,
-    import_modules,
-    load_model,
-)
+from worker.assembly.pipeline import build_pipeline
 from worker.checkpoints.opening import open_store
-from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, ROWS_DEPEND, Advice, Room, advice
+from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
 from worker.commands.check.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
 from worker.config import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError

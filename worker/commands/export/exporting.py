@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from worker.assembly.model import feature_fields, foreseen, load_model
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
-from worker.assembly.parts import feature_fields, foreseen, load_model
 from worker.config import Config
 from worker.errors import WorkerError
 from worker.model.backend import keras

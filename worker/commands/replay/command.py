@@ -35,7 +35,8 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
       worker replay -c worker.yaml --input readings.jsonl --output probabilities.jsonl
     """
     config = read_config(config_file)
-    from worker.assembly.parts import build_pipeline, load_model
+    from worker.assembly.model import load_model
+    from worker.assembly.pipeline import build_pipeline
     from worker.commands.replay.replaying import Writer, read_records
     from worker.commands.replay.replaying import replay as run_replay
 

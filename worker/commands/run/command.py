@@ -31,7 +31,7 @@ def run(config_file: Path) -> None:
     """
     config = read_config(config_file)
     stop = stop_on_signals()  # before the imports: they take seconds, and an end in order is status 0 then, too
-    from worker.assembly.service import serve
+    from worker.commands.run.service import serve
 
     with in_file(config_file):
         serve(config, stop)

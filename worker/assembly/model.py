@@ -1,0 +1,125 @@
+"""From a configuration to a model in streaming form, proven. What the model says about the input is checked here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from worker.assembly.feature_order import FeatureFields, in_order
+from worker.assembly.input_fields import check_fields
+from worker.config import Config
+from worker.errors import ConfigError, WorkerError, counted
+from worker.model.streaming import StreamingModel
+from worker.web.status import WorkerStatus
+
+log = logging.getLogger("worker")
+
+TRACEBACK_VARIABLE = "WORKER_TRACEBACK"
+ROWS_DEPEND = (
+    "on this processor a stream's probabilities depend on which others are in its batch, by rounding: outputs that are "
+    "repeated after a crash may differ in their last digits"
+)
+
+
+def prove_model(config: Config, status: WorkerStatus | None = None) -> StreamingModel:
+    """Load the model, prove parity, build its graphs. Raises WorkerError, ModelRefusedError."""
+    if status is not None:
+        status.set("model", "loading")
+    model = load_model(config)
+    with foreseen("proven", config):
+        found = model.check_parity(config.model.parity_tolerance).max_abs_difference
+    if not model.warm_up(config.batch.max_events):
+        log.warning(ROWS_DEPEND)
+    log.info(
+        "model %s (%s): %d states, %d bytes a stream, %s on every prefix",
+        config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,
+        f"at most {found:.2g} from the trained model" if found else "bit for bit the trained model's answer",
+    )  # fmt: skip
+    if status is not None:
+        status.set("model", None)
+    return model
+
+
+def load_model(config: Config) -> StreamingModel:
+    """The model in streaming form, fitting to the input. Raises WorkerError, ModelRefusedError, ConfigError."""
+    assert isinstance(config.model.path, Path), "two files are for task seq2seq"
+    check_fields(config)
+    modules = import_modules(config.model.imports)
+    with foreseen("converted", config):
+        model = StreamingModel.load(
+            config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda, custom_objects=modules
+        )
+    feature_fields(config, model)
+    labels = config.model.labels
+    if labels is not None and len(labels) != model.units:
+        raise ConfigError(
+            f"model.labels: {counted(len(labels), 'name')} for {counted(model.units, 'output')} of {config.model.path}"
+        )
+    return model
+
+
+def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
+    """The fields in the order of the model's inputs. Raises ConfigError for others than these take."""
+    if config.input.features is None:
+        return FeatureFields(())  # of raw vectors, which have no fields
+    widths = {part.name: part.width for part in model.inputs}
+    return in_order(config.input.features, widths, str(config.model.path))
+
+
+def import_modules(names: Sequence[str]) -> list[ModuleType]:
+    """Import the modules that define a model's own classes. Raises ConfigError for one that can't be imported.
+
+    They are looked for among the installed packages first, then in the current directory, where the configuration's
+    relative paths begin too: a file there never takes the place of a package that the worker needs.
+    """
+    folder = str(Path.cwd())
+    if names and folder not in sys.path:
+        sys.path.append(folder)
+    modules = []
+    for number, name in enumerate(names):
+        key = f"model.imports.{number}"
+        try:
+            with redirect_stdout(sys.stderr):  # standard output is for what the command answers
+                modules.append(import_module(name))
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            if name == missing or name.startswith(f"{missing}."):
+                raise ConfigError(f"{key}: no module '{missing}' is installed, nor is it in {folder}") from error
+            raise ConfigError(f"{key}: '{name}' needs the module '{missing}', which is not installed") from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{key}: '{name}' can't be imported: {describe(error)}") from error
+    return modules
+
+
+@contextmanager
+def foreseen(doing: str, config: Config) -> Iterator[None]:
+    """Whatever goes wrong with a model beyond what was foreseen becomes one line too: it is the user's model.
+
+    Raises WorkerError, or with WORKER_TRACEBACK in the environment the error as it is, for whoever looks for the bug.
+    """
+    try:
+        yield
+    except WorkerError:
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        raise WorkerError(
+            f"model {config.model.path}: it can't be {doing}, by an error that the worker did not expect: "
+            f"{describe(error)}; please report it, with the traceback that {TRACEBACK_VARIABLE}=1 shows"
+        ) from error
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its kind, the first line of its message, and where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__ + (f": {lines[0].rstrip('.')}" if lines else "")
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{kind} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else kind

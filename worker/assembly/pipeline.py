@@ -1,0 +1,70 @@
+"""From a configuration and a model to the pipeline, which writes only what the topics take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worker import __version__
+from worker.assembly.input_fields import input_fields
+from worker.assembly.model import feature_fields
+from worker.codecs.commands import StateLayout
+from worker.codecs.dead_letters import DeadLetters
+from worker.codecs.decoding import open_decoder
+from worker.codecs.encoding import Encoder
+from worker.config import Config
+from worker.engine.boundaries import BoundaryRules
+from worker.engine.emission import EmitRule
+from worker.engine.engine import Engine
+from worker.kafka.message_sizes import LEAST_FRAMING_BYTES, NO_RULES, TopicRules, message_bytes_limit
+from worker.kafka.settings import ClientSettings
+from worker.model.streaming import StreamingModel
+from worker.pipeline.pipeline import Pipeline
+from worker.records.reserved_words import KEY
+from worker.streams.table import StreamTable
+
+MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
+
+
+def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
+    """Decoder, engine and encoder for this configuration and model."""
+    sequence, state = config.sequence, config.state
+    fields = input_fields(config, feature_fields(config, model), model.features, model.ids)
+    idle_ms = state.idle.ms if state.idle else None
+    rules = BoundaryRules(
+        length=sequence.length,
+        gap_ms=sequence.gap.ms if sequence.gap else None,
+        idle_ms=idle_ms,
+        late=sequence.late,
+    )
+    change = config.output.emit == "change"
+    table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)
+    emit = config.output.emit
+    assert emit != "every_item" and emit != "alert", "refused by the configuration"  # noqa: PT018 (the type is narrowed)
+    model_id = (model.sha256 or "")[:MODEL_ID_DIGITS]
+    return Pipeline(
+        decoder=open_decoder(config.input.format, fields, _layout(model)),
+        engine=Engine(model, table, rules, EmitRule(emit, config.output.emit_delta)),
+        encoder=Encoder(
+            config.output.format,
+            model_id,
+            config.model.labels,
+            stream_is_key=config.input.stream == KEY,
+        ),
+        slices=model.slices,
+        dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
+    )
+
+
+def fit_messages(
+    pipeline: Pipeline, settings: ClientSettings, output: TopicRules = NO_RULES, dead: TopicRules = NO_RULES
+) -> None:
+    """Make it write only what the producer takes, and what the topics of outputs and of dead letters take."""
+    # No output that would be taken is held back: one that is larger by a few bytes is refused by the cluster.
+    pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output, LEAST_FRAMING_BYTES)
+    letter_bytes = message_bytes_limit(settings.client, settings.producer, dead)
+    pipeline.dead_letters.fit(letter_bytes, keys_needed=dead.compacted)
+
+
+def _layout(model: StreamingModel) -> StateLayout:
+    dtypes = {(state.layer, state.name): np.dtype(state.dtype) for state in model.states}
+    return StateLayout(model.slices, model.initial_row, dtypes)

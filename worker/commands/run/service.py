@@ -1,0 +1,95 @@
+"""The worker as a process: HTTP, patience with a cluster that is not there yet, the loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import worker
+from worker.assembly.clients import check_clients, client_settings
+from worker.assembly.member import build_worker
+from worker.assembly.model import prove_model
+from worker.assembly.pipeline import MODEL_ID_DIGITS
+from worker.checkpoints.opening import open_store
+from worker.config import Config
+from worker.errors import KafkaRefusedError, UnavailableError
+from worker.logs import configure_logs
+from worker.member.loop import run
+from worker.model.backend import keras, tf
+from worker.model.streaming import StreamingModel
+from worker.processor import cpu_level
+from worker.stopping import Stopping
+from worker.web.metrics import Metrics
+from worker.web.server import ProbeServer
+from worker.web.status import WorkerStatus
+
+log = logging.getLogger("worker")
+Answer = TypeVar("Answer")
+
+RETRY_FIRST_S = 0.5
+RETRY_LONGEST_S = 10.0
+REFUSED_FIRST_S = 5.0  # a broker answers each wrong password, and writes it into its log
+REFUSED_LONGEST_S = 30.0
+
+
+def serve(config: Config, stop: Stopping) -> None:
+    """Run until ``stop`` is set. Raises WorkerError for what a restart would not mend by itself."""
+    configure_logs(config.log.format, config.log.level)
+    # What can be refused at once is not refused after the seconds that a model takes.
+    check_clients(client_settings(config))
+    open_store(config.state.directory, config.kafka.group_id).check_writable()
+    metrics, status = Metrics(), WorkerStatus(time.monotonic)
+    server = ProbeServer(config.http.host, config.http.port, metrics, status)
+    address = f"http://{config.http.host}:{server.port}"
+    log.info("rnn-stream-worker %s: metrics and probes on %s", worker.__version__, address)
+    try:
+        model = prove_model(config, status)
+        _tell_build(config, model, metrics)
+        member = patiently(lambda: build_worker(config, model, metrics, status), "kafka", status, stop)
+        if member is None:
+            log.info("told to stop before anything was read")
+            return
+        status.set("kafka", "has not joined the group yet")
+        run(member, time.monotonic, stop.is_set, stop.wait)
+        log.info("stopped in order")
+    finally:
+        server.close()
+
+
+def _tell_build(config: Config, model: StreamingModel, metrics: Metrics) -> None:
+    level, wanted = cpu_level(), config.model.cpu_level
+    metrics.set_build(
+        version=worker.__version__,
+        model=(model.sha256 or "")[:MODEL_ID_DIGITS],
+        group=config.kafka.group_id,
+        client=config.kafka.client,
+        keras=keras.__version__,
+        tensorflow=tf.__version__,
+        cpu=level,
+    )
+    if wanted not in (None, level):
+        log.warning(
+            "model.cpu_level: %s is pinned, but this processor has only %s: the same events may give other last digits "
+            "here than on the others", wanted, level,
+        )  # fmt: skip
+
+
+def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: Stopping) -> Answer | None:
+    """Try until the cluster answers, waiting longer each time; None when told to stop before."""
+    wait_s = RETRY_FIRST_S
+    while not stop.is_set():
+        status.turned(time.monotonic())
+        try:
+            return attempt()
+        except UnavailableError as error:
+            status.set(name, str(error))
+            longest_s = RETRY_LONGEST_S
+            if isinstance(error, KafkaRefusedError):
+                wait_s, longest_s = max(wait_s, REFUSED_FIRST_S), REFUSED_LONGEST_S
+            wait_s = min(wait_s, longest_s)
+            log.warning("%s; trying again in %.1f s", error, wait_s)
+        stop.wait(wait_s)
+        wait_s = 2 * wait_s
+    return None
