@@ -15,7 +15,7 @@ from worker.commands.bench.measure import Bench, Figures
 from worker.commands.bench.models import DEFAULT_MODEL, Expected, expected, save_model
 from worker.commands.bench.session import PARTITIONS
 from worker.commands.bench.topics import Topics
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 CONTENDERS_CORE = "0"
 JOB = Job(events=600_000, streams=1_000)

@@ -161,7 +161,7 @@ def turns(going_on: Callable[[float], bool]) -> list[float]:
 
 def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], list[float]]:
     from worker.checkpoints.folder import CheckpointStore
-    from worker.checkpoints.hdf5 import CheckpointIdentity
+    from worker.checkpoints.header import CheckpointIdentity
     from worker.checkpoints.writer import CheckpointWriter
 
     writer = CheckpointWriter(CheckpointStore(folder, "bench"))
@@ -184,7 +184,8 @@ def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], 
 
 def restored(places: list[Any], folder: Path, capacity: int) -> dict[str, Any]:
     from worker.checkpoints.folder import CheckpointStore
-    from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint
+    from worker.checkpoints.hdf5 import read_checkpoint
+    from worker.checkpoints.header import CheckpointIdentity
     from worker.records.states import StateSpec
     from worker.streams.table import StreamTable
 

@@ -38,7 +38,7 @@ from worker.commands.bench.rounds import middle
 from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts, standing_aside
 from worker.commands.bench.topics import Topics
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 PARTITIONS = 4
 COPY_S = 0.05  # the first copy is taken before its file is begun

@@ -33,7 +33,7 @@ from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, ma
 from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 Frame: TypeAlias = tuple[str, str]  # module as a path from its package, function
 Stacks: TypeAlias = Mapping[tuple[Frame, ...], int]  # from Worker.turn on → samples

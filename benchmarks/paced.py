@@ -29,7 +29,7 @@ from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, PARTITIONS, ma
 from worker.commands.bench.topics import Topics
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import free_port
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 LOOK_S = 5.0
 SETTLED_S = 10.0  # until every stream is known and the first turns are over

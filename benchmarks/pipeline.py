@@ -16,7 +16,7 @@ from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.writer import CheckpointWriter
 from worker.commands.bench.models import DEFAULT_MODEL, save_model
-from worker.config import Config
+from worker.config.sections import Config
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 

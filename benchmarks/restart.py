@@ -74,7 +74,8 @@ class Case:
     """One client: its topics, its configuration, its folder of checkpoints."""
 
     def __init__(self, folder: Path, servers: str, client: str) -> None:
-        from worker.kafka.opening import ClientSettings, ensure_topics, open_sink, open_source
+        from worker.kafka.opening import ensure_topics, open_sink, open_source
+        from worker.kafka.settings import ClientSettings
         from worker.records.ownership import Assigned
 
         self.input, self.output = f"readings-{client}", f"probabilities-{client}"

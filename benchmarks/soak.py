@@ -33,7 +33,7 @@ from worker.commands.bench.session import FULL_COMPILER, HEAP_MB, machine_facts
 from worker.commands.bench.topics import Topics
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import free_port
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 PARTITIONS = 4
 FEATURES = ("f0", "f1", "f2")

@@ -28,7 +28,7 @@ from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import free_port
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 from worker.web.probing import has_partitions
 
 PARTITIONS = 4

@@ -39,7 +39,7 @@ from worker.commands.bench.session import (
 )
 from worker.commands.bench.topics import Topics
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import ClientSettings
+from worker.kafka.settings import ClientSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

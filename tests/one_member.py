@@ -14,15 +14,18 @@ from typing import Any
 
 from tests.sums import SPECS, sums_pipeline
 from worker.checkpoints.folder import CheckpointStore
-from worker.checkpoints.hdf5 import CheckpointIdentity
+from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import KafkaUnavailableError
 from worker.kafka.contracts import NO_NOTES, Notes
-from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource, MemoryTransactions
+from worker.kafka.memory.broker import MemoryBroker
+from worker.kafka.memory.sinks import MemorySink, MemoryTransactions
+from worker.kafka.memory.source import MemorySource
 from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.member.limits import LoopLimits, Topics
 from worker.member.loop import Worker
-from worker.member.recovery import Recovery, RecoveryPolicy
+from worker.member.recovery import Recovery
+from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
 from worker.pipeline.pipeline import Pipeline
 from worker.records.events import Reset

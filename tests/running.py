@@ -15,7 +15,8 @@ import numpy as np
 
 from tests.forked import WorkerProcess
 from tests.sequences import Log, by_stream, expected
-from worker.kafka.opening import ClientSettings, open_sink, open_source
+from worker.kafka.opening import open_sink, open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Partition
 from worker.records.record_batch import RecordBatch
 

@@ -22,7 +22,8 @@ import pytest
 
 from worker.checkpoints.columns import CHUNK_ROWS, checksum
 from worker.checkpoints.folder import CheckpointStore
-from worker.checkpoints.hdf5 import CheckpointIdentity, read_checkpoint, read_header, write_checkpoint
+from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
+from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.names import STALE_TEMPORARY_S, group_folder
 from worker.checkpoints.sealed_file import seal_file
 from worker.checkpoints.writer import CheckpointResult, CheckpointWriter

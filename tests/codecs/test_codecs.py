@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.codecs.commands import StateLayout
-from worker.codecs.decoding import KEY_BYTES_LIMIT, VALUE_BYTES_LIMIT, open_decoder
+from worker.codecs.decoding import VALUE_BYTES_LIMIT, open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
+from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
 from worker.records.events import Events, Kind, Origin, Predictions, Reset
 from worker.records.ownership import Partition

@@ -21,8 +21,8 @@ from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import open_decoder
 from worker.codecs.fields import InputFields
 from worker.codecs.paths import MISSING, Path
-from worker.config import Config
 from worker.config.features import field_names
+from worker.config.sections import Config
 from worker.errors import ConfigError
 from worker.records.events import Events, Kind
 from worker.records.ownership import Partition

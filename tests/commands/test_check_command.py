@@ -21,7 +21,7 @@ from worker.assembly.model import foreseen
 from worker.commands.check.advice import Advice, Room, advice, size
 from worker.commands.check.capacity import free_memory_bytes, step_times
 from worker.commands.check.checking import problem_of
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import ConfigError, WorkerError
 from worker.model.facts import SkippedSteps, TrainedFacts, facts_of
 from worker.model.graph import graph_of

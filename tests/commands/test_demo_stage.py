@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from worker.commands.demo.stage import Names, WorkerProcess, configuration, topics
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import WorkerError
 
 ORDERLY = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('up', flush=True); "

@@ -17,7 +17,8 @@ import yaml
 from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker, worker_anew
 from tests.sequences import FEATURES, Log, configuration, make_log, save_model
-from worker.kafka.opening import ClientSettings, open_sink
+from worker.kafka.opening import open_sink
+from worker.kafka.settings import ClientSettings
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200

@@ -21,10 +21,11 @@ from tests.conftest import eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker, worker_anew
 from tests.sequences import GAP_MS, Log, configuration, make_log, save_model
 from worker import __version__ as worker_version
-from worker.config import Duration
+from worker.config.values import Duration
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import free_port
-from worker.kafka.opening import ClientSettings, open_sink, open_source
+from worker.kafka.opening import open_sink, open_source
+from worker.kafka.settings import ClientSettings
 from worker.processor import cpu_level
 from worker.records.ownership import Partition
 

@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 from tests.command_line import Ended
-from worker.assembly.input_description import changes, input_description, rules_description
-from worker.config import Config, Duration, json_schema, key_paths, load_config
+from worker.assembly.input_description import input_description, rules_description
+from worker.checkpoints.input_identity import changes
+from worker.config import json_schema, key_paths, load_config
 from worker.config.checks import AVAILABLE, contradictions, not_yet
+from worker.config.sections import Config
+from worker.config.values import Duration
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"

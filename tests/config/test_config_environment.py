@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.config.test_config import MINIMAL, load, refusal, with_keys
-from worker.config import Duration
+from worker.config.values import Duration
 
 
 def test_environment_variables_fill_any_value(tmp_path: Path) -> None:

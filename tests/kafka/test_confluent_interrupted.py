@@ -18,7 +18,8 @@ from tests.running import WAIT_S
 from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.confluent.outbox import _Lines
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import ClientSettings, open_transactional_sink
+from worker.kafka.opening import open_transactional_sink
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Lost, Partition, Revoked
 
 COUNT = 20  # records, and then a transaction's marker

@@ -12,7 +12,8 @@ from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka.confluent import transactions as confluent_transactions
 from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.contracts import Committed
-from worker.kafka.opening import ClientSettings, open_source
+from worker.kafka.opening import open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Partition
 
 

@@ -14,7 +14,8 @@ from tests.conftest import eventually
 from tests.kafka.test_kafka_contract import CLOSE_S, ClusterKit
 from worker.errors import KafkaUnavailableError
 from worker.kafka.embedded.cluster import NODES, EmbeddedCluster
-from worker.kafka.opening import ClientSettings, open_source
+from worker.kafka.opening import open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Partition
 
 pytestmark = pytest.mark.broker

@@ -14,7 +14,8 @@ import pytest
 from tests.secured import Authority
 from worker.errors import KafkaUnavailableError
 from worker.kafka.embedded.local_ports import HOST
-from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, refused_clients
+from worker.kafka.opening import open_questions, open_sink, open_source, refused_clients
+from worker.kafka.settings import ClientSettings
 
 LONG_S = 60.0
 LAST_CHOICE = "ECDHE-ECDSA-AES256-SHA"  # nobody takes it for another reason than that it is the only one offered

@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import eventually
 from worker.errors import WorkerError
-from worker.kafka.opening import ClientSettings, missing_codecs, open_sink, open_source
+from worker.kafka.opening import missing_codecs, open_sink, open_source
 from worker.kafka.options import about_missing_codec
-from worker.kafka.settings import Client
+from worker.kafka.settings import Client, ClientSettings
 from worker.records.ownership import Assigned, Change
 from worker.records.record_batch import RecordBatch
 

@@ -23,10 +23,12 @@ from worker.errors import (
     WorkerError,
 )
 from worker.kafka.contracts import Committed, Sink, Source
-from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource
+from worker.kafka.memory.broker import MemoryBroker
+from worker.kafka.memory.sinks import MemorySink
+from worker.kafka.memory.source import MemorySource
 from worker.kafka.message_sizes import TopicRules
-from worker.kafka.opening import ClientSettings, ensure_topics, open_questions, open_sink, open_source, partition_count
-from worker.kafka.settings import Client
+from worker.kafka.opening import ensure_topics, open_questions, open_sink, open_source, partition_count
+from worker.kafka.settings import Client, ClientSettings
 from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 from worker.records.record_batch import Headers
 

@@ -11,7 +11,8 @@ from kafka import KafkaProducer
 from tests.conftest import eventually
 from worker.codecs.commands import command_of
 from worker.codecs.unusable import UnusableError
-from worker.kafka.opening import ClientSettings, open_sink, open_source
+from worker.kafka.opening import open_sink, open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, StartOffsets
 from worker.records.record_batch import NotUtf8, RecordBatch
 

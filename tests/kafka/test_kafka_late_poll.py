@@ -16,7 +16,8 @@ from tests.kafka.test_kafka_contract import CLOSE_S, ClusterKit, Member, until
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.confluent.errors import translate as of_confluent
 from worker.kafka.kafka_python.errors import translate as of_kafka_python
-from worker.kafka.opening import ClientSettings, open_source, open_transactional_sink
+from worker.kafka.opening import open_source, open_transactional_sink
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Lost, Partition
 
 LIMIT_MS = 6_000  # the least that Kafka takes for a session

@@ -15,8 +15,9 @@ from worker.errors import WorkerError
 from worker.kafka.contracts import Committed, Source
 from worker.kafka.embedded.local_ports import free_port
 from worker.kafka.kafka_python.admin import holder_of_instance_id, unowned_partitions
-from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
+from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.options import spell_topic_id
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 60.0

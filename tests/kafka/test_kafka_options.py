@@ -10,8 +10,8 @@ import pytest
 from tests.secured import Authority
 from worker.kafka.connection_options import client_options, contradicting_security, security_options
 from worker.kafka.kafka_python.errors import translate
-from worker.kafka.opening import refused_clients, refused_options
-from worker.kafka.options import CODEC_PACKAGES, contradicting_options, spell_topic_id, why_refused
+from worker.kafka.opening import refused_clients
+from worker.kafka.options import CODEC_PACKAGES, contradicting_options, refused_options, spell_topic_id, why_refused
 from worker.kafka.settings import LONGEST_ID_BYTES, ClientSettings, transactional_id
 from worker.kafka.tls_files import wrong_files
 from worker.kafka.watchdog import BAD_LOOKS_UNTIL_REBUILD, LOOK_INTERVAL_S, StallWatch

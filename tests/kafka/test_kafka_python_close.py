@@ -14,7 +14,8 @@ from tests.conftest import eventually
 from worker.kafka.contracts import Source
 from worker.kafka.kafka_python.errors import client_options, open_client
 from worker.kafka.kafka_python.source import KafkaPythonSource
-from worker.kafka.opening import ClientSettings, open_source
+from worker.kafka.opening import open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 120.0

@@ -37,7 +37,8 @@ from worker.errors import (
 from worker.kafka.contracts import Source, TransactionalSink
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.kafka_python.errors import translate_in_transaction
-from worker.kafka.opening import ClientSettings, ensure_topics, open_source, open_transactional_sink
+from worker.kafka.opening import ensure_topics, open_source, open_transactional_sink
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Change, Partition
 
 FAILED = (KafkaUnavailableError, CommitRefusedError, DeliveryFailedError)

@@ -18,8 +18,8 @@ from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
 from tests.sequences import configuration, save_model
 from worker.errors import KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.embedded.local_ports import free_port
-from worker.kafka.opening import ClientSettings, ensure_topics, open_questions, open_sink, open_source
-from worker.kafka.settings import Client
+from worker.kafka.opening import ensure_topics, open_questions, open_sink, open_source
+from worker.kafka.settings import Client, ClientSettings
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")

@@ -15,8 +15,8 @@ import pytest
 
 from tests.secured import Authority
 from worker.errors import KafkaRefusedError
-from worker.kafka.opening import ClientSettings, open_questions
-from worker.kafka.settings import Client
+from worker.kafka.opening import open_questions
+from worker.kafka.settings import Client, ClientSettings
 
 LONG_S = 120.0  # for questions: a refusal is told long before
 RESET = struct.pack("ii", 1, 0)  # on close, at once

@@ -14,7 +14,8 @@ from tests.conftest import eventually
 from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
 from worker.errors import KafkaUnavailableError
 from worker.kafka.embedded.local_ports import HOST
-from worker.kafka.opening import ClientSettings, open_questions, open_sink, open_source, open_transactional_sink
+from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 STARTS = 5

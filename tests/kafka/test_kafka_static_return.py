@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import eventually
 from worker.errors import KafkaUnavailableError
-from worker.kafka.opening import ClientSettings, open_source
+from worker.kafka.opening import open_source
+from worker.kafka.settings import ClientSettings
 from worker.kafka.static_return import REJOINS_LIMIT, StaticReturn
 from worker.records.ownership import Assigned, Change, StartOffsets
 

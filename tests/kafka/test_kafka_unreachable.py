@@ -26,7 +26,8 @@ from worker.kafka.confluent.sink import ConfluentSink
 from worker.kafka.confluent.source import ConfluentSource
 from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.embedded.local_ports import HOST, free_port
-from worker.kafka.opening import ClientSettings, open_questions
+from worker.kafka.opening import open_questions
+from worker.kafka.settings import ClientSettings
 
 CLIENTS = ("kafka-python", "confluent")
 LONG_S = 120.0  # what is known at once is told at once

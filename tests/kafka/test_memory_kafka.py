@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError
-from worker.kafka.memory.source import MemoryBroker, MemorySink, MemorySource
+from worker.kafka.memory.broker import MemoryBroker
+from worker.kafka.memory.sinks import MemorySink
+from worker.kafka.memory.source import MemorySource
 from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 
 P0, P1, P2 = (Partition("in", number) for number in range(3))

@@ -38,9 +38,9 @@ from worker.errors import (
 )
 from worker.kafka.contracts import Committed, TransactionalSink
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.memory.source import MemoryTransactions
-from worker.kafka.opening import ClientSettings, open_transactional_sink
-from worker.kafka.settings import Client
+from worker.kafka.memory.sinks import MemoryTransactions
+from worker.kafka.opening import open_transactional_sink
+from worker.kafka.settings import Client, ClientSettings
 from worker.records.ownership import Assigned, Lost, Partition, Revoked
 from worker.records.record_batch import Headers
 

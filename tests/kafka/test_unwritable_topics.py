@@ -29,7 +29,8 @@ from tests.sequences import save_model
 from worker.errors import KafkaUnavailableError
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import HOST, free_port
-from worker.kafka.opening import ClientSettings, ensure_topics, open_sink, open_source
+from worker.kafka.opening import ensure_topics, open_sink, open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Partition
 
 CLIENTS = pytest.mark.parametrize("client", ["kafka-python", "confluent"])

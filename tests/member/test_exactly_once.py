@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import eventually
 from tests.one_member import AWAY, COMMIT_S, DEAD, P0, P1, Cluster, Member
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, WorkerError
-from worker.kafka.memory.source import MemorySource, MemoryTransactions
+from worker.kafka.memory.sinks import MemoryTransactions
+from worker.kafka.memory.source import MemorySource
 from worker.member.delivery import ExactlyOnce
 from worker.member.limits import LoopLimits
 from worker.member.loop import KAFKA_AWAY

@@ -8,7 +8,7 @@ import pytest
 
 from tests.one_member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, IN, P0, P1, Cluster, Member, Row
 from worker.errors import CommitRefusedError, WorkerError
-from worker.member.recovery import RecoveryPolicy
+from worker.member.recovery_policy import RecoveryPolicy
 from worker.records.ownership import Partition
 
 FAIL = RecoveryPolicy("fail")  # nothing but a checkpoint will do

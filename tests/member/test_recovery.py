@@ -16,7 +16,7 @@ import pytest
 from tests.one_member import COMMIT_S, DEAD, GROUP, IN, MODEL, OTHER_MODEL, OUT, P0, P1, WALL_S, Cluster, Member, Row
 from worker.checkpoints.folder import CheckpointStore
 from worker.errors import WorkerError
-from worker.member.recovery import RecoveryPolicy
+from worker.member.recovery_policy import RecoveryPolicy
 from worker.records.ownership import Partition
 
 REBUILD, RESET, FAIL = (RecoveryPolicy(recover) for recover in ("rebuild", "reset", "fail"))

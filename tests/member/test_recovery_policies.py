@@ -23,7 +23,8 @@ from worker.checkpoints.header import CheckpointIdentity
 from worker.errors import StoreUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.member.commit_notes import note_of
-from worker.member.recovery import Recovery, RecoveryPolicy, Start
+from worker.member.recovery import Recovery
+from worker.member.recovery_policy import RecoveryPolicy, Start
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState
 

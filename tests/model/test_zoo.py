@@ -15,7 +15,7 @@ from worker import StreamingModel
 from worker.assembly.model import load_model
 from worker.assembly.pipeline import build_pipeline
 from worker.commands.replay.replaying import Writer, read_records, replay
-from worker.config import Config
+from worker.config.sections import Config
 from worker.model.backend import keras
 from worker.model.graph import call_model, graph_of
 from worker.model.proof.samples import draw, split

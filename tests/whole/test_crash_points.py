@@ -20,7 +20,7 @@ import pytest
 
 from tests.one_member import CHECKPOINT_S, COMMIT_S, P0, P1, Cluster, Member, Source, Transactions
 from worker.checkpoints.folder import CheckpointStore
-from worker.kafka.memory.source import MemorySink
+from worker.kafka.memory.sinks import MemorySink
 
 ROWS = [
     (0, b"a", 1), (1, b"b", 10), (0, b"a", 2), (0, b"c", b"{"), (0, b"a", 4), (1, b"b", 20), (0, b"c", 100),

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from worker.config import Config
 from worker.config.kafka import Security
+from worker.config.sections import Config
 from worker.errors import ConfigError
 from worker.kafka.connection_options import contradicting_security
 from worker.kafka.opening import refused_clients

@@ -10,8 +10,8 @@ from worker.assembly.feature_order import FeatureFields
 from worker.codecs.fields import InputFields
 from worker.codecs.paths import PATH_NAMES_LIMIT, Path
 from worker.codecs.times import UNIT_NAMES
-from worker.config import Config
 from worker.config.features import field_names
+from worker.config.sections import Config
 from worker.errors import ConfigError
 from worker.records.reserved_words import HEADER, KEY, KEY_FIELD, NOT_VALUES, TIMESTAMP
 

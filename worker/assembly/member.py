@@ -11,10 +11,10 @@ from worker.assembly.clients import client_settings
 from worker.assembly.input_description import input_description, rules_description
 from worker.assembly.model import prove_model
 from worker.assembly.pipeline import build_pipeline, fit_messages
-from worker.checkpoints.hdf5 import CheckpointIdentity
+from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import KafkaUnavailableError
 from worker.kafka.contracts import Source
 from worker.kafka.message_sizes import TopicRules, with_batches_that_fit
@@ -28,7 +28,8 @@ from worker.kafka.settings import ClientSettings
 from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.member.limits import LoopLimits, Topics
 from worker.member.loop import Worker
-from worker.member.recovery import Recovery, RecoveryPolicy
+from worker.member.recovery import Recovery
+from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
 from worker.model.streaming import StreamingModel
 from worker.pipeline.pipeline import Pipeline

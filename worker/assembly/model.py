@@ -14,7 +14,7 @@ from types import ModuleType
 
 from worker.assembly.feature_order import FeatureFields, in_order
 from worker.assembly.input_fields import check_fields
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import ConfigError, WorkerError, counted
 from worker.model.streaming import StreamingModel
 from worker.web.status import WorkerStatus

@@ -11,7 +11,7 @@ from worker.codecs.commands import StateLayout
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
-from worker.config import Config
+from worker.config.sections import Config
 from worker.engine.boundaries import BoundaryRules
 from worker.engine.emission import EmitRule
 from worker.engine.engine import Engine

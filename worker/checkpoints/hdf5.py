@@ -26,7 +26,6 @@ from worker.checkpoints.columns import (
     write_column,
 )
 from worker.checkpoints.header import (
-    FORMAT_VERSION,
     CheckpointHeader,
     CheckpointIdentity,
     attributes_of,
@@ -41,15 +40,6 @@ from worker.checkpoints.sealed_file import SEAL_BYTES, SafeFile, SealedFile
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.records.events import Reset
 from worker.records.states import PartitionState, StateSpec
-
-__all__ = [
-    "FORMAT_VERSION",
-    "CheckpointHeader",
-    "CheckpointIdentity",
-    "read_checkpoint",
-    "read_header",
-    "write_checkpoint",
-]
 
 # Metadata with checksums of its own, which HDF5 1.10 and everything later reads.
 LIBRARY = ("v110", "v110")

@@ -13,7 +13,7 @@ import click
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from worker.config import Config
+    from worker.config.sections import Config
 
 config_option = click.option(
     "-c", "--config", "config_file", required=True, metavar="FILE", type=click.Path(path_type=Path),

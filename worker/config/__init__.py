@@ -19,8 +19,6 @@ from worker.config.values import Duration, Section, fields_of, members
 from worker.config.yaml import read_secrets, read_tree
 from worker.errors import ConfigError, printable
 
-__all__ = ["Config", "Duration", "json_schema", "key_paths", "load_config", "not_yet"]
-
 EMPTY_KEY = "''"
 SECRET = re.compile("username|password|secret|token")
 MAX_PROBLEMS = 50

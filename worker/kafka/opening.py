@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.option_checks import wrong_options
-from worker.kafka.options import refused_options
 from worker.kafka.settings import ClientSettings
 
 if TYPE_CHECKING:
     from worker.kafka.contracts import Questions, Sink, Source, TransactionalSink
 
-__all__ = [
-    "ClientSettings", "ensure_topics", "missing_codecs", "open_questions", "open_sink", "open_source",
-    "open_transactional_sink", "partition_count", "refused_clients", "refused_options",
-]  # fmt: skip
 
 TOPIC_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.1

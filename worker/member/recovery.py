@@ -41,8 +41,6 @@ from worker.member.recovery_policy import (
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
-__all__ = ["Recovery", "RecoveryPolicy", "Start"]
-
 log = logging.getLogger("worker.recovery")
 
 

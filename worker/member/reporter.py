@@ -15,7 +15,7 @@ from worker.member.engine_counts import EngineCounts
 from worker.member.limits import Topics
 from worker.member.positions import Partitions
 from worker.member.record_counts import RecordCounts
-from worker.member.recovery import Start
+from worker.member.recovery_policy import Start
 from worker.pipeline.pipeline import Outcome
 from worker.records.events import Refusal
 from worker.records.ownership import Assigned, Change, Partition

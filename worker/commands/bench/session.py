@@ -28,8 +28,7 @@ from worker.commands.bench.rounds import measure, middle
 from worker.commands.bench.topics import Topics
 from worker.errors import ConfigError
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import ClientSettings
-from worker.kafka.settings import Client
+from worker.kafka.settings import Client, ClientSettings
 
 PARTITIONS = 4
 DEFAULT_FEATURES = 3

@@ -12,7 +12,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from worker.commands.bench.job import Job
 from worker.errors import WorkerError
 from worker.kafka.kafka_python.errors import client_options, open_client
-from worker.kafka.opening import ClientSettings, open_sink
+from worker.kafka.opening import open_sink
+from worker.kafka.settings import ClientSettings
 from worker.records.arrays import IntArray
 
 FLUSH_TIMEOUT_S = 300.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from worker.assembly.input_fields import conditions
 from worker.assembly.input_fields import warnings as named_otherwise
 from worker.assembly.model_inputs import InputReport
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import counted
 from worker.model.facts import TrainedFacts
 

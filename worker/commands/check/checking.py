@@ -16,7 +16,7 @@ from worker.assembly.pipeline import build_pipeline
 from worker.checkpoints.opening import open_store
 from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
 from worker.commands.check.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.kafka.opening import missing_codecs
 from worker.model.facts import TrainedFacts

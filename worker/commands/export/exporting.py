@@ -13,7 +13,7 @@ import numpy as np
 
 from worker.assembly.model import feature_fields, foreseen, load_model
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import WorkerError
 from worker.model.backend import keras
 from worker.model.own_objects import within

@@ -13,7 +13,7 @@ from worker.assembly.member import build_worker
 from worker.assembly.model import prove_model
 from worker.assembly.pipeline import MODEL_ID_DIGITS
 from worker.checkpoints.opening import open_store
-from worker.config import Config
+from worker.config.sections import Config
 from worker.errors import KafkaRefusedError, UnavailableError
 from worker.logs import configure_logs
 from worker.member.loop import run

@@ -10,13 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from worker.errors import OffsetOutOfRangeError
 from worker.kafka.contracts import NO_NOTES, Committed, Notes, React, TopicFacts
-from worker.kafka.memory.broker import MemoryBroker, StoredRecord
-from worker.kafka.memory.sinks import MemorySink, MemoryTransactions
+from worker.kafka.memory.broker import MemoryBroker
 from worker.kafka.topic_ids import TopicIds
 from worker.records.ownership import Assigned, Lost, Partition, Revoked, StartOffsets
 from worker.records.record_batch import RecordBatch
-
-__all__ = ["MemoryBroker", "MemorySink", "MemorySource", "MemoryTransactions", "StoredRecord"]
 
 
 class MemorySource:
