@@ -35,7 +35,7 @@ from worker.web.metrics import Metrics
 ROOT = Path(__file__).parents[2]
 PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints", "records"]
 PAGE_TIMEOUT_S = 900
-LONGEST_PAGE_LINES = 290
+LONGEST_PAGE_LINES = 310
 DEFAULT_GROUP = "rnn-stream-worker"
 SHOWN_SERVERS = "localhost:9092"
 
