@@ -16,7 +16,7 @@ __all__ = ["ModelRefusedError", "StateShapeError", "StateSpec", "StreamingModel"
 _HOMES = {
     "ModelRefusedError": "worker.errors",
     "StateShapeError": "worker.errors",
-    "StateSpec": "worker.records",
+    "StateSpec": "worker.records.states",
     "StreamingModel": "worker.model.streaming",
 }
 
