@@ -67,7 +67,7 @@ class PipelineProcess:
                 batch = RecordBatch(
                     place, first + count, offsets, [at_ms] * count, keys, [value] * count, [None] * count
                 )
-                self.pipeline.turn([(batch, False)])
+                self.pipeline.turn([batch])
 
     def checkpoint(self, folder: Path) -> None:
         writer = CheckpointWriter(CheckpointStore(folder, "bench"))

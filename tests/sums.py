@@ -71,7 +71,7 @@ def sums_pipeline(
     )
 
 
-def batch(partition: Partition, rows: list[tuple[Any, ...]], start: int = 0) -> RecordBatch:
+def batch(partition: Partition, rows: list[tuple[Any, ...]], start: int = 0, replay: bool = False) -> RecordBatch:
     """rows: (key, value, timestamp?, headers?)."""
     whole = [(*row, *(0, None)[len(row) - 2 :]) for row in rows]
     return RecordBatch(
@@ -82,4 +82,5 @@ def batch(partition: Partition, rows: list[tuple[Any, ...]], start: int = 0) -> 
         [row[0] for row in whole],
         [row[1] for row in whole],
         [row[3] for row in whole],
+        replay,
     )

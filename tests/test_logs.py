@@ -52,7 +52,7 @@ def reasons(fields: dict[str, Any], form: str, value: Any, key: bytes = b"k", he
     pipeline.open(IN)
     encode = msgspec.msgpack.encode if form == "msgpack" else msgspec.json.encode
     raw = value if isinstance(value, bytes) else encode(value)
-    (outcome,) = pipeline.turn([(batch(IN, [(key, raw, 0, headers)]), False)])
+    (outcome,) = pipeline.turn([batch(IN, [(key, raw, 0, headers)])])
     written = [dict(letter)["rnnw.reason"] for letter in outcome.dead.headers or []]
     assert [(reason or b"").decode() for reason in written] == [refusal.reason for refusal in outcome.refusals]
     return [refusal.reason for refusal in outcome.refusals]

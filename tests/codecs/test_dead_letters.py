@@ -92,7 +92,7 @@ def turn(*values: Any, **headers: bytes) -> Outcome:
     pipeline.open(IN)
     given = [(name.replace("_", "-"), text) for name, text in headers.items()]
     rows = [(b"k", value if isinstance(value, bytes) else json.dumps(value).encode(), 0, given) for value in values]
-    (outcome,) = pipeline.turn([(batch(IN, rows), False)])
+    (outcome,) = pipeline.turn([batch(IN, rows)])
     return outcome
 
 
@@ -148,7 +148,7 @@ def test_a_great_many_small_headers_or_items_fit_too() -> None:
     pipeline = sums_pipeline()
     pipeline.open(IN)
     headers: Headers = [("a", b"b")] * 400_000
-    (found,) = pipeline.turn([(batch(IN, [(b"k", b"{", 0, headers)]), False)])
+    (found,) = pipeline.turn([batch(IN, [(b"k", b"{", 0, headers)])])
     assert found.dead.bytes_of(0) < 1_000_000
     assert dict((found.dead.headers or [])[0])["rnnw.truncated"] == b"%d" % (len("k{") + 2 * len(headers))
     items = ",".join(map(str, range(0, 500_000, 2)))

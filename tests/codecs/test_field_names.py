@@ -603,7 +603,7 @@ def test_an_event_in_which_a_field_that_nobody_reads_is_odd_counts(form: str) ->
     rows = [
         (b"k", packed(form, {"x": 1, "run": run, "y": {"z": [nan]}})) for run in ("A" * 1024, "A" * 1025, "\1" * 171)
     ]
-    (outcome,) = pipeline.turn([(batch(IN, rows), False)])
+    (outcome,) = pipeline.turn([batch(IN, rows)])
     assert [refusal[:3] for refusal in outcome.refusals] == [
         (1, "too_large", "sequence.id has 1025 bytes in JSON, above 1024"),
         (2, "too_large", "sequence.id has 1026 bytes in JSON, above 1024"),

@@ -186,7 +186,7 @@ def test_a_gap_in_seconds_is_seen(form: str) -> None:
     at = [1720474000, 1720474010.5, 1720474110, 1720474120000]
     values: list[bytes | None] = [encode({"x": 1, "ts": ts}) for ts in at]
     batch = RecordBatch(IN, 4, [0, 1, 2, 3], [NOW] * 4, [b"k"] * 4, values, [None] * 4)
-    (outcome,) = pipeline.turn([(batch, False)])
+    (outcome,) = pipeline.turn([batch])
     found = [json.loads(value or b"") for value in outcome.outputs.values]
     assert [(each["step"], each["reset"], each["time"]) for each in found] == [
         (1, "new", 1720474000000), (2, None, 1720474010500), (1, "gap", 1720474110000),

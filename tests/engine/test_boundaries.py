@@ -19,7 +19,7 @@ def run(rules: BoundaryRules, fields: dict[str, Any], rows: list[tuple[Any, ...]
     pipeline.open(P)
     seen = []
     for start in range(0, len(rows), turn):
-        for outcome in pipeline.turn([(batch(P, rows[start : start + turn], start), False)]):
+        for outcome in pipeline.turn([batch(P, rows[start : start + turn], start)]):
             for value in outcome.outputs.values:
                 out = json.loads(value or b"")
                 seen.append((out["step"], out["reset"], out["probabilities"][0], out["final"]))
@@ -222,7 +222,7 @@ def test_a_chunk_is_stepped_through_and_its_boundaries_are_at_its_ends() -> None
         (b"a", b'{"x": [7], "first": true}'),
         (b"a", b'{"x": 5}'),
     ]
-    outputs = [json.loads(value or b"") for value in pipeline.turn([(batch(P, rows), False)])[0].outputs.values]
+    outputs = [json.loads(value or b"") for value in pipeline.turn([batch(P, rows)])[0].outputs.values]
     assert [(o["step"], o["reset"], o["probabilities"][0], o["final"], o["source"].get("item")) for o in outputs] == [
         (1, "new", 1, False, 0),
         (2, None, 3, False, 1),
@@ -239,7 +239,7 @@ def test_late_records_are_dead_letters_one_each() -> None:
     pipeline = sums_pipeline(BoundaryRules(late="dead_letter"), features="x")
     pipeline.open(P)
     rows = [event(1, 100), event(5, 99), (b"a", b'{"x": [[1], [2]]}', 98), event(1, 101)]
-    (outcome,) = pipeline.turn([(batch(P, rows), False)])
+    (outcome,) = pipeline.turn([batch(P, rows)])
     assert [json.loads(value or b"")["probabilities"][0] for value in outcome.outputs.values] == [1, 2]
     assert [(refusal.record, refusal.error) for refusal in outcome.refusals] == [(1, "late"), (2, "late")]
     assert pipeline.engine.late == 3

@@ -47,7 +47,7 @@ def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[in
             part = log[positions[number] : positions[number] + size]
             half = len(part) // 2 if turn % 2 == 0 else 0  # replay and live events of a partition may meet in a turn
             for piece in filter(None, (part[:half], part[half:])):
-                work.append((batch(PARTITIONS[number], piece, positions[number]), False))
+                work.append(batch(PARTITIONS[number], piece, positions[number]))
                 positions[number] += len(piece)
         for outcome in pipeline.turn(work):
             for message in [*outcome.outputs.values, *(refusal.error.encode() for refusal in outcome.refusals)]:
@@ -82,7 +82,7 @@ def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int) -> N
     assert second.open(PARTITIONS[0], first.snapshot(PARTITIONS[0], at)) == 0
     tail = [
         message or b""
-        for outcome in second.turn([(batch(PARTITIONS[0], log[at:], at), False)])
+        for outcome in second.turn([batch(PARTITIONS[0], log[at:], at)])
         for message in [*outcome.outputs.values, *(refusal.error.encode() for refusal in outcome.refusals)]
     ]
     assert without_origin(head + tail) == without_origin(wanted)
@@ -96,7 +96,7 @@ def test_the_longest_idle_stream_is_forgotten_and_its_next_event_says_so() -> No
     pipeline = sums_pipeline(max_streams=2)
     pipeline.open(PARTITIONS[0])
     rows = [(name, b'{"x": 1}') for name in (b"a", b"b", b"a", b"c", b"b", b"a", b"c")]
-    (outcome,) = pipeline.turn([(batch(PARTITIONS[0], rows), False)])
+    (outcome,) = pipeline.turn([batch(PARTITIONS[0], rows)])
     seen = [json.loads(value or b"") for value in outcome.outputs.values]
     assert [(o["stream"], o["step"], o["reset"]) for o in seen] == [
         ("a", 1, "new"),
@@ -115,9 +115,7 @@ def test_idle_streams_give_their_rows_back() -> None:
     pipeline = sums_pipeline(BoundaryRules(idle_ms=100), max_streams=10)
     pipeline.open(PARTITIONS[0])
     rows = [(b"s%d" % number, b'{"x": 1}', number * 50) for number in range(1000)]
-    (outcome,) = [pipeline.turn([(batch(PARTITIONS[0], rows[at : at + 5], at), False)])[0] for at in range(0, 1000, 5)][
-        -1:
-    ]
+    (outcome,) = [pipeline.turn([batch(PARTITIONS[0], rows[at : at + 5], at)])[0] for at in range(0, 1000, 5)][-1:]
     assert pipeline.engine.table.evicted == 0
     assert len(pipeline.engine.table) <= 10
     assert len(outcome.outputs) == 5
@@ -143,7 +141,7 @@ def test_a_stream_is_forgotten_at_the_minute_whatever_the_hour(kind: str, turn: 
     ]
     seen = []
     for at in range(0, len(rows), turn):
-        for outcome in pipeline.turn([(batch(PARTITIONS[0], rows[at : at + turn], at), False)]):
+        for outcome in pipeline.turn([batch(PARTITIONS[0], rows[at : at + turn], at)]):
             seen += [json.loads(value or b"") for value in outcome.outputs.values]
     again = "command" if kind == "reset" else "tombstone"
     assert [(o["stream"], o["step"], o["reset"]) for o in seen] == [
@@ -158,10 +156,10 @@ def test_dropping_a_partition_frees_its_rows_and_leaves_the_other_alone() -> Non
     for partition in PARTITIONS:
         pipeline.open(partition)
     rows = [(b"a", b'{"x": 1}')]
-    pipeline.turn([(batch(partition, rows), False) for partition in PARTITIONS])
+    pipeline.turn([batch(partition, rows) for partition in PARTITIONS])
     pipeline.engine.table.drop(PARTITIONS[0])
     pipeline.open(PARTITIONS[0])
-    answers = pipeline.turn([(batch(partition, rows, 1), False) for partition in PARTITIONS])
+    answers = pipeline.turn([batch(partition, rows, 1) for partition in PARTITIONS])
     assert [json.loads(answer.outputs.values[0] or b"")["step"] for answer in answers] == [1, 2]
 
 
@@ -169,9 +167,9 @@ def test_a_replay_moves_states_and_says_nothing() -> None:
     pipeline = sums_pipeline()
     pipeline.open(PARTITIONS[0])
     rows = [(b"a", b'{"x": 1}'), (b"a", b"{"), (b"a", b'{"x": 666}'), (b"a", b'{"x": 1}')]
-    (replayed,) = pipeline.turn([(batch(PARTITIONS[0], rows), True)])
+    (replayed,) = pipeline.turn([batch(PARTITIONS[0], rows, replay=True)])
     assert (len(replayed.outputs), len(replayed.dead), len(replayed.refusals)) == (0, 0, 0)
-    (live,) = pipeline.turn([(batch(PARTITIONS[0], rows[:1], 4), False)])
+    (live,) = pipeline.turn([batch(PARTITIONS[0], rows[:1], 4)])
     out = json.loads(live.outputs.values[0] or b"")
     assert (out["step"], out["origin"], out["reset"]) == (2, "rebuilt", None)
 
@@ -189,7 +187,7 @@ def test_what_is_emitted(mode: Any, wanted: list[int]) -> None:
         (b"a", b'{"x": 0.25}'),  # the first of the next
         (b"a", b'{"x": 0.25}'),
     ]
-    (outcome,) = pipeline.turn([(batch(PARTITIONS[0], rows), False)])
+    (outcome,) = pipeline.turn([batch(PARTITIONS[0], rows)])
     assert [json.loads(value or b"")["source"]["offset"] + 1 for value in outcome.outputs.values] == wanted
 
 

@@ -110,7 +110,7 @@ def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
         if number == 2:
             engine.rules = replace(engine.rules, length=second)
         decoded = [
-            pipeline.decoder.decode(batch(place, part, offset), replay) for place, part in ((P0, rows), (P1, rows[::3]))
+            pipeline.decoder.decode(batch(place, part, offset, replay)) for place, part in ((P0, rows), (P1, rows[::3]))
         ]
         answers.append([seen(predictions) for predictions in engine.process(decoded)])
         offset += len(log)

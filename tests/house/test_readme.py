@@ -45,7 +45,7 @@ def test_the_shown_configuration_gives_the_shown_record(door: Path) -> None:
     pipeline.open(partition)
     (value,) = re.findall(r"value=b'(.*?)'", "".join(blocks("python")))
     batch = RecordBatch(partition, 12, [11], [1795240795377], [b"watch-07"], [value.encode()], [None])
-    (outcome,) = pipeline.turn([(batch, False)])
+    (outcome,) = pipeline.turn([batch])
     found: dict[str, Any] = json.loads(outcome.outputs.values[0] or b"")
     wanted: dict[str, Any] = json.loads(blocks("json")[0])
     assert list(found) == list(wanted)

@@ -216,7 +216,7 @@ def outcome(limit_bytes: int, *rows: Any, unwritable: dict[tuple[Partition, int]
     pipeline = sums_pipeline(features="x")
     pipeline.output_bytes = limit_bytes
     pipeline.open(P)
-    (found,) = pipeline.answer(pipeline.decode([(batch(P, list(rows)), False)]), unwritable or {})
+    (found,) = pipeline.answer(pipeline.decode([batch(P, list(rows))]), unwritable or {})
     return found
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def rows(*events: int) -> list[tuple[Any, ...]]:
 
 
 def decoded(batches: Sequence[RecordBatch], replay: bool = False) -> list[Events]:
-    return sums_pipeline(features="x").decode([(each, replay) for each in batches])
+    return sums_pipeline(features="x").decode([replace(each, replay=replay) for each in batches])
 
 
 def turns(backlog: Backlog, limit: TurnLimit, replay: bool = False) -> list[list[tuple[int, list[int]]]]:
@@ -136,10 +137,10 @@ def test_part_of_what_was_decoded_is_what_decoding_that_part_gives(seed: int) ->
     """Every column, also those that are yet to come."""
     rng = random.Random(seed)
     pipeline = sums_pipeline(features="x", id="id", start="start", end="end")
-    whole = batch(P, [rng.choice(MIXED) for _ in range(8)], 100)
+    whole = batch(P, [rng.choice(MIXED) for _ in range(8)], 100, replay=True)
     start = rng.randrange(9)
     stop = rng.randint(start, 8)
-    (events,), (wanted,) = pipeline.decode([(whole, True)]), pipeline.decode([(whole.part(start, stop), True)])
+    (events,), (wanted,) = pipeline.decode([whole]), pipeline.decode([whole.part(start, stop)])
     found = part_of(events, start, stop)
     for field in dataclasses.fields(Events):
         one, other = getattr(found, field.name), getattr(wanted, field.name)

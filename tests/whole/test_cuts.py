@@ -25,6 +25,7 @@ from worker.engine.emission import EmitRule
 from worker.pipeline.pipeline import Outcome, Pipeline
 from worker.records.arrays import NO_TIME_MS
 from worker.records.ownership import Partition
+from worker.records.record_batch import RecordBatch
 from worker.records.states import PartitionState
 
 LOGS = int(os.environ.get("CUT_LOGS", "300"))
@@ -146,18 +147,17 @@ class Owner:
         self.saved: list[tuple[int, PartitionState | None]] = [(0, None)]
         workers[0].open(partition)
 
-    def take(self, count: int, two: bool) -> list[tuple[Any, bool]]:
+    def take(self, count: int, two: bool) -> list[RecordBatch]:
         """The next records as batches, replayed where they were answered before; cut in ``two`` now and then."""
         end = min(len(self.rows), self.position + count)
         cuts = sorted({self.position, end, *({min(max(self.live_from, self.position), end)})})
         if two:
             cuts = sorted({*cuts, (self.position + end) // 2})
-        parts = [
-            (batch(self.partition, self.rows[begin:stop], begin), begin < self.live_from)
+        self.position = end
+        return [
+            batch(self.partition, self.rows[begin:stop], begin, replay=begin < self.live_from)
             for begin, stop in pairwise(cuts)
         ]
-        self.position = end
-        return parts
 
     def save(self) -> None:
         self.saved.append((self.position, self.workers[self.worker].snapshot(self.partition, self.position)))
@@ -178,7 +178,7 @@ def reference(setup: Setup, partition: Partition, rows: list[tuple[Any, ...]]) -
     pipeline.open(partition)
     found: dict[Any, Any] = {}
     for offset, row in enumerate(rows):
-        for outcome in pipeline.turn([(batch(partition, [row], offset), False)]):
+        for outcome in pipeline.turn([batch(partition, [row], offset)]):
             found.update(said(outcome))
     return found, whole(pipeline.snapshot(partition, len(rows)))
 
@@ -210,7 +210,7 @@ def test_no_cut_no_crash_and_no_deal_shows(log: tuple[list[Any], list[Any]], set
                 for part in owner.take(size, draw.random() < 0.3)
             ]
             for outcome in pipeline.turn(work):
-                assert not outcome.replay or not (len(outcome.outputs) or outcome.refusals)
+                assert not outcome.batch.replay or not (len(outcome.outputs) or outcome.refusals)
                 for identity, what in said(outcome):
                     assert what == answers[identity]
                     heard[identity] = what
@@ -232,7 +232,7 @@ def told(setup: Setup, log: list[Any], shift_ms: int, turn: int) -> tuple[dict[A
     pipeline.open(partition)
     rows = setup.rows(log, SHIFTED_FROM_MS + shift_ms)
     for at in range(0, len(rows), turn):
-        for outcome in pipeline.turn([(batch(partition, rows[at : at + turn], at), False)]):
+        for outcome in pipeline.turn([batch(partition, rows[at : at + turn], at)]):
             found.update(said(outcome))
     for what in found.values():
         if isinstance(what, dict) and what["time"] != NO_TIME_MS:

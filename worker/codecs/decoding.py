@@ -63,19 +63,17 @@ class Decoder:
         self._times = None if fields.time == TIMESTAMP else EventTimes(fields.time_unit)
         self._dtype = layout.initial.dtype
 
-    def decode(self, batch: RecordBatch, replay: bool = False) -> Events:
+    def decode(self, batch: RecordBatch) -> Events:
         """The events of a batch, in record order; refusals apart."""
-        events = self._plain(batch) or self._mixed(batch)
-        events.replay = replay
-        return events
+        return self._plain(batch) or self._mixed(batch)
 
-    def decode_all(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
-        """As ``decode`` for each (batch, replay). Small batches are read as one: to begin costs more than to read."""
-        if len(batches) > 1 and sum(len(batch) for batch, _ in batches) <= READ_AS_ONE_RECORDS:
-            events = self._plain(RecordBatch.joined([batch for batch, _ in batches]))
+    def decode_all(self, batches: Sequence[RecordBatch]) -> list[Events]:
+        """As ``decode`` for each. Small batches are read as one: to begin costs more than to read."""
+        if len(batches) > 1 and sum(map(len, batches)) <= READ_AS_ONE_RECORDS:
+            events = self._plain(RecordBatch.joined(batches))
             if events is not None:
                 return events.cut(batches)
-        return [self.decode(batch, replay) for batch, replay in batches]
+        return [self.decode(batch) for batch in batches]
 
     def _plain(self, batch: RecordBatch) -> Events | None:
         """All records at once; None when a single one needs a closer look."""

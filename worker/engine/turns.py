@@ -110,7 +110,7 @@ class Turn:
 
     def fresh_origins(self, events: Wave) -> CodeArray:
         """Origin of the states that return to zero at these events."""
-        origins = [Origin.REBUILT if batch.replay else Origin.LIVE for batch in self.batches]
+        origins = [Origin.REBUILT if each.batch.replay else Origin.LIVE for each in self.batches]
         fresh: CodeArray = np.repeat(np.array(origins, np.uint8), [len(batch) for batch in self.batches])[events]
         return fresh
 
@@ -144,7 +144,7 @@ class Turn:
             start += len(events)
             answers.append(
                 Predictions(
-                    emit=np.zeros(len(events), np.bool_) if events.replay else self.emit[part],
+                    emit=np.zeros(len(events), np.bool_) if events.batch.replay else self.emit[part],
                     probabilities=self.probabilities[part],
                     steps=self.steps[part],
                     resets=self.resets[part],

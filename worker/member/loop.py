@@ -199,7 +199,7 @@ class Worker:
             self.intake.clear()  # a commit on the way may have failed: then they are read again
 
     def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        return self.pipeline.decode([part for batch in batches for part in self.partitions.parts(batch)])
+        return self.pipeline.decode([marked for batch in batches for marked in self.partitions.to_answer(batch)])
 
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
         """Hand over outputs and dead letters; whether there were any."""

@@ -42,19 +42,12 @@ class Partitions:
         """Own it no longer."""
         self._owned.pop(partition, None)
 
-    def parts(self, batch: RecordBatch) -> list[tuple[RecordBatch, bool]]:
-        """The batch as (records, replay): those answered before the restart, and those that are new."""
+    def to_answer(self, batch: RecordBatch) -> list[RecordBatch]:
+        """The batch's records: those answered before the restart as a replay, and those that are new."""
         progress = self._owned[batch.partition]
         if batch.offsets and batch.offsets[0] < progress.position:
             raise AssertionError(f"{batch.partition}: offset {batch.offsets[0]} was read before {progress.position}")
-        if not batch.offsets:
-            return []
-        if batch.offsets[0] >= progress.live_from:
-            return [(batch, False)]
-        if batch.offsets[-1] < progress.live_from:
-            return [(batch, True)]
-        before, after = batch.split(progress.live_from)
-        return [(before, True), (after, False)]
+        return batch.answered_below(progress.live_from)
 
     def advance(self, partition: Partition, next_offset: int) -> None:
         """All below ``next_offset`` has been processed."""

@@ -26,7 +26,7 @@ class RecordCounts:
 
     def answered(self, outcome: Outcome, topics: Topics) -> None:
         """These records were answered; what is replayed was committed, and counted, before."""
-        if outcome.replay:
+        if outcome.batch.replay:
             return
         metrics, partition = self._metrics, outcome.batch.partition
         self._next[partition] = outcome.batch.next_offset

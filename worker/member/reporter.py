@@ -198,7 +198,7 @@ class Reporter:
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         metrics, steps = self.metrics, sum(outcome.events for outcome in outcomes)
-        if replayed := sum(len(outcome.batch) for outcome in outcomes if outcome.replay):
+        if replayed := sum(len(outcome.batch) for outcome in outcomes if outcome.batch.replay):
             metrics.replayed_records.inc(replayed)
         metrics.events_processed.inc(steps)
         metrics.batch_events.observe(steps)

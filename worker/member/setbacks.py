@@ -107,7 +107,7 @@ class Setbacks:
         Raises WorkerError when nothing was committed for too long, in spite of turns of one record, and
         DeliveryFailedError when nothing of a dead letter is taken.
         """
-        limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.replay]
+        limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.batch.replay]
         events = sum(outcome.events + len(outcome.refusals) for outcome in answered)
         if isinstance(error, MessageRefusedError) and self.each_turn:
             self._suspect(answered, error)

@@ -19,7 +19,7 @@ from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 
 # Of Events, each with a value for every event or None; the others say something of the batch or of its records.
-COLUMNS = {each.name for each in fields(Events)} - {"batch", "records", "payloads", "replay", "refusals"}
+COLUMNS = {each.name for each in fields(Events)} - {"batch", "records", "payloads", "refusals"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
     if sum(len(events.streams) + len(events.refusals) for events in decoded) <= min(left, live_left):
         return list(decoded), []
     for index, events in enumerate(decoded):
-        room = left if events.replay else min(left, live_left)
+        room = left if events.batch.replay else min(left, live_left)
         count = len(events) + len(events.refusals)
         if count > room:
             fits = int(np.searchsorted(np.cumsum(counts(events)), room, side="right")) or int(index == 0)
@@ -142,7 +142,7 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
                 [*[after] * bool(len(after.batch)), *decoded[index + 1 :]],
             )
         left -= count
-        live_left -= 0 if events.replay else count
+        live_left -= 0 if events.batch.replay else count
     return list(decoded), []
 
 

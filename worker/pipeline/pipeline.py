@@ -35,7 +35,6 @@ class Outcome:
     largest_bytes: int  # of the values of its outputs
     refusals: list[Refusal]
     dead: Messages
-    replay: bool
 
 
 class Pipeline:
@@ -51,12 +50,12 @@ class Pipeline:
         self.dead_letters = dead_letters
         self.output_bytes = OUTPUT_BYTES_LIMIT
 
-    def turn(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Outcome]:
-        """``batches`` are (records, replay); of one partition they come in offset order."""
+    def turn(self, batches: Sequence[RecordBatch]) -> list[Outcome]:
+        """What becomes of these batches; of one partition they come in offset order."""
         return self.answer(self.decode(batches))
 
-    def decode(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
-        """What the records of each (records, replay) say; no state takes part in it."""
+    def decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
+        """What the records of each batch say; no state takes part in it."""
         return self.decoder.decode_all(batches)
 
     def answer(
@@ -69,7 +68,7 @@ class Pipeline:
         answers = self.engine.process(decoded)
         outcomes = []
         for events, predictions in zip(decoded, answers, strict=True):
-            refusals = [] if events.replay else sorted(events.refusals + predictions.refusals)
+            refusals = [] if events.batch.replay else sorted(events.refusals + predictions.refusals)
             outputs = self.encoder.encode(events, predictions)
             largest_bytes, letters = outputs.largest_value(), {}
             if largest_bytes + KEY_BYTES_LIMIT > self.output_bytes or unwritable:
@@ -77,7 +76,7 @@ class Pipeline:
                 refusals = one_each(refusals, others)
                 letters = {at: each.letter for at, each in of_these(events, unwritable).items() if each.letter}
             dead = self.dead_letters.of(events.batch, refusals, letters) if refusals else NO_MESSAGES
-            outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead, events.replay))
+            outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead))
         return outcomes
 
     def open(self, partition: Partition, state: PartitionState | None = None) -> int:

@@ -76,34 +76,32 @@ class Events:
     starts: BoolArray | None = None
     ends: BoolArray | None = None
     payloads: dict[int, FloatArray] = field(default_factory=dict)  # event index → packed state of a SET_STATE command
-    replay: bool = False  # these records were answered before a restart: they move states and emit nothing
     refusals: list[Refusal] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.streams)
 
-    def cut(self, batches: Sequence[tuple[RecordBatch, bool]]) -> list[Events]:
-        """Of (batch, replay) that were decoded as one, each with an event for every record: the events of each."""
-        parts, start = [], 0
-        for batch, replay in batches:
-            part = slice(start, start + len(batch))
-            start = part.stop
-            parts.append(
+    def cut(self, batches: Sequence[RecordBatch]) -> list[Events]:
+        """Of batches that were decoded as one, each with an event for every record: the events of each."""
+        found, start = [], 0
+        for batch in batches:
+            rows = slice(start, start + len(batch))
+            start = rows.stop
+            found.append(
                 Events(
                     batch,
                     self.records[: len(batch)],
-                    self.items[part],
-                    self.kinds[part],
-                    self.streams[part],
-                    self.vectors[part],
-                    self.times[part],
-                    None if self.ids is None else self.ids[part],
-                    None if self.starts is None else self.starts[part],
-                    None if self.ends is None else self.ends[part],
-                    replay=replay,
+                    self.items[rows],
+                    self.kinds[rows],
+                    self.streams[rows],
+                    self.vectors[rows],
+                    self.times[rows],
+                    None if self.ids is None else self.ids[rows],
+                    None if self.starts is None else self.starts[rows],
+                    None if self.ends is None else self.ends[rows],
                 )
             )
-        return parts
+        return found
 
 
 @dataclass(slots=True)

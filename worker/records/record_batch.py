@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from worker.records.ownership import Partition
@@ -26,7 +26,8 @@ class RecordBatch:
 
     ``next_offset`` is the position after the batch. It may lie beyond the last record (transaction markers, compacted
     or aborted records), and a batch without records still moves the position: the end of a replay is known by
-    position, never by the arrival of a record.
+    position, never by the arrival of a record. ``replay``: these records were answered before a restart: they move
+    states and emit nothing.
     """
 
     partition: Partition
@@ -36,18 +37,30 @@ class RecordBatch:
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     headers: list[Headers | None] = field(default_factory=list)  # None or empty when there are none
+    replay: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def split(self, offset: int) -> tuple[RecordBatch, RecordBatch]:
-        """The records below ``offset`` and the others; the position of the first half is at most ``offset``."""
+    def answered_below(self, offset: int) -> list[RecordBatch]:
+        """The records below ``offset`` as a replay, and the others as they are; of either only what there is.
+
+        The position of the first half is at most ``offset``.
+        """
+        if not self.offsets:
+            return []
+        if self.offsets[0] >= offset:
+            return [self]
+        if self.offsets[-1] < offset:
+            return [replace(self, replay=True)]
         at = bisect_left(self.offsets, offset)
-        return self._part(slice(None, at), min(offset, self.next_offset)), self._part(slice(at, None), self.next_offset)
+        before = self._chosen(slice(None, at), min(offset, self.next_offset))
+        before.replay = True
+        return [before, self._chosen(slice(at, None), self.next_offset)]
 
     def part(self, start: int, stop: int) -> RecordBatch:
         """The records from index ``start`` to before ``stop``; its position is that of the first record after it."""
-        return self._part(slice(start, stop), self.offsets[stop] if stop < len(self.offsets) else self.next_offset)
+        return self._chosen(slice(start, stop), self.offsets[stop] if stop < len(self.offsets) else self.next_offset)
 
     @classmethod
     def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
@@ -61,13 +74,14 @@ class RecordBatch:
             whole.headers += batch.headers
         return whole
 
-    def _part(self, part: slice, next_offset: int) -> RecordBatch:
+    def _chosen(self, records: slice, next_offset: int) -> RecordBatch:
         return RecordBatch(
             self.partition,
             next_offset,
-            self.offsets[part],
-            self.timestamps[part],
-            self.keys[part],
-            self.values[part],
-            self.headers[part],
+            self.offsets[records],
+            self.timestamps[records],
+            self.keys[records],
+            self.values[records],
+            self.headers[records],
+            self.replay,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Annotated, Any
 
@@ -23,7 +23,6 @@ from worker.errors import WorkerError, printable
 from worker.member.limits import LoopLimits
 from worker.pipeline.backlog import Backlog, TurnLimit
 from worker.pipeline.pipeline import Outcome, Pipeline
-from worker.records.events import Events
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 
@@ -68,9 +67,6 @@ def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, writ
     counts = [0, 0, 0]
     backlog, limit = Backlog(), TurnLimit(turn_events, turn_events, LoopLimits().turn_bytes_in)
 
-    def decode(batches: Sequence[RecordBatch]) -> list[Events]:
-        return pipeline.decode([(batch, False) for batch in batches])
-
     for batches in _polls(records, turn_events):
         for batch in batches:
             if batch.partition not in known:
@@ -78,7 +74,7 @@ def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, writ
                 pipeline.open(batch.partition)
         backlog.add(batches)
         while backlog:
-            for outcome in pipeline.answer(backlog.take(decode, limit).events):
+            for outcome in pipeline.answer(backlog.take(pipeline.decode, limit).events):
                 write.outcome(outcome)
                 counts[0] += len(outcome.batch)
                 counts[1] += len(outcome.outputs)
