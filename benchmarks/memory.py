@@ -98,19 +98,19 @@ def replace(process: PipelineProcess, streams: int) -> None:
 
 def parts(table: Any) -> dict[str, float]:
     """Bytes of each structure, over the streams that the table has now."""
-    members = [streams.members for streams in table.partitions.values()]
+    rosters = [streams.roster for streams in table.partitions.values()]
     rows = [streams.rows for streams in table.partitions.values()]
-    record = table._records.dtype.itemsize
+    record = table._values.dtype.itemsize
     found = {
         "states, raw": len(table) * table.initial.nbytes,
         "other numbers of the row": table.free.dealt * record - len(table) * table.initial.nbytes,
-        "copy of the row, for checkpoints": table._spare._ready * record,
+        "copy of the row, for checkpoints": table._arena._ready * record,
         "sequence ids (references)": table.free.dealt * table.sequences.itemsize,
         "names: str": sum(sys.getsizeof(name) for known in rows for name in known),
         "names: dict → row": sum(map(sys.getsizeof, rows)),
         "row numbers: int": sum(sys.getsizeof(row) for known in rows for row in known.values()),
-        "members: rows": sum(sys.getsizeof(each._rows) for each in members),
-        "members: names (references)": sum(each._names.nbytes for each in members),
+        "rosters: rows": sum(sys.getsizeof(each._rows) for each in rosters),
+        "rosters: names (references)": sum(each._names.nbytes for each in rosters),
         "forgotten: dict": sum(sys.getsizeof(streams.forgotten) for streams in table.partitions.values()),
         "forgotten: names": sum(sys.getsizeof(n) for streams in table.partitions.values() for n in streams.forgotten),
         "free rows": sum(map(sys.getsizeof, table.free._kept.values())),

@@ -33,20 +33,20 @@ class Sums:
     def step_packed(self, x: Any, packed: Any) -> tuple[Any, Any]:
         after = packed + x[:, :1]
         after[x[:, 0] == 666] = np.nan
-        probabilities = np.concatenate([after, x[:, :1]], axis=1)
-        for answer in (probabilities, after):
+        outputs = np.concatenate([after, x[:, :1]], axis=1)
+        for answer in (outputs, after):
             answer.flags.writeable = False  # as TensorFlow's are
-        return probabilities, after
+        return outputs, after
 
     def scan_packed(self, xs: Any, packed: Any, resets: Any, active: Any, initial: Any) -> tuple[Any, Any]:
         """Step by step; what was not finite on the way is NaN in the end."""
         answers, spoilt = [], np.zeros(packed.shape, np.bool_)
         for x, reset, stepped in zip(xs, resets, active, strict=True):
             packed = np.where(reset[:, np.newaxis], initial, packed)
-            probabilities, after = self.step_packed(x, packed)
+            outputs, after = self.step_packed(x, packed)
             packed = np.where(stepped[:, np.newaxis], after, packed)
             spoilt |= ~np.isfinite(packed)
-            answers.append(probabilities)
+            answers.append(outputs)
         return np.stack(answers), np.where(spoilt, np.float32(np.nan), packed)
 
 

@@ -489,10 +489,10 @@ def rows(events: Events) -> list[tuple[Any, ...]]:
 
 
 def predictions(**columns: Any) -> Predictions:
-    count = len(columns["probabilities"])
+    count = len(columns["outputs"])
     return Predictions(
         emit=np.array(columns.get("emit", [True] * count)),
-        probabilities=np.array(columns["probabilities"], np.float32),
+        outputs=np.array(columns["outputs"], np.float32),
         steps=np.array(columns.get("steps", range(1, count + 1))),
         resets=np.array(columns.get("resets", [Reset.NONE] * count), np.uint8),
         finals=np.array(columns.get("finals", [False] * count)),
@@ -504,7 +504,7 @@ def test_an_output_is_as_documented_to_the_byte() -> None:
     batch = batch_of([b"{}"], keys=[b"watch-07"])
     events = decode(EVERYTHING, with_part(device={"id": "watch-07"}, run="s42", at=1795240795377), timestamps=[-1])
     events.batch = batch
-    answer = predictions(probabilities=[[0.01, 0.02, 0.96, 0.01]], steps=[12])
+    answer = predictions(outputs=[[0.01, 0.02, 0.96, 0.01]], steps=[12])
     encoder = Encoder("json", "4f1c9a2b7d10", ["standing", "running", "walking", "badminton"], stream_is_key=False)
     (value,) = encoder.encode(events, answer).values
     assert value == (
@@ -517,7 +517,7 @@ def test_an_output_is_as_documented_to_the_byte() -> None:
 def test_outputs_of_chunks_labels_resets_and_what_is_not_emitted() -> None:
     events = decode(VECTOR, {"x": [[1, 2], [3, 4], [5, 6]]}, keys=["schlüssel".encode()])
     answer = predictions(
-        probabilities=[[1 / 3], [0.5], [1e-9]],
+        outputs=[[1 / 3], [0.5], [1e-9]],
         emit=[True, False, True],
         resets=[Reset.INVALID_STATE, Reset.NONE, Reset.NONE],
         finals=[False, False, True],
@@ -540,9 +540,7 @@ def test_outputs_of_chunks_labels_resets_and_what_is_not_emitted() -> None:
 def test_float32_has_as_few_digits_as_tell_it_apart(number: float) -> None:
     single = np.float32(number)
     events = decode(InputFields(1, "x"), {"x": 1})
-    (value,) = (
-        Encoder("json", "", None, stream_is_key=True).encode(events, predictions(probabilities=[[single]])).values
-    )
+    (value,) = Encoder("json", "", None, stream_is_key=True).encode(events, predictions(outputs=[[single]])).values
     text = (value or b"").split(b"[")[1].split(b"]")[0].decode()
     assert np.float32(text) == single
     assert len(text.replace(".0", "")) <= len(repr(float(single)))
@@ -551,7 +549,7 @@ def test_float32_has_as_few_digits_as_tell_it_apart(number: float) -> None:
 
 def test_msgpack_outputs_hold_the_same_fields_in_the_same_order() -> None:
     events = decode(VECTOR, {"x": [[1, 2], [3, 4]]})
-    answer = predictions(probabilities=[[0.25, 0.75], [1, 0]], finals=[False, True])
+    answer = predictions(outputs=[[0.25, 0.75], [1, 0]], finals=[False, True])
     as_json, as_msgpack = (
         Encoder(form, "abc", ["no", "yes"], stream_is_key=True).encode(events, answer).values
         for form in ("json", "msgpack")

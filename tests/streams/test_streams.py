@@ -14,7 +14,7 @@ from tests.one_member import meaning
 from worker.records.events import Reset
 from worker.records.ownership import Partition
 from worker.records.states import UNKNOWN_ID, PartitionState
-from worker.streams.copies import READY_BYTES, SpareRows
+from worker.streams.copies import READY_BYTES, CopyArena
 from worker.streams.idle import forget_idle
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.streams.table import StreamTable
@@ -190,48 +190,48 @@ READY_ROWS = READY_BYTES // ROW.itemsize
 
 
 def test_memory_is_reused_once_nobody_sees_it() -> None:
-    spare = SpareRows(1000, ROW)
-    spare.ready(1)
-    first = spare.take(600)
+    arena = CopyArena(1000, ROW)
+    arena.ready(1)
+    first = arena.take(600)
     address = first.ctypes.data
     del first
-    assert spare.take(1000).ctypes.data == address
+    assert arena.take(1000).ctypes.data == address
 
 
 def test_memory_is_kept_by_any_view_of_a_view() -> None:
-    spare = SpareRows(1000, ROW)
-    spare.ready(1)
-    whole = spare.take(1000)
+    arena = CopyArena(1000, ROW)
+    arena.ready(1)
+    whole = arena.take(1000)
     whole["values"], address = 7, whole.ctypes.data
     view = whole["values"][:, 10:16].reshape(1000, 3, 2)[500:]
     del whole
-    spare.take(1000)["values"] = 8
+    arena.take(1000)["values"] = 8
     assert (view == 7).all()
     del view
-    assert spare.take(1000).ctypes.data == address
+    assert arena.take(1000).ctypes.data == address
 
 
 def test_parts_in_use_are_left_alone_and_gaps_are_filled() -> None:
-    spare = SpareRows(100, ROW)
-    spare.ready(100)
-    parts = [spare.take(30) for _ in range(3)]
+    arena = CopyArena(100, ROW)
+    arena.ready(100)
+    parts = [arena.take(30) for _ in range(3)]
     begin = parts[0].ctypes.data
     assert [part.ctypes.data - begin for part in parts] == [0, 30 * ROW.itemsize, 60 * ROW.itemsize]
     del parts[1]
-    assert spare.take(31).ctypes.data - begin not in range(100 * ROW.itemsize)  # fits nowhere: memory of its own
-    assert spare.take(30).ctypes.data - begin == 30 * ROW.itemsize
+    assert arena.take(31).ctypes.data - begin not in range(100 * ROW.itemsize)  # fits nowhere: memory of its own
+    assert arena.take(30).ctypes.data - begin == 30 * ROW.itemsize
 
 
 def test_only_what_was_asked_for_is_touched() -> None:
-    spare = SpareRows(10 * READY_ROWS, ROW)
-    held = [spare.take(5)]
-    spare.ready(1)
-    held += [spare.take(READY_ROWS), spare.take(2)]
-    assert [np.shares_memory(part, spare._memory) for part in held] == [False, True, False]
+    arena = CopyArena(10 * READY_ROWS, ROW)
+    held = [arena.take(5)]
+    arena.ready(1)
+    held += [arena.take(READY_ROWS), arena.take(2)]
+    assert [np.shares_memory(part, arena._memory) for part in held] == [False, True, False]
 
 
 def test_a_copy_of_no_rows_is_empty() -> None:
-    assert len(SpareRows(1, ROW).take(0)) == 0
+    assert len(CopyArena(1, ROW).take(0)) == 0
 
 
 def test_the_oldest_reasons_are_forgotten_together() -> None:
@@ -264,11 +264,11 @@ def test_memory_for_copies_is_that_of_one_part() -> None:
     table.copied_at_once = 8
     for partition in PARTITIONS:
         table.open(partition)
-    ahead = READY_BYTES // table._records.itemsize
+    ahead = READY_BYTES // table._values.itemsize
     streams = 2 * ahead  # of each of two partitions
     for number in range(2 * streams):
         table.row(PARTITIONS[number % 2], f"s{number}")
-    assert streams <= table._spare._ready <= streams + ahead
+    assert streams <= table._arena._ready <= streams + ahead
     assert all(len(table.snapshot(partition, 0, SLICES).keys) == streams for partition in PARTITIONS[:2])
 
 
@@ -294,7 +294,7 @@ def test_memory_for_rows_is_taken_where_they_are_touched() -> None:
     terabytes = StreamTable(np.zeros(1000, np.float32), 1_000_000)
     for partition in PARTITIONS * 100:
         terabytes.open(partition._replace(topic=f"in-{len(terabytes.partitions)}"))
-    assert terabytes._records.nbytes > 1e12
+    assert terabytes._values.nbytes > 1e12
     assert (terabytes.states[-1] == 0).all()
 
 

@@ -101,14 +101,14 @@ class Encoder:
         where = slice(None) if predictions.emit.all() else np.flatnonzero(predictions.emit)
         batch, records = events.batch, events.records[where]
         topic, partition = batch.partition
-        probabilities = predictions.probabilities[where]
+        outputs = predictions.outputs[where]
         streams = _chosen(events.streams, where)
         columns = zip(
             streams,
             [None] * len(streams) if events.ids is None else _chosen(events.ids, where),
             predictions.steps[where].tolist(),
-            self._numbers(probabilities),
-            self._names(probabilities),
+            self._numbers(outputs),
+            self._names(outputs),
             predictions.finals[where].tolist(),
             [RESET_NAMES[reset] for reset in predictions.resets[where].tolist()],
             events.times[where].tolist(),
@@ -134,19 +134,19 @@ class Encoder:
             keys = [stream.encode() for stream in streams]
         return Messages(keys, values, None, records)
 
-    def _numbers(self, probabilities: FloatArray) -> Sequence[Any]:
+    def _numbers(self, outputs: FloatArray) -> Sequence[Any]:
         if not self._json:
-            return list(probabilities.tolist())
-        if not len(probabilities):
+            return list(outputs.tolist())
+        if not len(outputs):
             return []
         # One call for the whole matrix, and float32 in as few digits as tell them apart.
-        text = orjson.dumps(np.ascontiguousarray(probabilities), option=orjson.OPT_SERIALIZE_NUMPY)
+        text = orjson.dumps(np.ascontiguousarray(outputs), option=orjson.OPT_SERIALIZE_NUMPY)
         return [msgspec.Raw(b"[%b]" % row) for row in text[2:-2].split(b"],[")]
 
-    def _names(self, probabilities: FloatArray) -> Sequence[str | msgspec.UnsetType]:
+    def _names(self, outputs: FloatArray) -> Sequence[str | msgspec.UnsetType]:
         if self._labels is None:
-            return [msgspec.UNSET] * len(probabilities)
-        return [self._labels[unit] for unit in probabilities.argmax(axis=1).tolist()]
+            return [msgspec.UNSET] * len(outputs)
+        return [self._labels[unit] for unit in outputs.argmax(axis=1).tolist()]
 
 
 def _chosen(values: list[Value], where: slice | IntArray) -> list[Value]:

@@ -1,11 +1,12 @@
-"""What a command does to its stream. Pure, as the engine is."""
+"""What a command does to its stream. No I/O, clock or logging."""
 
 from __future__ import annotations
 
-from worker.engine.turns import NO_ROW, Turn
+from worker.engine.turns import Turn
 from worker.records.arrays import NO_TIME_MS
 from worker.records.events import Kind, Origin, Reset
 from worker.records.states import UNKNOWN_ID
+from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
 
 

@@ -12,14 +12,14 @@ from worker.records.arrays import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class EmitRule:
-    """``delta`` is the movement of a probability (0..1) that counts as a change; only for mode ``change``."""
+    """``delta`` is the movement of an output that counts as a change; only for mode ``change``."""
 
     mode: Literal["every_event", "sequence_end", "change"] = "every_event"
     delta: float = 0.05
 
     def choose(
         self,
-        probabilities: FloatArray,
+        outputs: FloatArray,
         zeroed: BoolArray,
         finals: BoolArray,
         emitted: FloatArray | None,
@@ -36,9 +36,9 @@ class EmitRule:
         assert emitted is not None, "mode 'change' needs the last emitted outputs"
         last = emitted[rows]
         unknown = np.isnan(last).any(axis=1)
-        moved = (np.abs(probabilities - last) >= self.delta).any(axis=1)
-        if probabilities.shape[1] > 1:
-            moved |= probabilities.argmax(axis=1) != np.where(np.isnan(last), 0, last).argmax(axis=1)
+        moved = (np.abs(outputs - last) >= self.delta).any(axis=1)
+        if outputs.shape[1] > 1:
+            moved |= outputs.argmax(axis=1) != np.where(np.isnan(last), 0, last).argmax(axis=1)
         changed = unknown | moved | zeroed | finals
-        emitted[rows[changed]] = probabilities[changed]
+        emitted[rows[changed]] = outputs[changed]
         return changed

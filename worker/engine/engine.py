@@ -1,6 +1,6 @@
 """Events → predictions: where streams, boundaries and the model meet.
 
-Pure: no I/O, no clock, no logging. A turn's events are cut into *waves*: the k-th event of each stream is in wave k, so
+No I/O, clock or logging. A turn's events are cut into *waves*: the k-th event of each stream is in wave k, so
 that two events of one stream are never in one step of the model and every stream sees its events in order. A wave is
 gather → step → check finite → scatter; where waves are small and many, they are one scan over time, to the same effect.
 """
@@ -15,12 +15,22 @@ import numpy as np
 from worker.engine.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
 from worker.engine.commanded import command
 from worker.engine.emission import EmitRule
-from worker.engine.placement import place
-from worker.engine.scans import SCAN_ROWS, SCAN_STEPS_LIMIT, SCAN_STEPS_MIN, Runs, Scanned, plan, scan, stretches
-from worker.engine.turns import NO_ROW, Turn, Wave, finite_rows, numbered, waves
+from worker.engine.placement import place_events
+from worker.engine.scans import (
+    SCAN_ROWS,
+    SCAN_STEPS_LIMIT,
+    SCAN_STEPS_MIN,
+    Runs,
+    ScannedRuns,
+    plan_boundaries,
+    scan_runs,
+    stretches,
+)
+from worker.engine.turns import Turn, Wave, finite_rows, numbered, waves
 from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
 from worker.records.events import Events, Kind, Predictions, Reset
-from worker.streams.copies import Records
+from worker.streams.copies import RowValues
+from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
 
 
@@ -45,7 +55,7 @@ class PackedModel(Protocol):
 class Engine:
     """Steps the model over all streams. State changes only here, and only by events in log order.
 
-    ``scan_rows``: see ``runs.stretches``; without any, everything goes by waves.
+    ``scan_rows``: see ``scans.stretches``; without any, everything goes by waves.
     """
 
     def __init__(
@@ -74,7 +84,7 @@ class Engine:
         turn = Turn.of(batches, table.partitions, self.model.units, dtype)
         start = 0
         while start < len(turn):
-            placed = place(table, turn, start)
+            placed = place_events(table, turn, start)
             self._advance(turn, start, placed)
             self._release(turn)
             if turn.commands:
@@ -90,8 +100,8 @@ class Engine:
         order, nth = numbered(turn.rows[start:stop])
         order += start
         self.waves += int(np.count_nonzero(np.bincount(nth[turn.kinds[order] == Kind.STEP])))
-        for events, numbers, many in stretches(order, nth, self.scan_rows):
-            if many:
+        for events, numbers, worth_a_scan in stretches(order, nth, self.scan_rows):
+            if worth_a_scan:
                 self._hot(turn, Runs.of(events, turn.rows[events]))
             else:
                 self._waves(turn, events, numbers)
@@ -104,14 +114,14 @@ class Engine:
         """Few streams with many events each: scans, and between them a wave for the commands."""
         while runs is not None:
             ahead = runs.until(turn.kinds[runs.events] != Kind.STEP) & (runs.nth < SCAN_STEPS_LIMIT)
-            head, runs = runs.part(ahead), runs.part(~ahead)
+            head, runs = runs.only(ahead), runs.only(~ahead)
             if head is not None and head.nth.max() + 1 >= SCAN_STEPS_MIN:
                 self._scan(turn, head)
             elif head is not None:
                 self._waves(turn, head.events, head.nth)
             if runs is not None:
                 self._wave(turn, np.sort(runs.events[runs.begins]))
-                runs = runs.part(runs.nth > 0)
+                runs = runs.only(runs.nth > 0)
 
     def _scan(self, turn: Turn, runs: Runs) -> None:
         """Step through these events in one call of the model over time."""
@@ -121,32 +131,32 @@ class Engine:
         if self.rules.late != "accept" and late.any():
             self._waves(turn, runs.events, runs.nth)
             return
-        planned = plan(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
+        plan = plan_boundaries(self.rules, runs, self._before(rows, found, incoming), found["steps"], incoming)
         vectors = turn.vectors[runs.events]
-        scanned = scan(self.model.scan_packed, runs, planned, vectors, found["states"], self.table.initial)
+        scanned = scan_runs(self.model.scan_packed, runs, plan, vectors, found["states"], self.table.initial)
         whole = scanned.finite[runs.number]
         self.late += int(np.count_nonzero(late & whole))
         if whole.any():
-            self._finish(turn, rows[scanned.finite], found[scanned.finite], scanned.part(scanned.finite))
+            self._finish(turn, rows[scanned.finite], found[scanned.finite], scanned.only(scanned.finite))
         if not whole.all():
             # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
             self._waves(turn, runs.events[~whole], runs.nth[~whole])
 
-    def _finish(self, turn: Turn, rows: IntArray, found: Records, scanned: Scanned) -> None:
-        table, runs, planned, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
-        lasts, zeroed, probabilities = runs.lasts, planned.resets != Reset.NONE, scanned.probabilities
+    def _finish(self, turn: Turn, rows: IntArray, found: RowValues, scanned: ScannedRuns) -> None:
+        table, runs, plan, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
+        lasts, zeroed, outputs = runs.lasts, plan.resets != Reset.NONE, scanned.outputs
         origins = runs.since(zeroed, found["origins"], turn.fresh_origins(events))
         found["origins"] = origins[lasts]
         after = turn.incoming(events[lasts])
         after.times = np.maximum.reduceat(turn.times[events], runs.begins)
-        self._scatter(rows, found, scanned.states, planned.steps[lasts], planned.pending[lasts], after)
-        turn.answer(events, probabilities, planned.resets, planned.steps, planned.pending, origins)
-        self._count(planned.resets)
+        self._scatter(rows, found, scanned.states, plan.steps[lasts], plan.pending[lasts], after)
+        turn.answer(events, outputs, plan.resets, plan.steps, plan.pending, origins)
+        self._count(plan.resets)
         # What changes is measured from what was sent last, so that is found out event by event.
         whole = [np.arange(len(events))]
-        for part in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
-            turn.emit[events[part]] = self.emit.choose(
-                probabilities[part], zeroed[part], turn.finals[events[part]], table.emitted, rows[runs.number[part]]
+        for chosen in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
+            turn.emit[events[chosen]] = self.emit.choose(
+                outputs[chosen], zeroed[chosen], turn.finals[events[chosen]], table.emitted, rows[runs.number[chosen]]
             )
 
     def _wave(self, turn: Turn, wave: IntArray) -> None:
@@ -176,21 +186,21 @@ class Engine:
             found["states"][zeroed], found["steps"][zeroed] = table.initial, 0
             found["origins"][zeroed] = turn.fresh_origins(wave)[zeroed]
             self._count(resets)
-        probabilities, after = self.model.step_packed(turn.vectors[wave], found["states"])
+        outputs, after = self.model.step_packed(turn.vectors[wave], found["states"])
         steps = found["steps"] + 1
         pending = pending_after(self.rules, steps, incoming)
-        finite = finite_rows(probabilities, after)
+        finite = finite_rows(outputs, after)
         if finite is not None:
             # A state that is not finite would stay so for ever: the stream starts again from zero.
             after = np.where(finite[:, np.newaxis], after, table.initial)
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
         self._scatter(rows, found, after, steps, pending, incoming)
-        turn.answer(wave, probabilities, resets, steps, pending, found["origins"])
-        emit = self.emit.choose(probabilities, zeroed, turn.finals[wave], table.emitted, rows)
+        turn.answer(wave, outputs, resets, steps, pending, found["origins"])
+        emit = self.emit.choose(outputs, zeroed, turn.finals[wave], table.emitted, rows)
         turn.emit[wave] = emit if finite is None else emit & finite
 
-    def _before(self, rows: IntArray, found: Records, incoming: Incoming) -> Before:
+    def _before(self, rows: IntArray, found: RowValues, incoming: Incoming) -> Before:
         ids = None if incoming.ids is None else self.table.sequences[rows]
         return Before(found["pending"], ids, found["times"])
 
@@ -198,7 +208,7 @@ class Engine:
         self.resets += np.bincount(resets[resets != Reset.NONE], minlength=len(Reset))
 
     def _scatter(
-        self, rows: IntArray, found: Records, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming
+        self, rows: IntArray, found: RowValues, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming
     ) -> None:
         """``found`` is what these rows held, with the origins of now; it is changed to what they hold from now on."""
         found["states"], found["steps"], found["pending"] = states, steps, pending

@@ -1,4 +1,4 @@
-"""Event time: when each event happens. Pure.
+"""Event time: when each event happens.
 
 A partition's clock is the greatest event time in it.
 """

@@ -1,7 +1,7 @@
-"""Which row each event of a turn has: that of its stream, a new one where the stream is not known. Pure.
+"""Which row each event of a turn has: that of its stream, a new one where the stream is not known.
 
 Rows are given as if the events came one at a time. Where that can't be while others of the turn are still to be
-stepped, placing stops, and what is placed is processed first.
+stepped, placing stops, and what is placed is processed first. No I/O, clock or logging.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from itertools import compress
 
 import numpy as np
 
-from worker.engine.turns import NO_ROW, Turn
+from worker.engine.turns import Turn
 from worker.records.arrays import NO_TIME_MS
 from worker.records.events import Kind, Reset
 from worker.records.ownership import Partition
 from worker.streams.idle import any_idle, forget_idle, forget_idle_before
+from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
 
 BEGIN_STREAMS = (Kind.STEP, Kind.SET_STATE)  # of a stream that is not known a tombstone or reset changes nothing
 
 
-def place(table: StreamTable, turn: Turn, start: int) -> int:
+def place_events(table: StreamTable, turn: Turn, start: int) -> int:
     """Give the events from ``start`` their rows; up to which event that was possible.
 
     Streams whose last event is a tombstone are noted in ``turn.leaving``: forgotten, but not released yet.
@@ -90,7 +91,7 @@ def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[i
     left: dict[Partition, int] = {}  # streams that tombstones have forgotten here
     rows: list[int] = []
     columns = (column[start:stop].tolist() for column in (turn.kinds, turn.clocks, turn.times))
-    names = ((partition, name) for partition, part in turn.names(start, stop) for name in part)
+    names = ((partition, name) for partition, streams in turn.names(start, stop) for name in streams)
     for (partition, name), kind, clock, time in zip(names, *columns, strict=True):
         begins, here = kind in BEGIN_STREAMS, used.setdefault(partition, {})
         if any_idle(table, partition, clock) and not forget_idle(table, partition, clock, here):

@@ -35,7 +35,7 @@ class Runs:
     events: IntArray  # (events,) indices into the turn
     begins: IntArray  # (runs,) where in ``events`` each run begins
     number: IntArray  # (events,) the run of each event
-    nth: IntArray  # (events,) its place in the run, from 0
+    nth: IntArray  # (events,) its index in the run, from 0
 
     @classmethod
     def of(cls, events: IntArray, rows: IntArray) -> Runs:
@@ -45,7 +45,7 @@ class Runs:
         begins, number = np.flatnonzero(first), np.cumsum(first) - 1
         return cls(events, begins, number, np.arange(len(events)) - begins[number])
 
-    def part(self, kept: BoolArray) -> Runs | None:
+    def only(self, kept: BoolArray) -> Runs | None:
         """Only these events, (events,): runs that begin later or end earlier, or are not there; None without any."""
         return Runs.of(self.events[kept], self.number[kept]) if kept.any() else None
 
@@ -95,7 +95,7 @@ class Runs:
 
 
 @dataclass(slots=True)
-class Plan:
+class BoundaryPlan:
     """What the events find and leave, (events,) each."""
 
     resets: CodeArray
@@ -104,30 +104,32 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Scanned:
+class ScannedRuns:
     """Runs that the model has stepped through."""
 
     runs: Runs
-    plan: Plan
-    probabilities: FloatArray  # (events, units)
+    plan: BoundaryPlan
+    outputs: FloatArray  # (events, units)
     states: FloatArray  # (runs, width) after the last step
     finite: BoolArray  # (runs,) no result on the way was not finite
 
-    def part(self, runs: BoolArray) -> Scanned:
+    def only(self, runs: BoolArray) -> ScannedRuns:
         """Only these runs, (runs,), at least one."""
         if runs.all():
             return self
         kept, plan = runs[self.runs.number], self.plan
-        return Scanned(
+        return ScannedRuns(
             Runs.of(self.runs.events[kept], self.runs.number[kept]),
-            Plan(plan.resets[kept], plan.steps[kept], plan.pending[kept]),
-            self.probabilities[kept],
+            BoundaryPlan(plan.resets[kept], plan.steps[kept], plan.pending[kept]),
+            self.outputs[kept],
             self.states[runs],
             self.finite[runs],
         )
 
 
-def plan(rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, incoming: Incoming) -> Plan:
+def plan_boundaries(
+    rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, incoming: Incoming
+) -> BoundaryPlan:
     """``before`` and ``steps`` (runs,): how the streams' last events left them; ``incoming`` (events,)."""
     ids = None
     if incoming.ids is not None:
@@ -147,7 +149,7 @@ def plan(rules: BoundaryRules, runs: Runs, before: Before, steps: IntArray, inco
         resets = resets_after(pending)
     # Each event agrees with the one before it: then all are what they would be one after the other.
     assert np.array_equal(counted, np.where(resets != Reset.NONE, 0, runs.found(steps, counted)) + 1)
-    return Plan(resets, counted, pending)
+    return BoundaryPlan(resets, counted, pending)
 
 
 def _count(runs: Runs, zeroed: BoolArray, steps: IntArray, length: int | None) -> IntArray:
@@ -161,15 +163,20 @@ def _count(runs: Runs, zeroed: BoolArray, steps: IntArray, length: int | None) -
     return np.where(behind == 0, carried + 1, counted)
 
 
-def scan(
-    scan_packed: ScanPacked, runs: Runs, planned: Plan, vectors: FloatArray, states: FloatArray, initial: FloatArray
-) -> Scanned:
+def scan_runs(
+    scan_packed: ScanPacked,
+    runs: Runs,
+    plan: BoundaryPlan,
+    vectors: FloatArray,
+    states: FloatArray,
+    initial: FloatArray,
+) -> ScannedRuns:
     """Step through vectors (events, features) from states (runs, width); nothing given is changed."""
-    resets, active = planned.resets != Reset.NONE, np.ones(len(runs.events), np.bool_)
-    answers, after = scan_packed(runs.by_time(vectors), states, runs.by_time(resets), runs.by_time(active), initial)
-    probabilities = answers[runs.nth, runs.number]
-    finite = np.logical_and.reduceat(np.isfinite(probabilities).all(axis=1), runs.begins)
-    return Scanned(runs, planned, probabilities, after, finite & np.isfinite(after).all(axis=1))
+    resets, active = plan.resets != Reset.NONE, np.ones(len(runs.events), np.bool_)
+    by_time, after = scan_packed(runs.by_time(vectors), states, runs.by_time(resets), runs.by_time(active), initial)
+    outputs = by_time[runs.nth, runs.number]
+    finite = np.logical_and.reduceat(np.isfinite(outputs).all(axis=1), runs.begins)
+    return ScannedRuns(runs, plan, outputs, after, finite & np.isfinite(after).all(axis=1))
 
 
 def stretches(events: IntArray, nth: IntArray, scan_rows: tuple[int, ...]) -> Iterator[tuple[IntArray, IntArray, bool]]:
@@ -180,10 +187,10 @@ def stretches(events: IntArray, nth: IntArray, scan_rows: tuple[int, ...]) -> It
     """
     sizes = np.bincount(nth)  # rows in each wave: never more than in the one before
     edges = [0, *(int(np.count_nonzero(sizes > rows)) for rows in scan_rows), len(sizes)]
-    for place, (begin, end) in enumerate(pairwise(edges)):
-        many = place > 0 and end - begin >= SCAN_STEPS_MIN
+    for index, (begin, end) in enumerate(pairwise(edges)):
+        worth_a_scan = index > 0 and end - begin >= SCAN_STEPS_MIN
         if end - begin == len(sizes):
-            yield events, nth, many
+            yield events, nth, worth_a_scan
         elif begin < end:
             inside = (nth >= begin) & (nth < end)
-            yield events[inside], nth[inside], many
+            yield events[inside], nth[inside], worth_a_scan

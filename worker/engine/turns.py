@@ -17,8 +17,8 @@ from worker.records.events import Events, Origin, Predictions, Refusal
 from worker.records.ownership import Partition
 from worker.records.refusals import by_record
 from worker.streams.partition_streams import PartitionStreams
+from worker.streams.rows import NO_ROW
 
-NO_ROW = -1
 Wave: TypeAlias = IntArray | slice  # events of different streams: indices into the turn, or a piece of it
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -38,7 +38,7 @@ class Turn:
     commands: bool  # whether any of the kinds is one
     payloads: dict[int, FloatArray]
     rows: IntArray
-    probabilities: FloatArray
+    outputs: FloatArray
     steps: IntArray
     resets: CodeArray
     finals: BoolArray
@@ -78,7 +78,7 @@ class Turn:
                 for index, state in events.payloads.items()
             },
             rows=np.full(count, NO_ROW, np.int64),
-            probabilities=np.zeros((count, units), dtype),
+            outputs=np.zeros((count, units), dtype),
             steps=np.zeros(count, np.int64),
             resets=np.zeros(count, np.uint8),
             finals=np.zeros(count, np.bool_),
@@ -130,7 +130,7 @@ class Turn:
         origins: CodeArray,
     ) -> None:
         """What the model and the boundaries say to these events, and where their states come from."""
-        self.probabilities[events] = values
+        self.outputs[events] = values
         self.steps[events] = steps
         self.resets[events] = resets
         self.finals[events] = pending.astype(np.bool_)
@@ -145,7 +145,7 @@ class Turn:
             answers.append(
                 Predictions(
                     emit=np.zeros(len(events), np.bool_) if events.batch.replay else self.emit[part],
-                    probabilities=self.probabilities[part],
+                    outputs=self.outputs[part],
                     steps=self.steps[part],
                     resets=self.resets[part],
                     finals=self.finals[part],
@@ -173,8 +173,8 @@ def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:
     ordered = rows[order]
     first = np.ones(len(order), np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
-    places = np.arange(len(order))
-    return order, places - np.maximum.accumulate(np.where(first, places, 0))
+    numbers = np.arange(len(order))
+    return order, numbers - np.maximum.accumulate(np.where(first, numbers, 0))
 
 
 def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
@@ -184,17 +184,17 @@ def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
             yield np.sort(events)
         return
     by_wave = np.argsort(nth, kind="stable")
-    for part in np.split(events[by_wave], np.cumsum(np.bincount(nth))[:-1]):
-        if len(part):
+    for wave in np.split(events[by_wave], np.cumsum(np.bincount(nth))[:-1]):
+        if len(wave):
             # In the order of the log: the same events make the same batch, and so the same bits.
-            yield np.sort(part)
+            yield np.sort(wave)
 
 
-def finite_rows(probabilities: FloatArray, states: FloatArray) -> BoolArray | None:
+def finite_rows(outputs: FloatArray, states: FloatArray) -> BoolArray | None:
     """None when everything is finite, which is nearly always; else which rows are."""
-    if np.isfinite(probabilities).all() and np.isfinite(states).all():
+    if np.isfinite(outputs).all() and np.isfinite(states).all():
         return None
-    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([probabilities, states], axis=1)), axis=1)
+    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([outputs, states], axis=1)), axis=1)
     return finite
 
 

@@ -109,7 +109,7 @@ class Predictions:
     """What the engine made of one Events: the same rows; ``emit`` marks those that have an output."""
 
     emit: BoolArray  # (events,)
-    probabilities: FloatArray  # (events, units)
+    outputs: FloatArray  # (events, units)
     steps: IntArray  # (events,)
     resets: CodeArray  # (events,) Reset
     finals: BoolArray  # (events,)

@@ -1,4 +1,4 @@
-"""Ids among the numbers of a vector: for an Embedding, say. Pure."""
+"""Ids among the numbers of a vector: for an Embedding, say."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 READY_BYTES = 1 << 20  # touched at once, so that adding a stream never waits for more
 
-Records: TypeAlias = NDArray[Any]  # (rows,) of a structured type
+RowValues: TypeAlias = NDArray[Any]  # (rows,) of a structured type
 
 
 class _Loan:
@@ -24,19 +24,19 @@ class _Loan:
     of it skip it and keep the whole memory alive only.
     """
 
-    __slots__ = ("__array_interface__", "__weakref__", "_part")
+    __slots__ = ("__array_interface__", "__weakref__", "_rows")
 
-    def __init__(self, part: Records) -> None:
-        octets = part.view(np.uint8)
-        self._part = part
+    def __init__(self, rows: RowValues) -> None:
+        octets = rows.view(np.uint8)
+        self._rows = rows
         self.__array_interface__ = octets.__array_interface__
 
 
-class SpareRows:
+class CopyArena:
     """At most ``capacity`` rows; they take memory as far as ``ready`` was asked for."""
 
     def __init__(self, capacity: int, dtype: np.dtype[Any]) -> None:
-        self._memory: Records = np.empty(capacity, dtype)
+        self._memory: RowValues = np.empty(capacity, dtype)
         self._ready = 0
         self._loans: list[tuple[int, int, weakref.ref[_Loan]]] = []  # (start, stop, whose), in order
 
@@ -48,7 +48,7 @@ class SpareRows:
         start, self._ready = self._ready, min(ahead, len(self._memory))
         self._memory[start : self._ready].view(np.uint8)[:] = 0
 
-    def take(self, rows: int) -> Records:
+    def take(self, rows: int) -> RowValues:
         """(rows,) of any content, which nobody else sees."""
         self._loans = [loan for loan in self._loans if loan[2]() is not None]
         start = 0

@@ -1,4 +1,4 @@
-"""Which streams of the table are idle at an event, and that they are forgotten before it. Pure.
+"""Which streams of the table are idle at an event, and that they are forgotten before it. No I/O, clock or logging.
 
 A stream is idle at an event of its partition that comes more than ``idle_ms`` after its own last one, both by the
 partition's clock. It is forgotten before that event, and nothing else decides when: where a log lies in time shows in
@@ -15,7 +15,7 @@ import numpy as np
 from worker.records.arrays import IntArray
 from worker.records.events import Reset
 from worker.records.ownership import Partition
-from worker.streams.roster import NO_ROW
+from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
 
 
@@ -60,14 +60,14 @@ def forget_idle_before(table: StreamTable, partition: Partition, clocks: IntArra
 
 
 def _idle(table: StreamTable, partition: Partition, clock: int, used: Mapping[int, int]) -> list[tuple[int, int, str]]:
-    """(clock of the last event, place of it in the order of all, name) of the streams that are idle at this clock."""
+    """(clock of the last event, its number in the order of all, name) of the streams that are idle at this clock."""
     assert table.idle_ms is not None
     streams, since = table.partitions[partition], clock - table.idle_ms
     entries = streams.silence.before(since)
     if entries is None:
-        clocks = table.clocks[streams.members.rows()]
-        clocks[table.places[list(used)]] = list(used.values())
-        entries = streams.silence.renew(since, clocks, streams.members)
+        clocks = table.clocks[streams.roster.rows()]
+        clocks[table.slots[list(used)]] = list(used.values())
+        entries = streams.silence.renew(since, clocks, streams.roster)
     rows = ((last, name, streams.rows.get(name, NO_ROW)) for last, name in entries)
     return [
         (last, int(table.touched[row]), name)

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from worker.records.arrays import NO_TIME_MS
-from worker.streams.roster import Members
+from worker.streams.roster import Roster
 from worker.streams.silence import Silence
 
 # Streams per partition of which the reason for forgetting is kept. A dictionary that loses its oldest while it gains
@@ -26,7 +26,7 @@ class PartitionStreams:
     """What the table of streams knows of one partition."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    members: Members = field(default_factory=lambda: Members(np.empty(0, np.int64), np.empty(0, np.object_)))
+    roster: Roster = field(default_factory=lambda: Roster(np.empty(0, np.int64), np.empty(0, np.object_)))
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
     clock: int = NO_TIME_MS
     silence: Silence = field(default_factory=Silence, repr=False)

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records.arrays import IntArray
+from worker.streams.rows import NO_ROW
 
-NO_ROW = -1
-FIRST_NAMES = 64  # places for names at first; doubled when they are full
+FIRST_NAMES = 64  # slots for names at first; doubled when they are full
 
 Names: TypeAlias = NDArray[np.object_]
 
 
-class Members:
-    """Each stream has a place; streams that come later have later ones, and where one leaves the last moves in."""
+class Roster:
+    """Each stream has a slot; streams that come later have later ones, and where one leaves the last moves in."""
 
     def __init__(self, rows: IntArray, names: Names) -> None:
         assert len(rows) == len(names), (len(rows), len(names))
@@ -33,62 +33,62 @@ class Members:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        return f"Members({dict(zip(self._rows, self._names.tolist(), strict=False))})"
+        return f"Roster({dict(zip(self._rows, self._names.tolist(), strict=False))})"
 
     def rows(self) -> IntArray:
-        """(streams,) by place."""
+        """(streams,) by slot."""
         return np.array(self._rows, np.int64)
 
     def names(self) -> Names:
-        """(streams,) str, by place; it never changes."""
+        """(streams,) str, by slot; it never changes."""
         self._shared = True
         names = self._names[: len(self._rows)]
         names.flags.writeable = False
         return names
 
-    def named(self, places: IntArray) -> list[str]:
-        """Names at these places."""
-        found: list[str] = self._names[places].tolist()
+    def named(self, slots: IntArray) -> list[str]:
+        """Names at these slots."""
+        found: list[str] = self._names[slots].tolist()
         return found
 
     def oldest(self, touched: IntArray, limit: int) -> Iterator[tuple[int, str]]:
-        """At most so many of them, those of the smallest ``touched``, (streams,) by place, first."""
+        """At most so many of them, those of the smallest ``touched``, (streams,) by slot, first."""
         count = min(limit, len(touched))
-        places = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
-        places = places[np.argsort(touched[places])]
-        return iter(list(zip(touched[places].tolist(), self.named(places), strict=True)))
+        slots = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
+        slots = slots[np.argsort(touched[slots])]
+        return iter(list(zip(touched[slots].tolist(), self.named(slots), strict=True)))
 
     def add(self, row: int, name: str) -> int:
-        """The place that the stream has got: above all that anybody sees."""
-        place = self._place_for(1)
-        self._names[place] = name
+        """The slot that the stream has got: above all that anybody sees."""
+        slot = self._slot_for(1)
+        self._names[slot] = name
         self._rows.append(row)
-        return place
+        return slot
 
     def extend(self, rows: IntArray, names: list[str]) -> IntArray:
-        """(streams,) the places that they have got, see ``add``."""
-        place = self._place_for(len(rows))
-        self._names[place : place + len(rows)] = names
+        """(streams,) the slots that they have got, see ``add``."""
+        slot = self._slot_for(len(rows))
+        self._names[slot : slot + len(rows)] = names
         self._rows.frombytes(rows.tobytes())
-        return np.arange(place, place + len(rows))
+        return np.arange(slot, slot + len(rows))
 
-    def _place_for(self, count: int) -> int:
-        """The first of ``count`` places at the end."""
-        place = len(self._rows)
-        if place + count > len(self._names):
-            wider = np.empty(max(FIRST_NAMES, 2 * place, place + count), np.object_)
-            wider[:place] = self._names[:place]
+    def _slot_for(self, count: int) -> int:
+        """The first of ``count`` slots at the end."""
+        slot = len(self._rows)
+        if slot + count > len(self._names):
+            wider = np.empty(max(FIRST_NAMES, 2 * slot, slot + count), np.object_)
+            wider[:slot] = self._names[:slot]
             self._names, self._shared = wider, False
-        return place
+        return slot
 
-    def remove(self, place: int) -> int:
-        """The row that stands at this place from now on, or NO_ROW if it was the last place."""
+    def remove(self, slot: int) -> int:
+        """The row that stands at this slot from now on, or NO_ROW if it was the last slot."""
         if self._shared:
             self._names, self._shared = self._names.copy(), False
         moved, end = self._rows.pop(), len(self._rows)
-        self._names[place] = self._names[end]
+        self._names[slot] = self._names[end]
         self._names[end] = None
-        if place == end:
+        if slot == end:
             return NO_ROW
-        self._rows[place] = moved
+        self._rows[slot] = moved
         return moved

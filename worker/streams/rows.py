@@ -17,22 +17,23 @@ from worker.records.arrays import NO_TIME_MS, CodeArray, FloatArray, IntArray
 from worker.records.events import Origin
 from worker.records.ownership import Partition
 from worker.records.states import UNKNOWN_ID
-from worker.streams.copies import Records, SpareRows
+from worker.streams.copies import CopyArena, RowValues
 from worker.streams.free_rows import FreeRows
 
+NO_ROW = -1  # where a row of the table is asked for and there is none
 MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
 COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
-def _record(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
+def _row_dtype(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
     """The numbers of one stream, side by side."""
-    numbers = [(name, np.int64) for name in ("steps", "times", "clocks", "touched", "place")]
+    numbers = [(name, np.int64) for name in ("steps", "times", "clocks", "touched", "slot")]
     codes = [(name, np.uint8) for name in ("pending", "origins")]
     arrays = [("emitted", np.float64, (emitted_units,)), ("states", initial.dtype, initial.shape)]
     return np.dtype([*numbers, *codes, *arrays], align=True)
 
 
-def _reserved(rows: int, dtype: np.dtype[Any]) -> Records:
+def _reserved(rows: int, dtype: np.dtype[Any]) -> RowValues:
     """(rows,) of zeros that take memory where they are touched, however many they are.
 
     Without MAP_NORESERVE Linux refuses to promise more than the machine has, and nearly all of this is never touched.
@@ -55,11 +56,11 @@ class PackedRows:
         self.initial = initial
         self.limit = limit
         self.capacity = 0
-        self._dtype = _record(initial, emitted_units)
-        self._spare = SpareRows(limit, self._dtype)
+        self._dtype = _row_dtype(initial, emitted_units)
+        self._arena = CopyArena(limit, self._dtype)
         self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._dtype.itemsize)  # rows
         self.free = FreeRows()
-        self._records = np.empty(0, self._dtype)
+        self._values = np.empty(0, self._dtype)
         self.sequences = np.empty(0, np.object_)
         self._have_rows(1)
 
@@ -68,38 +69,38 @@ class PackedRows:
         if self.limit * partitions <= self.capacity:
             return
         self.capacity = self.limit * max(partitions, 2 * (self.capacity // self.limit))
-        used, records, sequences = self.free.dealt, self._records, self.sequences
-        self._records = _reserved(self.capacity, self._dtype)
-        self._records[:used] = records[:used]
+        used, values, sequences = self.free.dealt, self._values, self.sequences
+        self._values = _reserved(self.capacity, self._dtype)
+        self._values[:used] = values[:used]
         self.sequences = np.empty(self.capacity, np.object_)
         self.sequences[:used] = sequences[:used]
         self.free.capacity = self.capacity
         # The same memory as plain bytes: numpy copies such rows as they are, structured ones field by field.
-        self._octets = self._records.view(np.dtype((np.void, self._dtype.itemsize)))
-        self.states: FloatArray = self._records["states"]  # (capacity, width)
-        self.steps: IntArray = self._records["steps"]
-        self.times: IntArray = self._records["times"]
-        self.clocks: IntArray = self._records["clocks"]
-        self.touched: IntArray = self._records["touched"]
-        self.pending: CodeArray = self._records["pending"]
-        self.origins: CodeArray = self._records["origins"]
-        self.emitted: FloatArray | None = self._records["emitted"] if self._dtype["emitted"].itemsize else None
-        self.places: IntArray = self._records["place"]  # where in its partition's members a row stands
+        self._octets = self._values.view(np.dtype((np.void, self._dtype.itemsize)))
+        self.states: FloatArray = self._values["states"]  # (capacity, width)
+        self.steps: IntArray = self._values["steps"]
+        self.times: IntArray = self._values["times"]
+        self.clocks: IntArray = self._values["clocks"]
+        self.touched: IntArray = self._values["touched"]
+        self.pending: CodeArray = self._values["pending"]
+        self.origins: CodeArray = self._values["origins"]
+        self.emitted: FloatArray | None = self._values["emitted"] if self._dtype["emitted"].itemsize else None
+        self.slots: IntArray = self._values["slot"]  # where in its partition's roster a row stands
 
     def __len__(self) -> int:
         return self.capacity - len(self.free)
 
-    def read(self, rows: IntArray) -> Records:
+    def read(self, rows: IntArray) -> RowValues:
         """(n,) a copy of what these rows hold; its fields are named as the columns."""
-        return self._octets.take(rows, mode="clip").view(self._records.dtype)  # no row is out of range
+        return self._octets.take(rows, mode="clip").view(self._values.dtype)  # no row is out of range
 
-    def write(self, rows: IntArray, records: Records) -> None:
-        """Put records that were read back, changed. No row twice."""
-        self._octets[rows] = records.view(self._octets.dtype)
+    def write(self, rows: IntArray, values: RowValues) -> None:
+        """Put what was read back, changed. No row twice."""
+        self._octets[rows] = values.view(self._octets.dtype)
 
     def _will_copy(self, rows: int) -> None:
         """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
-        self._spare.ready(max(rows, min(len(self), self.copied_at_once)))
+        self._arena.ready(max(rows, min(len(self), self.copied_at_once)))
 
     def _give_back(self, owner: Partition, rows: list[int]) -> None:
         self.sequences[rows] = None
@@ -117,9 +118,9 @@ class PackedRows:
         if self.emitted is not None:
             self.emitted[row] = np.nan
 
-    def _copied(self, rows: IntArray) -> Records:
+    def _copied(self, rows: IntArray) -> RowValues:
         """(rows,) their numbers, in memory that nobody else sees."""
-        copy = self._spare.take(len(rows))
+        copy = self._arena.take(len(rows))
         # With the default mode numpy would copy twice. No row is out of range.
         self._octets.take(rows, out=copy.view(self._octets.dtype), mode="clip")
         return copy

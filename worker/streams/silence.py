@@ -10,7 +10,7 @@ from bisect import bisect_left
 import numpy as np
 
 from worker.records.arrays import NO_TIME_MS, IntArray
-from worker.streams.roster import Members
+from worker.streams.roster import Roster
 
 LISTED_STREAMS = 4096  # at once, beside those that are idle already
 
@@ -31,14 +31,14 @@ class Silence:
         end = bisect_left(self._listed, (clock,), self._at)
         return None if end == len(self._listed) else self._listed[self._at : end]
 
-    def renew(self, clock: int, clocks: IntArray, members: Members) -> list[tuple[int, str]]:
-        """Those before this clock as they are now. ``clocks`` (streams,) by place; NO_TIME_MS = never silent."""
+    def renew(self, clock: int, clocks: IntArray, roster: Roster) -> list[tuple[int, str]]:
+        """Those before this clock as they are now. ``clocks`` (streams,) by slot; NO_TIME_MS = never silent."""
         timed = np.flatnonzero(clocks != NO_TIME_MS)
         count = int(np.count_nonzero(clocks[timed] < clock)) + LISTED_STREAMS
         if count < len(timed):
             # With all that are as old as the last of them, or a stream that is left out could be older than an entry.
             timed = timed[clocks[timed] <= np.partition(clocks[timed], count - 1)[count - 1]]
-        self._listed, self._at = sorted(zip(clocks[timed].tolist(), members.named(timed), strict=True)), 0
+        self._listed, self._at = sorted(zip(clocks[timed].tolist(), roster.named(timed), strict=True)), 0
         return self._listed[: bisect_left(self._listed, (clock,))]
 
     def done(self, clock: int) -> None:

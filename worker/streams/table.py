@@ -20,13 +20,13 @@ from worker.records.ownership import Partition
 from worker.records.states import UNKNOWN_ID, PartitionState
 from worker.streams.doubles import Doubles
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
-from worker.streams.roster import NO_ROW, Members
-from worker.streams.rows import PackedRows
+from worker.streams.roster import Roster
+from worker.streams.rows import NO_ROW, PackedRows
 
 DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
 
-Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → place in the row, shape
+Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → where in the row, shape
 
 
 class StreamTable(PackedRows):
@@ -78,8 +78,8 @@ class StreamTable(PackedRows):
         self.clear(row, streams.forgotten.pop(stream, Reset.NEW))
         streams.rows[stream] = row
         self.doubles.look(self.partitions, partition, (stream,))
-        self.places[row] = streams.members.add(row, stream)
-        self._will_copy(len(streams.members))
+        self.slots[row] = streams.roster.add(row, stream)
+        self._will_copy(len(streams.roster))
         return row
 
     def add(self, partition: Partition, names: list[str]) -> None:
@@ -94,9 +94,9 @@ class StreamTable(PackedRows):
         self.clear(rows, reasons)
         streams.rows.update(zip(names, rows.tolist(), strict=True))
         self.doubles.look(self.partitions, partition, names)
-        self.places[rows] = streams.members.extend(rows, names)
-        assert len(streams.rows) == len(streams.members), "a stream was known, or named twice"
-        self._will_copy(len(streams.members))
+        self.slots[rows] = streams.roster.extend(rows, names)
+        assert len(streams.rows) == len(streams.roster), "a stream was known, or named twice"
+        self._will_copy(len(streams.roster))
 
     def touch(self, rows: IntArray) -> None:
         """Note that these rows were used now, in this order."""
@@ -116,17 +116,17 @@ class StreamTable(PackedRows):
         """Give the row of a stream back that is forgotten already."""
         streams = self.partitions[partition]
         row = streams.rows.pop(stream)
-        place = int(self.places[row])
-        moved = streams.members.remove(place)
+        slot = int(self.slots[row])
+        moved = streams.roster.remove(slot)
         if moved != NO_ROW:
-            self.places[moved] = place
+            self.slots[moved] = slot
         self._give_back(partition, [row])
 
     def drop(self, partition: Partition) -> None:
         """Forget a partition whole, without a trace."""
         streams = self.partitions.pop(partition, None)
         if streams is not None:
-            self._give_back(partition, streams.members.rows().tolist())
+            self._give_back(partition, streams.roster.rows().tolist())
             self.free.disown(partition)
 
     def open(self, partition: Partition) -> None:
@@ -142,14 +142,14 @@ class StreamTable(PackedRows):
         to whoever reads them: here the loop waits.
         """
         streams = self.partitions[partition]
-        rows = streams.members.rows()
+        rows = streams.roster.rows()
         copy = self._copied(rows)
         packed = copy["states"]
         return PartitionState(
             partition=partition,
             next_offset=next_offset,
             clock=streams.clock,
-            keys=cast(Sequence[str], streams.members.names()),
+            keys=cast(Sequence[str], streams.roster.names()),
             steps=copy["steps"],
             times=copy["times"],
             clocks=copy["clocks"],
@@ -175,8 +175,8 @@ class StreamTable(PackedRows):
         rows = np.array(self.free.take(state.partition, len(order)), np.int64)
         streams.rows = dict(zip(names.tolist(), rows.tolist(), strict=True))
         self.doubles.look(self.partitions, state.partition, names[:DOUBLES_LOOKED_FOR].tolist())
-        streams.members = Members(rows, names)
-        self.places[rows] = np.arange(len(rows))
+        streams.roster = Roster(rows, names)
+        self.slots[rows] = np.arange(len(rows))
         self._will_copy(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
@@ -204,5 +204,5 @@ class StreamTable(PackedRows):
                 self.evicted += 1
                 return True
             if not again:
-                streams.longest_idle = streams.members.oldest(self.touched[streams.members.rows()], EVICTION_CANDIDATES)
+                streams.longest_idle = streams.roster.oldest(self.touched[streams.roster.rows()], EVICTION_CANDIDATES)
         return False
