@@ -17,6 +17,7 @@ from tests.forked import WorkerProcess
 from tests.sequences import Log, by_stream, expected
 from worker.kafka.opening import open_sink, open_source
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Partition
 from worker.records.record_batch import RecordBatch
 
@@ -96,7 +97,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 def send(servers: str, topic: str, log: Log, start: int, stop: int) -> None:
     sink = open_sink(ClientSettings(servers, "confluent"))
-    sink.send(topic, log.keys[start:stop], log.values[start:stop])
+    sink.send(topic, Messages(log.keys[start:stop], log.values[start:stop]))
     sink.flush(120)
     sink.close(30)
 

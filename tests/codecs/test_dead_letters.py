@@ -9,10 +9,10 @@ import pytest
 
 from tests.sums import batch, sums_pipeline
 from worker.codecs.dead_letters import RECORD_BYTES_LIMIT, SIZE_DIGITS, DeadLetters
-from worker.codecs.encoding import message_bytes
 from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError
 from worker.pipeline.pipeline import Outcome
 from worker.records.events import Refusal
+from worker.records.messages import message_bytes
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 

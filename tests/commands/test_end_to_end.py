@@ -19,6 +19,7 @@ from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, iden
 from tests.sequences import FEATURES, Log, configuration, make_log, save_model
 from worker.kafka.opening import open_sink
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
@@ -79,7 +80,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         log, sink = self._log, open_sink(ClientSettings(self._servers, "confluent"))
         for start in range(0, EVENTS, PIECE):
-            sink.send(self._topic, log.keys[start : start + PIECE], log.values[start : start + PIECE])
+            sink.send(self._topic, Messages(log.keys[start : start + PIECE], log.values[start : start + PIECE]))
             while not self._hurry.wait(PIECE_S) and start + PIECE >= self.allowed:
                 pass
         sink.flush(WAIT_S)

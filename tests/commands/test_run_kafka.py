@@ -27,6 +27,7 @@ from worker.kafka.embedded.local_ports import free_port
 from worker.kafka.opening import open_sink, open_source
 from worker.kafka.settings import ClientSettings
 from worker.processor import cpu_level
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 
 PARTITIONS = 4
@@ -104,8 +105,8 @@ def send_with_bad_records(servers: str, topic: str, log: Log) -> None:
     size = len(log.keys) // len(BAD) + 1
     for number, (key, value, headers, _) in enumerate(BAD):
         part = slice(number * size, (number + 1) * size)
-        sink.send(topic, log.keys[part], log.values[part])
-        sink.send(topic, [key], [value], [headers])
+        sink.send(topic, Messages(log.keys[part], log.values[part]))
+        sink.send(topic, Messages([key], [value], [headers]))
     sink.flush(120)
     sink.close(30)
 
@@ -287,7 +288,7 @@ def test_a_cluster_that_comes_late_and_goes_for_a_while(
 
 def refuse_one(servers: str, topic: str) -> None:
     sink = open_sink(ClientSettings(servers, "confluent"))
-    sink.send(topic, [b"device-000"], [b"no JSON"])
+    sink.send(topic, Messages([b"device-000"], [b"no JSON"]))
     sink.flush(120)
     sink.close(30)
 

@@ -20,20 +20,23 @@ from worker.kafka.confluent.outbox import _Lines
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.opening import open_transactional_sink
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Lost, Partition, Revoked
 
 COUNT = 20  # records, and then a transaction's marker
 CLOSING_WRITER = """
 import sys
-from worker.kafka.opening import ClientSettings, open_transactional_sink
+from worker.kafka.opening import open_transactional_sink
+from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 
 servers, name, topic = sys.argv[1:]
 sink = open_transactional_sink(ClientSettings(servers, "confluent", transactional_id=name))
-sink.send(topic, [b"key"] * 3, [b"first"] * 3)
+sink.send(topic, Messages([b"key"] * 3, [b"first"] * 3))
 sink.commit({}, None, 30)
 print("open", flush=True)
 sys.stdin.read(1)
-sink.send(topic, [b"key"] * 3, [b"second"] * 3)
+sink.send(topic, Messages([b"key"] * 3, [b"second"] * 3))
 sink.close(1)
 sink.close(1)
 """
@@ -185,7 +188,7 @@ def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(
     ):
         if said and not within:
             says(sink._outbox, said)
-        sink.send(topic, [b"key"], [b"%d" % number])
+        sink.send(topic, Messages([b"key"], [b"%d" % number]))
         if said and within:
             says(sink._outbox, said)
         sink.commit({Partition(topic, 0): number}, source.member(), ANSWER_S)
@@ -207,7 +210,7 @@ def test_without_a_cluster_no_new_producer_opens_and_the_sink_has_failed(
     sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT, LOST))
     for _ in range(2):
         with pytest.raises(KafkaUnavailableError):
-            sink.send(topic, [b"key"], [b"never"])
+            sink.send(topic, Messages([b"key"], [b"never"]))
     sink.close(CLOSE_S)
 
 

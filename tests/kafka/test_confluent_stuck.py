@@ -14,6 +14,7 @@ from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.contracts import Committed
 from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 
 
@@ -51,13 +52,13 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
         source.poll(10, 0.1)
     stuck = ConfluentTransactions(settings)
     stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
-    stuck.send(out, [b"a"], [b"1"])
+    stuck.send(out, Messages([b"a"], [b"1"]))
     stuck._outbox.disturbed = connection_lost
     with pytest.raises(KafkaUnavailableError, match=said):
         stuck.commit({Partition(name, 0): 0}, source.member(), timeout_s)
     stuck.close(60.0)
     fresh = ConfluentTransactions(settings)
-    fresh.send(out, [b"a"], [b"2"])
+    fresh.send(out, Messages([b"a"], [b"2"]))
     fresh.commit({Partition(name, 0): 0}, source.member(), 60.0)
     fresh.close(60.0)
     assert source.committed([Partition(name, 0)], 60.0) == {Partition(name, 0): Committed(0)}
@@ -83,12 +84,12 @@ def test_a_commit_that_is_not_answered_fails_of_the_message_that_was_refused(
         source.poll(10, 0.1)
     sink = ConfluentTransactions(settings)
     sink._outbox.producer = NeverSends(sink._outbox.producer, released)
-    sink.send(out, [b"a"], [b"v" * 2000])
+    sink.send(out, Messages([b"a"], [b"v" * 2000]))
     with pytest.raises(MessageRefusedError) as refused:
         sink.commit({Partition(name, 0): 0}, source.member(), 120.0)
     assert refused.value.too_large
     with pytest.raises(MessageRefusedError):
-        sink.send(out, [b"a"], [b"1"])
+        sink.send(out, Messages([b"a"], [b"1"]))
     sink.close(60.0)
     source.close(60.0)
     released.set()

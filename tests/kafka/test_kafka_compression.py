@@ -11,6 +11,7 @@ from worker.errors import WorkerError
 from worker.kafka.opening import missing_codecs, open_sink, open_source
 from worker.kafka.options import about_missing_codec
 from worker.kafka.settings import Client, ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change
 from worker.records.record_batch import RecordBatch
 
@@ -23,7 +24,7 @@ VALUES = [b'{"a": %d, "pad": "%s"}' % (number, b"x" * 300_000) for number in ran
 def write(servers: str, topic: str, client: Client, codec: str) -> None:
     name = {"kafka-python": "compression_type", "confluent": "compression.type"}[client]
     sink = open_sink(ClientSettings(servers, client, producer={name: codec}))
-    sink.send(topic, [b"device"] * len(VALUES), list(VALUES), [[("trace", b"7")]] * len(VALUES))
+    sink.send(topic, Messages([b"device"] * len(VALUES), list(VALUES), [[("trace", b"7")]] * len(VALUES)))
     sink.flush(120)
     sink.close(30)
 

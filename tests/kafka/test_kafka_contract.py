@@ -29,6 +29,7 @@ from worker.kafka.memory.source import MemorySource
 from worker.kafka.message_sizes import TopicRules
 from worker.kafka.opening import ensure_topics, open_questions, open_sink, open_source, partition_count
 from worker.kafka.settings import Client, ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 from worker.records.record_batch import Headers
 
@@ -533,8 +534,8 @@ def test_bytes_nulls_and_headers_come_through(kit: Kit, enter: Callable[..., Mem
     values = [b"1", b"2", None, b"\x00\xfe", b""]
     headers: list[Headers] = [(), (), (), [("worker-command", b"reset"), ("x", b""), ("x", b"2")], ()]
     sink = kit.sink()
-    sink.send(topic, keys, values, headers)
-    sink.send(topic, [b"f"], [b"6"])
+    sink.send(topic, Messages(keys, values, headers))
+    sink.send(topic, Messages([b"f"], [b"6"]))
     sink.flush(ANSWER_S)
     sink.close(CLOSE_S)
     member = enter(topic)
@@ -549,7 +550,7 @@ def test_flush_makes_durable_and_keeps_the_order_of_each_key(kit: Kit, enter: Ca
     sink = kit.sink()
     keys = [b"key-%d" % (number % 7) for number in range(700)]
     for first in range(0, 700, 100):
-        sink.send(topic, keys[first : first + 100], numbered(100, first))
+        sink.send(topic, Messages(keys[first : first + 100], numbered(100, first)))
     sink.flush(ANSWER_S)
     member = enter(topic)
     places = [Partition(topic, number) for number in range(3)]
@@ -577,13 +578,13 @@ def test_a_refused_message_fails_the_sink_for_good(kit: Kit) -> None:
     sink = kit.sink()
 
     def send_too_much() -> None:
-        sink.send(topic, [b"small", b"large"], [b"1", b"x" * 1_100_000])
+        sink.send(topic, Messages([b"small", b"large"], [b"1", b"x" * 1_100_000]))
         sink.flush(ANSWER_S)
 
     with pytest.raises(MessageRefusedError):
         send_too_much()
     with pytest.raises(DeliveryFailedError):
-        sink.send(topic, [b"next"], [b"1"])
+        sink.send(topic, Messages([b"next"], [b"1"]))
     with pytest.raises(DeliveryFailedError):
         sink.flush(ANSWER_S)
     sink.close(CLOSE_S)
@@ -718,7 +719,7 @@ def test_both_clients_agree_on_partitions_and_topic_ids(bootstrap_servers: str) 
     keys = [b"device-%d" % number for number in range(200)] + [b"", b"\x80\xff", "Zürich".encode()]
     for kit in kits:
         sink = kit.sink()
-        sink.send(topic, keys, [b"1"] * len(keys))
+        sink.send(topic, Messages(keys, [b"1"] * len(keys)))
         sink.flush(ANSWER_S)
         sink.close(CLOSE_S)
     member = Member(kits[1].source(f"group-{topic}"), f"group-{topic}", topic).join()
@@ -859,7 +860,7 @@ def test_what_the_broker_refuses_is_told_as_the_messages_own_fault(bootstrap_ser
         sink = open_sink(ClientSettings(bootstrap_servers, client=client))
 
         def send(key: bytes | None = key, value: bytes = value, sink: Sink = sink) -> None:
-            sink.send(name, [key], [value])
+            sink.send(name, Messages([key], [value]))
             sink.flush(ANSWER_S)
 
         with pytest.raises(MessageRefusedError) as refused:

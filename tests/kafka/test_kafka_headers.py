@@ -13,6 +13,7 @@ from worker.codecs.commands import command_of
 from worker.codecs.unusable import UnusableError
 from worker.kafka.opening import open_sink, open_source
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, StartOffsets
 from worker.records.record_batch import NotUtf8, RecordBatch
 
@@ -68,6 +69,6 @@ def test_such_a_record_is_read_and_told_apart(
     if client == "kafka-python":
         assert headers[1] == [("good", b"1"), ("\\xff\\xfenot UTF-8", b"2"), ("good", b"3")]
     sink = open_sink(ClientSettings(bootstrap_servers, client))  # a dead letter holds them, as far as they are known
-    sink.send(name, [b"device"], [b"1"], [headers[1] or []])
+    sink.send(name, Messages([b"device"], [b"1"], [headers[1] or []]))
     sink.flush(120)
     sink.close(30)

@@ -18,6 +18,7 @@ from worker.kafka.kafka_python.admin import holder_of_instance_id, unowned_parti
 from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 60.0
@@ -52,7 +53,7 @@ def test_older_protocols_are_read_and_written(
         assert cluster.rules(name).largest_bytes
         assert cluster.comes_when_asked_for(name, LONG_S)
     sink = open_sink(settings)
-    sink.send(name, [b"key"], [b"value"])
+    sink.send(name, Messages([b"key"], [b"value"]))
     sink.flush(LONG_S)
     sink.close(LONG_S)
     source = reading(settings, name)
@@ -66,7 +67,7 @@ def test_older_protocols_are_read_and_written(
     assert source.offsets_at([place], 0, LONG_S) == {place: 0}
     if version not in WITHOUT_TRANSACTIONS:
         transactions = open_transactional_sink(settings)
-        transactions.send(name, [b"key"], [b"value"])
+        transactions.send(name, Messages([b"key"], [b"value"]))
         transactions.commit({place: 1}, source.member(), LONG_S)
         transactions.close(LONG_S)
     source.close(LONG_S)
@@ -87,7 +88,7 @@ def test_who_has_an_instance_id_is_not_guessed_where_it_is_not_told(
     name = topic()
     settings = ClientSettings(bootstrap_servers, group_id=name, instance_id="one", consumer={"api_version": version})
     sink = open_sink(settings)
-    sink.send(name, [b"key"], [b"value"])
+    sink.send(name, Messages([b"key"], [b"value"]))
     sink.flush(LONG_S)
     sink.close(LONG_S)
     source = reading(settings, name)

@@ -39,6 +39,7 @@ from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.kafka_python.errors import translate_in_transaction
 from worker.kafka.opening import ensure_topics, open_source, open_transactional_sink
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Change, Partition
 
 FAILED = (KafkaUnavailableError, CommitRefusedError, DeliveryFailedError)
@@ -113,7 +114,7 @@ class Stage:
     def write(self, sink: TransactionalSink, timeout_s: float = COMMIT_S, member: object = None) -> Exception | None:
         """One transaction; what the sink said in place of 'committed'."""
         try:
-            sink.send(self.topic, [b"key"] * len(MESSAGES), MESSAGES)
+            sink.send(self.topic, Messages([b"key"] * len(MESSAGES), MESSAGES))
             sink.commit({self.inputs[0]: OFFSET}, member or self.source.member(), timeout_s)
         except FAILED as error:
             return error
@@ -236,7 +237,7 @@ def test_c_offsets_of_a_refused_transaction_do_not_come_back(stage: Callable[...
     on = stage()
     sink = on.open()
     known: Any = on.source.member()
-    sink.send(on.topic, [b"key"], [b"refused"])
+    sink.send(on.topic, Messages([b"key"], [b"refused"]))
     with pytest.raises(CommitRefusedError):
         sink.commit({on.inputs[0]: 5, on.inputs[1]: 50}, known._replace(generation_id=99), COMMIT_S)
     assert sink._manager._pending_txn_offset_commits
@@ -256,7 +257,7 @@ def test_d_f_a_step_without_an_answer_ends_in_time(
     error = on.write(sink, SHORT_S)
     assert isinstance(error, KafkaUnavailableError)
     with pytest.raises(KafkaUnavailableError):
-        sink.send(on.topic, [b"key"], [b"too late"])
+        sink.send(on.topic, Messages([b"key"], [b"too late"]))
     on.judge(error)
 
 
@@ -299,7 +300,7 @@ def test_an_end_that_arrives_after_its_transaction_does_not_end_the_next(
     """The client sends it again when its connection breaks, and the broker tells transactions apart by epoch only."""
     on = stage(client)
     heir = _heir_of_a_late(END_TRANSACTION, on)
-    heir.send(on.topic, [b"key"], [b"next"])
+    heir.send(on.topic, Messages([b"key"], [b"next"]))
     _await_arrival(heir)
     _deliver(END_TRANSACTION, on)
     assert on.visible() == MESSAGES
@@ -315,7 +316,7 @@ def test_offsets_that_arrive_after_their_transaction_do_not_replace_those_of_the
     """As the end of a transaction."""
     on = stage(client)
     heir = _heir_of_a_late(COMMIT_OFFSETS, on)
-    heir.send(on.topic, [b"key"], [b"next"])
+    heir.send(on.topic, Messages([b"key"], [b"next"]))
     on.proxy.hold_requests(END_TRANSACTION)
     answered = on.proxy.answers.count(COMMIT_OFFSETS)
     committing = threading.Thread(
@@ -341,7 +342,7 @@ def test_messages_that_arrive_after_their_transaction_do_not_come_twice(
     if on.write(sink) is not None:
         sink = _complete(on, MESSAGES, OFFSET)
     try:
-        sink.send(on.topic, [b"key"], [b"next"])
+        sink.send(on.topic, Messages([b"key"], [b"next"]))
         _deliver(PRODUCE, on)
         sink.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
     except FAILED:
@@ -358,7 +359,7 @@ def _heir_of_a_late(kind: int, on: Stage) -> Any:
     if error is None and hasattr(sink, "_outbox"):
         return sink  # goes on by itself, with a new producer
     with pytest.raises(KafkaUnavailableError, match="the last transaction" if error is None else None):
-        sink.send(on.topic, [b"key"], [b"next"])
+        sink.send(on.topic, Messages([b"key"], [b"next"]))
     return _complete(on, MESSAGES, OFFSET)
 
 
@@ -374,7 +375,7 @@ def _complete(on: Stage, values: list[bytes], offset: int) -> Any:
     """What the loop does after any error."""
     heir = on.go_on()
     if on.committed()[0] != offset:
-        heir.send(on.topic, [b"key"] * len(values), values)
+        heir.send(on.topic, Messages([b"key"] * len(values), values))
         heir.commit({on.inputs[0]: offset}, on.source.member(), COMMIT_S)
     return heir
 
@@ -389,7 +390,7 @@ def _deliver(kind: int, on: Stage) -> None:
 def test_a_network_that_stands_still_ends_the_commit_in_time(stage: Callable[..., Stage], client: str) -> None:
     on = stage(client)
     sink = on.open()
-    sink.send(on.topic, [b"key"], [b"never"])
+    sink.send(on.topic, Messages([b"key"], [b"never"]))
     on.proxy.freeze()
     with pytest.raises(KafkaUnavailableError):
         sink.commit({on.inputs[0]: OFFSET}, on.source.member(), SHORT_S)
@@ -405,7 +406,7 @@ def test_a_transaction_that_the_cluster_gave_up_meanwhile_is_not_committed(
     name = {"kafka-python": "transaction_timeout_ms", "confluent": "transaction.timeout.ms"}[client]
     on = stage(client, **{name: 2_500})
     sink = on.open()
-    sink.send(on.topic, [b"key"] * len(MESSAGES), MESSAGES)
+    sink.send(on.topic, Messages([b"key"] * len(MESSAGES), MESSAGES))
     _await_abort(on)
     error = on.write(sink)
     assert isinstance(error, (CommitRefusedError, KafkaUnavailableError))
@@ -430,10 +431,10 @@ def test_a_batch_that_the_broker_finds_too_large_is_split_and_comes_once(stage: 
     _limit_messages(on, 2_000)
     sink = on.open()
     values = [b"%04d" % number * 100 for number in range(30)]
-    sink.send(on.topic, [b"key"] * 30, values)
+    sink.send(on.topic, Messages([b"key"] * 30, values))
     sink.commit({on.inputs[0]: OFFSET}, on.source.member(), COMMIT_S)
     assert on.visible() == values
-    sink.send(on.topic, [b"key"], [b"small"])
+    sink.send(on.topic, Messages([b"key"], [b"small"]))
     sink.commit({on.inputs[0]: OFFSET + 1}, on.source.member(), COMMIT_S)
     assert on.visible() == [*values, b"small"]
 
@@ -445,8 +446,8 @@ def test_a_message_that_the_broker_refuses_takes_its_transaction_with_it(
     on = stage(client)
     _limit_messages(on, 2_000)
     sink = on.open()
-    sink.send(on.topic, [b"key"], [b"small"])
-    sink.send(on.topic, [b"key"], [b"large" * 1000])
+    sink.send(on.topic, Messages([b"key"], [b"small"]))
+    sink.send(on.topic, Messages([b"key"], [b"large" * 1000]))
     with pytest.raises(DeliveryFailedError):
         sink.commit({on.inputs[0]: OFFSET}, on.source.member(), COMMIT_S)
     on.judge(DeliveryFailedError("refused"))

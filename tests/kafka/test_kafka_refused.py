@@ -20,6 +20,7 @@ from worker.errors import KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.embedded.local_ports import free_port
 from worker.kafka.opening import ensure_topics, open_questions, open_sink, open_source
 from worker.kafka.settings import Client, ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
@@ -105,7 +106,7 @@ def test_every_connection_is_made_as_security_and_options_say(
         assert cluster.partitions("in") == 1
         assert cluster.partitions("nowhere") is None
     sink = open_sink(given)
-    sink.send("in", [b"device"], [b"1"])
+    sink.send("in", Messages([b"device"], [b"1"]))
     sink.flush(LONG_S)
     sink.close(LONG_S)
     source = open_source(given)
@@ -175,7 +176,7 @@ def test_a_login_that_is_refused_while_running_is_told_and_mended(secured: Secur
 
     def reads() -> bool:
         sink = open_sink(ClientSettings(secured.plain, client))
-        sink.send("in", [b"device"], [b"1"])
+        sink.send("in", Messages([b"device"], [b"1"]))
         sink.flush(LONG_S)
         sink.close(LONG_S)
         try:

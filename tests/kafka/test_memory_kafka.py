@@ -10,6 +10,7 @@ from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavaila
 from worker.kafka.memory.broker import MemoryBroker
 from worker.kafka.memory.sinks import MemorySink
 from worker.kafka.memory.source import MemorySource
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 
 P0, P1, P2 = (Partition("in", number) for number in range(3))
@@ -140,16 +141,16 @@ def test_a_failed_poll_takes_nothing(broker: MemoryBroker) -> None:
 @pytest.mark.parametrize("survivors", [0, 1, 2, 3])
 def test_a_crash_leaves_a_prefix_of_what_was_not_flushed(broker: MemoryBroker, survivors: int) -> None:
     sink = MemorySink(broker)
-    sink.send("out", [b"k"], [b"flushed"])
+    sink.send("out", Messages([b"k"], [b"flushed"]))
     sink.flush(0.0)
-    sink.send("out", [b"k", b"k", b"k"], [b"1", b"2", b"3"])
+    sink.send("out", Messages([b"k", b"k", b"k"], [b"1", b"2", b"3"]))
     sink.crash(survivors)
     assert [record.value for record in broker.records("out")] == [b"flushed", b"1", b"2", b"3"][: 1 + survivors]
 
 
 def test_an_acknowledgement_can_be_late_and_the_message_written_all_the_same(broker: MemoryBroker) -> None:
     sink = MemorySink(broker)
-    sink.send("out", [b"k", b"k"], [b"1", b"2"])
+    sink.send("out", Messages([b"k", b"k"], [b"1", b"2"]))
     broker.fail("flush", DeliveryFailedError("2 messages are not acknowledged"))
     with pytest.raises(DeliveryFailedError):
         sink.flush(0.0)
@@ -161,9 +162,9 @@ def test_an_acknowledgement_can_be_late_and_the_message_written_all_the_same(bro
 
 def test_a_sink_that_was_refused_stays_so(broker: MemoryBroker) -> None:
     sink = MemorySink(broker)
-    sink.send("out", [b"k"], [b"1"])
+    sink.send("out", Messages([b"k"], [b"1"]))
     sink.refuse("the disk of the broker is full")
-    for call in (lambda: sink.flush(0.0), lambda: sink.send("out", [b"k"], [b"2"])):
+    for call in (lambda: sink.flush(0.0), lambda: sink.send("out", Messages([b"k"], [b"2"]))):
         with pytest.raises(DeliveryFailedError, match="disk"):
             call()
     sink.close(0.0)

@@ -16,6 +16,7 @@ from worker.kafka.message_sizes import (
 )
 from worker.kafka.opening import open_sink
 from worker.kafka.settings import Client, ClientSettings
+from worker.records.messages import Messages
 
 BOTH = pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 
@@ -79,11 +80,11 @@ def test_a_small_topic_takes_what_fits_for_sure_and_refuses_what_can_not_fit(
     fits, most = (message_bytes_limit(client, {}, rules, each) for each in (FRAMING_BYTES, LEAST_FRAMING_BYTES))
     assert 700 == fits < most < 800
     sink = open_sink(settings)
-    sink.send(name, [b"key"] * 5, [b"v" * (fits - 3)] * 5)
+    sink.send(name, Messages([b"key"] * 5, [b"v" * (fits - 3)] * 5))
     sink.flush(60.0)
 
     def send_too_much() -> None:
-        sink.send(name, [b"key"], [b"v" * (most + 1 - 3)])
+        sink.send(name, Messages([b"key"], [b"v" * (most + 1 - 3)]))
         sink.flush(60.0)
 
     with pytest.raises(MessageRefusedError) as refused:

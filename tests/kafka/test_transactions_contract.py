@@ -41,6 +41,7 @@ from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.memory.sinks import MemoryTransactions
 from worker.kafka.opening import open_transactional_sink
 from worker.kafka.settings import Client, ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Lost, Partition, Revoked
 from worker.records.record_batch import Headers
 
@@ -50,11 +51,13 @@ QUIET_POLLS = 5
 LARGE = b"x" * 1_100_000
 DYING_WRITER = """
 import sys
-from worker.kafka.opening import ClientSettings, open_transactional_sink
+from worker.kafka.opening import open_transactional_sink
+from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 
 servers, client, name, topic = sys.argv[1:]
 sink = open_transactional_sink(ClientSettings(servers, client, transactional_id=name))
-sink.send(topic, [b"key"] * 3, [b"unborn"] * 3)
+sink.send(topic, Messages([b"key"] * 3, [b"unborn"] * 3))
 print("sent", flush=True)
 sys.stdin.read()
 """
@@ -75,7 +78,7 @@ class MemoryTransactionsKit(MemoryKit):
 
     def leave_open(self, name: str, topic: str, group_id: str, offsets: dict[Partition, int]) -> bool:
         """A transaction with a message and offsets that nobody ends; whether others have to wait for its end."""
-        self.transactions(name).send(topic, [b"key"], [b"left"])
+        self.transactions(name).send(topic, Messages([b"key"], [b"left"]))
         return False
 
 
@@ -163,7 +166,7 @@ def owner_of(enter: Enter, topic: str) -> Member:
 def write_after(open_as: Open, name: str, topic: str, reader: Member) -> None:
     """What a successor of the same id commits comes after all that its predecessors left: so ends the wait for it."""
     sink = open_as(name)
-    sink.send(topic, [b"key"], [b"after"])
+    sink.send(topic, Messages([b"key"], [b"after"]))
     sink.commit({}, reader.source.member(), ANSWER_S)
     until(lambda: reader.values()[-1:] == [b"after"], reader)
 
@@ -176,8 +179,8 @@ def test_messages_and_offsets_appear_together(kit: Kit, enter: Enter, open_as: O
     sink = open_as(name)
     for first in (0, 2):
         before = member.source.log_range([written], ANSWER_S)[written][1]
-        sink.send(outputs, [b"key"], [b"%d" % first])
-        sink.send(outputs, [b"key"], [b"%d" % (first + 1)])
+        sink.send(outputs, Messages([b"key"], [b"%d" % first]))
+        sink.send(outputs, Messages([b"key"], [b"%d" % (first + 1)]))
         kit.await_landing(written, before + 2)
         assert member.source.log_range([written], ANSWER_S)[written][1] == before
         for _ in range(QUIET_POLLS):
@@ -204,7 +207,7 @@ def test_messages_alone_are_a_transaction_too(kit: Kit, enter: Enter, open_as: O
     topic = kit.topic()
     reader = owner_of(enter, topic)
     sink = open_as(name)
-    sink.send(topic, [b"key"] * 3, numbered(3))
+    sink.send(topic, Messages([b"key"] * 3, numbered(3)))
     sink.commit({}, reader.source.member(), ANSWER_S)
     until(lambda: reader.values() == numbered(3), reader)
 
@@ -213,7 +216,7 @@ def test_nothing_of_a_closed_sink_appears(kit: Kit, enter: Enter, open_as: Open,
     topic = kit.topic()
     reader = owner_of(enter, topic)
     sink = open_as(name)
-    sink.send(topic, [b"key"] * 3, [b"unborn"] * 3)
+    sink.send(topic, Messages([b"key"] * 3, [b"unborn"] * 3))
     kit.await_landing(Partition(topic, 0), 3)
     sink.close(CLOSE_S)
     sink.close(CLOSE_S)
@@ -234,7 +237,7 @@ def test_a_second_sink_of_the_same_id_fences_the_first(kit: Kit, enter: Enter, o
     member, reader = owner_of(enter, inputs), owner_of(enter, outputs)
     first = open_as(name)
     first.commit({read: 1}, member.source.member(), ANSWER_S)
-    first.send(outputs, [b"key"], [b"unborn"])
+    first.send(outputs, Messages([b"key"], [b"unborn"]))
     kit.await_landing(written, 1)
     second = open_as(name)
     # Readers wait no longer for what the first has left open: another one's message is readable at once.
@@ -243,9 +246,9 @@ def test_a_second_sink_of_the_same_id_fences_the_first(kit: Kit, enter: Enter, o
     with pytest.raises(CommitRefusedError):
         first.commit({read: 4}, member.source.member(), ANSWER_S)
     with pytest.raises(CommitRefusedError):
-        first.send(outputs, [b"key"], [b"unborn"])
+        first.send(outputs, Messages([b"key"], [b"unborn"]))
     assert member.source.committed([read], ANSWER_S) == {read: Committed(1)}
-    second.send(outputs, [b"key"], [b"after"])
+    second.send(outputs, Messages([b"key"], [b"after"]))
     second.commit({read: 2}, member.source.member(), ANSWER_S)
     until(lambda: len(reader.values()) > 1, reader)
     assert reader.values() == [b"between", b"after"]
@@ -279,13 +282,13 @@ def test_a_commit_in_the_name_of_an_expelled_member_is_refused(
     kit.append(read, numbered(5))
     member, reader = owner_of(enter, inputs), owner_of(enter, outputs)
     sink = open_as(name)
-    sink.send(outputs, [b"key"], [b"unborn"])
+    sink.send(outputs, Messages([b"key"], [b"unborn"]))
     old = member.source.member()
     kit.expel(member)
     with pytest.raises(CommitRefusedError):
         sink.commit({read: 4}, old, ANSWER_S)
     with pytest.raises(CommitRefusedError):
-        sink.send(outputs, [b"key"], [b"unborn"])
+        sink.send(outputs, Messages([b"key"], [b"unborn"]))
     sink.close(CLOSE_S)
     until(lambda: member.kinds() == [Assigned, Lost, Assigned], member)
     write_after(open_as, name, outputs, reader)
@@ -320,13 +323,13 @@ def test_nothing_of_a_batch_with_a_message_too_large_appears(kit: Kit, enter: En
     sink = open_as(name)
 
     def send_too_much() -> None:
-        sink.send(outputs, [b"small", b"large"], [b"1", LARGE])
+        sink.send(outputs, Messages([b"small", b"large"], [b"1", LARGE]))
         sink.commit({read: 2}, member.source.member(), ANSWER_S)
 
     with pytest.raises(MessageRefusedError):
         send_too_much()
     with pytest.raises(DeliveryFailedError):
-        sink.send(outputs, [b"key"], [b"next"])
+        sink.send(outputs, Messages([b"key"], [b"next"]))
     with pytest.raises(DeliveryFailedError):
         sink.commit({read: 2}, member.source.member(), ANSWER_S)
     sink.close(CLOSE_S)
@@ -342,7 +345,7 @@ def test_messages_of_a_key_keep_their_order_over_transactions(kit: Kit, enter: E
     keys = [b"key-%d" % (number % 7) for number in range(400)]
     for first in range(0, 400, 100):
         for start in (first, first + 50):
-            sink.send(topic, keys[start : start + 50], numbered(50, start))
+            sink.send(topic, Messages(keys[start : start + 50], numbered(50, start)))
         sink.commit({}, reader.source.member(), ANSWER_S)
     until(lambda: len(reader.records) >= 400, reader)
     for key in set(keys):
@@ -356,7 +359,7 @@ def test_bytes_nulls_and_headers_come_through(kit: Kit, enter: Enter, open_as: O
     values = [b"1", b"2", None, b""]
     headers: list[Headers] = [(), [("error", b"json"), ("x", b""), ("x", b"2")], (), ()]
     sink, reader = open_as(name), owner_of(enter, topic)
-    sink.send(topic, keys, values, headers)
+    sink.send(topic, Messages(keys, values, headers))
     sink.commit({}, reader.source.member(), ANSWER_S)
     until(lambda: len(reader.records) >= 4, reader)
     assert [record[2:4] for record in reader.records] == list(zip(keys, values, strict=True))
@@ -367,7 +370,7 @@ def test_a_successor_of_a_killed_process_sees_nothing_of_it(kit: Kit, enter: Ent
     topic = kit.topic()
     reader = owner_of(enter, topic)
     if isinstance(kit, MemoryTransactionsKit):
-        kit.transactions(name).send(topic, [b"key"] * 3, [b"unborn"] * 3)
+        kit.transactions(name).send(topic, Messages([b"key"] * 3, [b"unborn"] * 3))
     else:
         arguments = [kit.settings.bootstrap_servers, kit.settings.client, name, topic]
         with subprocess.Popen(

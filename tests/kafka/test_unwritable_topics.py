@@ -31,6 +31,7 @@ from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import HOST, free_port
 from worker.kafka.opening import ensure_topics, open_sink, open_source
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 
 CLIENTS = pytest.mark.parametrize("client", ["kafka-python", "confluent"])
@@ -72,7 +73,7 @@ def create(servers: str, name: str, dead: dict[str, str] | None) -> None:
 
 def write(servers: str, name: str, *values: bytes) -> None:
     sink = open_sink(ClientSettings(servers, "confluent"))
-    sink.send(name, [b"device"] * len(values), values)
+    sink.send(name, Messages([b"device"] * len(values), values))
     sink.flush(60.0)
     sink.close(60.0)
 

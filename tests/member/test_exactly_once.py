@@ -16,6 +16,7 @@ from worker.kafka.memory.source import MemorySource
 from worker.member.delivery import ExactlyOnce
 from worker.member.limits import LoopLimits
 from worker.member.loop import KAFKA_AWAY
+from worker.records.messages import Messages
 
 REFUSED = CommitRefusedError("the group has moved on")
 TOO_LARGE = DeliveryFailedError("too large")
@@ -211,5 +212,5 @@ def test_a_new_producer_is_opened_aside_while_the_loop_goes_on_polling(cluster: 
     may_open.set()
     eventually(is_renewed)
     assert len(opened) == 2  # asked for once, however often it was waited for
-    delivery.send("out", [b"k"], [b"v"])
+    delivery.send("out", Messages([b"k"], [b"v"]))
     delivery.close(0.0)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from worker.codecs.encoding import HEADER_FRAMING_BYTES, Messages, message_bytes
 from worker.codecs.unusable import in_one_line
 from worker.records.events import Refusal
+from worker.records.messages import HEADER_FRAMING_BYTES, Messages, message_bytes
 from worker.records.record_batch import Headers, RecordBatch
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,10 +12,9 @@ import orjson
 from worker.codecs.decoding import NO_ITEM
 from worker.records.arrays import FloatArray, IntArray
 from worker.records.events import Events, Origin, Predictions, Reset
-from worker.records.record_batch import Headers
+from worker.records.messages import Messages
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
-HEADER_FRAMING_BYTES = 10  # at most: two lengths
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
 
 
@@ -46,44 +44,6 @@ class Output(msgspec.Struct, gc=False):
     origin: str
     model: str
     source: Source
-
-
-@dataclass(slots=True)
-class Messages:
-    """Messages for one topic, as columns; ``records`` says which input record each belongs to."""
-
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Headers] | None
-    records: IntArray
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def largest_value(self) -> int:
-        """Bytes of the largest value. Only of messages that all have one, as outputs have."""
-        return max(map(len, self.values), default=0)  # type: ignore[arg-type]
-
-    def bytes_of(self, index: int) -> int:
-        """Bytes of one message, without the framing of its record but with that of its headers."""
-        headers = self.headers[index] if self.headers else ()
-        return message_bytes(self.keys[index], self.values[index], headers) + HEADER_FRAMING_BYTES * len(headers)
-
-    def part(self, where: IntArray) -> Messages:
-        """These messages alone."""
-        indices = where.tolist()
-        return Messages(
-            [self.keys[index] for index in indices],
-            [self.values[index] for index in indices],
-            [self.headers[index] for index in indices] if self.headers else None,
-            self.records[where],
-        )
-
-
-def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """What a message holds, without any framing."""
-    size_bytes = len(key or b"") + len(value or b"")
-    return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)
 
 
 class Encoder:

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 from worker.kafka.message_sizes import TopicRules
+from worker.records.messages import Messages
 from worker.records.ownership import Change, Partition, StartOffsets
-from worker.records.record_batch import Headers, RecordBatch
+from worker.records.record_batch import RecordBatch
 
 React: TypeAlias = Callable[[Change], StartOffsets]
 Notes: TypeAlias = Mapping[Partition, str]
@@ -129,13 +130,7 @@ class Source(Protocol):
 class Writer(Protocol):
     """Takes messages for topics, in order."""
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """Hand over a batch, in order. Blocks while the client's buffer is full.
 
         Messages of one key keep their order. Raises DeliveryFailedError when an earlier message has failed for good,

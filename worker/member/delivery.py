@@ -5,15 +5,15 @@ These are steps 1 and 2 of the commit law. What they may rely on is in ``kafka.c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from worker.bounded_calls import BoundedCalls, Pending
 from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
 from worker.kafka.contracts import NO_NOTES, Notes, Sink, Source, TransactionalSink, Writer
 from worker.member.limits import LoopLimits
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
-from worker.records.record_batch import Headers
 
 Opened = TypeVar("Opened")
 
@@ -135,15 +135,9 @@ class ExactlyOnce:
         self._renewal = Renewal(open_sink, limits)
         self._sink: TransactionalSink | None = open_sink()
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See Delivery."""
-        self._current().send(topic, keys, values, headers)
+        self._current().send(topic, messages)
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Delivery."""

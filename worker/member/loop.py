@@ -213,7 +213,7 @@ class Worker:
                     for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
                         if topic is not None and len(messages):
                             sent = True
-                            self.delivery.send(topic, messages.keys, messages.values, messages.headers)
+                            self.delivery.send(topic, messages)
         except self.delivery.retried_after as error:
             if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
                 raise

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.codecs.dead_letters import RefusedLetter
-from worker.codecs.encoding import Messages
 from worker.records.arrays import BoolArray
 from worker.records.events import Events, Refusal
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 from worker.records.refusals import by_record
 
@@ -56,7 +56,7 @@ def fitting(
         reason = f"an output of {largest} bytes can't be written: the producer, or its topic, takes {limit_bytes}"
         others = by_record(events, np.flatnonzero(emitted)[large], TOO_LARGE, reason)
         found += [each for each in others if each.record not in refused]
-    return outputs.part(np.flatnonzero(keep)), found
+    return outputs.chosen(np.flatnonzero(keep)), found
 
 
 def too_large(messages: Messages, limit_bytes: int) -> list[int]:

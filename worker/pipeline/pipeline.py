@@ -6,22 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import Decoder
-from worker.codecs.encoding import Encoder, Messages
+from worker.codecs.encoding import Encoder
 from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.engine.engine import Engine
 from worker.pipeline.fitting import Unwritable, fitting, of_these, one_each
 from worker.records.events import Events, Refusal
+from worker.records.messages import NO_MESSAGES, Messages
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 from worker.records.states import PartitionState
 from worker.streams.table import Slices
 
 OUTPUT_BYTES_LIMIT = 990_000  # of key and value together: brokers and clients take 1 MB by default, with its framing
-NO_MESSAGES = Messages([], [], [], np.empty(0, np.int64))
 NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyType({})
 
 

@@ -15,6 +15,7 @@ from worker.kafka.kafka_python.errors import client_options, open_client
 from worker.kafka.opening import open_sink
 from worker.kafka.settings import ClientSettings
 from worker.records.arrays import IntArray
+from worker.records.messages import Messages
 
 FLUSH_TIMEOUT_S = 300.0
 CLOSE_TIMEOUT_S = 30.0
@@ -55,7 +56,7 @@ class Topics:
         sink = open_sink(self.settings)
         try:
             for keys, values in job.messages():
-                sink.send(topic, keys, values)
+                sink.send(topic, Messages(keys, values))
             sink.flush(FLUSH_TIMEOUT_S)
         finally:
             sink.close(CLOSE_TIMEOUT_S)

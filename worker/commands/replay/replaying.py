@@ -16,13 +16,13 @@ from typing import IO, Annotated, Any
 import msgspec
 
 from worker.codecs.commands import COMMAND_HEADER
-from worker.codecs.encoding import Messages
 from worker.codecs.parsing import parse_json_members
 from worker.config.values import TOPIC
 from worker.errors import WorkerError, printable
 from worker.member.limits import LoopLimits
 from worker.pipeline.backlog import Backlog, TurnLimit
 from worker.pipeline.pipeline import Outcome, Pipeline
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 

@@ -7,7 +7,7 @@ the messages that failed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from worker.kafka.confluent.errors import client_options, translated
 from worker.kafka.confluent.refusals import Attempts
 from worker.kafka.destinations import Destination
 from worker.kafka.settings import ClientSettings
-from worker.records.record_batch import Headers
+from worker.records.messages import Messages
 
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
@@ -69,18 +69,12 @@ class Outbox:
             self.producer.list_topics(timeout=connect_timeout_s)
         self.attempts.let_in()
 
-    def put(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None,
-    ) -> None:
+    def put(self, topic: str, messages: Messages) -> None:
         """Hand over a batch; blocks while the buffer is full. Raises as Writer.send."""
         self.serve(0)
         self.written[topic] = self._settings.destination(topic)
         put = self.producer.produce
-        done = 0
+        keys, values, headers, done = messages.keys, messages.values, messages.headers, 0
         while done < len(keys):
             try:
                 if headers is None:

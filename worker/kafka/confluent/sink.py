@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +10,7 @@ from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.confluent.errors import undelivered
 from worker.kafka.confluent.outbox import Outbox
 from worker.kafka.settings import ClientSettings
-from worker.records.record_batch import Headers
+from worker.records.messages import Messages
 
 CONNECT_TIMEOUT_S = 30.0
 LATENCY: Mapping[str, Any] = {
@@ -30,16 +30,10 @@ class ConfluentSink:
         self._closed = False
         self._outbox = Outbox(settings, LATENCY, connect_timeout_s, undelivered)
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See Sink."""
         assert not self._closed, "closed"
-        self._outbox.put(topic, keys, values, headers)
+        self._outbox.put(topic, messages)
 
     def flush(self, timeout_s: float) -> None:
         """See Sink."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaError, KafkaException
@@ -25,8 +25,8 @@ from worker.kafka.confluent.errors import denied_in_transaction, translate_in_tr
 from worker.kafka.confluent.outbox import Outbox
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
-from worker.records.record_batch import Headers
 
 log = logging.getLogger("worker.kafka")
 
@@ -61,17 +61,11 @@ class ConfluentTransactions:
             self._calls.close()
             raise
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See TransactionalSink."""
         assert not self._closed, "closed"
         self._begin()
-        self._outbox.put(topic, keys, values, headers)
+        self._outbox.put(topic, messages)
 
     def commit(
         self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES

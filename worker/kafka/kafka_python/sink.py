@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,7 +22,7 @@ from worker.kafka.destinations import Destination
 from worker.kafka.kafka_python.errors import client_options, delivery_failed, denied_topic, open_client, translate
 from worker.kafka.kafka_python.network import Network
 from worker.kafka.settings import ClientSettings
-from worker.records.record_batch import Headers
+from worker.records.messages import Messages
 
 log = logging.getLogger("worker.kafka")
 
@@ -69,17 +69,12 @@ class KafkaPythonSink:
         if self._at_once:
             self.client._accumulator.begin_flush()
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See Sink."""
         assert not self._closed, "closed"
         self._make_room()
         put, wait = self.client.send, self._waiting.append
+        keys, values, headers = messages.keys, messages.values, messages.headers
         refreshed_ms = self.client._metadata._last_successful_refresh_ms
         try:
             with self._together():

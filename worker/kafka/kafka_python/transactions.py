@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -32,8 +32,8 @@ from worker.kafka.kafka_python.offsets import with_notes
 from worker.kafka.kafka_python.sink import KafkaPythonSink, end_producer
 from worker.kafka.options import KAFKA_PYTHON_TRANSACTIONS
 from worker.kafka.settings import ClientSettings
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
-from worker.records.record_batch import Headers
 
 log = logging.getLogger("worker.kafka")
 
@@ -92,17 +92,11 @@ class KafkaPythonTransactions:
             raise
         self._epoch = self._manager.producer_id_and_epoch
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See TransactionalSink."""
         with self._failing_for_good(str(self._settings.destination(topic))):
             self._begin()
-            self._sink.send(topic, keys, values, headers)
+            self._sink.send(topic, messages)
 
     def commit(
         self, offsets: Mapping[Partition, int], member: object, timeout_s: float, notes: Notes = NO_NOTES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, MessageRefusedError
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.memory.broker import Member, MemoryBroker
+from worker.records.messages import Messages
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers
 
@@ -24,18 +25,12 @@ class MemorySink:
         self._failed: DeliveryFailedError | None = None
         self._closed = False
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See Sink."""
         assert not self._closed, "closed"
         self._broker.meet_failure("send")
         self._check()
-        for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
+        for key, value, header in _each(messages):
             refused = _refusal(self._broker, topic, key, value, header)
             if refused is not None:
                 self._failed = self._failed or refused
@@ -89,17 +84,11 @@ class MemoryTransactions:
         self._closed = False
         broker.admit(transactional_id, self)
 
-    def send(
-        self,
-        topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        headers: Sequence[Headers] | None = None,
-    ) -> None:
+    def send(self, topic: str, messages: Messages) -> None:
         """See TransactionalSink."""
         with self._whole():
             self._broker.meet_failure("send")
-            for key, value, header in zip(keys, values, headers or [()] * len(keys), strict=True):
+            for key, value, header in _each(messages):
                 refused = _refusal(self._broker, topic, key, value, header)
                 if refused is not None:
                     raise refused
@@ -138,6 +127,10 @@ class MemoryTransactions:
         except Exception as error:
             self._failed = error
             raise
+
+
+def _each(messages: Messages) -> Iterator[tuple[bytes | None, bytes | None, Headers]]:
+    return zip(messages.keys, messages.values, messages.headers or [()] * len(messages), strict=True)
 
 
 def _refusal(

@@ -1,0 +1,61 @@
+"""Messages for one topic: what a sink is given, and what they come to in bytes.
+
+Rule of this file: data only, as columns, like the records that are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from worker.records.arrays import IntArray
+from worker.records.record_batch import Headers
+
+HEADER_FRAMING_BYTES = 10  # at most: two lengths
+
+
+@dataclass(slots=True)
+class Messages:
+    """Messages for one topic in the order in which they are sent, as columns of one length.
+
+    ``headers``: None when no message has any. ``records``: index into its batch of the record that a message answers;
+    without any where they answer none.
+    """
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Headers] | None = None
+    records: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def largest_value(self) -> int:
+        """Bytes of the largest value. Only of messages that all have one, as outputs have."""
+        return max(map(len, self.values), default=0)  # type: ignore[arg-type]
+
+    def bytes_of(self, index: int) -> int:
+        """Bytes of one message, without the framing of its record but with that of its headers."""
+        headers = self.headers[index] if self.headers else ()
+        return message_bytes(self.keys[index], self.values[index], headers) + HEADER_FRAMING_BYTES * len(headers)
+
+    def chosen(self, indices: IntArray) -> Messages:
+        """These messages alone."""
+        numbers = indices.tolist()
+        return Messages(
+            [self.keys[index] for index in numbers],
+            [self.values[index] for index in numbers],
+            [self.headers[index] for index in numbers] if self.headers else None,
+            self.records[indices],
+        )
+
+
+NO_MESSAGES = Messages((), ())
+
+
+def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """What a message holds, without any framing."""
+    size_bytes = len(key or b"") + len(value or b"")
+    return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)
