@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def test_lengths(path: Path) -> None:
             assert length <= FUNCTION_LINES, f"{name_of(path)}: {node.name} has {length} lines, above {FUNCTION_LINES}"
 
 
+def test_nothing_has_a_name_that_says_nothing() -> None:
+    words = {"utils", "util", "core", "common", "helpers", "helper", "manager", "base", "misc"}
+    found = [name for name in map(name_of, modules()) if words & set(re.split(r"[._]", name))]
+    assert found == []
+
+
 def test_help_needs_no_heavy_import() -> None:
     heavy = ["tensorflow", "keras", "kafka", "confluent_kafka", "h5py", "rich", "pydantic", "numpy"]
     program = f"import sys, worker.__main__; print([name for name in {heavy} if name in sys.modules])"
@@ -49,11 +56,13 @@ def test_the_tree_names_no_machine_and_no_registry_host() -> None:
         *(ROOT / "config").rglob("*"),
         *(ROOT / "docs").rglob("*"),
         *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / ".github").rglob("*"),
+        *ROOT.glob("*.md"),
     ]
     found = [
         f"{path}: {word}"
         for path in files
-        if path.is_file() and path.suffix in (".py", ".md", ".yaml", ".json", ".txt", ".toml")
+        if path.is_file() and path.suffix in (".py", ".md", ".yaml", ".yml", ".json", ".txt", ".toml")
         for word in words
         if word in path.read_text()
     ]

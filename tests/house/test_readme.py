@@ -71,13 +71,6 @@ def test_the_shown_python_runs(door: Path) -> None:
     assert [state.shape for state in names["states"]] == [(20, 32), (20, 32), (20, 16), (20, 16)]
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))])
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-        if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), target
-
-
 def test_rules_for_layers_of_ones_own_are_proven() -> None:
     """The page on layers shows two; in a process of their own, because rules stay registered."""
     program = "\n".join(blocks("python", "docs/layers.md")) + (
