@@ -23,8 +23,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.arena import CONTENDERS_CORE
 from benchmarks.pictures import Box, icicle
-from benchmarks.suite import CONTENDERS_CORE, RESULTS, ROOT
+from benchmarks.suite import RESULTS, ROOT
 from worker.commands.bench.contenders import Task, worker
 from worker.commands.bench.job import Job
 from worker.commands.bench.models import DEFAULT_MODEL, save_model
@@ -212,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

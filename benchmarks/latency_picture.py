@@ -83,7 +83,7 @@ def _legend(axes: Any, deliveries: Sequence[str]) -> None:
         Line2D([], [], linewidth=0, marker=mark, color=PALE, markerfacecolor=fill, label=f"p{float(p):g}")
         for (mark, fill), p in zip(MARKS, PERCENTILES, strict=True)
     ]
-    small = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.6}
+    small: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.6}
     dots = Line2D([], [], linewidth=0, marker="o", color=PALE, label="each round", **small)
     handles = [*lines, *marks, dots]
     axes.legend(

@@ -26,7 +26,7 @@ from benchmarks.tables import Row, base_title, ratio
 
 INK, PALE, GRID = "#24292f", "#57606a", "#d8dee4"
 BLUE, GREY, ORANGE = "#2f6db5", "#6e7781", "#c2571a"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "bench",
     "font.family": "sans-serif",  # DejaVu Sans comes with matplotlib: the same layout everywhere
@@ -126,7 +126,7 @@ def icicle(boxes: Sequence[Box], shares: Mapping[str, float], file: Path) -> Non
             axes.set(xlim=(0, 1), ylim=(layers, 0))
             axes.axis("off")
             for box in drawn:
-                across = {"facecolor": colours[box.stage], "edgecolor": "white", "linewidth": 0.6}
+                across: dict[str, Any] = {"facecolor": colours[box.stage], "edgecolor": "white", "linewidth": 0.6}
                 axes.add_patch(Rectangle((box.left, box.depth), box.width, 1, **across))
                 if text := _fitting(box):
                     axes.text(box.left + LETTER_PAD_IN / 2 / FLAME_IN, box.depth + 0.5, text, va="center", fontsize=9)

@@ -30,6 +30,7 @@ import orjson
 
 from benchmarks.processes import cpu_seconds, imports
 from worker.commands.bench.models import DEFAULT_MODEL, save_model
+from worker.records.messages import Messages
 
 FEATURES = ("ax", "ay", "az")
 PARTITIONS = 4
@@ -138,7 +139,7 @@ class Case:
         for start in range(0, records, 10_000):
             numbers = range(start, min(records, start + 10_000))
             values = [orjson.dumps(dict.fromkeys(FEATURES, number % 17 / 17)) for number in numbers]
-            self.sink.send(self.input, [b"device-%06d" % number for number in numbers], values)
+            self.sink.send(self.input, Messages([b"device-%06d" % number for number in numbers], values))
         self.sink.flush(DEADLINE_S)
         self.written += records
 

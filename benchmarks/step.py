@@ -19,6 +19,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def main() -> None:
     given = options.parse_args()
     deadline = time.monotonic() + given.seconds
     model = trained()
-    figures = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    figures: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     print(f"LSTM 32 → LSTM 16 → Dense, {FEATURES} features; cores: {figures['cores']}, load: {figures['load']:.1f}\n")
     figures["start"] = start(given.rounds, deadline)
     figures["step"] = steps(model, given.rounds, deadline)
@@ -75,7 +76,7 @@ def start(rounds: int, deadline: float) -> list[float]:
     lstm, dense = keras.layers.LSTM, keras.layers.Dense
     layers = [lstm(32, return_sequences=True), lstm(24, return_sequences=True), lstm(16), dense(1)]
     trained = keras.Sequential([keras.Input((None, FEATURES)), *layers])
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < rounds and time.monotonic() < deadline:
         begun = time.perf_counter()
         StreamingModel(trained).check_parity(1e-4)
@@ -95,16 +96,19 @@ def bare_step(model: Any) -> Any:
     kernel, bias = (tf.constant(weights) for weights in model.layers[-1].get_weights())
     widths = (FEATURES, UNITS[0], UNITS[0], UNITS[1], UNITS[1])
 
-    @tf.function(input_signature=[tf.TensorSpec((None, width), tf.float32) for width in widths])
     def step(x: Any, h1: Any, c1: Any, h2: Any, c2: Any) -> Any:
         y, (h1, c1) = cells[0](x, [h1, c1])
         y, (h2, c2) = cells[1](y, [h2, c2])
         return tf.sigmoid(y @ kernel + bias), h1, c1, h2, c2
 
-    return step
+    return tf.function(step, input_signature=[tf.TensorSpec((None, width), tf.float32) for width in widths])
 
 
-def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
+def answers(step: Callable[..., Any], *given: Any) -> list[np.ndarray]:
+    return [answer.numpy() for answer in step(*given)]
+
+
+def steps(model: Any, rounds: int, deadline: float) -> dict[int, Any]:
     """Microseconds of one call by rows, all ways, after they are seen to say the same."""
     from worker import StreamingModel
     from worker.model.backend import tf
@@ -115,16 +119,16 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[str, Any]:
         f"{'rows':>6}{'bare, µs':>12}{'traced, µs':>14}{'step_packed, µs':>18}"
         f"{'/ bare':>10}{'/ traced':>10}{'spread':>26}"
     )
-    figures = {}
+    figures: dict[int, Any] = {}
     for rows in ROWS:
         rng = np.random.default_rng(rows)
         x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
         packed = np.tanh(rng.normal(size=(rows, streaming.state_width))).astype(np.float32)
         states = streaming.unpack(packed)
         contenders: Contenders = {
-            "bare": lambda x=x, states=states: [answer.numpy() for answer in bare(x, *states)],
-            "traced": lambda x=x, states=states: [answer.numpy() for answer in traced(*map(tensor, (x, *states)))],
-            "step_packed": lambda x=x, packed=packed: streaming.step_packed(x, packed),
+            "bare": partial(answers, bare, x, *states),
+            "traced": partial(answers, lambda *given: traced(*map(tensor, given)), x, *states),
+            "step_packed": partial(streaming.step_packed, x, packed),
         }
         by_hand, (y, after) = contenders["bare"](), contenders["step_packed"]()
         np.testing.assert_allclose(y, by_hand[0], atol=1e-5)

@@ -32,7 +32,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
-        return Ended(ended.value.code or 0, out, err)
+        status = ended.value.code or 0
+        assert isinstance(status, int), status
+        return Ended(status, out, err)
 
     # `run` takes signals and logs for its own: both are pytest's again afterwards.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

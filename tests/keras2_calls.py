@@ -16,8 +16,10 @@ ROWS, T, F = 4, 4, 3
 
 _GO_ON = ("mean", "sum", "max", "min")  # with every step
 _REDUCED = (*_GO_ON, "prod", "std", "variance", "logsumexp")
-_ALONG = ("tf.math.l2_normalize", "tf.nn.softmax", "tf.nn.log_softmax", "tf.math.argmax", "tf.math.argmin")
-_ALONG += ("tf.math.cumsum", "K.l2_normalize", "K.argmax", "K.softmax", "K.cumsum")
+_ALONG = (
+    *("tf.math.l2_normalize", "tf.nn.softmax", "tf.nn.log_softmax", "tf.math.argmax", "tf.math.argmin"),
+    *("tf.math.cumsum", "K.l2_normalize", "K.argmax", "K.softmax", "K.cumsum"),
+)
 _LAST_BY_DEFAULT = ("tf.nn.softmax", "tf.nn.log_softmax", "K.softmax", "K.argmax")
 
 

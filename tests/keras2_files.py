@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,10 @@ def masks_apart(merge: Any, x: Any) -> Any:
     half = merge([masked, L.Dense(4)(x)])
     both = merge([masked, L.GRU(4, return_sequences=True)(other)])
     return L.Dense(2)(L.Concatenate(name="end")([L.LSTM(3)(half), L.GRU(3)(both)]))
+
+
+def masked_by(kind: str, x: Any) -> Any:
+    return masks_apart(getattr(L, kind)(), x)
 
 
 def undone() -> Any:
@@ -327,7 +332,7 @@ def learned() -> Any:
 
 
 @keras.saving.register_keras_serializable("Addons")
-class Tripled(L.Layer):  # type: ignore[misc]
+class Tripled(keras.layers.Layer):
     """As a layer of TensorFlow Addons is registered."""
 
     def call(self, x: Any) -> Any:
@@ -361,7 +366,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "masked_words": masked_words,
     "masked_branches": lambda: functional(masked_branches),
     **{
-        f"masked_{kind.lower()}": (lambda kind=kind: functional(lambda x: masks_apart(getattr(L, kind)(), x)))
+        f"masked_{kind.lower()}": partial(functional, partial(masked_by, kind))
         for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
     },
     "masks_dropped": lambda: functional(masks_dropped),

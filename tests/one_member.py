@@ -66,7 +66,8 @@ class Cluster:
         for number, key, value, *more in rows:
             if isinstance(value, int | float):
                 value = json.dumps({"x": value}).encode()
-            time_ms, headers = (*more, *(0, None)[len(more) :])
+            rest: Row = (*more, *(0, None)[len(more) :])
+            time_ms, headers = rest
             self.broker.append(IN, key, value, headers, time_ms, partition=number)
 
     def outputs(self) -> list[dict[str, Any]]:
@@ -83,7 +84,8 @@ class Cluster:
         """(error, partition, offset) of each dead letter, as written."""
         headers = [dict(record.headers or ()) for record in self.broker.records(DEAD)]
         return [
-            (str(h["rnnw.error"], "ascii"), int(h["rnnw.partition"] or 0), int(h["rnnw.offset"] or 0)) for h in headers
+            (str(h["rnnw.error"] or b"", "ascii"), int(h["rnnw.partition"] or 0), int(h["rnnw.offset"] or 0))
+            for h in headers
         ]
 
     def committed(self, partition: Partition = P0) -> int | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.models import F, L, Subclassed, keras, sequential, shaken
+from tests.models import F, L, Subclassed, sequential, shaken
+from worker.model.backend import keras
 from worker.model.rules import Time, run_as_it_is, streams
 
 ops = keras.ops

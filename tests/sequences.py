@@ -26,29 +26,38 @@ class Log:
     reasons: list[str | None] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Now:
+    """Where a stream is: its event time, its number of the id, and why its next event begins a sequence."""
+
+    time: int = 1_700_000_000_000
+    id: int = 0
+    pending: str | None = "new"
+
+
 def make_log(events: int, streams: int, seed: int = 1) -> Log:
     """Interleaved streams whose sequences end and begin in every way: end, start, another id, a gap in event time."""
     rng = np.random.default_rng(seed)
     log = Log()
     current: dict[int, list[int]] = {}
-    state = {stream: {"time": 1_700_000_000_000, "id": 0, "pending": "new"} for stream in range(streams)}
+    state = [_Now() for _ in range(streams)]
     vectors = rng.normal(size=(events, len(FEATURES))).round(4)
     for index in range(events):
         stream = int(rng.integers(streams))
         now = state[stream]
         length = len(current.get(stream, ()))
         boundary = str(rng.choice(["start", "id", "gap"])) if length and rng.random() < 0.04 else None
-        now["time"] += GAP_MS + 1 if boundary == "gap" else int(rng.integers(1, 200))
-        now["id"] += boundary == "id"
-        reason = now["pending"] or boundary
+        now.time += GAP_MS + 1 if boundary == "gap" else int(rng.integers(1, 200))
+        now.id += boundary == "id"
+        reason = now.pending or boundary
         if reason is not None:
             current[stream] = []
             log.sequences.append(current[stream])
         current[stream].append(index)
         last = len(current[stream]) >= LONGEST_SEQUENCE or rng.random() < 0.02
-        now["pending"] = "end" if last else None
+        now.pending = "end" if last else None
         value: dict[str, Any] = dict(zip(FEATURES, vectors[index].tolist(), strict=True))
-        value |= {"time": now["time"], "id": f"s{now['id']}"}
+        value |= {"time": now.time, "id": f"s{now.id}"}
         value |= {"first": True} if boundary == "start" else {}
         value |= {"last": True} if last else {}
         log.keys.append(b"device-%03d" % stream)
@@ -78,7 +87,8 @@ def expected(log: Log, prefix_model: Any) -> tuple[np.ndarray, list[int]]:
 
 def save_model(path: Path) -> Any:
     """A window model in a file, as users have it; answers the same weights as a model that answers every prefix."""
-    from tests.models import L, keras, sequential
+    from tests.models import L, sequential
+    from worker.model.backend import keras
 
     model = sequential(L.LSTM(12, return_sequences=True), L.LeakyReLU(), L.GRU(8), L.Dense(3, activation="softmax"))
     model.save(path)

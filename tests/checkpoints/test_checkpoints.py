@@ -294,7 +294,7 @@ def test_files_of_an_older_version_are_refused_in_a_line(tmp_path: Path) -> None
 
 
 def test_states_of_another_input_at_the_same_position_replace_the_file(tmp_path: Path) -> None:
-    changed = [replace(IDENTITY, **change) for change in ({"input": "{}"}, {"rules": "{}"}, {"cpu": "avx512_core"})]
+    changed = (replace(IDENTITY, input="{}"), replace(IDENTITY, rules="{}"), replace(IDENTITY, cpu="avx512_core"))
     for identity in (IDENTITY, *changed, IDENTITY.of_topic("topic-id-1", 7)):
         assert read_header(written(tmp_path, SMALL, identity)).identity == identity
 

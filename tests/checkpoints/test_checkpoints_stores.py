@@ -32,6 +32,7 @@ from tests.checkpoints.test_checkpoints import (
     outcome,
     plain,
 )
+from tests.conftest import eventually
 from worker.checkpoints import remote
 from worker.checkpoints.contracts import Store
 from worker.checkpoints.folder import CheckpointStore
@@ -238,9 +239,12 @@ def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(store
 def test_other_models_and_inputs_are_told_apart(stored: Stored) -> None:
     store = stored.open()
     place = store.publish(SMALL, IDENTITY, created=CREATED)
-    for changed, error in (({"model_sha256": "cd" * 32}, ModelChangedError), ({"input": "{}"}, InputChangedError)):
+    for changed, error in (
+        (replace(IDENTITY, model_sha256="cd" * 32), ModelChangedError),
+        (replace(IDENTITY, input="{}"), InputChangedError),
+    ):
         with pytest.raises(error, match=f"^{re.escape(str(place))}: "):
-            store.read(place, replace(IDENTITY, **changed), SPECS)
+            store.read(place, changed, SPECS)
 
 
 def test_prune_keeps_the_newest_generations_and_what_lies_above(stored: Stored) -> None:
@@ -630,7 +634,7 @@ def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> Non
     (place, _) = ObjectStore(url, GROUP).candidates(PARTITION, None)
     gate.turn(way)
     store = ObjectStore(url, GROUP, None if way == "500" else SHORT)
-    attempts = [
+    attempts: list[tuple[str, Callable[[], object]]] = [
         ("list", lambda: store.candidates(PARTITION, None)),
         ("list", lambda: store.candidates(Partition("never", 0), None)),
         ("read", lambda: store.header(place)),
@@ -692,10 +696,7 @@ def test_a_slow_store_makes_checkpoints_late_and_fewer(gate: Gate) -> None:
     writer = CheckpointWriter(ObjectStore(stored.url, GROUP), now=lambda: CREATED, clock=lambda: seconds[0])
     gate.turn("slow")
     writer.submit(at(1), IDENTITY)
-    deadline = time.monotonic() + DEADLINE_S
-    while writer.waiting:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    eventually(lambda: not writer.waiting, DEADLINE_S)
     seconds[0] = 101.0
     for offset in range(2, 50):
         writer.submit(at(offset), IDENTITY)

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 from tests.command_line import Ended, written
-from tests.models import L, door, keras, sequential
+from tests.models import L, door, sequential
 from worker.assembly.model import foreseen
 from worker.commands.check.advice import Advice, Room, advice, size
 from worker.commands.check.capacity import free_memory_bytes, step_times
 from worker.commands.check.checking import problem_of
 from worker.config.sections import Config
 from worker.errors import ConfigError, WorkerError
+from worker.model.backend import keras
 from worker.model.facts import SkippedSteps, TrainedFacts, facts_of
 from worker.model.graph import graph_of
 from worker.model.inputs import assignments

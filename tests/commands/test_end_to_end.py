@@ -163,7 +163,7 @@ def check_states(folder: Path, topic: str, every: Any, log: Log) -> None:
 
 def final_states(every: Any, log: Log, sequences: list[list[int]]) -> list[Any]:
     """The arrays (sequences, units) that the LSTM (h, c) and the GRU hold at the end of each sequence."""
-    from tests.models import keras
+    from worker.model.backend import keras
 
     x = np.zeros((len(sequences), max(map(len, sequences)), len(FEATURES)), np.float32)
     there = np.zeros(x.shape[:2], np.bool_)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.command_line import Ended, written
-from tests.models import L, characters, door, keras, residual, sequential
+from tests.models import L, characters, door, residual, sequential
+from worker.model.backend import keras
 from worker.model.streaming import StreamingModel
 
 pytestmark = pytest.mark.zoo

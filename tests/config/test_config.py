@@ -395,7 +395,12 @@ def test_keys_that_are_not_available_yet_may_stand_with_their_defaults(tmp_path:
     assert [line for line in AVAILABLE if line not in set(key_paths())] == []
     documented = yaml.safe_load((CONFIG / "worker.yaml").read_text())
     assert not_yet(load(tmp_path, documented)) == []
-    keys = {"input__start": "${START:-earliest}", "output__copy": [], "input__schema": None, "http__token": None}
+    keys: dict[str, Any] = {
+        "input__start": "${START:-earliest}",
+        "output__copy": [],
+        "input__schema": None,
+        "http__token": None,
+    }
     assert load(tmp_path, with_keys(**keys)) == load(tmp_path, MINIMAL)
 
 
@@ -477,7 +482,7 @@ def test_secret_files_that_hold_no_secret(tmp_path: Path) -> None:
 
 
 def test_dead_letters_follow_the_first_input_topic_unless_named(tmp_path: Path) -> None:
-    cases = [
+    cases: list[tuple[dict[str, Any], str | None]] = [
         ({"input__topic": ["doors", "windows"]}, "doors.dead"),
         ({"dead_letters": None}, "readings.dead"),
         ({"dead_letters__topic": None}, None),
@@ -513,7 +518,7 @@ def test_tasks_that_generate_have_their_own_keys_and_defaults() -> None:
 def test_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
-        config.batch.max_events = 1  # type: ignore[misc]
+        config.batch.max_events = 1
 
 
 def test_how_far_back_a_rebuild_goes_may_be_in_days(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from worker.records.ownership import Partition
 
 PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
 RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
-FIELDS = {"id": "s", "start": "first", "end": "last"}
+FIELDS: dict[str, Any] = {"id": "s", "start": "first", "end": "last"}
 
 values = st.one_of(
     st.none(),

@@ -78,7 +78,7 @@ class Harness:
     def __init__(self, stage: Stage, chosen: argparse.Namespace, run: Run) -> None:
         self.stage, self.chosen, self.run = stage, chosen, run
         self._kept = Kept(chosen.state)
-        self._until = time.monotonic() + chosen.minutes * 60
+        self._until: float = time.monotonic() + chosen.minutes * 60
         self._rounds = self._legs = 0
 
     def play(self) -> None:
@@ -165,7 +165,8 @@ def prepare(things: ExitStack, keep: Path | None, nodes: int = 1) -> Stage:
     (folder / "logs").mkdir()
     pool = Pool(folder / "logs")
     things.callback(pool.close)
-    kafka = things.enter_context(EmbeddedKafka() if nodes == 1 else EmbeddedCluster())
+    kafka: EmbeddedKafka | EmbeddedCluster = EmbeddedKafka() if nodes == 1 else EmbeddedCluster()
+    things.enter_context(kafka)
     return Stage(folder, kafka, pool, folder / "model.keras", save_model(folder / "model.keras"))
 
 

@@ -76,13 +76,12 @@ class Bare(threading.Thread):
             for partition in range(self._partitions):
                 producer.send(self._topic, b"bare", partition=partition)
             member = ConsumerGroupMetadata(self._group, -1, "", None, None)
-            offsets = {PythonPartition(self._topic, 0): OffsetAndMetadata(number, "", -1)}
-            producer.send_offsets_to_transaction(offsets, member)
+            read = OffsetAndMetadata(number, "", -1)
+            producer.send_offsets_to_transaction({PythonPartition(self._topic, 0): read}, member)
         else:
             for partition in range(self._partitions):
                 producer.produce(self._topic, b"bare", partition=partition)
-            offsets = [TopicPartition(self._topic, 0, number)]
-            producer.send_offsets_to_transaction(offsets, self._member)
+            producer.send_offsets_to_transaction([TopicPartition(self._topic, 0, number)], self._member)
         producer.commit_transaction()
         return producer
 

@@ -61,7 +61,8 @@ class Reference:
     @cached_property
     def states(self) -> dict[str, StreamState]:
         """Stream → its state at the end: plain layers over the stream's last sequence, from zero."""
-        from tests.models import L, keras
+        from tests.models import L
+        from worker.model.backend import keras
 
         x = keras.Input((None, len(FEATURES)))
         lstm, gru = L.LSTM(12, return_sequences=True, return_state=True), L.GRU(8, return_state=True)

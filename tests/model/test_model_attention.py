@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import F, L, keras, shaken
+from tests.models import F, L, shaken
 from worker import ModelRefusedError, StreamingModel
+from worker.model.backend import keras
 
 pytestmark = pytest.mark.zoo
 

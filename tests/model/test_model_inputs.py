@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.command_line import Ended, written
-from tests.models import L, keras, shaken
+from tests.models import L, shaken
 from worker import StreamingModel
 from worker.assembly.feature_order import FeatureFields, in_order
 from worker.assembly.input_description import input_description
@@ -21,6 +21,7 @@ from worker.assembly.pipeline import build_pipeline
 from worker.commands.replay.replaying import Writer, read_records, replay
 from worker.config import load_config
 from worker.errors import ConfigError
+from worker.model.backend import keras
 
 pytestmark = pytest.mark.zoo
 

@@ -198,7 +198,7 @@ def test_layers_of_a_gpu_are_read_from_one_format_only(written: Path) -> None:
     assert_same(written / "cudnn.h5", answers(written, "cudnn"))  # made exactly so
 
 
-class Tripled(L.Layer):  # type: ignore[misc]
+class Tripled(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return 3.0 * x
 

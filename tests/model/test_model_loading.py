@@ -217,7 +217,7 @@ def test_names_in_a_file_do_not_meet_the_names_that_keras_makes_up(tmp_path: Pat
 
 
 @keras.saving.register_keras_serializable("loading")
-class OwnVariable(L.Layer):  # type: ignore[misc]
+class OwnVariable(keras.layers.Layer):
     """A variable made of an array, as callers' own layers may do."""
 
     def build(self, shape: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import F, L, keras, sequential, shaken
+from tests.models import F, L, sequential, shaken
 from worker import StreamingModel
+from worker.model.backend import keras
 
 pytestmark = pytest.mark.zoo
 

@@ -195,7 +195,7 @@ def test_an_initializer_of_ones_own_is_not_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_subclassed_model_is_told_as_one(tmp_path: Path) -> None:
-    class Hidden(keras.Model):  # type: ignore[misc]
+    class Hidden(keras.Model):
         def __init__(self, **more: Any) -> None:
             super().__init__(**more)
             self.inner = L.LSTM(3)

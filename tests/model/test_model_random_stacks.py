@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.models import F, L, keras, shaken
+from tests.models import F, L, shaken
 from worker import ModelRefusedError, StreamingModel
+from worker.model.backend import keras
 
 pytestmark = pytest.mark.zoo
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import F, L, keras, shaken
+from tests.models import F, L, shaken
 from tests.refusals import sentences
 from tests.remedies import REMEDIES, Remedy, T, U, ops
 from worker import ModelRefusedError, StreamingModel
+from worker.model.backend import keras
 from worker.model.graph import graph_of
 from worker.model.proof.samples import draw, split
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def said(outcome: Outcome) -> Iterator[tuple[tuple[Any, ...], Any]]:
 def whole(state: PartitionState) -> dict[str, Any]:
     """All that a partition's streams are, in an order of their own."""
     ranks = sorted(range(len(state.keys)), key=lambda row: int(state.touched[row]))
-    columns = [state.steps, state.times, state.clocks, state.pending, *state.states.values()]
+    columns: list[np.ndarray] = [state.steps, state.times, state.clocks, state.pending, *state.states.values()]
     columns += [] if state.emitted is None else [state.emitted]
     streams = [
         (state.keys[row], str(state.sequences[row]), *(repr(column[row].tolist()) for column in columns))
@@ -228,7 +229,8 @@ def counts(pipeline: Pipeline) -> dict[str, Any]:
 
 def told(setup: Setup, log: list[Any], shift_ms: int, turn: int) -> tuple[dict[Any, Any], dict[str, Any], list[Any]]:
     """What is said of a log that begins at so much later a time, the counts, the streams left; times as without."""
-    pipeline, partition, found = setup.pipeline(), PARTITIONS[0], {}
+    pipeline, partition = setup.pipeline(), PARTITIONS[0]
+    found: dict[Any, Any] = {}
     pipeline.open(partition)
     rows = setup.rows(log, SHIFTED_FROM_MS + shift_ms)
     for at in range(0, len(rows), turn):

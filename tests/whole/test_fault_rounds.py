@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
-from tests.faults import cluster
+from tests.faults import cluster  # noqa: F401  it has kinds, too
 from tests.faults.faults import KINDS
 from tests.faults.plan import CLIENTS, DELIVERIES
 from tests.whole.test_fault_harness import harness, left_behind, needs_linux
+from worker.kafka.embedded.cluster import NODES
 
 DEEP = bool(os.environ.get("TEST_DEEP"))
 ROUNDS = 10 if DEEP else 1
 ROUND_S = 600.0
-ON_A_CLUSTER = sorted(name for name, kind in KINDS.items() if kind.nodes == cluster.NODES)
+ON_A_CLUSTER = sorted(name for name, kind in KINDS.items() if kind.nodes == NODES)
 
 pytestmark = [pytest.mark.broker, needs_linux]
 
@@ -59,6 +60,6 @@ def test_no_static_member_ends_when_its_broker_is_away_for_longer_than_a_session
 def test_a_cluster_of_three_nodes(folder: Path, client: str, delivery: str) -> None:
     kinds = ON_A_CLUSTER if DEEP else ["kill -9 of the group's coordinator"]
     named = [word for kind in kinds for word in ("--fault", kind)]
-    chosen = ("--cluster", str(cluster.NODES), "--client", client, "--delivery", delivery)
+    chosen = ("--cluster", str(NODES), "--client", client, "--delivery", delivery)
     report = played(folder, ROUNDS * len(kinds), *chosen, *named)
     assert "Nothing lost, nothing wrong" in report

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.models import F, L, keras, shaken
+from tests.models import F, L, shaken
+from worker.model.backend import keras
 
 
 def _two_sensors() -> Any:

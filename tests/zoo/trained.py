@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.models import F, L, keras
+from tests.models import F, L
+from worker.model.backend import keras
 
 
 def _fitted(model: Any, x: Any, y: Any, loss: Any, batch: int = 20, epochs: int = 2) -> Any:
@@ -23,7 +24,7 @@ def _windows(count: int, steps: int, features: int = F) -> tuple[Any, Any]:
     return x, (x[:, -1, :1] > x[:, 0, :1]).astype("float32")
 
 
-@keras.saving.register_keras_serializable("zoo")
+@keras.saving.register_keras_serializable("zoo")  # type: ignore[untyped-decorator]
 def squared_and_more(wanted: Any, given: Any) -> Any:
     """A loss that is not of Keras."""
     return keras.ops.mean((wanted - given) ** 2, axis=-1) + 0.1 * keras.ops.mean(keras.ops.abs(given), axis=-1)
