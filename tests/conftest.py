@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def eventually(condition: Callable[[], Answer], timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Answer:
+def eventually(condition: Callable[[], Answer | None], timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Answer:
     """Poll until the condition is true, and return what it answered; fail after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):

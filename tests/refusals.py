@@ -46,8 +46,8 @@ def _texts(node: ast.expr, scope: ast.AST, tree: ast.Module) -> Iterator[str]:
         yield from _texts(node.orelse, scope, tree)
     elif isinstance(node, ast.Call):  # a function that makes the sentence
         functions = {one.name: one for one in ast.walk(_tree("rules.py")) if isinstance(one, ast.FunctionDef)}
-        returned = [one for one in ast.walk(functions[_name(node)]) if isinstance(one, ast.Return) and one.value]
-        yield from _texts(returned[-1].value, tree, tree)  # type: ignore[arg-type]
+        returned = [one.value for one in ast.walk(functions[_name(node)]) if isinstance(one, ast.Return) and one.value]
+        yield from _texts(returned[-1], tree, tree)
     else:
         yield from _assigned(node, scope, tree)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
+from worker.records.arrays import BoolArray
 from worker.records.events import Events, Kind, Origin, Predictions, Reset
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
@@ -33,7 +35,7 @@ EVERYTHING = InputFields(2, ("m.a", "m.b"), stream="device.id", time="at", id="r
 WHOLE = {"m": {"a": 1, "b": 2.5}, "device": {"id": "d"}, "at": 1000, "run": "r1", "first": True, "last": None}
 
 
-def batch_of(values: list[bytes | None], **columns: list[Any]) -> RecordBatch:
+def batch_of(values: Sequence[bytes | None], **columns: list[Any]) -> RecordBatch:
     count = len(values)
     return RecordBatch(
         partition=READINGS,
@@ -41,7 +43,7 @@ def batch_of(values: list[bytes | None], **columns: list[Any]) -> RecordBatch:
         offsets=list(range(100, 100 + count)),
         timestamps=columns.get("timestamps", [7] * count),
         keys=columns.get("keys", [b"k"] * count),
-        values=values,
+        values=list(values),
         headers=columns.get("headers", [None] * count),
     )
 
@@ -51,6 +53,11 @@ def decode(fields: InputFields, value: Any, form: str = "json", **columns: list[
     if not isinstance(value, bytes | None):
         value = msgspec.msgpack.encode(value) if form == "msgpack" else json.dumps(value).encode()
     return open_decoder(form, fields, LAYOUT).decode(batch_of([value], **columns))
+
+
+def flags(column: BoolArray | None) -> list[bool]:
+    assert column is not None
+    return [bool(flag) for flag in column]
 
 
 def refusal(fields: InputFields, value: Any, form: str = "json", **columns: list[Any]) -> tuple[str, str]:
@@ -370,14 +377,14 @@ def test_streams_from_a_nested_field_need_no_key(form: str, name: Any, stream: s
     events = decode(EVERYTHING, with_part(device={"id": name, "more": [1]}), form, keys=[None])
     assert events.streams == [stream]
     assert events.vectors.tolist() == [[1, 2.5]]
-    assert (events.starts.tolist(), events.ends.tolist()) == ([True], [False])
+    assert (flags(events.starts), flags(events.ends)) == ([True], [False])
 
 
 @pytest.mark.parametrize("form", ["json", "msgpack"])
 def test_one_field_for_two_roles(form: str) -> None:
     both = InputFields(2, ("a", "b"), stream="a", time="b", id="a", end="a")
     events = decode(both, {"a": 1, "b": 2}, form)
-    assert (events.streams, events.times.tolist(), events.ids, events.ends.tolist()) == (["1"], [2], [1], [True])
+    assert (events.streams, events.times.tolist(), events.ids, flags(events.ends)) == (["1"], [2], [1], [True])
     assert events.vectors.tolist() == [[1, 2]]
     assert refusal(InputFields(1, ("a",), stream="a"), {"a": 1.5}, form)[0] == "bad_field"
     same = InputFields(1, ("a",), stream="s", id="s")
@@ -403,8 +410,8 @@ def test_a_chunk_is_stepped_through_in_order(form: str) -> None:
     assert events.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
     assert (events.records.tolist(), events.items.tolist()) == ([0, 0, 0], [0, 1, 2])
     assert (events.streams, events.ids) == (["k"] * 3, [9] * 3)
-    assert events.starts.tolist() == [True, False, False]
-    assert events.ends.tolist() == [False, False, True]
+    assert flags(events.starts) == [True, False, False]
+    assert flags(events.ends) == [False, False, True]
 
 
 def test_float32_is_little_endian() -> None:
@@ -428,7 +435,9 @@ def values(form: str) -> st.SearchStrategy[bytes | None]:
         {"x": st.one_of(vector, st.lists(vector, max_size=3), NUMBERS), **good, "run": SCALARS, "at": SCALARS},
         optional={"first": SCALARS, "last": SCALARS},
     )
-    encode = msgspec.msgpack.encode if form == "msgpack" else lambda value: json.dumps(value).encode()
+    encode: Callable[[object], bytes] = (
+        msgspec.msgpack.encode if form == "msgpack" else lambda value: json.dumps(value).encode()
+    )
 
     def written(value: Any) -> bytes:
         try:
@@ -446,14 +455,11 @@ def test_a_batch_decoded_whole_equals_its_records_decoded_one_by_one(form: str, 
     count = data.draw(st.integers(1, 4))
     if form == "float32":
         fields = InputFields(2, ())
-        column = data.draw(
-            st.lists(
-                st.one_of(st.binary(min_size=8, max_size=8), st.binary(max_size=9)), min_size=count, max_size=count
-            )
-        )
+        cells: st.SearchStrategy[bytes | None] = st.one_of(st.binary(min_size=8, max_size=8), st.binary(max_size=9))
     else:
         fields = InputFields(2, "x", stream="device.id", time="at", id="run", start="first", end="last")
-        column = data.draw(st.lists(values(form), min_size=count, max_size=count))
+        cells = values(form)
+    column = data.draw(st.lists(cells, min_size=count, max_size=count))
     keys = [data.draw(st.sampled_from([b"k", b"l", b"k"])) for _ in column]
     decoder = open_decoder(form, fields, LAYOUT)
     whole = batch_of(column, keys=keys)

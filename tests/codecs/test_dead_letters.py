@@ -98,7 +98,7 @@ def turn(*values: Any, **headers: bytes) -> Outcome:
 
 def items_of(outcome: Outcome) -> list[str | None]:
     told = [dict(headers) for headers in outcome.dead.headers or []]
-    return [each["rnnw.items"].decode() if "rnnw.items" in each else None for each in told]
+    return [None if (items := each.get("rnnw.items")) is None else items.decode() for each in told]
 
 
 @pytest.mark.parametrize(

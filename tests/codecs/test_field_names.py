@@ -255,7 +255,9 @@ def test_a_list_or_a_single_number_that_is_another_role_as_well(form: str, role:
 
 ROLE_PATHS = ["a", "b", "a.b", "a.b.c", r"a\.b", r"a\.b.c", "b.c", r"a\b", '"', '".b', r"a\\.b", r"b\.c"]
 ROLE_NAMES = st.sampled_from(["a", "b", "c", "a.b", "a.b.c", "b.c", r"a\.b", "a\\b", '"', '".b', "a\\", "zz", r"b\.c"])
-ROLE_LEAVES = st.sampled_from([0, 1, 1, 1, 2, 7, True, False, True, None, 1.0, 2.5, "s", "1", [], [1], [[1], [2]], {}])
+ROLE_LEAVES: st.SearchStrategy[Any] = st.sampled_from(
+    [0, 1, 1, 1, 2, 7, True, False, True, None, 1.0, 2.5, "s", "1", [], [1], [[1], [2]], {}]
+)
 ROLE_TREES = st.recursive(
     ROLE_LEAVES, lambda inner: st.dictionaries(ROLE_NAMES, inner, min_size=1, max_size=3), max_leaves=6
 )
@@ -432,7 +434,8 @@ def test_a_text_of_messagepack_that_nobody_reads_may_be_any_bytes(names: list[st
     fields = InputFields(2, tuple(names), id="i")
     plain = msgspec.msgpack.encode({**value, "n": ["?"], "o": {"p": "??"}, "i": 7})
     odd = plain.replace(b"\xa1?", b"\xa1\xff").replace(b"\xa2??", b"\xa2\xff\xfe")
-    for of in ([odd], [odd, plain], [odd, {}]):
+    records: list[list[Any]] = [[odd], [odd, plain], [odd, {}]]
+    for of in records:
         events = decode("msgpack", fields, *of)
         assert [error for error, _ in why(events)] == ["field_missing"] * of.count({})
         assert sums_of(events) == [[1, 2]] * (len(of) - of.count({}))

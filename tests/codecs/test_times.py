@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_times_of_every_unit(unit: str, given: Any, ms: int) -> None:
         assert times.of(given, timestamp) == ms
         whole = times.of_all([given, given], [timestamp] * 2)
         assert whole is not None
-        assert (whole.tolist(), whole.dtype) == ([ms] * 2, np.int64)
+        assert (whole.tolist(), whole.dtype) == ([ms] * 2, np.dtype(np.int64))
 
 
 def reason(given: Any, timestamp: int = NOW, unit: str = "ms") -> str:
@@ -182,7 +183,9 @@ def test_all_at_once_is_the_same_as_one_by_one(given: list[Any], unit: str, time
 def test_a_gap_in_seconds_is_seen(form: str) -> None:
     pipeline = sums_pipeline(BoundaryRules(gap_ms=30_000), form=form, time="ts", time_unit="s")
     pipeline.open(IN)
-    encode = msgspec.msgpack.encode if form == "msgpack" else lambda value: json.dumps(value).encode()
+    encode: Callable[[object], bytes] = (
+        msgspec.msgpack.encode if form == "msgpack" else lambda value: json.dumps(value).encode()
+    )
     at = [1720474000, 1720474010.5, 1720474110, 1720474120000]
     values: list[bytes | None] = [encode({"x": 1, "ts": ts}) for ts in at]
     batch = RecordBatch(IN, 4, [0, 1, 2, 3], [NOW] * 4, [b"k"] * 4, values, [None] * 4)

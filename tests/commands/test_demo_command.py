@@ -26,7 +26,7 @@ def demo_topics(bootstrap_servers: str) -> list[str]:
         return [topic for topic in admin.list_topics() if re.match(r"demo-[0-9a-f]{8}-", topic)]
 
 
-def test_the_help_has_an_example_and_imports_nothing_heavy():
+def test_the_help_has_an_example_and_imports_nothing_heavy() -> None:
     script = (
         "import sys; from click.testing import CliRunner; from worker.commands.demo.command import demo; "
         "print(CliRunner().invoke(demo, ['--help']).output); "
@@ -38,13 +38,13 @@ def test_the_help_has_an_example_and_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("wrong", [["--events", "0"], ["--watches", "0"], ["--speed", "0"], ["--events", "many"]])
-def test_wrong_usage_is_status_2(wrong):
+def test_wrong_usage_is_status_2(wrong: list[str]) -> None:
     done = subprocess.run([*COMMAND, *wrong], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_it_stops_by_itself_with_exactly_one_output_per_event(bootstrap_servers, tmp_path):
+def test_it_stops_by_itself_with_exactly_one_output_per_event(bootstrap_servers: str, tmp_path: Path) -> None:
     command = [*COMMAND, "--bootstrap-servers", bootstrap_servers, "--events", "1000", "--speed", "10"]
     environment = with_temporary(tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, env=environment)
@@ -55,10 +55,10 @@ def test_it_stops_by_itself_with_exactly_one_output_per_event(bootstrap_servers,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_in_order_with_a_summary(bootstrap_servers, tmp_path):
+def test_ctrl_c_ends_in_order_with_a_summary(bootstrap_servers: str, tmp_path: Path) -> None:
     command = [*COMMAND, "--bootstrap-servers", bootstrap_servers, "--events", "1000000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, env=with_temporary(tmp_path)) as process:
+    pipe, environment = subprocess.PIPE, with_temporary(tmp_path)
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if re.search("answered [1-9]", line):

@@ -2,11 +2,15 @@
 
 import hashlib
 import re
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pytest
 
 from worker.commands.demo.motions import CHANNELS, DATA, LABELS, MODEL_PATH, load, parse
+
+Part: TypeAlias = Literal["TRAIN", "TEST"]
 
 
 def case(label: str, channels: int = 6, steps: int = 100) -> str:
@@ -15,7 +19,7 @@ def case(label: str, channels: int = 6, steps: int = 100) -> str:
     )
 
 
-def test_each_stored_file_has_the_checksum_and_size_in_its_provenance():
+def test_each_stored_file_has_the_checksum_and_size_in_its_provenance() -> None:
     text = (DATA / "PROVENANCE.md").read_text(encoding="utf-8")
     for path in [DATA / "BasicMotions_TRAIN.ts", DATA / "BasicMotions_TEST.ts", MODEL_PATH]:
         content = path.read_bytes()
@@ -24,7 +28,7 @@ def test_each_stored_file_has_the_checksum_and_size_in_its_provenance():
 
 
 @pytest.mark.parametrize("part", ["TRAIN", "TEST"])
-def test_each_part_holds_ten_sequences_of_each_class(part):
+def test_each_part_holds_ten_sequences_of_each_class(part: Part) -> None:
     motions = load(part)
     assert motions.vectors.shape == (40, 100, 6)
     assert motions.vectors.dtype == np.float32
@@ -32,7 +36,7 @@ def test_each_part_holds_ten_sequences_of_each_class(part):
     assert np.bincount(motions.classes).tolist() == [10, 10, 10, 10]
 
 
-def test_a_case_is_read_by_channel_and_stored_by_step():
+def test_a_case_is_read_by_channel_and_stored_by_step() -> None:
     motions = parse("# words\n@data\n" + case("Walking") + "\n\n" + case("Standing") + "\n")
     assert motions.classes.tolist() == [LABELS.index("walking"), LABELS.index("standing")]
     assert motions.vectors[0, 7].tolist() == np.array([c + 0.007 for c in range(6)], dtype=np.float32).tolist()
@@ -48,12 +52,12 @@ def test_a_case_is_read_by_channel_and_stored_by_step():
         ("@data\n" + case("Swimming"), "label 'Swimming'"),
     ],
 )
-def test_a_file_that_is_not_this_data_set_is_refused_with_its_line(text, words):
+def test_a_file_that_is_not_this_data_set_is_refused_with_its_line(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse(text)
 
 
-def test_the_stored_model_is_right_at_the_last_step_of_at_least_nine_in_ten_test_sequences():
+def test_the_stored_model_is_right_at_the_last_step_of_at_least_nine_in_ten_test_sequences() -> None:
     import keras
 
     from worker.commands.demo.train import LEAST_ACCURACY, accuracies
@@ -65,7 +69,7 @@ def test_the_stored_model_is_right_at_the_last_step_of_at_least_nine_in_ten_test
     assert MODEL_PATH.stat().st_size < 500_000
 
 
-def test_training_twice_gives_the_same_weights(tmp_path):
+def test_training_twice_gives_the_same_weights(tmp_path: Path) -> None:
     """In processes of their own: determinism has to be switched on before TensorFlow's first operation."""
     import subprocess
     import sys

@@ -1,6 +1,8 @@
 """What the watches play, and when."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
@@ -12,7 +14,7 @@ from worker.commands.demo.player import STAGGER_STEPS, Event, Player, schedule, 
 
 
 @pytest.mark.parametrize("watches", [1, 7, 40, 90])
-def test_every_sequence_is_played_whole_and_in_order_by_one_watch(watches):
+def test_every_sequence_is_played_whole_and_in_order_by_one_watch(watches: int) -> None:
     steps: dict[str, list[Event]] = {}
     for event in islice(schedule(watches, cases=40), 30_000):
         steps.setdefault(event.sequence, []).append(event)
@@ -25,7 +27,7 @@ def test_every_sequence_is_played_whole_and_in_order_by_one_watch(watches):
 
 
 @pytest.mark.parametrize("watches", [1, 7, 40])
-def test_all_cases_are_played_once_before_one_is_played_again(watches):
+def test_all_cases_are_played_once_before_one_is_played_again(watches: int) -> None:
     played = [event.case for event in islice(schedule(watches, cases=5), 2_000 * watches) if event.last]
     whole = len(played) - len(played) % 5 - max(watches, 5)  # the last ones are still being played
     counts = Counter(played[:whole])
@@ -33,7 +35,7 @@ def test_all_cases_are_played_once_before_one_is_played_again(watches):
     assert set(counts) == set(range(5))
 
 
-def test_events_are_due_in_order_and_each_watch_at_ten_hertz():
+def test_events_are_due_in_order_and_each_watch_at_ten_hertz() -> None:
     events = list(islice(schedule(20, cases=40), 5_000))
     assert all(earlier.due_steps <= later.due_steps for earlier, later in pairwise(events))
     for watch in {event.watch for event in events}:
@@ -44,13 +46,13 @@ def test_events_are_due_in_order_and_each_watch_at_ten_hertz():
         assert np.abs(np.diff(times) - 100).max() <= 1
 
 
-def test_the_same_seed_plays_the_same_and_another_one_does_not():
+def test_the_same_seed_plays_the_same_and_another_one_does_not() -> None:
     first, again, other = (list(islice(schedule(5, cases=40, seed=seed), 3_000)) for seed in (1, 1, 2))
     assert first == again
     assert [event.case for event in first] != [event.case for event in other]
 
 
-def test_a_record_holds_the_six_numbers_of_the_source_and_not_the_truth():
+def test_a_record_holds_the_six_numbers_of_the_source_and_not_the_truth() -> None:
     motions = load("TEST")
     fields = orjson.loads(value_of(Event(0.0, "watch-07", "watch-07-3", 4, 12), motions))
     assert fields == {
@@ -62,7 +64,7 @@ def test_a_record_holds_the_six_numbers_of_the_source_and_not_the_truth():
     assert orjson.loads(value_of(Event(0.0, "watch-07", "watch-07-3", 4, 100), motions))["last"] is True
 
 
-def test_few_events_are_shared_by_few_watches_so_that_each_finishes_a_sequence():
+def test_few_events_are_shared_by_few_watches_so_that_each_finishes_a_sequence() -> None:
     for events in (125, 500, 2_000, 5_000, 100_000):
         finished = {event.watch for event in islice(schedule(watches_for(events), 40), events) if event.last}
         assert len(finished) == watches_for(events)
@@ -70,8 +72,9 @@ def test_few_events_are_shared_by_few_watches_so_that_each_finishes_a_sequence()
     assert watches_for(None) == 40
 
 
-def test_the_player_sends_what_is_due_and_tells_each_event_before_sending_it():
-    motions, sent, now = load("TEST"), [], [0.0]
+def test_the_player_sends_what_is_due_and_tells_each_event_before_sending_it() -> None:
+    motions, now = load("TEST"), [0.0]
+    sent: list[tuple[str, int]] = []
 
     def clock() -> float:
         now[0] += 0.001
@@ -91,7 +94,7 @@ def test_the_player_sends_what_is_due_and_tells_each_event_before_sending_it():
     assert all(told.at_s >= step / 10 / 1000 for told, step in zip(player.sent, due, strict=True))
 
 
-def test_a_refusing_client_ends_the_play_and_is_named():
+def test_a_refusing_client_ends_the_play_and_is_named() -> None:
     def send(key: bytes, value: bytes, time_ms: int) -> None:
         raise OSError("no route")
 
@@ -102,9 +105,13 @@ def test_a_refusing_client_ends_the_play_and_is_named():
     assert str(player.failure) == "no route"
 
 
-def test_the_player_waits_for_a_worker_that_is_far_behind(monkeypatch):
+def test_the_player_waits_for_a_worker_that_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.commands.demo.player.MOST_AHEAD_EVENTS", 10)
     sent: list[bytes] = []
+
+    def has_sent(wanted: int) -> bool:
+        return len(sent) >= wanted
+
     player = Player(
         load("TEST"),
         lambda key, value, at: sent.append(key),
@@ -117,15 +124,16 @@ def test_the_player_waits_for_a_worker_that_is_far_behind(monkeypatch):
     try:
         for answered in (0, 7, 25):
             player.answered = answered
-            wait_until(lambda wanted=answered + 10: len(sent) >= wanted)
-            assert len(sent) == answered + 10
+            wanted = answered + 10
+            wait_until(partial(has_sent, wanted))
+            assert len(sent) == wanted
     finally:
         player.stop()
         player.join(60)
     assert not player.is_alive()
 
 
-def wait_until(condition, deadline_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], deadline_s: float = 60.0) -> None:
     import time
 
     ends = time.monotonic() + deadline_s

@@ -24,7 +24,7 @@ def play(
     ("rights", "since"),
     [("RRRRR", 1), ("wwRRR", 3), ("RRwRR", 4), ("wwwwR", 5), ("RRRRw", None), ("wwwww", None), ("R", 1)],
 )
-def test_right_since_is_the_step_from_which_the_answer_stayed_right(rights, since):
+def test_right_since_is_the_step_from_which_the_answer_stayed_right(rights: str, since: int | None) -> None:
     board = Scoreboard()
     play(board, "watch-01-1", "walking", rights)
     assert board.shown["watch-01"].right_since == since
@@ -33,7 +33,7 @@ def test_right_since_is_the_step_from_which_the_answer_stayed_right(rights, sinc
     assert score.since == ({since: 1} if since else {})
 
 
-def test_the_summary_adds_up_over_watches_and_classes():
+def test_the_summary_adds_up_over_watches_and_classes() -> None:
     board = Scoreboard()
     play(board, "watch-01-1", "walking", "wRRR" + "R" * 8)
     play(board, "watch-01-2", "walking", "RRwR" + "R" * 8)
@@ -50,7 +50,7 @@ def test_the_summary_adds_up_over_watches_and_classes():
     assert summary.seconds == pytest.approx(2.01)  # the last output read is step 3 of watch-03
 
 
-def test_an_event_without_an_output_is_missing():
+def test_an_event_without_an_output_is_missing() -> None:
     board = Scoreboard()
     for step in (1, 2, 3):
         board.sent(Sent("w", "w-1", "walking", step, 0.0))
@@ -69,7 +69,7 @@ def test_an_event_without_an_output_is_missing():
         Output("other-1", 1, "walking", (1.0,), False),  # a sequence that was never sent
     ],
 )
-def test_an_output_that_no_event_asked_for_is_surplus_and_changes_nothing_else(extra):
+def test_an_output_that_no_event_asked_for_is_surplus_and_changes_nothing_else(extra: Output) -> None:
     board = Scoreboard()
     for step in (1, 2, 3):
         board.sent(Sent("w", "w-1", "walking", step, 0.0))
@@ -81,14 +81,14 @@ def test_an_output_that_no_event_asked_for_is_surplus_and_changes_nothing_else(e
     assert summary.classes["walking"].right == 1
 
 
-def test_a_repeat_after_the_end_of_its_sequence_is_surplus_too():
+def test_a_repeat_after_the_end_of_its_sequence_is_surplus_too() -> None:
     board = Scoreboard()
     play(board, "w-1", "walking", "RRR")
     board.seen(Output("w-1", 3, "running", (1.0,), True), 9.0)
     assert (board.surplus, board.classes["walking"].finished) == (1, 1)
 
 
-def test_answers_in_another_order_than_the_events_are_not_called_exact():
+def test_answers_in_another_order_than_the_events_are_not_called_exact() -> None:
     board = Scoreboard()
     for step in (1, 2, 3):
         board.sent(Sent("w", "w-1", "walking", step, 0.0))
@@ -98,13 +98,13 @@ def test_answers_in_another_order_than_the_events_are_not_called_exact():
     assert (summary.missing, summary.surplus, summary.disordered, summary.exact) == (0, 0, 1, False)
 
 
-def test_nothing_played_is_a_summary_of_zeros():
+def test_nothing_played_is_a_summary_of_zeros() -> None:
     summary = Scoreboard().summary()
     assert (summary.events, summary.seconds, summary.latency_ms, summary.finished) == (0, 0.0, None, 0)
     assert median_of(summary.since) is None
 
 
-def test_memory_does_not_grow_with_finished_sequences():
+def test_memory_does_not_grow_with_finished_sequences() -> None:
     board = Scoreboard()
     for number in range(50):
         play(board, f"w-{number}", "walking", "RRR")
@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_finished_sequences():
     assert list(board.shown) == ["w"]
 
 
-def test_the_meter_measures_the_last_seconds_only():
+def test_the_meter_measures_the_last_seconds_only() -> None:
     meter = Meter(window_s=2.0)
     assert meter.per_second == 0.0
     for second, total in enumerate([0, 100, 200, 300, 1300, 2300, 3300]):
@@ -120,7 +120,7 @@ def test_the_meter_measures_the_last_seconds_only():
     assert meter.per_second == pytest.approx(1000.0)
 
 
-def test_an_output_record_of_the_worker_is_read():
+def test_an_output_record_of_the_worker_is_read() -> None:
     record = (
         b'{"stream":"watch-07","sequence":"watch-07-3","step":12,"probabilities":[0.01,0.02,0.96,0.01],'
         b'"label":"walking","final":false,"reset":null,"time":1795240795377,"origin":"live","model":"4f1c9a2b7d10",'

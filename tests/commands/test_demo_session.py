@@ -32,24 +32,29 @@ http.server.HTTPServer(("127.0.0.1", port), Ready).serve_forever()
 """
 
 
-def play(monkeypatch, bootstrap_servers: str, after: str) -> tuple[str, str]:
+def play(monkeypatch: pytest.MonkeyPatch, bootstrap_servers: str, after: str) -> tuple[str, str]:
     """What is printed, and the error."""
     monkeypatch.setattr(stage, "COMMAND", (sys.executable, "-c", READY.replace("{after}", after)))
     monkeypatch.setattr(session, "STALL_TIMEOUT_S", 5.0)
-    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=False)
     with pytest.raises(WorkerError) as raised:
         run(Options(bootstrap_servers, events=50, watches=5, speed=100.0), console)
-    return console.file.getvalue(), str(raised.value)
+    return out.getvalue(), str(raised.value)
 
 
-def test_a_worker_that_answers_nothing_is_told_with_the_end_of_its_log(monkeypatch, bootstrap_servers):
+def test_a_worker_that_answers_nothing_is_told_with_the_end_of_its_log(
+    monkeypatch: pytest.MonkeyPatch, bootstrap_servers: str
+) -> None:
     out, error = play(monkeypatch, bootstrap_servers, "pass")
     assert error.startswith("no output for 5 s although 50 events wait for theirs; the last lines of its log:")
     assert "asked whether ready" in error
     assert "exactly one output" not in out
 
 
-def test_a_worker_that_dies_during_the_play_is_told_with_the_end_of_its_log(monkeypatch, bootstrap_servers):
+def test_a_worker_that_dies_during_the_play_is_told_with_the_end_of_its_log(
+    monkeypatch: pytest.MonkeyPatch, bootstrap_servers: str
+) -> None:
     die = "import os; print('disk full', flush=True); os._exit(1)"
     out, error = play(monkeypatch, bootstrap_servers, f"time.sleep(0.2); {die}")
     assert error.startswith("the worker ended with status 1 while it was needed; the last lines of its log:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def is_up(worker: WorkerProcess) -> bool:
     return "up" in worker.with_log("").splitlines()[-1]
 
 
-def test_the_configuration_is_one_that_the_worker_takes(tmp_path):
+def test_the_configuration_is_one_that_the_worker_takes(tmp_path: Path) -> None:
     written = yaml.safe_dump(configuration("localhost:9092", NAMES, tmp_path, 20_001))
     config = Config.model_validate(yaml.safe_load(written))
     assert config.input.topic == "demo-1a2b-readings"
@@ -39,7 +40,7 @@ def test_the_configuration_is_one_that_the_worker_takes(tmp_path):
     assert config.http.host == "127.0.0.1"
 
 
-def test_a_worker_that_ends_by_itself_is_named_with_the_end_of_its_log():
+def test_a_worker_that_ends_by_itself_is_named_with_the_end_of_its_log() -> None:
     with process("print('no such topic'); raise SystemExit(3)") as worker:
         worker.start("localhost:1", NAMES)
         with pytest.raises(WorkerError, match=r"status 3 while it was needed(.|\n)*no such topic"):
@@ -47,7 +48,7 @@ def test_a_worker_that_ends_by_itself_is_named_with_the_end_of_its_log():
     assert not worker.folder.exists()
 
 
-def test_a_worker_that_ends_in_order_leaves_nothing(eventually):
+def test_a_worker_that_ends_in_order_leaves_nothing(eventually: Callable[..., object]) -> None:
     with process(ORDERLY + "signal.pause()") as worker:
         with worker.running("localhost:1", NAMES):
             eventually(lambda: is_up(worker))
@@ -56,7 +57,7 @@ def test_a_worker_that_ends_in_order_leaves_nothing(eventually):
     assert not worker.folder.exists()
 
 
-def test_a_worker_that_does_not_end_with_zero_is_a_failure(eventually):
+def test_a_worker_that_does_not_end_with_zero_is_a_failure(eventually: Callable[..., object]) -> None:
     script = ORDERLY.replace("sys.exit(0)", "sys.exit(7)") + "signal.pause()"
     with process(script) as worker:
         worker.start("localhost:1", NAMES)
@@ -65,7 +66,7 @@ def test_a_worker_that_does_not_end_with_zero_is_a_failure(eventually):
             worker.stop()
 
 
-def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it(eventually):
+def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it(eventually: Callable[..., object]) -> None:
     def fail(worker: WorkerProcess) -> None:
         with worker.running("localhost:1", NAMES):
             eventually(lambda: is_up(worker))
@@ -76,7 +77,7 @@ def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it(eventua
     assert not worker.folder.exists()
 
 
-def test_a_cluster_that_does_not_answer_is_one_clear_line(monkeypatch):
+def test_a_cluster_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.commands.demo.stage.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(WorkerError, match=r"Kafka at 127\.0\.0\.1:1: .* check --bootstrap-servers") as raised:
         topics("127.0.0.1:1", NAMES, keep=False).__enter__()
@@ -84,7 +85,7 @@ def test_a_cluster_that_does_not_answer_is_one_clear_line(monkeypatch):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_topics_and_group_on_a_cluster_of_others_are_gone_afterwards(bootstrap_servers, keep):
+def test_topics_and_group_on_a_cluster_of_others_are_gone_afterwards(bootstrap_servers: str, keep: bool) -> None:
     names = Names.of(f"stage-{keep}".lower())
     with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
         with topics(bootstrap_servers, names, keep=keep):

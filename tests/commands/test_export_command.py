@@ -61,7 +61,8 @@ def test_a_process_without_the_project_gets_the_same_numbers(
     states = [rng.normal(size=(5, *state.shape)).astype(state.dtype) for state in streaming.states]
     inputs = streaming.to_keras().inputs
     step = x.reshape(5, *inputs[0].shape[1:]).astype(inputs[0].dtype)
-    np.savez(tmp_path / "given.npz", **{f"input_{n}": value for n, value in enumerate([step, *states])})
+    given: dict[str, Any] = {f"input_{n}": value for n, value in enumerate([step, *states])}
+    np.savez(tmp_path / "given.npz", **given)
     environ = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=TIMEOUT_S, cwd=tmp_path, env=environ

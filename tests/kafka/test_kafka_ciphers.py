@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,8 +63,8 @@ def test_ciphers_of_either_part_hold_for_every_connection(
     shaken: tuple[ClientSettings, list[str]], section: str, opened: Callable[[ClientSettings], object]
 ) -> None:
     settings, found = shaken
-    options = {"ssl_ciphers": f"{LAST_CHOICE}:@SECLEVEL=0"}
-    given = ClientSettings(settings.bootstrap_servers, security=settings.security, **{section: options})  # type: ignore[arg-type]
+    options: dict[str, Any] = {section: {"ssl_ciphers": f"{LAST_CHOICE}:@SECLEVEL=0"}}
+    given = ClientSettings(settings.bootstrap_servers, security=settings.security, **options)
     assert refused_clients(given) == []
     with pytest.raises(KafkaUnavailableError):
         opened(given)

@@ -12,7 +12,7 @@ from worker.kafka.opening import missing_codecs, open_sink, open_source
 from worker.kafka.options import about_missing_codec
 from worker.kafka.settings import Client, ClientSettings
 from worker.records.messages import Messages
-from worker.records.ownership import Assigned, Change
+from worker.records.ownership import Assigned, Change, StartOffsets
 from worker.records.record_batch import RecordBatch
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -33,14 +33,14 @@ def read(servers: str, topics: list[str], client: Client) -> dict[str, list[byte
     source = open_source(ClientSettings(servers, client, group_id=f"group-{client}-of-{topics[0]}"))
     found: list[RecordBatch] = []
 
-    def start(change: Change) -> dict[object, int]:
+    def start(change: Change) -> StartOffsets:
         return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
 
     def everything() -> bool:
         found.extend(source.poll(100, 0.2))
         return sum(map(len, found)) >= len(topics) * len(VALUES)
 
-    source.subscribe(topics, start)  # type: ignore[arg-type]
+    source.subscribe(topics, start)
     eventually(everything)
     source.close(30)
     return {

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -562,6 +563,10 @@ def test_flush_makes_durable_and_keeps_the_order_of_each_key(kit: Kit, enter: Ca
     sink.close(CLOSE_S)
 
 
+def has_read(member: Member, records: int) -> bool:
+    return len(member.records) >= records
+
+
 def test_a_poll_for_no_records_reads_none_and_skips_none(kit: Kit, enter: Callable[..., Member]) -> None:
     topic = kit.topic()
     member = enter(topic)
@@ -569,7 +574,7 @@ def test_a_poll_for_no_records_reads_none_and_skips_none(kit: Kit, enter: Callab
     for number in range(3):
         kit.append(Partition(topic, 0), numbered(2))
         assert [member.step(0) for _ in range(5)] == [0] * 5
-        until(lambda wanted=2 * number + 2: len(member.records) >= wanted, member)
+        until(partial(has_read, member, 2 * number + 2), member)
     assert member.values() == numbered(2) * 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaError
 from kafka import errors
@@ -11,12 +13,11 @@ from worker.kafka.confluent.errors import translate as of_confluent
 from worker.kafka.kafka_python.errors import translate as of_kafka_python
 
 OF_OTHERS = (errors.ElectionNotNeededError, errors.ShareSessionNotFoundError, errors.InvalidShareSessionEpochError)
+RESPONSES: list[Any] = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BrokerResponseError)
+]
 # By the protocol's own word; kafka-python has it in its classes, librdkafka in none.
-RETRIABLE = sorted(
-    {kind.errno: kind for kind in vars(errors).values()
-     if isinstance(kind, type) and issubclass(kind, errors.BrokerResponseError) and kind.retriable
-     and kind not in OF_OTHERS}.items()
-)  # fmt: skip
+RETRIABLE = sorted({kind.errno: kind for kind in RESPONSES if kind.retriable and kind not in OF_OTHERS}.items())
 FORESEEN = (KafkaUnavailableError, CommitRefusedError, OffsetOutOfRangeError, WorkerError)
 
 

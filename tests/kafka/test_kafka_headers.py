@@ -41,8 +41,8 @@ def test_such_a_record_is_read_and_told_apart(
 ) -> None:
     name = topic()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=200, compression_type=compression)
-    for number, headers in enumerate(HEADERS):
-        producer.send(name, key=b"device", value=b"%d" % number, headers=headers)
+    for number, given in enumerate(HEADERS):
+        producer.send(name, key=b"device", value=b"%d" % number, headers=given)
     producer.close()
     source = open_source(ClientSettings(bootstrap_servers, client, group_id=f"group-{client}-{name}"))
     found: list[RecordBatch] = []
@@ -61,7 +61,7 @@ def test_such_a_record_is_read_and_told_apart(
     assert [value for batch in found for value in batch.values] == [b"0", b"1", b"2", b"3", b"4"]
     assert [headers[0], headers[2], headers[3]] == [None, [("grün", b"4")], None]
     for index, first in ((1, r"\xff\xfenot UTF-8"), (4, r"\xe9\xe9n")):
-        assert any(isinstance(given, NotUtf8) for given, _ in headers[index] or ())
+        assert any(isinstance(text, NotUtf8) for text, _ in headers[index] or ())
         with pytest.raises(UnusableError) as refused:
             command_of(headers[index])
         assert refused.value.error == "not_utf8"

@@ -56,9 +56,13 @@ def test_options_of_topics_are_refused_where_they_would_pass_over_the_check_and_
     assert why_refused("default.topic.config").endswith("write them here by their own names and remove it")
     assert why_refused("topic.compression.type").endswith("write compression.type")
     assert why_refused("acks") == "the worker sets this itself; remove it"
-    plain = {"producer": {"compression.type": "zstd"}, "consumer": {"fetch.min.bytes": 2}}[section]
+    of_sections: dict[str, dict[str, Any]] = {
+        "producer": {"compression.type": "zstd"}, "consumer": {"fetch.min.bytes": 2},
+    }  # fmt: skip
+    plain = of_sections[section]
+    of_section: dict[str, Any] = {section: plain}
     assert refused_options("confluent", section, plain) == []
-    assert refused_clients(ClientSettings("nowhere:1", "confluent", **{section: plain})) == []
+    assert refused_clients(ClientSettings("nowhere:1", "confluent", **of_section)) == []
 
 
 LOGIN = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": "p", "ca_file": "ca"}
@@ -75,7 +79,7 @@ LOGIN = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "passwor
 )  # fmt: skip
 def test_what_security_says_can_not_be_said_again_in_either_spelling(name: str) -> None:
     for section in ("consumer", "producer"):
-        (line,) = contradicting_security(section, {"fetch.min.bytes": 1, name: "x"}, LOGIN)  # type: ignore[arg-type]
+        (line,) = contradicting_security(section, {"fetch.min.bytes": 1, name: "x"}, LOGIN)
         assert line.startswith(f"kafka.{section}.{name}: ")
         assert "kafka.security." in line
 
@@ -295,7 +299,8 @@ WRONG = [
 def test_what_a_client_refuses_is_told_without_a_broker(
     client: Any, section: str, options: dict[str, Any], name: str, why: str, transactional: str | None
 ) -> None:
-    settings = ClientSettings("nowhere:1", client, transactional_id=transactional, **{section: options})  # type: ignore[arg-type]
+    of_section: dict[str, Any] = {section: options}
+    settings = ClientSettings("nowhere:1", client, transactional_id=transactional, **of_section)
     (line,) = refused_clients(settings)
     assert line.startswith(f"kafka.{section}.{name}: ")
     assert why in line
@@ -349,7 +354,7 @@ def test_files_of_security_are_opened_before_any_broker_is_asked(tmp_path: Path)
         given = {key: place.get(value, value) for key, value in keys.items()}
         found = list(wrong_files(given))
         for client in ("kafka-python", "confluent"):
-            settings = ClientSettings("nowhere:1", client, security={"protocol": "SSL", **given})  # type: ignore[arg-type]
+            settings = ClientSettings("nowhere:1", client, security={"protocol": "SSL", **given})
             assert refused_clients(settings) == found
         return [line.replace(f"{tmp_path}/", "") for line in found]
 

@@ -62,7 +62,8 @@ def test_who_was_removed_claims_nothing_when_it_joins_again(group: tuple[Any, li
     """The leader would take its word, and give at once what the member that has got it meanwhile still commits."""
     _, members = group
     first, second, _ = members
-    coordinator = first.source._connected().consumer._coordinator
+    source: Any = first.source
+    coordinator = source._connected().consumer._coordinator
 
     def claimed() -> set[int]:
         (assignor,) = coordinator._assignors.values()

@@ -133,7 +133,8 @@ class Stage:
         try:
             reader.assign([place])
             reader.seek(place, 0)
-            end, seen = reader.end_offsets([place])[place], []
+            end = reader.end_offsets([place])[place]
+            seen: list[bytes] = []
             deadline = time.monotonic() + ANSWER_S
             while reader.position(place) < end:
                 assert time.monotonic() < deadline, (seen, end)

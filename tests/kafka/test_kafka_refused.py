@@ -208,7 +208,9 @@ def test_a_worker_with_a_wrong_password_says_so_and_goes_on_when_it_is_mended(
     ensure_topics(ClientSettings(secured.plain), {"out": 1, "dead": 1})
     set_password(secured, "another")
     with worker(tmp_path, "worker"):
-        status, said = eventually(lambda: (found := get(port, "/readyz"))[1].count("refused") and found, WAIT_S)
+        status, said = eventually(
+            lambda: found if (found := get(port, "/readyz"))[1].count("refused") else None, WAIT_S
+        )
         assert status == 503
         assert "the login is refused" in said
         assert "check kafka.security.username and kafka.security.password" in said

@@ -137,7 +137,9 @@ def test_a_worker_says_why_it_reaches_nobody(client: Any, tmp_path: Path) -> Non
     keys["http"]["port"] = port = free_port()
     (tmp_path / "worker.yaml").write_text(yaml.safe_dump(keys))
     with worker(tmp_path, "worker"):
-        status, _ = eventually(lambda: (found := get(port, "/readyz"))[1].upper().count("REFUSED") and found, WAIT_S)
+        status, _ = eventually(
+            lambda: found if (found := get(port, "/readyz"))[1].upper().count("REFUSED") else None, WAIT_S
+        )
     assert status == 503
     assert "Traceback" not in (tmp_path / "worker.log").read_text()
 

@@ -164,7 +164,11 @@ def test_a_sink_that_was_refused_stays_so(broker: MemoryBroker) -> None:
     sink = MemorySink(broker)
     sink.send("out", Messages([b"k"], [b"1"]))
     sink.refuse("the disk of the broker is full")
-    for call in (lambda: sink.flush(0.0), lambda: sink.send("out", Messages([b"k"], [b"2"]))):
+    calls: list[Callable[[], object]] = [
+        lambda: sink.flush(0.0),
+        lambda: sink.send("out", Messages([b"k"], [b"2"])),
+    ]
+    for call in calls:
         with pytest.raises(DeliveryFailedError, match="disk"):
             call()
     sink.close(0.0)

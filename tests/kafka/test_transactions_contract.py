@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import pytest
@@ -189,7 +190,11 @@ def test_messages_and_offsets_appear_together(kit: Kit, enter: Enter, open_as: O
         assert member.source.committed([read], ANSWER_S) == {read: Committed(first) if first else None}
         sink.commit({read: first + 2}, member.source.member(), ANSWER_S)
         assert member.source.committed([read], ANSWER_S) == {read: Committed(first + 2)}
-        until(lambda first=first: reader.values() == numbered(first + 2), reader)
+        until(partial(has_read, reader, numbered(first + 2)), reader)
+
+
+def has_read(reader: Member, values: list[bytes]) -> bool:
+    return reader.values() == values
 
 
 def test_offsets_alone_are_a_transaction_too(kit: Kit, enter: Enter, open_as: Open, name: str) -> None:

@@ -216,13 +216,15 @@ def test_an_idle_turn_and_one_without_the_option_ask_once(cluster: Cluster) -> N
     assert len(other.source.polls) == 1
 
 
+def _lost_and_away(cluster: Cluster, member: Member) -> None:
+    cluster.broker.rebalance(member.source, lost=[P0])
+    cluster.broker.fail("committed", AWAY)
+
+
 ARRIVALS: dict[str, Callable[[Cluster, Member], object]] = {
     "the cluster is away": lambda cluster, member: cluster.broker.fail("poll", AWAY),
     "lost, and back at once": lambda cluster, member: cluster.broker.rebalance(member.source, lost=[P0]),
-    "lost, and the cluster is away": lambda cluster, member: (
-        cluster.broker.rebalance(member.source, lost=[P0]),
-        cluster.broker.fail("committed", AWAY),
-    ),
+    "lost, and the cluster is away": _lost_and_away,
     "revoked": lambda cluster, member: cluster.broker.rebalance(member.source, revoked=[P0]),
 }
 
@@ -240,7 +242,8 @@ def test_what_happens_while_a_batch_fills(cluster: Cluster, what: str) -> None:
 
 
 def test_run_turns_until_told_to_stop_and_leaves_in_order(cluster: Cluster) -> None:
-    member, waits = Member(cluster, joined=False), []
+    member = Member(cluster, joined=False)
+    waits: list[float] = []
     cluster.broker.fail("poll", AWAY, times=2)
     turns = iter([False] * 4)
     run(member.worker, cluster.clock, lambda: next(turns, True), waits.append)

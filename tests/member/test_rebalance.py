@@ -186,7 +186,7 @@ def test_an_assignment_fails_whole_and_is_made_again(cluster: Cluster) -> None:
 
 def test_an_unusable_state_ends_the_worker_and_leaves_the_partition_to_others(cluster: Cluster) -> None:
     Member(cluster).drain()
-    cluster.broker.expel(next(iter(cluster.broker.group(GROUP).members)))  # type: ignore[arg-type]
+    cluster.broker.expel(next(iter(cluster.broker.group(GROUP).members)))
     strict = Member(cluster, policy=FAIL)
     with pytest.raises(WorkerError, match="no usable checkpoint"):
         strict.turn()

@@ -104,6 +104,11 @@ def damage(cluster: Cluster, offset: int) -> None:
     path.write_bytes(content)
 
 
+def damage_all(cluster: Cluster) -> None:
+    for offset in (2, 4, 6):
+        damage(cluster, offset)
+
+
 def recreate(cluster: Cluster, records: int = 5) -> None:
     """What was committed stays, as a commit does that comes just after the topic was deleted."""
     cluster.broker.create_topic(IN, 2)
@@ -140,13 +145,28 @@ CASES: dict[str, Case] = {
     "nothing at all": ([files, lambda c: commit(c, None)], FAIL, 0, then(0, 1, "live", 9)),
     "no committed offset, checkpoint there": ([lambda c: commit(c, None)], FAIL, 0, then(6, 7, "restored")),
     "newest damaged": ([lambda c: damage(c, 6)], FAIL, 2, then(6, 7, "restored")),
-    "all damaged": ([lambda c: [damage(c, at) for at in (2, 4, 6)]], REBUILD, 6, then(6, 7, "rebuilt")),
+    "all damaged": ([damage_all], REBUILD, 6, then(6, 7, "rebuilt")),
     "log begins above C0 of some": ([lambda c: c.broker.truncate(P0, 5)], FAIL, 0, then(6, 7, "restored")),
-    "log begins at C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 4))], FAIL, 2, then(6, 7, "restored")),
-    "log begins above C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], REBUILD, 1, then(6, 2, "rebuilt")),
-    "log begins above C0, reset": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], RESET, 0, then(6, 1, "live")),
+    "log begins at C0": ([lambda c: files(c, 4), lambda c: c.broker.truncate(P0, 4)], FAIL, 2, then(6, 7, "restored")),
+    "log begins above C0": (
+        [lambda c: files(c, 4), lambda c: c.broker.truncate(P0, 5)],
+        REBUILD,
+        1,
+        then(6, 2, "rebuilt"),
+    ),
+    "log begins above C0, reset": (
+        [lambda c: files(c, 4), lambda c: c.broker.truncate(P0, 5)],
+        RESET,
+        0,
+        then(6, 1, "live"),
+    ),
     "log begins at C1": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
-    "log begins above C1": ([lambda c: (commit(c, 4), c.broker.truncate(P0, 5))], REBUILD, 0, then(5, 1, "live", 4)),
+    "log begins above C1": (
+        [lambda c: commit(c, 4), lambda c: c.broker.truncate(P0, 5)],
+        REBUILD,
+        0,
+        then(5, 1, "live", 4),
+    ),
     "log ends below C1": ([lambda c: commit(c, 9)], FAIL, 0, then(6, 7, "restored")),
     "log ends below C0": ([lambda c: c.broker.truncate(P0, 6)], FAIL, 0, then(6, 7, "restored")),
     "another topic of that name": ([recreate], REBUILD, 0, then(0, 1, "live", 8)),
@@ -205,10 +225,10 @@ def test_a_log_that_is_shorter_than_a_checkpoint(cluster: Cluster) -> None:
 
 REFUSALS: dict[str, tuple[list[Callable[[Cluster], object]], str]] = {
     "no file": ([files], "no usable checkpoint for committed offset 6"),
-    "all damaged": ([lambda c: [damage(c, at) for at in (2, 4, 6)]], "no usable checkpoint for committed offset 6"),
-    "log begins above C0": ([lambda c: (files(c, 4), c.broker.truncate(P0, 5))], "no usable checkpoint"),
-    "log begins at C1, no file": ([lambda c: (files(c), c.broker.truncate(P0, 6))], "no usable checkpoint"),
-    "log begins above C1": ([lambda c: (commit(c, 4), c.broker.truncate(P0, 5))], "no usable checkpoint"),
+    "all damaged": ([damage_all], "no usable checkpoint for committed offset 6"),
+    "log begins above C0": ([lambda c: files(c, 4), lambda c: c.broker.truncate(P0, 5)], "no usable checkpoint"),
+    "log begins at C1, no file": ([lambda c: files(c), lambda c: c.broker.truncate(P0, 6)], "no usable checkpoint"),
+    "log begins above C1": ([lambda c: commit(c, 4), lambda c: c.broker.truncate(P0, 5)], "no usable checkpoint"),
 }
 
 

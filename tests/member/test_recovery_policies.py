@@ -582,8 +582,8 @@ REFUSED = (
 )
 
 
-def grown(recover: str, policy: Literal["fail", "reset"]) -> RecoveryPolicy:
-    return RecoveryPolicy(recover, on_partitions_change=policy)  # type: ignore[arg-type]
+def grown(recover: Any, policy: Literal["fail", "reset"]) -> RecoveryPolicy:
+    return RecoveryPolicy(recover, on_partitions_change=policy)
 
 
 @pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])

@@ -32,11 +32,12 @@ def first_seen(cluster: Cluster) -> list[tuple[str, int, float]]:
 
 def told(cluster: Cluster) -> list[tuple[str, str, str]]:
     """(error, reason, items) of each dead letter."""
+
+    def text(headers: dict[str, bytes | None], name: str) -> str:
+        return str(headers.get(f"rnnw.{name}") or b"", "utf-8")
+
     found = [dict(record.headers or ()) for record in cluster.broker.records(DEAD)]
-    return [
-        tuple(str(headers.get(f"rnnw.{name}") or b"", "utf-8") for name in ("error", "reason", "items"))  # type: ignore[misc]
-        for headers in found
-    ]
+    return [(text(each, "error"), text(each, "reason"), text(each, "items")) for each in found]
 
 
 @EITHER
@@ -53,7 +54,7 @@ def test_an_output_that_its_topic_does_not_take_is_a_dead_letter(cluster: Cluste
         ("output_too_large", "its outputs can't be written: a message for 'out' is larger than 400 bytes", "")
     }
     assert len(told(cluster)) == 1 or not exactly_once
-    assert member.value("records_refused_total", error="output_too_large") >= 1
+    assert (member.value("records_refused_total", error="output_too_large") or 0) >= 1
     assert cluster.committed() == 20
     member.close()
 

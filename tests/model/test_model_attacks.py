@@ -60,7 +60,8 @@ def changed(saved: dict[str, Path], kind: str, target: Path, change: Change, **e
 
 
 def last(config: dict[str, Any]) -> dict[str, Any]:
-    return config["config"]["layers"][-1]
+    layer: dict[str, Any] = config["config"]["layers"][-1]
+    return layer
 
 
 def refusal(path: Path, **options: Any) -> WorkerError:
@@ -202,7 +203,9 @@ def test_functions_of_other_modules_are_no_activations(
     saved: dict[str, Path], tmp_path: Path, kind: str, module: str, name: str
 ) -> None:
     path = changed(saved, kind, tmp_path / "m", lambda c: last(c)["config"].update(activation=function(module, name)))
-    assert refusal(path).layer.startswith("dense")
+    error = refusal(path)
+    assert isinstance(error, ModelRefusedError)
+    assert error.layer.startswith("dense")
     assert keras.src.saving.serialization_lib.in_safe_mode() is not False
 
 
@@ -293,9 +296,12 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated(
 ) -> None:
     made: list[Any] = []
     real = keras.src.backend.Variable._initialize
-    monkeypatch.setattr(
-        keras.src.backend.Variable, "_initialize", lambda self, value: (made.append(np.shape(value)), real(self, value))
-    )
+
+    def initialize(self: Any, value: Any) -> None:
+        made.append(np.shape(value))
+        real(self, value)
+
+    monkeypatch.setattr(keras.src.backend.Variable, "_initialize", initialize)
     assert word in str(refusal(changed(saved, kind, tmp_path / "m", change)))
     assert made == []
 

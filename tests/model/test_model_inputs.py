@@ -89,7 +89,10 @@ def test_nested_lists_that_may_be_inputs_or_rows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x: nested lists may be its inputs or its rows; give \{'a': "):
         model.step(rows, model.zero_states(2))
     wanted, _ = model.step(np.array(rows), model.zero_states(2))
-    ways = [{"a": [1.0, 3.0], "b": [2.0, 4.0]}, [np.array([1.0, 3.0]), np.array([2.0, 4.0])]]
+    ways: list[dict[str, Any] | list[Any]] = [
+        {"a": [1.0, 3.0], "b": [2.0, 4.0]},
+        [np.array([1.0, 3.0]), np.array([2.0, 4.0])],
+    ]
     for way in ways:
         np.testing.assert_array_equal(model.step(way, model.zero_states(2))[0], wanted)
     with pytest.raises(ValueError, match="nested lists"):
@@ -222,8 +225,8 @@ def test_records_by_input_reach_the_model_as_it_means_them(named: tuple[Any, Str
     records = read_records(io.BytesIO(lines.encode()), "in", "readings", "json")
     replay(build_pipeline(config, load_model(config)), records, 20, Writer(out, "probabilities", "dead", "json"))
     answers = [json.loads(line) for line in out.getvalue().splitlines()]
-    reasons = [dict(line["headers"]) for line in answers if line["topic"] == "dead"]
-    reasons = [next(text for name, text in each.items() if name.endswith("reason")) for each in reasons]
+    dead = [dict(line["headers"]) for line in answers if line["topic"] == "dead"]
+    reasons = [next(text for name, text in each.items() if name.endswith("reason")) for each in dead]
     assert reasons == [
         "field 'kind' (input.features) has 5 numbers; its input takes 6",
         "field 'kind' (input.features) is a number, not a list of numbers",
@@ -242,6 +245,7 @@ def test_a_list_and_a_mapping_that_say_the_same_are_the_same_input(tmp_path: Pat
 
     def described(features: Any) -> tuple[FeatureFields, str]:
         config = load_config(Path(written(tmp_path, input__features=features)), {})
+        assert config.input.features is not None
         return in_order(config.input.features, widths, "m"), input_description(config, [*widths])
 
     assert described({"readings": ["c"], "device": ["a", "b"]}) == described(["a", "b", "c"])

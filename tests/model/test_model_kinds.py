@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,26 +193,34 @@ def of_function(body: Callable[[Any], Any]) -> Any:
     return shaken(keras.Model(x, L.Dense(2)(L.LSTM(3)(y))))
 
 
+def of_a_number(names: Sequence[str], x: Any) -> Any:
+    return ops.concatenate([numbers(getattr(ops, name)(x / 2 if "arc" not in name else x)) for name in names], axis=-1)
+
+
+def of_two_numbers(names: Sequence[str], x: Any) -> Any:
+    by_name = [
+        getattr(ops, name)(x > 1.5, x[:, :, :1] > 1.5) if "logical" in name else getattr(ops, name)(x, x[:, :, 1:2])
+        for name in names
+    ]
+    return ops.concatenate([numbers(y) for y in by_name], axis=-1)
+
+
+def over_time(name: str, x: Any) -> Any:
+    return getattr(ops, name)(x, axis=1)
+
+
+def over_the_batch(name: str, x: Any) -> Any:
+    return x * numbers(getattr(ops, name)(x, axis=0, keepdims=True))
+
+
 # Several functions in one model, so that there are fewer to build.
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     **{
-        f"of a number: {', '.join(POSITIVE[i : i + 8])}": lambda x, i=i: ops.concatenate(
-            [numbers(getattr(ops, name)(x / 2 if "arc" not in name else x)) for name in POSITIVE[i : i + 8]], axis=-1
-        )
+        f"of a number: {', '.join(POSITIVE[i : i + 8])}": partial(of_a_number, POSITIVE[i : i + 8])
         for i in range(0, len(POSITIVE), 8)
     },
     **{
-        f"of two numbers: {', '.join(PAIRS[i : i + 8])}": lambda x, i=i: ops.concatenate(
-            [
-                numbers(
-                    getattr(ops, name)(x > 1.5, x[:, :, :1] > 1.5)
-                    if "logical" in name
-                    else getattr(ops, name)(x, x[:, :, 1:2])
-                )
-                for name in PAIRS[i : i + 8]
-            ],
-            axis=-1,
-        )
+        f"of two numbers: {', '.join(PAIRS[i : i + 8])}": partial(of_two_numbers, PAIRS[i : i + 8])
         for i in range(0, len(PAIRS), 8)
     },
     "along features": lambda x: ops.stack(
@@ -233,9 +242,9 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "dot": lambda x: ops.dot(x, np.ones((F, 2), "float32")),
 }
 MIXING: dict[str, tuple[Callable[[Any], Any], str]] = {
-    **{f"{name} over time": (lambda x, name=name: getattr(ops, name)(x, axis=1), name) for name in KEEPING[2:]},
+    **{f"{name} over time": (partial(over_time, name), name) for name in KEEPING[2:]},
     **{
-        f"{name} over the batch": (lambda x, name=name: x * numbers(getattr(ops, name)(x, axis=0, keepdims=True)), name)
+        f"{name} over the batch": (partial(over_the_batch, name), name)
         for name in ("amax", "argmax", "max", "mean", "prod", "std", "sum", "norm")
     },
     "taken from time": (lambda x: ops.take(x, [0, 1], axis=1), "take"),

@@ -117,9 +117,9 @@ limit = 1.5  # a name of this module, which no file holds
 # As nearly all of them are written: with the modules' usual names, which a file does not hold either.
 NAMED = {
     "keras": lambda x: keras.ops.abs(x),
-    "K": lambda x: K.clip(x, -1.0, 1.0),  # noqa: F821
-    "tf": lambda x: tf.nn.relu(x) + tf.reduce_mean(x, axis=-1, keepdims=True),  # noqa: F821
-    "np, math": lambda x: x * np.float32(math.pi),  # noqa: F821
+    "K": lambda x: K.clip(x, -1.0, 1.0),  # type: ignore[name-defined]  # noqa: F821
+    "tf": lambda x: tf.nn.relu(x) + tf.reduce_mean(x, axis=-1, keepdims=True),  # type: ignore[name-defined]  # noqa: F821
+    "np, math": lambda x: x * np.float32(math.pi),  # type: ignore[name-defined]  # noqa: F821
     "inside of it": lambda x: keras.ops.concatenate([keras.ops.tanh(x[..., i : i + 1]) for i in range(4)], axis=-1),
 }
 

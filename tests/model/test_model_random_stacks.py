@@ -37,7 +37,7 @@ def recurrent(draw: Any) -> Block:
 @st.composite
 def per_step(draw: Any) -> Block:
     units = draw(sizes)
-    return draw(
+    chosen: Block = draw(
         st.sampled_from(
             [
                 lambda x: L.Dense(units, activation="tanh")(x),
@@ -51,6 +51,7 @@ def per_step(draw: Any) -> Block:
             ]
         )
     )
+    return chosen
 
 
 @st.composite

@@ -199,7 +199,8 @@ def test_a_stream_begins_where_the_cell_says() -> None:
     first = trained.get_layer("first").cell.first.numpy()
     np.testing.assert_array_equal(learned, [first, first])
     assert np.abs(first).max() > 0.01
-    assert (mean.any(), count.any()) == (False, False)
+    assert not mean.any()
+    assert not count.any()
     np.testing.assert_array_equal(rows, np.ones((2, 2, 2)))
     assert [spec.shape for spec in model.states] == [(4,), (2,), (1,), (2, 2)]
     np.testing.assert_array_equal(model.initial_row, np.concatenate([first, np.zeros(3), np.ones(4)]).astype("float32"))

@@ -18,7 +18,7 @@ from worker.model.backend import keras
 from worker.model.step import BATCH_MULTIPLES_ROWS
 
 L = keras.layers
-MODELS = {
+MODELS: dict[str, Callable[[], Any]] = {
     "door": door,
     "gru 64": lambda: sequential(L.GRU(64), L.Dense(4, activation="softmax"), features=5),
     "one unit": lambda: sequential(L.SimpleRNN(1), features=1),
@@ -154,7 +154,7 @@ def test_slices_say_where_each_state_is() -> None:
     listed, states = model.step(x, model.unpack(packed))
     np.testing.assert_array_equal(y, listed)
     np.testing.assert_array_equal(model.pack(states, 4), after)
-    assert (model.initial_row.shape, model.initial_row.dtype) == ((96,), np.float32)
+    assert (model.initial_row.shape, model.initial_row.dtype) == ((96,), np.dtype(np.float32))
 
 
 def test_float64_models_keep_their_precision() -> None:
@@ -162,7 +162,7 @@ def test_float64_models_keep_their_precision() -> None:
     assert model.dtype is np.float64
     x, packed = rows(model, 2)
     y, after = model.step_packed(x, packed)
-    assert (y.dtype, after.dtype) == (np.float64, np.float64)
+    assert [y.dtype, after.dtype] == [np.dtype(np.float64)] * 2
     assert not np.array_equal(after, after.astype(np.float32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,11 @@ def test_a_wrong_shape_of_a_state_names_layer_wanted_and_given(wrong: tuple[int,
     model = two_layers()
     states = model.zero_states(5)
     states[2] = np.zeros(wrong)
-    for call in (lambda: model.step(vectors(5, F), states), lambda: model.scan(vectors(2, 5, F), states)):
+    calls: list[Callable[[], object]] = [
+        lambda: model.step(vectors(5, F), states),
+        lambda: model.scan(vectors(2, 5, F), states),
+    ]
+    for call in calls:
         with pytest.raises(StateShapeError) as error:
             call()
         assert (error.value.layer, error.value.wanted, error.value.given) == ("b", "h (5, 2)", f"{wrong}")
@@ -132,13 +137,14 @@ def test_states_may_be_given_by_name() -> None:
     named = model.by_name(states)
     assert {layer: list(parts) for layer, parts in named.items()} == {"a": ["h", "c"], "b": ["h"]}
     np.testing.assert_array_equal(model.step(x, named)[0], model.step(x, states)[0])
-    for change, layer, given in [
+    changes: list[tuple[Callable[[Any], object], str, str]] = [
         (lambda n: n["a"].pop("c"), "a", "nothing"),
         (lambda n: n["b"].update(c=0), "b", "c"),
         (lambda n: n.pop("b"), "b", "nothing"),
         (lambda n: n.update(other={"h": 0}), "other", "h"),
         (lambda n: n["b"].update(h=np.zeros((5, 3))), "b", "(5, 3)"),
-    ]:
+    ]
+    for change, layer, given in changes:
         wrong = model.by_name(states)
         change(wrong)
         with pytest.raises(StateShapeError) as error:

@@ -149,7 +149,9 @@ def test_a_snapshot_holds_what_the_table_holds() -> None:
         row = table.row(partition, f"s{number}")
         table.states[row] = np.arange(8) * number
         table.steps[row], table.times[row], table.clocks[row] = number, 10 + number, 20 + number
-        table.pending[row], table.emitted[row], table.sequences[row] = number, number / 8, f"q{number}"  # type: ignore[index]
+        table.pending[row], table.sequences[row] = number, f"q{number}"
+        assert table.emitted is not None
+        table.emitted[row] = number / 8
         table.touch(np.array([row]))
     table.forget(one, "s0", Reset.COMMAND)
     table.partitions[one].clock = 24
