@@ -24,9 +24,11 @@ from worker.kafka.memory.source import MemorySource
 from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.member.limits import LoopLimits, Topics
 from worker.member.loop import Worker
+from worker.member.owned_states import OwnedStates
 from worker.member.recovery import Recovery
 from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
+from worker.member.timing import Clock
 from worker.pipeline.pipeline import Pipeline
 from worker.records.events import Reset
 from worker.records.ownership import Partition
@@ -190,15 +192,18 @@ class Member:
         self.writer = (PatientWriter if patient else CheckpointWriter)(store)
         given = LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits})
         self.sink = MemorySink(cluster.broker)
+        clock = Clock(cluster.clock, lambda: WALL_S)
+        pipeline, reporter = pipeline or sums_pipeline(), Reporter(self.metrics, self.status, clock)
+        recovery = Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), SPECS, policy or RecoveryPolicy())
         self.worker = Worker(
             self.source,
             self._delivery(exactly_once, given),
-            pipeline or sums_pipeline(),
-            Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), SPECS, policy or RecoveryPolicy()),
-            self.writer,
-            Reporter(self.metrics, self.status, cluster.clock, lambda: WALL_S),
+            pipeline,
+            OwnedStates(self.source, pipeline, recovery, self.writer, reporter, given, clock),
+            reporter,
             Topics((IN,), OUT, DEAD),
             given,
+            clock,
         )
         if joined:
             self.worker.start(cluster.now_s)
@@ -213,7 +218,7 @@ class Member:
         self.sink = MemorySink(self.cluster.broker)
         return self.sink
 
-    def turn(self, records: int = 4096, after_s: float = 0.0) -> int:
+    def turn(self, records: int = 4096, after_s: float = 0.0) -> int | None:
         """One turn of at most so many records; with ``after_s`` the commit or the checkpoint may be due."""
         self.cluster.now_s += after_s
         self.worker.limits = replace(self.worker.limits, poll_records=records)

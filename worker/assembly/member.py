@@ -28,9 +28,11 @@ from worker.kafka.settings import ClientSettings
 from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.member.limits import LoopLimits, Topics
 from worker.member.loop import Worker
+from worker.member.owned_states import OwnedStates
 from worker.member.recovery import Recovery
 from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
+from worker.member.timing import Clock
 from worker.model.streaming import StreamingModel
 from worker.pipeline.pipeline import Pipeline
 from worker.processor import cpu_level
@@ -61,7 +63,8 @@ def build_worker(
         input=input_description(config, [part.name for part in model.inputs]),
         rules=rules_description(config), cpu=cpu_level(),
     )  # fmt: skip
-    reporter = Reporter(metrics or Metrics(), status or WorkerStatus(time.monotonic), time.monotonic, time.time)
+    clock = Clock(time.monotonic, time.time)
+    reporter = Reporter(metrics or Metrics(), status or WorkerStatus(clock.now), clock)
     limits = LoopLimits(
         poll_records=config.batch.max_events,
         turn_events=config.batch.max_events,
@@ -70,17 +73,19 @@ def build_worker(
         kafka_call_s=settings.patience_s,
         session_s=settings.session_s,
     )
+    recovery = Recovery(store, identity, model.states, _policy(config))
     source, delivery = _connect(settings, config.delivery, limits)
+    writer = CheckpointWriter(store, config.state.keep)
     _spare_the_garbage_collector()
     return Worker(
         source=source,
         delivery=delivery,
         pipeline=pipeline,
-        recovery=Recovery(store, identity, model.states, _policy(config)),
-        writer=CheckpointWriter(store, config.state.keep),
+        states=OwnedStates(source, pipeline, recovery, writer, reporter, limits, clock),
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,
+        clock=clock,
     )
 
 

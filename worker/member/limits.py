@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from worker.pipeline.pipeline import Outcome
+from worker.records.messages import Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +37,10 @@ class Topics:
     inputs: tuple[str, ...]
     output: str
     dead_letters: str | None
+
+    def messages(self, outcome: Outcome) -> Iterator[tuple[str, Messages]]:
+        """What of it goes to which topic, outputs first."""
+        if len(outcome.outputs):
+            yield self.output, outcome.outputs
+        if self.dead_letters is not None and len(outcome.dead):
+            yield self.dead_letters, outcome.dead

@@ -13,64 +13,59 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import KafkaUnavailableError, MessageRefusedError, UnavailableError
 from worker.kafka.contracts import Source
 from worker.member.delivery import Delivery
 from worker.member.intake import Intake
 from worker.member.limits import LoopLimits, Topics
 from worker.member.membership import Membership
-from worker.member.owned_states import States
-from worker.member.recovery import Recovery
+from worker.member.owned_states import OwnedStates
 from worker.member.reporter import Reporter
 from worker.member.setbacks import Setbacks
+from worker.member.timing import Clock, Due
 from worker.pipeline.backlog import Taken
 from worker.pipeline.pipeline import Outcome, Pipeline
 from worker.records.events import Events
 from worker.records.ownership import Assigned, Change, Lost, Revoked, StartOffsets
 from worker.records.record_batch import RecordBatch
 
-KAFKA_AWAY = -1
 UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
 
 
 class Worker:
-    """One member of the group. Time is an argument of every method that depends on it, in monotonic seconds."""
+    """One member of the group. ``now`` is when a turn, or a call, began; the clock says only what has passed since."""
 
     def __init__(
         self,
         source: Source,
         delivery: Delivery,
         pipeline: Pipeline,
-        recovery: Recovery,
-        writer: CheckpointWriter,
+        states: OwnedStates,
         reporter: Reporter,
         topics: Topics,
         limits: LoopLimits,
+        clock: Clock,
     ) -> None:
         self.source, self.delivery, self.pipeline, self.reporter = source, delivery, pipeline, reporter
-        self.topics, self.limits = topics, limits
-        self.states = States(source, pipeline, recovery, writer, reporter, limits)
-        self.partitions = self.states.partitions
-        self.intake = Intake(source, reporter.now)
+        self.states, self.partitions = states, states.partitions
+        self.topics, self.limits, self.clock = topics, limits, clock
+        self.intake = Intake(source, clock.now)
         self.membership = Membership(source, reporter, limits.session_s)
         self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional, topics.dead_letters)
-        self._commit_at = 0.0
+        self._commit_due, self._checkpoint_due = Due(limits.commit_interval_s), Due(limits.checkpoint_interval_s)
+        self._lag_due = Due(limits.lag_interval_s)
         self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
-        self._checkpoint_at = 0.0
-        self._lag_at = 0.0
         self._in_doubt = False  # states have seen records whose outputs may never appear
 
     def start(self, now: float) -> None:
         """Join the group."""
-        self._commit_at = now + self.limits.commit_interval_s
-        self._checkpoint_at = now + self.limits.checkpoint_interval_s
-        self._lag_at = now + self.limits.lag_interval_s
+        for due in (self._commit_due, self._checkpoint_due, self._lag_due):
+            due.put_off(now)
         self.membership.left(now)
         self.source.subscribe(self.topics.inputs, self.react)
 
-    def turn(self, now: float) -> int:
-        """The way of an event, for what one turn may hold; how many records it answered, or KAFKA_AWAY."""
+    def turn(self, now: float) -> int | None:
+        """The way of an event, for what one turn may hold; how many records it answered, None while Kafka is away."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
             if self._in_doubt:
@@ -82,7 +77,7 @@ class Worker:
         except UnavailableError as error:
             # Only here is nothing lost by going on: no record of this poll has been taken yet.
             self.reporter.kafka_away(now, error)
-            return KAFKA_AWAY
+            return None
         taken, outcomes = Taken(), list[Outcome]()
         if self.intake:
             with timed(metrics.turn_duration):
@@ -91,19 +86,24 @@ class Worker:
         sent = bool(outcomes) and self._send(now, outcomes)
         for batch in taken.batches():
             self.partitions.advance(batch.partition, batch.next_offset)
-        if (now >= self._commit_at or (self.setbacks.each_turn and sent)) and self.commit(now, outcomes):
-            self.states.save_due()
+        if self._commit_is_due(now, sent):
+            committed = self.commit(now, outcomes)
+            if committed:
+                self.states.save_due()
         # After the commit: whoever waits for the outputs does not wait for our numbers.
         self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
         self._look_around(now)
         return taken.records()
 
+    def _commit_is_due(self, now: float, sent: bool) -> bool:
+        return self._commit_due.at(now) or (self.setbacks.each_turn and sent)
+
     def _look_around(self, now: float) -> None:
         """What is due now and then, between two turns."""
         self.membership.look(now, self.partitions)
-        if now >= self._checkpoint_at:
+        if self._checkpoint_due.at(now):
             self.checkpoint(now)
-        if now >= self._lag_at:
+        if self._lag_due.at(now):
             self._look_at_lag(now)
         self.states.look_at_checkpoints()
 
@@ -112,11 +112,11 @@ class Worker:
 
         ``outcomes``: of the turn that began ``now``, which a transaction may have failed for.
         """
-        self._commit_at = now + self.limits.commit_interval_s
+        self._commit_due.put_off(now)
         offsets = self.partitions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
-        timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.reporter.now())
+        timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.clock.now())
         if timeout_s <= 0:
             return False
         try:
@@ -134,18 +134,19 @@ class Worker:
         """Step 3 of the commit law, for all partitions that have moved since their last checkpoint; for as many at once
         as memory is set aside for, for the others after the commits to come.
         """
-        self._checkpoint_at = now + self.limits.checkpoint_interval_s
+        self._checkpoint_due.put_off(now)
         self.states.begin_checkpoint()
-        if self.commit(now):
+        committed = self.commit(now)
+        if committed:
             self.states.save_due()
 
     def close(self, now: float) -> None:
         """Leave in order, in ``stop_s`` at most: outputs and offsets committed, group left, checkpoints written."""
-        deadline = self.reporter.now() + self.limits.stop_s
+        deadline = self.clock.now() + self.limits.stop_s
         self._commit_until = deadline - self.limits.stop_s / 2
 
         def left_s() -> float:
-            return max(0.0, deadline - self.reporter.now())
+            return max(0.0, deadline - self.clock.now())
 
         try:
             self.checkpoint(now)
@@ -170,8 +171,10 @@ class Worker:
 
     def _let_go(self, change: Revoked | Lost) -> None:
         # Commit and save what goes to another member; if the group does not wait, it repeats our last outputs.
-        if isinstance(change, Revoked) and self.commit(self.reporter.now()):
-            self.states.save([place for place in self.partitions.unsaved() if place in change.partitions])
+        if isinstance(change, Revoked):
+            committed = self.commit(self.clock.now())
+            if committed:
+                self.states.save([each for each in self.partitions.unsaved() if each in change.partitions])
         self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
@@ -204,16 +207,14 @@ class Worker:
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
         """Hand over outputs and dead letters; whether there were any."""
         sent = False
-        dead_letters = self.topics.dead_letters
         self.reporter.answered(outcomes, self.topics)
         try:
             with self.reporter.timed(self.reporter.metrics.send_duration):
                 self.setbacks.sent(max(outcome.largest_bytes for outcome in outcomes))
                 for outcome in outcomes:
-                    for topic, messages in ((self.topics.output, outcome.outputs), (dead_letters, outcome.dead)):
-                        if topic is not None and len(messages):
-                            sent = True
-                            self.delivery.send(topic, messages)
+                    for topic, messages in self.topics.messages(outcome):
+                        sent = True
+                        self.delivery.send(topic, messages)
         except self.delivery.retried_after as error:
             if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
                 raise
@@ -226,15 +227,14 @@ class Worker:
         if self.delivery.transactional or isinstance(error, MessageRefusedError):
             self._in_doubt = True
             self.intake.clear()
-            self.reporter.rolling_back(self.setbacks.rolled_back(outcomes, self.reporter.now() - now, error))
+            self.reporter.rolling_back(self.setbacks.rolled_back(outcomes, self.clock.now() - now, error))
         self.setbacks.failed(now, error)
 
     def _look_at_lag(self, now: float) -> None:
-        self._lag_at = now + self.limits.lag_interval_s
+        self._lag_due.put_off(now)
         self.reporter.rebuilt(self.source.rebuilds)
-        positions = self.partitions.positions()
         with suppress(KafkaUnavailableError):  # then it stays as it was
-            ranges = self.source.log_range(positions, self.limits.kafka_call_s)
+            ranges = self.source.log_range(self.partitions.positions(), self.limits.kafka_call_s)
             self.reporter.lags({place: end for place, (_, end) in ranges.items()}, self.partitions)
 
 
@@ -244,7 +244,7 @@ def run(
     """Turn until told to stop, then leave in order. An error leaves without a commit: a restart is always right."""
     worker.start(clock())
     while not stopping():
-        if worker.turn(clock()) == KAFKA_AWAY:
+        if worker.turn(clock()) is None:
             wait(UNAVAILABLE_WAIT_S)
     worker.reporter.stopping()
     worker.close(clock())

@@ -11,13 +11,14 @@ from worker.member.limits import LoopLimits
 from worker.member.positions import Partitions
 from worker.member.recovery import Recovery
 from worker.member.reporter import Reporter
+from worker.member.timing import Clock
 from worker.pipeline.pipeline import Pipeline
 from worker.records.ownership import Partition, StartOffsets
 
 LEAST_WAIT_S = 0.1  # for each answer, however long the others have taken
 
 
-class States:
+class OwnedStates:
     """Between the log and the checkpoints. It follows the commit law's step 3: only committed positions are saved."""
 
     def __init__(
@@ -28,25 +29,26 @@ class States:
         writer: CheckpointWriter,
         reporter: Reporter,
         limits: LoopLimits,
+        clock: Clock,
     ) -> None:
         self.partitions = Partitions()
         self._source, self._pipeline, self._recovery = source, pipeline, recovery
-        self._writer, self._reporter, self._limits = writer, reporter, limits
+        self._writer, self._reporter, self._limits, self._clock = writer, reporter, limits, clock
         self._reloading: set[Partition] = set()  # dropped, and not loaded again yet
         self._due: dict[Partition, None] = {}  # for a checkpoint, in order
 
     def take_over(self, places: Iterable[Partition]) -> StartOffsets:
         """Load what these partitions have; where to read each from. Raises for all of them, or for none."""
         places = list(places)
-        deadline = self._reporter.now() + self._limits.kafka_call_s
+        deadline = self._clock.now() + self._limits.kafka_call_s
 
         def left_s() -> float:
-            return max(LEAST_WAIT_S, deadline - self._reporter.now())
+            return max(LEAST_WAIT_S, deadline - self._clock.now())
 
         committed = self._source.committed(places, left_s())
         ranges = self._source.log_range(places, left_s())
         topics = {name: self._source.topic(name, left_s()) for name in {place.topic for place in places}}
-        since_ms = self._recovery.rebuild_since_ms(int(self._reporter.wall() * 1000))
+        since_ms = self._recovery.rebuild_since_ms(int(self._clock.wall() * 1000))
         rebuild_from = {} if since_ms is None else self._source.offsets_at(places, since_ms, left_s())
         starts: dict[Partition, int] = {}
         try:
@@ -110,8 +112,8 @@ class States:
 
     def save_all_due(self, timeout_s: float) -> None:
         """As ``save_due``, waiting for each part to be written."""
-        deadline = self._reporter.now() + timeout_s
-        while self.save_due() and (left_s := deadline - self._reporter.now()) > 0:
+        deadline = self._clock.now() + timeout_s
+        while self.save_due() and (left_s := deadline - self._clock.now()) > 0:
             if not self._writer.wait(left_s):
                 return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from worker.member.limits import Topics
 from worker.member.positions import Partitions
 from worker.member.record_counts import RecordCounts
 from worker.member.recovery_policy import Start
+from worker.member.timing import Clock
 from worker.pipeline.pipeline import Outcome
 from worker.records.events import Refusal
 from worker.records.ownership import Assigned, Change, Partition
@@ -35,13 +36,10 @@ GAUGES_INTERVAL_S = 0.2  # while turns follow each other: to set all gauges take
 
 
 class Reporter:
-    """One per worker. ``clock`` gives monotonic seconds, ``wall`` seconds since the epoch."""
+    """One per worker."""
 
-    def __init__(
-        self, metrics: Metrics, status: WorkerStatus, clock: Callable[[], float], wall: Callable[[], float]
-    ) -> None:
-        self.metrics, self.status = metrics, status
-        self.now, self.wall = clock, wall
+    def __init__(self, metrics: Metrics, status: WorkerStatus, clock: Clock) -> None:
+        self.metrics, self.status, self._clock = metrics, status, clock
         self._said: dict[str, tuple[float, int]] = {}  # kind of line → (last said, times kept back since)
         self._engine = EngineCounts(metrics)
         self._records = RecordCounts(metrics)
@@ -54,9 +52,9 @@ class Reporter:
     @contextmanager
     def timed(self, histogram: Histogram) -> Iterator[None]:
         """Observe how long the block takes."""
-        started = self.now()
+        started = self._clock.now()
         yield
-        histogram.observe(self.now() - started)
+        histogram.observe(self._clock.now() - started)
 
     def answered(self, outcomes: Sequence[Outcome], topics: Topics) -> None:
         """What they hold for these topics is about to be written."""
@@ -126,7 +124,7 @@ class Reporter:
             self.metrics.drop_partition(partition)
         self._owned = owned
         self._records.keep(owned)
-        now = self.now()
+        now = self._clock.now()
         for partition in partitions.replaying():
             self._replaying.setdefault(partition, now)
         self.status.set("kafka", None)
@@ -148,7 +146,7 @@ class Reporter:
 
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
         """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
-        self.status.turned(self.now())
+        self.status.turned(self._clock.now())
         streams = 0 if start.state is None else len(start.state.keys) - left_out
         replay = start.live_from - start.offset
         log.info(
@@ -192,7 +190,7 @@ class Reporter:
             if result.ok and result.partition in self._owned:
                 metrics.of(metrics.checkpoint_size, result.partition).set(result.size_bytes)
                 metrics.of(metrics.checkpoint_offset, result.partition).set(result.next_offset)
-                metrics.of(metrics.checkpoint_success, result.partition).set(self.wall())
+                metrics.of(metrics.checkpoint_success, result.partition).set(self._clock.wall())
             if result.error is not None:
                 log.warning("checkpoint of %s at %d: %s", result.partition, result.next_offset, result.error)
 
@@ -204,7 +202,7 @@ class Reporter:
         metrics.batch_events.observe(steps)
         latest = max((outcome.batch.timestamps[-1] for outcome in outcomes), default=-1)
         if latest >= 0:
-            metrics.event_time_lag.observe(max(0.0, self.wall() - latest / 1000))
+            metrics.event_time_lag.observe(max(0.0, self._clock.wall() - latest / 1000))
 
     def _count_replay(self, now: float, partitions: Partitions) -> None:
         left = partitions.replaying()
