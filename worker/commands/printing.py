@@ -30,8 +30,8 @@ def table(label: str, rows: Sequence[tuple[str, ...]], right: bool = False) -> L
 def findings(problems: Iterable[dict[str, str]]) -> Lines:
     """What is wrong with a model, where, and what to do instead."""
     for problem in problems:
-        place = f"layer '{problem['layer']}': " if problem["layer"] else ""
-        yield "refused", f"{place}{problem['why']}"
+        where = f"layer '{problem['layer']}': " if problem["layer"] else ""
+        yield "refused", f"{where}{problem['why']}"
         if problem["instead"]:
             yield "instead", problem["instead"]
 

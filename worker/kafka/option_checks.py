@@ -37,6 +37,6 @@ def _wrong(
     if not values and (together := refused(options)) is not None:
         values = {name: why for name, value in options.items() if (why := refused({name: value}))}
         if not values:
-            place = "security" if refused({}) is not None else section
-            yield f"kafka.{place}: {together}"
+            where = "security" if refused({}) is not None else section
+            yield f"kafka.{where}: {together}"
     yield from (f"kafka.{section}.{name}: {why}" for name, why in values.items())

@@ -27,12 +27,12 @@ def wrong_files(security: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrong_pair(context, given, security.get("key_password"))
 
 
-def _unreadable(place: str, file: str) -> str | None:
+def _unreadable(where: str, file: str) -> str | None:
     try:
         with Path(file).open("rb"):
             return None
     except (OSError, ValueError) as error:
-        return f"{place}: can't read '{file}': {getattr(error, 'strerror', None) or error}"
+        return f"{where}: can't read '{file}': {getattr(error, 'strerror', None) or error}"
 
 
 def _wrong_pair(context: ssl.SSLContext, given: Mapping[str, str], password: str | None) -> Iterator[str]:
@@ -44,12 +44,12 @@ def _wrong_pair(context: ssl.SSLContext, given: Mapping[str, str], password: str
         return password or ""
 
     certificate, key = given["cert_file"], given.get("key_file")
-    key_place = f"kafka.security.{'cert_file' if key is None else 'key_file'}"
+    key_where = f"kafka.security.{'cert_file' if key is None else 'key_file'}"
     try:
         context.load_cert_chain(certificate, key, answer)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            yield f"{key_place}: the key in '{key or certificate}' does not belong to the certificate in cert_file"
+            yield f"{key_where}: the key in '{key or certificate}' does not belong to the certificate in cert_file"
         elif asked and password is None:
             yield f"kafka.security.key_password: is required, the key in '{key or certificate}' is encrypted"
         elif asked:
@@ -57,7 +57,7 @@ def _wrong_pair(context: ssl.SSLContext, given: Mapping[str, str], password: str
         elif not _is_certificate(certificate):
             yield f"kafka.security.cert_file: '{certificate}' holds no certificate in PEM form"
         else:
-            yield f"{key_place}: '{key or certificate}' holds no private key in PEM form"
+            yield f"{key_where}: '{key or certificate}' holds no private key in PEM form"
 
 
 def _is_certificate(file: str) -> bool:

@@ -40,8 +40,9 @@ class TopicIds:
             self._end(change.partitions)
             starts = react(change)
             if isinstance(change, Assigned):
-                for place in change.partitions:
-                    self._begun.setdefault((place.topic, self._asked.get(place.topic, "")), set()).add(place)
+                for partition in change.partitions:
+                    begun_as = partition.topic, self._asked.get(partition.topic, "")
+                    self._begun.setdefault(begun_as, set()).add(partition)
             return starts
 
         return followed
@@ -59,17 +60,17 @@ class TopicIds:
         found: list[Partition] = []
         for name in names:
             topic_id = now(name)
-            for (begun, was), places in self._begun.items():
+            for (begun, was), partitions in self._begun.items():
                 if begun == name and "" not in (was, topic_id) and was != topic_id:
                     log.warning(
                         "kafka: topic '%s' was deleted and made again (id %s, now %s): its partitions begin anew",
                         name, was, topic_id,
                     )  # fmt: skip
-                    found += places
+                    found += partitions
         self._end(found)
         return tuple(sorted(found))
 
-    def _end(self, places: Iterable[Partition]) -> None:
-        gone = set(places)
+    def _end(self, partitions: Iterable[Partition]) -> None:
+        gone = set(partitions)
         left = {key: ours - gone for key, ours in self._begun.items()}
         self._begun = {key: ours for key, ours in left.items() if ours}

@@ -80,6 +80,6 @@ def of_these(events: Events, unwritable: Mapping[tuple[Partition, int], Unwritab
     partition, offsets = events.batch.partition, events.batch.offsets
     return {
         offsets.index(offset): why
-        for (place, offset), why in unwritable.items()
-        if place == partition and offset in offsets
+        for (its_partition, offset), why in unwritable.items()
+        if its_partition == partition and offset in offsets
     }

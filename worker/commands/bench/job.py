@@ -38,8 +38,8 @@ class Job:
 
     def numbers(self) -> IntArray:
         """(events,) the stream of each event."""
-        places = np.arange(self.events, dtype=np.int64)
-        in_turn: IntArray = places * STRIDE % self.streams
+        numbers = np.arange(self.events, dtype=np.int64)
+        in_turn: IntArray = numbers * STRIDE % self.streams
         if self.keys == "uniform":
             return in_turn
         draw = np.random.default_rng(self.seed)

@@ -55,13 +55,13 @@ def kafka_python(
             say_ready()
         if found and exactly_once:
             producer.begin_transaction()
-        for place, records in found.items():
+        for name, records in found.items():
             for record in records:
                 fields = orjson.loads(record.value)
-                value = answer(record.key.decode(), fields, place.partition, record.offset, record.timestamp)
+                value = answer(record.key.decode(), fields, name.partition, record.offset, record.timestamp)
                 producer.send(target, key=record.key, value=value)
         if found and exactly_once:
-            ends = {place: OffsetAndMetadata(records[-1].offset + 1, "", -1) for place, records in found.items()}
+            ends = {name: OffsetAndMetadata(records[-1].offset + 1, "", -1) for name, records in found.items()}
             producer.send_offsets_to_transaction(ends, consumer.group_metadata())
             producer.commit_transaction()
         elif not exactly_once and time.monotonic() > commit_at:

@@ -46,10 +46,10 @@ def _confluent(servers: str, topic: str, partitions: int) -> tuple[Poll, Callabl
 
     own = {"group.id": "latency", "isolation.level": "read_committed", "enable.auto.commit": False}
     consumer = Consumer({"bootstrap.servers": servers, **own})
-    places = [TopicPartition(topic, number) for number in range(partitions)]
-    for place in places:
-        place.offset = consumer.get_watermark_offsets(place)[1]
-    consumer.assign(places)
+    named = [TopicPartition(topic, number) for number in range(partitions)]
+    for each in named:
+        each.offset = consumer.get_watermark_offsets(each)[1]
+    consumer.assign(named)
     consumer.poll(POLL_S)
 
     def poll() -> Iterable[Any]:
@@ -63,11 +63,11 @@ def _kafka_python(servers: str, topic: str, partitions: int) -> tuple[Poll, Call
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, isolation_level="read_committed")
-    places = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer.assign(places)
-    consumer.seek_to_end(*places)
-    for place in places:
-        consumer.position(place)
+    named = [TopicPartition(topic, number) for number in range(partitions)]
+    consumer.assign(named)
+    consumer.seek_to_end(*named)
+    for each in named:
+        consumer.position(each)
 
     def poll() -> Iterable[Any]:
         return [record.value for records in consumer.poll(POLL_S * 1e3).values() for record in records]

@@ -63,19 +63,19 @@ class Topics:
 
     def records(self, topic: str) -> int:
         """How far the topic's logs go: records, and the markers of transactions."""
-        return sum(self._reader().end_offsets(self._places(topic)).values())
+        return sum(self._reader().end_offsets(self._named(topic)).values())
 
     def read(self, topic: str) -> Written:
         """Everything in a topic that is committed. Raises WorkerError when it does not come."""
         times: list[int] = []
         written = Written(np.empty(0, np.int64))
         consumer = self._reader()
-        places = self._places(topic)
-        ends = consumer.end_offsets(places)
-        consumer.assign(places)
-        consumer.seek_to_beginning(*places)
+        named = self._named(topic)
+        ends = consumer.end_offsets(named)
+        consumer.assign(named)
+        consumer.seek_to_beginning(*named)
         deadline = time.monotonic() + READ_TIMEOUT_S
-        while any(consumer.position(place) < end for place, end in ends.items()):
+        while any(consumer.position(each) < end for each, end in ends.items()):
             found = consumer.poll(timeout_ms=1000, max_records=20_000)
             if found:
                 deadline = time.monotonic() + READ_TIMEOUT_S
@@ -108,7 +108,7 @@ class Topics:
             self._consumer.close()
             self._consumer = None
 
-    def _places(self, topic: str) -> list[TopicPartition]:
+    def _named(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in range(self.partitions)]
 
     def _admin(self) -> Any:

@@ -76,10 +76,10 @@ def schedule(watches: int, cases: int, seed: int = 0) -> Iterator[Event]:
             if tick < late[index]:
                 continue
             played, step = divmod(tick - late[index], STEPS)
-            turn, place = divmod(played * watches + index, cases)
+            turn, at = divmod(played * watches + index, cases)
             while len(orders) <= turn:
                 orders.append(random.permutation(cases).tolist())
-            yield Event(tick + index / watches, name, f"{name}-{played + 1}", orders[turn][place], step + 1)
+            yield Event(tick + index / watches, name, f"{name}-{played + 1}", orders[turn][at], step + 1)
 
 
 def value_of(event: Event, motions: Motions) -> bytes:

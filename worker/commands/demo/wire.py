@@ -68,7 +68,7 @@ class Reader:
         ends = time.monotonic() + REST_TIMEOUT_S
         wanted = self._consumer.end_offsets(self._partitions)
         values: list[bytes] = []
-        while any(self._consumer.position(place) < end for place, end in wanted.items()) and time.monotonic() < ends:
+        while any(self._consumer.position(each) < end for each, end in wanted.items()) and time.monotonic() < ends:
             values += self.poll(0.2)
         return values
 

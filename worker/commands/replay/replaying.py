@@ -27,7 +27,7 @@ from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 
 NO_TIMESTAMP = -1
-KEYS = "raw bytes come as key_base64"  # in place of text that can't be stored
+KEYS = "raw bytes come as key_base64"  # in where of text that can't be stored
 HEADERS = "leave this header out, headers are text here"
 TOPIC_CHARACTERS_SHOWN = 60
 
@@ -91,21 +91,21 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> 
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
-        place = f"{name}: line {number}"
-        line = _parse(decoder, text, place)
-        partition = Partition(default_topic if line.topic is None else _topic(line.topic, place), line.partition)
+        where = f"{name}: line {number}"
+        line = _parse(decoder, text, where)
+        partition = Partition(default_topic if line.topic is None else _topic(line.topic, where), line.partition)
         position = positions.get(partition, 0)
         offset = position if line.offset is None else line.offset
         if offset < position:
-            raise WorkerError(f"{place}: offset {offset} of {partition} comes after {position - 1}; sort the lines")
+            raise WorkerError(f"{where}: offset {offset} of {partition} comes after {position - 1}; sort the lines")
         if offset > OFFSET_LIMIT:
-            raise WorkerError(f"{place}: {partition} has no offset after {OFFSET_LIMIT}")
+            raise WorkerError(f"{where}: {partition} has no offset after {OFFSET_LIMIT}")
         positions[partition] = offset + 1
         headers = [
-            (_storable(name, place, HEADERS), None if text is None else _storable(text, place, HEADERS).encode())
+            (_storable(name, where, HEADERS), None if text is None else _storable(text, where, HEADERS).encode())
             for name, text in line.headers.items()
         ]
-        yield Record(partition, offset, line.timestamp, _key(line, place), _value(line, form, place), headers or None)
+        yield Record(partition, offset, line.timestamp, _key(line, where), _value(line, form, where), headers or None)
 
 
 class Writer:
@@ -160,11 +160,11 @@ def _polls(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
         yield batches
 
 
-def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line:
+def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, where: str) -> Line:
     try:
         return decoder.decode(text)
     except RecursionError:
-        raise WorkerError(f"{place}: it is nested too deeply; such a value can be given as value_base64") from None
+        raise WorkerError(f"{where}: it is nested too deeply; such a value can be given as value_base64") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = error
     try:
@@ -174,32 +174,32 @@ def _parse(decoder: msgspec.json.Decoder[Line], text: bytes, place: str) -> Line
         line = msgspec.convert({name: member for name, (member, _) in members.items()}, Line)
         line.value = msgspec.Raw(value)
     except (ValueError, RecursionError, msgspec.MsgspecError):
-        raise WorkerError(f"{place}: {printable(str(reason))}") from None
+        raise WorkerError(f"{where}: {printable(str(reason))}") from None
     return line
 
 
-def _topic(text: str, place: str) -> str:
+def _topic(text: str, where: str) -> str:
     if not TOPIC.fullmatch(text):
         name = ascii(text[:TOPIC_CHARACTERS_SHOWN])
-        raise WorkerError(f"{place}: {name} is not a topic name (letters, digits, '.', '_' and '-', at most 249)")
+        raise WorkerError(f"{where}: {name} is not a topic name (letters, digits, '.', '_' and '-', at most 249)")
     return text
 
 
-def _key(line: Line, place: str) -> bytes | None:
+def _key(line: Line, where: str) -> bytes | None:
     if line.key_base64 is not None:
-        return _bytes(line.key_base64, f"{place}: key_base64")
-    return None if line.key is None else _storable(line.key, place, KEYS).encode()
+        return _bytes(line.key_base64, f"{where}: key_base64")
+    return None if line.key is None else _storable(line.key, where, KEYS).encode()
 
 
-def _storable(text: str, place: str, instead: str) -> str:
+def _storable(text: str, where: str, instead: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise WorkerError(f"{place}: half a surrogate pair is no text; {instead}")
+        raise WorkerError(f"{where}: half a surrogate pair is no text; {instead}")
     return text
 
 
-def _value(line: Line, form: str, place: str) -> bytes | None:
+def _value(line: Line, form: str, where: str) -> bytes | None:
     if line.value_base64 is not None:
-        return _bytes(line.value_base64, f"{place}: value_base64")
+        return _bytes(line.value_base64, f"{where}: value_base64")
     text = bytes(line.value)
     if text == b"null":
         return None
@@ -209,15 +209,15 @@ def _value(line: Line, form: str, place: str) -> bytes | None:
         try:
             return msgspec.msgpack.encode(json.loads(text))
         except (ValueError, OverflowError, RecursionError) as error:
-            raise WorkerError(f"{place}: MessagePack does not hold this value ({error}); see value_base64") from None
-    raise WorkerError(f"{place}: input.format {form} takes raw bytes: give them as value_base64")
+            raise WorkerError(f"{where}: MessagePack does not hold this value ({error}); see value_base64") from None
+    raise WorkerError(f"{where}: input.format {form} takes raw bytes: give them as value_base64")
 
 
-def _bytes(text: str, place: str) -> bytes:
+def _bytes(text: str, where: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:  # of other characters, also those that are not ASCII
-        raise WorkerError(f"{place}: {error}") from None
+        raise WorkerError(f"{where}: {error}") from None
 
 
 def _as_text(name: str, raw: bytes | None) -> dict[str, Any]:

@@ -162,9 +162,9 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
         described = _describe(admin, topic, timeout_s)
         every |= {f"{topic}/{number}" for number in range(0 if described is None else len(described.partitions))}
     return every - {
-        f"{place.topic}/{place.partition}"
+        f"{each.topic}/{each.partition}"
         for member in group.members
-        for place in member.assignment.topic_partitions or ()
+        for each in member.assignment.topic_partitions or ()
     }
 
 

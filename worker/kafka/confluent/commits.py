@@ -16,12 +16,12 @@ from worker.records.ownership import Partition
 
 
 def committed_offsets(
-    consumer: Any, places: Iterable[Partition], timeout_s: float
+    consumer: Any, partitions: Iterable[Partition], timeout_s: float
 ) -> dict[Partition, Committed | None]:
     """See Source.committed."""
     found: dict[Partition, Committed | None] = {}
     with translated("committed offsets"):
-        asked = [TopicPartition(place.topic, place.number) for place in places]
+        asked = [TopicPartition(partition.topic, partition.number) for partition in partitions]
         for answer in consumer.committed(asked, timeout=timeout_s):
             if answer.error is not None:
                 raise KafkaException(answer.error)
@@ -41,7 +41,8 @@ def note_in(answer: Any) -> str:
 def with_notes(offsets: Mapping[Partition, int], notes: Notes) -> list[TopicPartition]:
     """Positions as the client commits them."""
     return [
-        TopicPartition(place.topic, place.number, offset, notes.get(place, "")) for place, offset in offsets.items()
+        TopicPartition(partition.topic, partition.number, offset, notes.get(partition, ""))
+        for partition, offset in offsets.items()
     ]
 
 
@@ -67,7 +68,7 @@ def commit_offsets(
     # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
     with translated("commit"):
         consumer.commit(offsets=named, asynchronous=True)
-    wanted = {place: Committed(offset, notes.get(place, "")) for place, offset in offsets.items()}
+    wanted = {partition: Committed(offset, notes.get(partition, "")) for partition, offset in offsets.items()}
     if committed_offsets(consumer, offsets, max(deadline - time.monotonic(), LEAST_WAIT_S)) == wanted:
         return
     # The coordinator answers and has not taken it: ask again for the reason.

@@ -134,16 +134,16 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
 
 
 @contextmanager
-def translated(what: str, place: Partition | None = None) -> Iterator[None]:
+def translated(what: str, partition: Partition | None = None) -> Iterator[None]:
     """Raise the client's exceptions as ours; ``what`` says in a few words what was tried."""
     try:
         yield
     except KafkaException as error:
-        raise translate(error.args[0], what, place) or error from error
+        raise translate(error.args[0], what, partition) or error from error
 
 
-def translate(error: KafkaError, what: str, place: Partition | None = None) -> Exception | None:
-    """Our error for an error of the client, None when it is a bug. ``place`` is the partition it is about."""
+def translate(error: KafkaError, what: str, partition: Partition | None = None) -> Exception | None:
+    """Our error for an error of the client, None when it is a bug. ``partition`` is what it is about."""
     code = error.code()
     said = f"{what}: {error.name()}: {error.str()}"
     if code in FENCED:
@@ -151,7 +151,7 @@ def translate(error: KafkaError, what: str, place: Partition | None = None) -> E
     if code in _REFUSED_COMMIT:
         return CommitRefusedError(said)
     if code in _LOG_MOVED:
-        return OffsetOutOfRangeError(place, said)
+        return OffsetOutOfRangeError(partition, said)
     if code in _NOT_ALLOWED:
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
     if code in REFUSED:

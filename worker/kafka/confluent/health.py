@@ -36,7 +36,7 @@ def looks_stuck(
         return is_reachable(settings, topic, QUESTION_TIMEOUT_S)
     if not answers(consumer, topic, QUESTION_TIMEOUT_S) or without_a_group_s > JOIN_LIMIT_S:
         return is_reachable(settings, topic, QUESTION_TIMEOUT_S)
-    return any(ends[place][1] > position for place, position in positions.items())
+    return any(ends[partition][1] > position for partition, position in positions.items())
 
 
 def holder_of_instance_id(settings: ClientSettings, timeout_s: float) -> str | None:

@@ -25,15 +25,15 @@ OUTDATED = (
 )  # fmt: skip
 
 
-def log_ranges(consumer: Any, places: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+def log_ranges(consumer: Any, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
     """See Source.log_range."""
     deadline = time.monotonic() + timeout_s
     found = {}
-    for place in places:
-        with translated(f"ends of {place}", place):
-            name = TopicPartition(place.topic, place.number)
+    for partition in partitions:
+        with translated(f"ends of {partition}", partition):
+            name = TopicPartition(partition.topic, partition.number)
             ask = partial(_ends, consumer, name)
-            found[place] = _of_the_leaders(consumer, [place.topic], deadline, ask)
+            found[partition] = _of_the_leaders(consumer, [partition.topic], deadline, ask)
     return found
 
 
@@ -42,10 +42,12 @@ def _ends(consumer: Any, name: TopicPartition, timeout_s: float) -> tuple[int, i
     return found
 
 
-def offsets_by_time(consumer: Any, places: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+def offsets_by_time(
+    consumer: Any, partitions: Iterable[Partition], time_ms: int, timeout_s: float
+) -> dict[Partition, int]:
     """See Source.offsets_at."""
     deadline = time.monotonic() + timeout_s
-    names = [TopicPartition(place.topic, place.number, time_ms) for place in places]
+    names = [TopicPartition(partition.topic, partition.number, time_ms) for partition in partitions]
     if not names:
         return {}
     with translated("offsets by time"):
@@ -53,9 +55,9 @@ def offsets_by_time(consumer: Any, places: Iterable[Partition], time_ms: int, ti
             consumer, sorted({name.topic for name in names}), deadline,
             lambda left_s: _by_partition(consumer.offsets_for_times(names, timeout=left_s)),
         )  # fmt: skip
-    later = [place for place, offset in found.items() if offset < 0]  # no record is as late as that
+    later = [partition for partition, offset in found.items() if offset < 0]  # no record is as late as that
     ends = log_ranges(consumer, later, _left_s(deadline))
-    return found | {place: end for place, (_, end) in ends.items()}
+    return found | {partition: end for partition, (_, end) in ends.items()}
 
 
 def _of_the_leaders(consumer: Any, topics: Iterable[str], deadline: float, ask: Callable[[float], Answer]) -> Answer:

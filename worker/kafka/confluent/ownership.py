@@ -38,21 +38,21 @@ class Ownership:
 
     def on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
         """Callback: start where the loop says."""
-        places = tuple(sorted(map(_place, names)))
+        partitions = tuple(sorted(map(_partition, names)))
         self.assigned = True
-        if self._leaving or not places:
+        if self._leaving or not partitions:
             consumer.incremental_assign(names)
             return
         try:
-            starts = self._react(Assigned(places))
+            starts = self._react(Assigned(partitions))
         except BaseException:
             # The client would assign them itself: it gets none until react answers. Held somewhere and paused, they
             # would be read before the pause arrives, and what comes of that after the answer.
             consumer.incremental_assign([])
-            self._unanswered += places
+            self._unanswered += partitions
             raise
-        self._begin(places, starts)
-        consumer.incremental_assign(self._named(places))
+        self._begin(partitions, starts)
+        consumer.incremental_assign(self._named(partitions))
 
     def on_revoke(self, consumer: Any, names: list[TopicPartition]) -> None:
         """Callback: the last chance to commit."""
@@ -64,19 +64,19 @@ class Ownership:
 
     def seek(self, starts: StartOffsets) -> None:
         """Go on from these offsets; what is not owned is passed over."""
-        known = {place: start for place, start in starts.items() if place in self.positions}
+        known = {partition: start for partition, start in starts.items() if partition in self.positions}
         self.positions.update(known)
         self._astray.update(known)
 
-    def doubt(self, places: Iterable[Partition] | None = None) -> None:
+    def doubt(self, partitions: Iterable[Partition] | None = None) -> None:
         """What the client had handed out of these partitions (None: of all) has not come to the loop."""
-        self._astray.update(self.positions if places is None else places)
+        self._astray.update(self.positions if partitions is None else partitions)
 
-    def begin_anew(self, places: Iterable[Partition]) -> None:
+    def begin_anew(self, partitions: Iterable[Partition]) -> None:
         """Their topic is another one now: what was read is lost, and ``realign`` has them assigned."""
-        told = tuple(sorted(self.positions.keys() & set(places)))
-        for place in told:
-            del self.positions[place]
+        told = tuple(sorted(self.positions.keys() & set(partitions)))
+        for partition in told:
+            del self.positions[partition]
         self._astray.difference_update(told)
         self._anew += told
         if told:
@@ -102,10 +102,10 @@ class Ownership:
             self._astray.update(self._anew)
             self._anew = ()
         while self._astray:
-            place = next(iter(self._astray))
-            with translated("seek", place):
-                self._go_to(*self._named([place]))
-            self._astray.discard(place)
+            partition = next(iter(self._astray))
+            with translated("seek", partition):
+                self._go_to(*self._named([partition]))
+            self._astray.discard(partition)
 
     def _go_to(self, name: TopicPartition) -> None:
         # The client drops what it has fetched for an earlier position, events of the log's end as well.
@@ -118,10 +118,10 @@ class Ownership:
             self._consumer.incremental_unassign([name])
             self._consumer.incremental_assign([name])
 
-    def _begin(self, places: tuple[Partition, ...], starts: StartOffsets) -> None:
-        self.positions.update({place: starts[place] for place in places})
-        self.begun.update(places)
-        self._astray.difference_update(places)
+    def _begin(self, partitions: tuple[Partition, ...], starts: StartOffsets) -> None:
+        self.positions.update({partition: starts[partition] for partition in partitions})
+        self.begun.update(partitions)
+        self._astray.difference_update(partitions)
 
     def hand_back(self, kind: Callable[[tuple[Partition, ...]], Change]) -> None:
         """Before the member leaves: everything is ``kind``, Revoked or Lost."""
@@ -135,23 +135,25 @@ class Ownership:
     def _give_up(
         self, consumer: Any, names: list[TopicPartition], kind: Callable[[tuple[Partition, ...]], Change]
     ) -> None:
-        gone = {_place(name) for name in names}
+        gone = {_partition(name) for name in names}
         never_given = gone & set(self._unanswered)
         told = tuple(sorted(gone & set(self.positions)))
-        self._unanswered = tuple(place for place in self._unanswered if place not in gone)
-        self._anew = tuple(place for place in self._anew if place not in gone)
-        for place in told:
-            del self.positions[place]
+        self._unanswered = tuple(partition for partition in self._unanswered if partition not in gone)
+        self._anew = tuple(partition for partition in self._anew if partition not in gone)
+        for partition in told:
+            del self.positions[partition]
         self._astray -= gone
         try:
             if told and not self._leaving:
                 self._react(kind(told))
         finally:
-            consumer.incremental_unassign([name for name in names if _place(name) not in never_given])
+            consumer.incremental_unassign([name for name in names if _partition(name) not in never_given])
 
-    def _named(self, places: Iterable[Partition]) -> list[TopicPartition]:
-        return [TopicPartition(place.topic, place.number, self.positions[place]) for place in places]
+    def _named(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
+        return [
+            TopicPartition(partition.topic, partition.number, self.positions[partition]) for partition in partitions
+        ]
 
 
-def _place(name: TopicPartition) -> Partition:
+def _partition(name: TopicPartition) -> Partition:
     return Partition(name.topic, name.partition)

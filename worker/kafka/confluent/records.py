@@ -29,12 +29,12 @@ def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list
             _raise(error, message, positions)
     batches = []
     for name, group in groups.items():
-        place = Partition(*name)
-        if place in positions:  # else revoked while its last messages were on their way
-            fresh = _not_below(positions[place], group)
+        partition = Partition(*name)
+        if partition in positions:  # else revoked while its last messages were on their way
+            fresh = _not_below(positions[partition], group)
             if fresh:
-                batches.append(_columns(place, max(fresh[-1].offset() + 1, ends.pop(place, 0)), fresh))
-    batches += [RecordBatch(place, end) for place, end in ends.items() if end > positions.get(place, end)]
+                batches.append(_columns(partition, max(fresh[-1].offset() + 1, ends.pop(partition, 0)), fresh))
+    batches += [RecordBatch(partition, end) for partition, end in ends.items() if end > positions.get(partition, end)]
     positions.update({batch.partition: batch.next_offset for batch in batches})
     return batches
 
@@ -45,14 +45,14 @@ def _not_below(position: int, group: list[Any]) -> list[Any]:
 
 
 def _raise(error: KafkaError, message: Any, positions: Mapping[Partition, int]) -> None:
-    place = None if message.topic() is None else Partition(message.topic(), message.partition())
-    if place is None or place in positions:
-        raise translate(error, "poll", place) or KafkaException(error)
+    partition = None if message.topic() is None else Partition(message.topic(), message.partition())
+    if partition is None or partition in positions:
+        raise translate(error, "poll", partition) or KafkaException(error)
 
 
-def _columns(place: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
+def _columns(partition: Partition, next_offset: int, messages: Sequence[Any]) -> RecordBatch:
     return RecordBatch(
-        place,
+        partition,
         next_offset,
         [message.offset() for message in messages],
         [stamp if kind else -1 for kind, stamp in [message.timestamp() for message in messages]],

@@ -66,7 +66,7 @@ class ConfluentTopicIds(TopicIds):
         self._ask()
         doubtful = self.doubtful()
         anew = self.made_anew(doubtful, self._now)
-        for name in doubtful.difference(place.topic for place in anew):  # what the client knows is older
+        for name in doubtful.difference(partition.topic for partition in anew):  # what the client knows is older
             with translated(f"metadata of topic '{name}'"):
                 consumer.list_topics(name, QUESTION_TIMEOUT_S)
         return anew

@@ -69,22 +69,22 @@ class Connection:
         self.positions: dict[Partition, int] = {}
         self.fenced = False  # another process has taken our instance id
         self.fetches = FetchesByTopicId(self.consumer)
-        self._places: dict[TopicPartition, Partition] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
         """Let partitions that were held since their assignment deliver from these offsets on."""
-        for place, offset in starts.items():
-            name = named(place)
+        for partition, offset in starts.items():
+            name = named(partition)
             self.consumer.seek(name, offset)
             self.consumer.resume(name)
-            self._places[name] = place
-            self.positions[place] = offset
+            self._partitions[name] = partition
+            self.positions[partition] = offset
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are no longer ours."""
-        for place in partitions:
-            self.positions.pop(place, None)
-            self._places.pop(named(place), None)
+        for partition in partitions:
+            self.positions.pop(partition, None)
+            self._partitions.pop(named(partition), None)
 
     def still_here(self) -> None:
         """Its thread leaves the group when no poll has come for max_poll_interval_ms: ``react`` runs between two."""
@@ -93,11 +93,11 @@ class Connection:
     def seek(self, starts: Mapping[Partition, int]) -> None:
         """Go back or forth. What the client has fetched ahead it drops itself: its place is not the next one."""
         ours = self.consumer.assignment()
-        for place, offset in starts.items():
+        for partition, offset in starts.items():
             # Not those that the loop has yet to start, nor those of which it has yet to hear that they are gone.
-            if place in self.positions and named(place) in ours:
-                self.consumer.seek(named(place), offset)
-                self.positions[place] = offset
+            if partition in self.positions and named(partition) in ours:
+                self.consumer.seek(named(partition), offset)
+                self.positions[partition] = offset
 
     def fetch(self, max_records: int, timeout_s: float, doubtful: Callable[[], object]) -> list[RecordBatch]:
         """One poll of the client. Raises the client's own errors. While topics are ``doubtful`` nothing is taken."""
@@ -112,16 +112,16 @@ class Connection:
             self.seek(self.positions)
             return []
         batches = []
-        for name, place in self._places.items():
+        for name, partition in self._partitions.items():
             # Not the last record's offset + 1: markers and gaps move the position too, also without any record.
             # No waiting (0 ms): the position is known, but asking may also start a check of the leader's epoch.
             position = self.consumer.position(name, timeout_ms=0)
             records = fetched.get(name)
             if records:
-                batches.append(_columns(place, position, records))
-            elif position != self.positions[place]:
-                batches.append(RecordBatch(place, position))
-            self.positions[place] = position
+                batches.append(_columns(partition, position, records))
+            elif position != self.positions[partition]:
+                batches.append(RecordBatch(partition, position))
+            self.positions[partition] = position
         return batches
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
@@ -151,7 +151,7 @@ class Connection:
 
     def _attend(self, timeout_s: float) -> None:
         """Poll without taking records: they stay in the client's buffer while their partitions are paused."""
-        held = [name for name in self._places if name in self.consumer.assignment()]
+        held = [name for name in self._partitions if name in self.consumer.assignment()]
         self.consumer.pause(*held)
         try:
             self.ownership.resume_join()
@@ -183,7 +183,9 @@ class Connection:
     def is_behind(self, error: Exception) -> bool:
         """Whether a truncation that was found is of before the last seek: we read no further than the log reaches."""
         found = getattr(error, "divergent_offsets", {}).items()
-        reached = all(at is not None and self.positions.get(self._places[name], 0) <= at.offset for name, at in found)
+        reached = all(
+            at is not None and self.positions.get(self._partitions[name], 0) <= at.offset for name, at in found
+        )
         return bool(found) and reached
 
     def check_let_in(self) -> None:
@@ -205,7 +207,7 @@ class Connection:
                 return True
             # A static member without partitions can't be asked whether it is fenced: coming back might fence in turn.
             return self._settings.instance_id is None and is_reachable(self._settings, QUESTION_TIMEOUT_S)
-        return any(ends[place][1] > position for place, position in self.positions.items())
+        return any(ends[partition][1] > position for partition, position in self.positions.items())
 
     def ask_whether_fenced(self) -> None:
         """Set ``fenced`` if so: the client does not say it, its heartbeats just end.
@@ -214,9 +216,9 @@ class Connection:
         """
         with suppress(KafkaUnavailableError, CommitRefusedError):
             found = self.committed(self.positions, QUESTION_TIMEOUT_S)
-            told = [(place, committed) for place, committed in found.items() if committed is not None]
-            notes = {place: committed.note for place, committed in told}
-            self.commit({place: committed.offset for place, committed in told}, QUESTION_TIMEOUT_S, notes)
+            told = [(partition, committed) for partition, committed in found.items() if committed is not None]
+            notes = {partition: committed.note for partition, committed in told}
+            self.commit({partition: committed.offset for partition, committed in told}, QUESTION_TIMEOUT_S, notes)
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
@@ -238,9 +240,9 @@ class Connection:
         self.consumer.close(**options)
 
 
-def _columns(place: Partition, position: int, records: Sequence[Any]) -> RecordBatch:
+def _columns(partition: Partition, position: int, records: Sequence[Any]) -> RecordBatch:
     return RecordBatch(
-        place,
+        partition,
         position,
         [record.offset for record in records],
         [record.timestamp for record in records],

@@ -214,8 +214,8 @@ def delivery_failed(error: BaseException, to: Destination) -> WorkerError:
 
 
 def _partition_of(error: errors.KafkaError) -> object:
-    places = error.args[0] if error.args else None
-    if isinstance(places, Mapping) and places:
-        place = next(iter(places))
-        return f"{place.topic}/{place.partition}"
-    return str(places)
+    names = error.args[0] if error.args else None
+    if isinstance(names, Mapping) and names:
+        name = next(iter(names))
+        return f"{name.topic}/{name.partition}"
+    return str(names)

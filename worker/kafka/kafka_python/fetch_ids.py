@@ -42,7 +42,7 @@ class FetchesByTopicId:
         self._cluster.request_update()
 
     def _requests(self) -> Any:
-        names = {place.topic for place in self._subscriptions.assigned_partitions()}
+        names = {partition.topic for partition in self._subscriptions.assigned_partitions()}
         known = {name: self._cluster.topic_id(name) or self._ids.get(name, NONE) for name in names}
         ids = {name: self._ids.get(name, NONE) if found == NONE else found for name, found in known.items()}
         if ids != self._ids:

@@ -104,10 +104,10 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def begin_anew(self, owned: Iterable[Partition]) -> bool:
         """Lost, and assigned anew, are those that the client keeps; whether there are any."""
-        told = {place for change in self.changes for place in change.partitions}
-        kept = tuple(place for place in owned if place not in told)
+        told = {partition for change in self.changes for partition in change.partitions}
+        kept = tuple(partition for partition in owned if partition not in told)
         if kept:
-            self._hold([TopicPartition(place.topic, place.number) for place in kept])
+            self._hold([TopicPartition(partition.topic, partition.number) for partition in kept])
             self.changes.extend((Lost(kept), Assigned(kept)))
         return bool(kept)
 
@@ -175,7 +175,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.pause(name)
 
     def _note(self, kind: Callable[[tuple[Partition, ...]], Change], names: Iterable[TopicPartition]) -> None:
-        places = tuple(sorted(Partition(name.topic, name.partition) for name in names))
-        if places and not self._leaving:
-            self.changes.append(kind(places))
+        partitions = tuple(sorted(Partition(name.topic, name.partition) for name in names))
+        if partitions and not self._leaving:
+            self.changes.append(kind(partitions))
             raise OwnershipChangedError

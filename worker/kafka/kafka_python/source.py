@@ -162,7 +162,7 @@ class KafkaPythonSource:
             if isinstance(change, Assigned):
                 # Stays noted when react raises, so that it is asked again: without offsets nothing can start.
                 starts = react(change)
-                connection.start({place: starts[place] for place in change.partitions})
+                connection.start({partition: starts[partition] for partition in change.partitions})
                 changes.popleft()
             else:
                 changes.popleft()

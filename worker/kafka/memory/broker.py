@@ -75,7 +75,7 @@ class MemoryBroker:
 
     def create_topic(self, topic: str, partitions: int) -> None:
         """Create a topic; an existing one is deleted first and gets a new id, as a recreated topic does."""
-        self._logs = {place: log for place, log in self._logs.items() if place.topic != topic}
+        self._logs = {partition: log for partition, log in self._logs.items() if partition.topic != topic}
         self._logs.update({Partition(topic, number): _Log() for number in range(partitions)})
         self._topic_ids[topic] = f"{topic}-{len(self._topic_ids)}-{self._topic_ids.get(topic, '')}".rstrip("-")
 
@@ -89,18 +89,18 @@ class MemoryBroker:
         partition: int | None = None,
     ) -> tuple[Partition, int]:
         """Write one record and return where it lies; without ``partition`` the key decides."""
-        place = Partition(topic, self._choose(topic, key) if partition is None else partition)
-        log = self._logs[place]
+        chosen = Partition(topic, self._choose(topic, key) if partition is None else partition)
+        log = self._logs[chosen]
         log.records.append(StoredRecord(log.end, timestamp, key, value, headers))
         log.end += 1
-        return place, log.end - 1
+        return chosen, log.end - 1
 
     def records(self, topic: str, partition: int | None = None) -> list[StoredRecord]:
         """What lies in a topic, partition by partition, or in one partition."""
         return [
             record
-            for place, log in sorted(self._logs.items())
-            if place.topic == topic and partition in (None, place.number)
+            for each, log in sorted(self._logs.items())
+            if each.topic == topic and partition in (None, each.number)
             for record in log.records
         ]
 
@@ -150,7 +150,7 @@ class MemoryBroker:
             raise CommitRefusedError(f"group '{source.group_id}': this member is no longer part of it")
         foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not source]
         assert not foreign, f"commit for partitions of others: {foreign}"
-        group.committed.update({place: Committed(at, notes.get(place, "")) for place, at in offsets.items()})
+        group.committed.update({each: Committed(at, notes.get(each, "")) for each, at in offsets.items()})
 
     def committed(self, group_id: str, partition: Partition) -> int | None:
         """The committed position of a group, None where there is none."""
@@ -196,7 +196,7 @@ class MemoryBroker:
     def expel(self, source: Member) -> None:
         """The member's session has ended: the others get its partitions now, it learns that at its next poll."""
         group = self.group(source.group_id)
-        self.rebalance(source, lost=[place for place, owner in group.owners.items() if owner is source])
+        self.rebalance(source, lost=[partition for partition, owner in group.owners.items() if owner is source])
         self.leave(source)
 
     def crash(self, source: Member) -> None:
@@ -218,7 +218,7 @@ class MemoryBroker:
         group = self.group(source.group_id)
         if source in group.members:
             group.members.remove(source)
-            group.owners = {place: owner for place, owner in group.owners.items() if owner is not source}
+            group.owners = {partition: owner for partition, owner in group.owners.items() if owner is not source}
             self._deal(group)
 
     def topic(self, name: str) -> TopicFacts:
@@ -235,7 +235,7 @@ class MemoryBroker:
             group.targets[partition] = members[turn % len(members)] if members else None
 
     def _count(self, topic: str) -> int:
-        return sum(place.topic == topic for place in self._logs)
+        return sum(partition.topic == topic for partition in self._logs)
 
     def _choose(self, topic: str, key: bytes | None) -> int:
         count = self._count(topic)

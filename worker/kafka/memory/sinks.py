@@ -107,8 +107,8 @@ class MemoryTransactions:
             written = {
                 self._broker.append(topic, key, value, header or None)[0] for topic, key, value, header in self._pending
             }
-            for place in written:
-                self._broker.add_gap(place)
+            for partition in written:
+                self._broker.add_gap(partition)
             self._pending.clear()
 
     def close(self, timeout_s: float) -> None:

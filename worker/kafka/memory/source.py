@@ -53,12 +53,12 @@ class MemorySource:
         assert timeout_s >= 0
         self._broker.meet_failure("poll")
         self._follow_group(self._react)
-        places = sorted(self._positions)
+        partitions = sorted(self._positions)
         self._turn += 1
         batches: list[RecordBatch] = []
-        for place in (places[(index + self._turn) % len(places)] for index in range(len(places))):
+        for partition in (partitions[(index + self._turn) % len(partitions)] for index in range(len(partitions))):
             room = max_records - sum(map(len, batches))
-            if room and (batch := self._read(place, room)) is not None:
+            if room and (batch := self._read(partition, room)) is not None:
                 batches.append(batch)
         self._positions.update({batch.partition: batch.next_offset for batch in batches})
         return batches
@@ -93,7 +93,7 @@ class MemorySource:
 
     def seek(self, starts: StartOffsets) -> None:
         """See Source."""
-        self._positions.update({place: offset for place, offset in starts.items() if place in self._positions})
+        self._positions.update({each: offset for each, offset in starts.items() if each in self._positions})
 
     def member(self) -> object:
         """See Source."""
@@ -114,7 +114,7 @@ class MemorySource:
             return
         if self._react is not None:
             targets = self._broker.group(self.group_id).targets  # an expelled member has nothing left to give back
-            self._broker.rebalance(self, revoked=[place for place in self._positions if targets.get(place) is self])
+            self._broker.rebalance(self, revoked=[each for each in self._positions if targets.get(each) is self])
             self._give_up(self._react)
             self._broker.leave(self)
         self._closed = True
@@ -125,22 +125,22 @@ class MemorySource:
     def _follow_group(self, react: React) -> None:
         self._give_up(react)
         if anew := self._ids.made_anew(self._ids.doubtful(), self._id_now):
-            for place in anew:
-                del self._positions[place]
+            for partition in anew:
+                del self._positions[partition]
             react(Lost(anew))
         group = self._broker.group(self.group_id)
         if self not in group.members:
             self._broker.join(self)
         # Also those whose Assigned was not answered last time, because react raised.
         gained = tuple(
-            place
-            for place, target in sorted(group.targets.items(), key=lambda item: item[0])
-            if target is self and group.owners.get(place, self) is self and place not in self._positions
+            partition
+            for partition, target in sorted(group.targets.items(), key=lambda item: item[0])
+            if target is self and group.owners.get(partition, self) is self and partition not in self._positions
         )
         if gained:
-            group.owners.update((place, self) for place in gained)
+            group.owners.update((partition, self) for partition in gained)
             starts: StartOffsets = react(Assigned(gained))
-            self._positions.update({place: starts[place] for place in gained})
+            self._positions.update({partition: starts[partition] for partition in gained})
 
     def _give_up(self, react: React) -> None:
         group = self._broker.group(self.group_id)
@@ -159,15 +159,15 @@ class MemorySource:
             self._positions.pop(partition, None)
             del group.owners[partition]
 
-    def _read(self, place: Partition, room: int) -> RecordBatch | None:
-        start, end = self._broker.log_range(place)
-        position = self._positions[place]
+    def _read(self, partition: Partition, room: int) -> RecordBatch | None:
+        start, end = self._broker.log_range(partition)
+        position = self._positions[partition]
         if not start <= position <= end:
-            raise OffsetOutOfRangeError(place, f"offset {position} is not in the log, which has {start} to {end}")
+            raise OffsetOutOfRangeError(partition, f"offset {position} is not in the log, which has {start} to {end}")
         if position == end:
             return None
-        taken, next_offset = self._broker.read(place, position, room)
-        batch = RecordBatch(place, next_offset)
+        taken, next_offset = self._broker.read(partition, position, room)
+        batch = RecordBatch(partition, next_offset)
         batch.offsets = [record.offset for record in taken]
         batch.timestamps = [record.timestamp for record in taken]
         batch.keys = [record.key for record in taken]
