@@ -228,11 +228,11 @@ class Member:
         """Turn, committing each time, until everything in the log is read and committed."""
         for _ in range(DRAIN_TURNS_LIMIT):
             self.turn(after_s=COMMIT_S)
-            places = self.worker.partitions.positions()
-            ends = {place: self.cluster.broker.log_range(place)[1] for place in places}
-            if places and places == ends and not self.worker.partitions.uncommitted():
+            positions = self.worker.positions.all()
+            ends = {partition: self.cluster.broker.log_range(partition)[1] for partition in positions}
+            if positions and positions == ends and not self.worker.positions.uncommitted():
                 return
-        raise AssertionError(f"not at the end: {places} of {ends}")
+        raise AssertionError(f"not at the end: {positions} of {ends}")
 
     def checkpoint(self) -> None:
         self.worker.checkpoint(self.cluster.now_s)
@@ -247,7 +247,7 @@ class Member:
         self.writer.close(WRITER_TIMEOUT_S)  # only so that no thread is left
 
     def owned(self) -> set[Partition]:
-        return set(self.worker.partitions.positions())
+        return set(self.worker.positions.all())
 
     def value(self, name: str, **labels: Any) -> float | None:
         """A metric's value; None where there is none."""

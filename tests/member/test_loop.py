@@ -299,7 +299,7 @@ def test_no_other_copy_is_taken_while_the_last_one_is_being_written(
     first = cluster.committed(P0)
     cluster.write([(0, b"a", 7)])
     member.turn(after_s=CHECKPOINT_S)
-    assert P0 in member.worker.partitions.unsaved()
+    assert P0 in member.worker.positions.unsaved()
     member.turn()
     assert (member.value("checkpoint_delay_seconds") or 0) > 0
     going_on.set()

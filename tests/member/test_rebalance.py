@@ -157,7 +157,7 @@ def test_a_rebalance_during_a_replay(cluster: Cluster) -> None:
     first.crash()
     second = Member(cluster)
     second.turn(records=2)
-    assert sum(second.worker.partitions.replaying().values()) == 10
+    assert sum(second.worker.positions.replaying().values()) == 10
     third = Member(cluster)
     second.turn(records=1)
     third.turn(records=1)

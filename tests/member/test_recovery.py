@@ -318,7 +318,7 @@ def test_the_end_of_a_replay_is_a_position_not_a_record(tmp_path: Path, checkpoi
     member.drain()
     assert cluster.sums() == then(8, 5, "restored" if checkpoint else "rebuilt", after)
     assert member.value("replayed_records_total") == 4 - checkpoint
-    assert (member.worker.partitions.replaying(), member.status.missing()) == ({}, ["model: not loaded"])
+    assert (member.worker.positions.replaying(), member.status.missing()) == ({}, ["model: not loaded"])
 
 
 def test_a_replay_of_nothing_but_a_gap_ends(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_replay_of_nothing_but_a_gap_ends(tmp_path: Path) -> None:
     commit(cluster, 5)
     member = Member(cluster)
     member.drain()
-    assert (member.worker.partitions.replaying(), cluster.sums()) == ({}, [])
+    assert (member.worker.positions.replaying(), cluster.sums()) == ({}, [])
 
 
 def test_an_empty_partition(tmp_path: Path) -> None:
@@ -480,8 +480,8 @@ def test_a_partition_that_went_is_no_longer_due(tmp_path: Path) -> None:
     for member in (first, second, first, second, first):
         member.turn(after_s=COMMIT_S)
     first.checkpoint()
-    assert len(first.worker.partitions) == len(second.worker.partitions) == 2
-    assert first.worker.partitions.unsaved() == second.worker.partitions.unsaved() == []
+    assert len(first.worker.positions) == len(second.worker.positions) == 2
+    assert first.worker.positions.unsaved() == second.worker.positions.unsaved() == []
 
 
 def test_checkpoints_of_another_history_do_not_come_back(cluster: Cluster) -> None:

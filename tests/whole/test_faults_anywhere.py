@@ -196,7 +196,7 @@ class Story:
         for _ in range(SETTLING_TURNS_LIMIT):
             for who in range(len(self.members)):
                 self.turn(who, 5, COMMIT_S)
-            owned = [item for member in self.members for item in member.worker.partitions.positions().items()]
+            owned = [item for member in self.members for item in member.worker.positions.all().items()]
             if sorted(owned) == sorted(ends.items()) and all(
                 (self.cluster.committed(place) or 0) == end for place, end in ends.items()
             ):

@@ -47,7 +47,7 @@ class Worker:
         clock: Clock,
     ) -> None:
         self.source, self.delivery, self.pipeline, self.reporter = source, delivery, pipeline, reporter
-        self.states, self.partitions = states, states.partitions
+        self.states, self.positions = states, states.positions
         self.topics, self.limits, self.clock = topics, limits, clock
         self.intake = Intake(source, clock.now)
         self.membership = Membership(source, reporter, limits.session_s)
@@ -85,13 +85,13 @@ class Worker:
                 outcomes = self.pipeline.answer(taken.events, self.setbacks.unwritable)
         sent = bool(outcomes) and self._send(now, outcomes)
         for batch in taken.batches():
-            self.partitions.advance(batch.partition, batch.next_offset)
+            self.positions.advance(batch.partition, batch.next_offset)
         if self._commit_is_due(now, sent):
             committed = self.commit(now, outcomes)
             if committed:
                 self.states.save_due()
         # After the commit: whoever waits for the outputs does not wait for our numbers.
-        self.reporter.turned(now, outcomes, self.partitions, self.pipeline.engine)
+        self.reporter.turned(now, outcomes, self.positions, self.pipeline.engine)
         self._look_around(now)
         return taken.records()
 
@@ -100,7 +100,7 @@ class Worker:
 
     def _look_around(self, now: float) -> None:
         """What is due now and then, between two turns."""
-        self.membership.look(now, self.partitions)
+        self.membership.look(now, self.positions)
         if self._checkpoint_due.at(now):
             self.checkpoint(now)
         if self._lag_due.at(now):
@@ -113,20 +113,20 @@ class Worker:
         ``outcomes``: of the turn that began ``now``, which a transaction may have failed for.
         """
         self._commit_due.put_off(now)
-        offsets = self.partitions.uncommitted()
+        offsets = self.positions.uncommitted()
         if self._in_doubt or not offsets:
             return not self._in_doubt
         timeout_s = min(self.limits.kafka_call_s, self._commit_until - self.clock.now())
         if timeout_s <= 0:
             return False
         try:
-            self.delivery.commit(offsets, timeout_s, self.partitions.notes(offsets))
+            self.delivery.commit(offsets, timeout_s, self.positions.notes(offsets))
         except self.delivery.retried_after as error:
             # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
             self._failed(now, error, outcomes)
             return False
         self.setbacks.committed(offsets)
-        self.partitions.committed(offsets)
+        self.positions.committed(offsets)
         self.reporter.committed(offsets)
         return True
 
@@ -166,7 +166,7 @@ class Worker:
             self.setbacks.assigned()
         else:
             self._let_go(change)
-        self.reporter.owned(self.partitions)
+        self.reporter.owned(self.positions)
         return starts
 
     def _let_go(self, change: Revoked | Lost) -> None:
@@ -174,7 +174,7 @@ class Worker:
         if isinstance(change, Revoked):
             committed = self.commit(self.clock.now())
             if committed:
-                self.states.save([each for each in self.partitions.unsaved() if each in change.partitions])
+                self.states.save([each for each in self.positions.unsaved() if each in change.partitions])
         self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
@@ -188,7 +188,7 @@ class Worker:
             self._poll()
             raise
         self._in_doubt = False
-        self.reporter.began_again(self.partitions)
+        self.reporter.began_again(self.positions)
 
     def _catch_up(self, now: float) -> None:
         """Stay in the group, and read nothing until what was written is acknowledged. Raises as ``poll``."""
@@ -202,7 +202,7 @@ class Worker:
             self.intake.clear()  # a commit on the way may have failed: then they are read again
 
     def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        return self.pipeline.decode([marked for batch in batches for marked in self.partitions.to_answer(batch)])
+        return self.pipeline.decode([marked for batch in batches for marked in self.positions.to_answer(batch)])
 
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
         """Hand over outputs and dead letters; whether there were any."""
@@ -234,8 +234,8 @@ class Worker:
         self._lag_due.put_off(now)
         self.reporter.rebuilt(self.source.rebuilds)
         with suppress(KafkaUnavailableError):  # then it stays as it was
-            ranges = self.source.log_range(self.partitions.positions(), self.limits.kafka_call_s)
-            self.reporter.lags({place: end for place, (_, end) in ranges.items()}, self.partitions)
+            ranges = self.source.log_range(self.positions.all(), self.limits.kafka_call_s)
+            self.reporter.lags({partition: end for partition, (_, end) in ranges.items()}, self.positions)
 
 
 def run(

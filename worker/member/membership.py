@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.kafka.contracts import Source
-from worker.member.positions import Partitions
+from worker.member.positions import Positions
 from worker.member.reporter import Reporter
 
 TOLD_AFTER_S = 5.0  # a group that waits for nobody is joined sooner
@@ -20,12 +20,12 @@ class Membership:
         """We are outside, and want to be let in."""
         self._waiting_since = now
 
-    def look(self, now: float, partitions: Partitions) -> None:
+    def look(self, now: float, positions: Positions) -> None:
         """Between two turns: a member without partitions is ready, too, and nothing else says so."""
-        if partitions or self._source.joined:
+        if positions or self._source.joined:
             if self._waiting_since is not None:
                 self._reporter.let_in(now - self._waiting_since, told=now - self._waiting_since > TOLD_AFTER_S)
-                self._reporter.owned(partitions)
+                self._reporter.owned(positions)
             self._waiting_since = None
         elif self._waiting_since is None:
             self.left(now)

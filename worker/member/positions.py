@@ -21,7 +21,7 @@ class _Progress:
     saved: int  # position of the last checkpoint
 
 
-class Partitions:
+class Positions:
     """Positions, commits and checkpoints per owned partition."""
 
     def __init__(self) -> None:
@@ -89,11 +89,11 @@ class Partitions:
             if progress.position < progress.live_from
         }
 
-    def position(self, partition: Partition) -> int:
+    def of(self, partition: Partition) -> int:
         """The next offset to read."""
         return self._owned[partition].position
 
-    def positions(self) -> dict[Partition, int]:
+    def all(self) -> dict[Partition, int]:
         """The next offset to read, of every owned partition."""
         return {partition: progress.position for partition, progress in self._owned.items()}
 

@@ -13,7 +13,7 @@ from worker.engine.engine import Engine
 from worker.errors import KafkaRefusedError, StoreUnavailableError
 from worker.member.engine_counts import EngineCounts
 from worker.member.limits import Topics
-from worker.member.positions import Partitions
+from worker.member.positions import Positions
 from worker.member.record_counts import RecordCounts
 from worker.member.recovery_policy import Start
 from worker.member.timing import Clock
@@ -61,18 +61,18 @@ class Reporter:
         for outcome in outcomes:
             self._records.answered(outcome, topics)
 
-    def turned(self, now: float, outcomes: Sequence[Outcome], partitions: Partitions, engine: Engine) -> None:
+    def turned(self, now: float, outcomes: Sequence[Outcome], positions: Positions, engine: Engine) -> None:
         """A turn has ended."""
         self.status.turned(now)
         if outcomes:
             self._count(outcomes)
             self._behind = True
         if self._replaying:
-            self._count_replay(now, partitions)
+            self._count_replay(now, positions)
         if self._behind and (now >= self._gauges_at or not outcomes):
             self._gauges_at, self._behind = now + GAUGES_INTERVAL_S, False
             self._count_engine(now, engine)
-            self._place(self.metrics.position_offset, partitions.positions())
+            self._set(self.metrics.position_offset, positions.all())
         for outcome in outcomes:
             for refusal in outcome.refusals:
                 self._refused(now, outcome, refusal)
@@ -91,20 +91,20 @@ class Reporter:
         self.metrics.commits.labels("ok").inc()
         self._records.committed(offsets)
         self.status.set("delivery", None)
-        self._place(self.metrics.committed_offset, offsets)
+        self._set(self.metrics.committed_offset, offsets)
 
     def rebuilt(self, rebuilds: int) -> None:
         """How often the client was made anew, since the start."""
         self.metrics.client_rebuilds.inc(rebuilds - self._rebuilds)
         self._rebuilds = rebuilds
 
-    def lags(self, ends: Mapping[Partition, int], partitions: Partitions) -> None:
+    def lags(self, ends: Mapping[Partition, int], positions: Positions) -> None:
         """What is in the log and not answered yet, or not committed yet; ``ends`` of the logs."""
         for gauge, offsets in (
-            (self.metrics.lag_records, partitions.positions()),
-            (self.metrics.uncommitted_records, partitions.commits()),
+            (self.metrics.lag_records, positions.all()),
+            (self.metrics.uncommitted_records, positions.commits()),
         ):
-            self._place(gauge, {place: max(0, end - offsets[place]) for place, end in ends.items() if place in offsets})
+            self._set(gauge, {each: max(0, end - offsets[each]) for each, end in ends.items() if each in offsets})
 
     def rebalanced(self, change: Change) -> None:
         """The group has given or taken partitions."""
@@ -115,17 +115,17 @@ class Reporter:
             for partition in change.partitions:
                 self._replaying.pop(partition, None)
 
-    def owned(self, partitions: Partitions) -> None:
+    def owned(self, positions: Positions) -> None:
         """The change of ownership is complete. A member without partitions is ready, too."""
-        self.metrics.assigned_partitions.set(len(partitions))
-        owned = set(partitions.positions())
+        self.metrics.assigned_partitions.set(len(positions))
+        owned = set(positions.all())
         # Not before: giving a partition up commits it, which still tells of it.
         for partition in self._owned - owned:
             self.metrics.drop_partition(partition)
         self._owned = owned
         self._records.keep(owned)
         now = self._clock.now()
-        for partition in partitions.replaying():
+        for partition in positions.replaying():
             self._replaying.setdefault(partition, now)
         self.status.set("kafka", None)
         self._say_state()
@@ -165,12 +165,12 @@ class Reporter:
             self.status.set("connection", str(error), REFUSAL_SHOWN_S)
         self._say(now, "kafka", "%s; going on when it is back", error)
 
-    def began_again(self, partitions: Partitions) -> None:
+    def began_again(self, positions: Positions) -> None:
         """A turn has failed, and states and positions are again what they were at the last commit."""
         self.metrics.rollbacks.inc()
-        self._records.begin_again(partitions.commits())
+        self._records.begin_again(positions.commits())
         self._replaying.clear()
-        self.owned(partitions)
+        self.owned(positions)
 
     def stopping(self) -> None:
         """The worker has been told to stop."""
@@ -204,29 +204,29 @@ class Reporter:
         if latest >= 0:
             metrics.event_time_lag.observe(max(0.0, self._clock.wall() - latest / 1000))
 
-    def _count_replay(self, now: float, partitions: Partitions) -> None:
-        left = partitions.replaying()
+    def _count_replay(self, now: float, positions: Positions) -> None:
+        left = positions.replaying()
         for partition in set(self._replaying) - set(left):
             self.metrics.restore_duration.observe(now - self._replaying.pop(partition))
-            log.info("%s is live at offset %d", partition, partitions.position(partition))
+            log.info("%s is live at offset %d", partition, positions.of(partition))
             self.metrics.of(self.metrics.replay_remaining, partition).set(0)
-        self._place(self.metrics.replay_remaining, left)
+        self._set(self.metrics.replay_remaining, left)
         self._say_state()
 
     def _count_engine(self, now: float, engine: Engine) -> None:
         table = engine.table
-        self._place(self.metrics.streams_active, {place: len(known.rows) for place, known in table.partitions.items()})
+        self._set(self.metrics.streams_active, {each: len(known.rows) for each, known in table.partitions.items()})
         for kind, message, *values in self._engine.count(engine):
             self._say(now, kind, message, *values)
 
-    def _place(self, gauge: Gauge, values: Mapping[Partition, int]) -> None:
+    def _set(self, gauge: Gauge, values: Mapping[Partition, int]) -> None:
         for partition, value in values.items():
             self.metrics.of(gauge, partition).set(value)
 
     def _refused(self, now: float, outcome: Outcome, refusal: Refusal) -> None:
         batch = outcome.batch
-        place = f"{batch.partition} offset {batch.offsets[refusal.record]}"
-        self._say(now, f"refused {refusal.error}", "record refused, %s: %s (%s)", place, refusal.reason, refusal.error)
+        where = f"{batch.partition} offset {batch.offsets[refusal.record]}"
+        self._say(now, f"refused {refusal.error}", "record refused, %s: %s (%s)", where, refusal.reason, refusal.error)
 
     def _say(self, now: float, kind: str, message: str, *values: object) -> None:
         """A warning, once per kind and interval; what was kept back is counted in the next one."""

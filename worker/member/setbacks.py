@@ -76,7 +76,7 @@ class Setbacks:
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """A commit of these positions has succeeded."""
         if self.unwritable:
-            left = {place: why for place, why in self.unwritable.items() if place[1] >= offsets.get(place[0], 0)}
+            left = {record: why for record, why in self.unwritable.items() if record[1] >= offsets.get(record[0], 0)}
             self.unwritable = left
         self._refused_since = None
         self._rolled_back, self._lost_s = 0, 0.0
@@ -133,12 +133,12 @@ class Setbacks:
         if [len(outcome.batch) for outcome in found] != [1]:
             return
         (outcome,) = found
-        place = outcome.batch.partition, outcome.batch.offsets[0]
-        known = self.unwritable.get(place, Unwritable())
+        record = outcome.batch.partition, outcome.batch.offsets[0]
+        known = self.unwritable.get(record, Unwritable())
         if self._is_letter(outcome, error):
-            self.unwritable[place] = replace(known, letter=self._smaller(outcome, known.letter, error))
+            self.unwritable[record] = replace(known, letter=self._smaller(outcome, known.letter, error))
         else:
-            self.unwritable[place] = replace(known, why=str(error), too_large=error.too_large)
+            self.unwritable[record] = replace(known, why=str(error), too_large=error.too_large)
 
     def _is_letter(self, outcome: Outcome, error: MessageRefusedError) -> bool:
         """Whether the message that was refused is the record's dead letter, not one of its outputs."""

@@ -69,7 +69,7 @@ class Connection:
         self.positions: dict[Partition, int] = {}
         self.fenced = False  # another process has taken our instance id
         self.fetches = FetchesByTopicId(self.consumer)
-        self._partitions: dict[TopicPartition, Partition] = {}
+        self._by_name: dict[TopicPartition, Partition] = {}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
         """Let partitions that were held since their assignment deliver from these offsets on."""
@@ -77,14 +77,14 @@ class Connection:
             name = named(partition)
             self.consumer.seek(name, offset)
             self.consumer.resume(name)
-            self._partitions[name] = partition
+            self._by_name[name] = partition
             self.positions[partition] = offset
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are no longer ours."""
         for partition in partitions:
             self.positions.pop(partition, None)
-            self._partitions.pop(named(partition), None)
+            self._by_name.pop(named(partition), None)
 
     def still_here(self) -> None:
         """Its thread leaves the group when no poll has come for max_poll_interval_ms: ``react`` runs between two."""
@@ -112,7 +112,7 @@ class Connection:
             self.seek(self.positions)
             return []
         batches = []
-        for name, partition in self._partitions.items():
+        for name, partition in self._by_name.items():
             # Not the last record's offset + 1: markers and gaps move the position too, also without any record.
             # No waiting (0 ms): the position is known, but asking may also start a check of the leader's epoch.
             position = self.consumer.position(name, timeout_ms=0)
@@ -151,7 +151,7 @@ class Connection:
 
     def _attend(self, timeout_s: float) -> None:
         """Poll without taking records: they stay in the client's buffer while their partitions are paused."""
-        held = [name for name in self._partitions if name in self.consumer.assignment()]
+        held = [name for name in self._by_name if name in self.consumer.assignment()]
         self.consumer.pause(*held)
         try:
             self.ownership.resume_join()
@@ -183,9 +183,7 @@ class Connection:
     def is_behind(self, error: Exception) -> bool:
         """Whether a truncation that was found is of before the last seek: we read no further than the log reaches."""
         found = getattr(error, "divergent_offsets", {}).items()
-        reached = all(
-            at is not None and self.positions.get(self._partitions[name], 0) <= at.offset for name, at in found
-        )
+        reached = all(at is not None and self.positions.get(self._by_name[name], 0) <= at.offset for name, at in found)
         return bool(found) and reached
 
     def check_let_in(self) -> None:
