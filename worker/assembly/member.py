@@ -65,14 +65,7 @@ def build_worker(
     )  # fmt: skip
     clock = Clock(time.monotonic, time.time)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(clock.now), clock)
-    limits = LoopLimits(
-        poll_records=config.batch.max_events,
-        turn_events=config.batch.max_events,
-        batch_wait_s=config.batch.max_wait.seconds,
-        checkpoint_interval_s=config.state.checkpoint_interval.seconds,
-        kafka_call_s=settings.patience_s,
-        session_s=settings.session_s,
-    )
+    limits = _limits(config, settings)
     recovery = Recovery(store, identity, model.states, _policy(config))
     source, delivery = _connect(settings, config.delivery, limits)
     writer = CheckpointWriter(store, config.state.keep)
@@ -86,6 +79,17 @@ def build_worker(
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,
         clock=clock,
+    )
+
+
+def _limits(config: Config, settings: ClientSettings) -> LoopLimits:
+    return LoopLimits(
+        poll_records=config.batch.max_events,
+        turn_events=config.batch.max_events,
+        batch_wait_s=config.batch.max_wait.seconds,
+        checkpoint_interval_s=config.state.checkpoint_interval.seconds,
+        kafka_call_s=settings.patience_s,
+        session_s=settings.session_s,
     )
 
 
