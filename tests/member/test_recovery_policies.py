@@ -24,7 +24,7 @@ from worker.errors import StoreUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.member.commit_notes import note_of
 from worker.member.recovery import Recovery
-from worker.member.recovery_policy import RecoveryPolicy, Start
+from worker.member.recovery_policy import LogFacts, RecoveryPolicy, Start
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState
 
@@ -57,6 +57,17 @@ def of(at: int, partition: Partition = P0, **identity: Any) -> File:
 
 def damaged(at: int) -> File:
     return File(at, damaged=True)
+
+
+def facts(
+    partition: Partition,
+    topic: TopicFacts,
+    committed: int | None,
+    log_range: tuple[int, int],
+    rebuild_from: int | None = None,
+    note: str = "",
+) -> LogFacts:
+    return LogFacts(partition, topic, committed, *log_range, rebuild_from or 0, note)
 
 
 def state_of(file: File) -> PartitionState:
@@ -205,13 +216,13 @@ def test_starts(tmp_path: Path, case: str, policy: RecoveryPolicy, caplog: pytes
     files, _, (committed, begin, end), wanted, said = CASES[case]
     caplog.set_level(logging.INFO)
     store = store_of(tmp_path, files)
-    start = recovery_of(store, policy).start(P0, TWO, committed, (begin, end))
+    start = recovery_of(store, policy).start(facts(P0, TWO, committed, (begin, end)))
     assert shown(start) == wanted
     found = lines(caplog, tmp_path)
     assert len(found) == len(said), found
     assert [line for line, pattern in zip(found, said, strict=True) if not re.fullmatch(pattern, line)] == []
     # Whoever starts again before anything was read and committed comes to the same.
-    assert shown(recovery_of(store, policy).start(P0, TWO, committed, (begin, end))) == wanted
+    assert shown(recovery_of(store, policy).start(facts(P0, TWO, committed, (begin, end)))) == wanted
 
 
 NOW, OLD = note_of(TWO), note_of(TopicFacts(OLD_ID, 2))
@@ -254,7 +265,7 @@ def test_an_offset_counts_for_the_topic_that_it_was_committed_for(tmp_path: Path
     files, note, (committed, begin, end), wanted, said = NOTES[case]
     recovery = recovery_of(store_of(tmp_path, files), replace(REBUILD, exactly_once=True))
     for _ in range(2):  # whoever starts again before anything was committed comes to the same
-        assert shown(recovery.start(P0, TWO, committed, (begin, end), note=note)) == wanted
+        assert shown(recovery.start(facts(P0, TWO, committed, (begin, end), note=note))) == wanted
         found = lines(caplog, tmp_path)
         assert len(found) == len(said), found
         assert [line for line, pattern in zip(found, said, strict=True) if not re.fullmatch(pattern, line)] == []
@@ -263,7 +274,11 @@ def test_an_offset_counts_for_the_topic_that_it_was_committed_for(tmp_path: Path
 def test_where_brokers_tell_no_ids_an_offset_has_no_note(tmp_path: Path) -> None:
     untold = TopicFacts("", 2, "cluster")
     assert note_of(untold) == ""
-    assert shown(recovery_of(store_of(tmp_path, []), REBUILD).start(P0, untold, 6, (0, 9), note=OLD)) == (0, 6, None)
+    assert shown(recovery_of(store_of(tmp_path, []), REBUILD).start(facts(P0, untold, 6, (0, 9), note=OLD))) == (
+        0,
+        6,
+        None,
+    )
 
 
 REFUSALS: dict[str, tuple[list[File], Log]] = {
@@ -279,7 +294,7 @@ REFUSALS: dict[str, tuple[list[File], Log]] = {
 def test_fail_never_begins_without_the_states(tmp_path: Path, case: str) -> None:
     files, (committed, begin, end) = REFUSALS[case]
     with pytest.raises(WorkerError) as refused:
-        recovery_of(store_of(tmp_path, files), FAIL).start(P0, TWO, committed, (begin, end))
+        recovery_of(store_of(tmp_path, files), FAIL).start(facts(P0, TWO, committed, (begin, end)))
     assert str(refused.value) == (
         f"in/0: no usable checkpoint for committed offset {max(begin, committed or 0)}; set state.recover to rebuild "
         "(replay the log) or reset (start at zero)"
@@ -310,11 +325,11 @@ DECISIONS: dict[str, tuple[list[File], RecoveryPolicy, Log, list[tuple[int, int,
 def test_what_policy_decides_is_saved_before_anything_is_read(tmp_path: Path, case: str) -> None:
     files, policy, (committed, begin, end), wanted = DECISIONS[case]
     store = store_of(tmp_path, files)
-    start = recovery_of(store, policy).start(P0, TWO, committed, (begin, end), rebuild_from=3)
+    start = recovery_of(store, policy).start(facts(P0, TWO, committed, (begin, end), rebuild_from=3))
     assert saved(store) == wanted
     # The next start takes it from there, whatever was committed since and whatever policies say by then.
     if wanted and wanted[-1][0] == start.offset:
-        later = recovery_of(store, FAIL).start(P0, TWO, end, (begin, end))
+        later = recovery_of(store, FAIL).start(facts(P0, TWO, end, (begin, end)))
         assert (later.offset, later.live_from, later.source) == (start.offset, end, f"checkpoint at {start.offset}")
 
 
@@ -329,7 +344,7 @@ class AwayStore(CheckpointStore):
 
 
 def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path, caplog: Any) -> None:
-    start = recovery_of(FullStore(tmp_path, GROUP), RESET).start(P0, TWO, 6, (0, 10))
+    start = recovery_of(FullStore(tmp_path, GROUP), RESET).start(facts(P0, TWO, 6, (0, 10)))
     assert shown(start) == (6, 6, None)
     assert lines(caplog, tmp_path) == [
         "in/0: no usable checkpoint; all streams start at zero at 6",
@@ -341,7 +356,7 @@ def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path
 @pytest.mark.parametrize("policy", ALL)
 def test_a_store_that_does_not_answer_is_not_one_without_checkpoints(tmp_path: Path, policy: RecoveryPolicy) -> None:
     with pytest.raises(StoreUnavailableError, match="the store does not answer"):
-        recovery_of(AwayStore(tmp_path, GROUP), policy).start(P0, TWO, 6, (0, 10))
+        recovery_of(AwayStore(tmp_path, GROUP), policy).start(facts(P0, TWO, 6, (0, 10)))
 
 
 @pytest.mark.parametrize(
@@ -357,12 +372,12 @@ def test_a_store_that_does_not_answer_is_not_one_without_checkpoints(tmp_path: P
 def test_a_rebuild_from_a_bounded_past(tmp_path: Path, since: int, log: Any, offset: int, caplog: Any) -> None:
     committed, begin, end = log
     recovery = recovery_of(CheckpointStore(tmp_path, GROUP), BOUNDED)
-    start = recovery.start(P0, TWO, committed, (begin, end), since)
+    start = recovery.start(facts(P0, TWO, committed, (begin, end), since))
     assert shown(start) == (offset, committed, None)
     why = "state.rebuild_from" if offset > begin else "the log begins there"
     assert lines(caplog, tmp_path) == ([PARTLY.format(offset, why).replace("\\", "")] if offset > 0 else [])
     # The past moves on with the clock; what it was is saved, so that a crash does not begin later again.
-    again = recovery_of(CheckpointStore(tmp_path, GROUP), BOUNDED).start(P0, TWO, committed, (begin, end), end)
+    again = recovery_of(CheckpointStore(tmp_path, GROUP), BOUNDED).start(facts(P0, TWO, committed, (begin, end), end))
     assert (again.offset, again.live_from) == (offset, committed)
 
 
@@ -400,14 +415,14 @@ def test_another_model_or_input(
     recovery = recovery_of(store, RecoveryPolicy(recover, on_change))
     if on_change == "fail":
         with pytest.raises(WorkerError) as refused:
-            recovery.start(P0, TWO, 6, (0, 10))
+            recovery.start(facts(P0, TWO, 6, (0, 10)))
         said = [str(refused.value).replace(str(tmp_path), "F")]
         what_now = (
             r"; set state.on_model_change to reset \(start at zero\) or keep \(same shapes\), or state.directory .*"
         )
         pattern = f"{name(6)}: {why}{what_now}"
     else:
-        assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6 if on_change == "keep" else None)
+        assert shown(recovery.start(facts(P0, TWO, 6, (0, 10)))) == (6, 6, 6 if on_change == "keep" else None)
         said = lines(caplog, tmp_path)
         kept = why.replace("it is", "states").replace("its states were fed", "states fed")
         pattern = {
@@ -423,14 +438,14 @@ def test_the_same_input_in_other_words_is_no_other_one(tmp_path: Path, on_change
     spelt, ours = json.dumps({"input.stream": "value:device"}), json.dumps({"input.stream": "device"})
     store = store_of(tmp_path, [of(6, input=spelt)])
     recovery = recovery_of(store, RecoveryPolicy("fail", on_change), input=ours)
-    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert shown(recovery.start(facts(P0, TWO, 6, (0, 10)))) == (6, 6, 6)
     assert lines(caplog, tmp_path) == []
 
 
 @pytest.mark.parametrize("on_change", ["fail", "reset"])
 def test_an_older_file_of_this_model_is_as_right_as_any(tmp_path: Path, on_change: Any, caplog: Any) -> None:
     store = store_of(tmp_path, [of(4), of(6, model_sha256=THEIRS), of(7, input=OTHER_INPUT)])
-    start = recovery_of(store, RecoveryPolicy("fail", on_change)).start(P0, TWO, 8, (0, 10))
+    start = recovery_of(store, RecoveryPolicy("fail", on_change)).start(facts(P0, TWO, 8, (0, 10)))
     assert shown(start) == (4, 8, 4)
     (line,) = lines(caplog, tmp_path)
     assert line.startswith(f"checkpoint skipped: {name(7)}: its states were fed with another input (")
@@ -439,19 +454,19 @@ def test_an_older_file_of_this_model_is_as_right_as_any(tmp_path: Path, on_chang
 
 def test_what_is_not_known_of_old_files_is_not_judged(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(6, input="", partitions=0, topic_id="")])
-    assert shown(recovery_of(store, FAIL).start(P0, FOUR, 6, (0, 10))) == (6, 6, 6)
+    assert shown(recovery_of(store, FAIL).start(facts(P0, FOUR, 6, (0, 10)))) == (6, 6, 6)
     assert lines(caplog, tmp_path) == []
 
 
 def test_lost_records_stay_lost_when_the_log_has_grown_again(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(6), of(12), of(14)])
-    recovery_of(store, FAIL).start(P0, TWO, 14, (0, 10))
+    recovery_of(store, FAIL).start(facts(P0, TWO, 14, (0, 10)))
     assert lines(caplog, tmp_path)[1:] == [VOIDED.format(name(12)), VOIDED.format(name(14))]
-    start = recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))
+    start = recovery_of(store, FAIL).start(facts(P0, TWO, 15, (0, 20)))
     assert shown(start) == (6, 15, 6)
     assert lines(caplog, tmp_path) == []
     store_of(tmp_path, [of(14)])
-    assert shown(recovery_of(store, FAIL).start(P0, TWO, 15, (0, 20))) == (14, 15, 14)
+    assert shown(recovery_of(store, FAIL).start(facts(P0, TWO, 15, (0, 20)))) == (14, 15, 14)
 
 
 def test_two_groups_share_a_folder_and_nothing_in_it(tmp_path: Path, caplog: Any) -> None:
@@ -460,7 +475,7 @@ def test_two_groups_share_a_folder_and_nothing_in_it(tmp_path: Path, caplog: Any
     store_of(tmp_path, [of(4), *(of(at, **other) for at in (4, 6, 8))])
     theirs = CheckpointStore(tmp_path, OTHER_GROUP)
     theirs.prune(P0, 1, newest=8, now_s=CREATED.timestamp())
-    start = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL).start(P0, TWO, 6, (0, 7))
+    start = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL).start(facts(P0, TWO, 6, (0, 7)))
     assert (shown(start), lines(caplog, tmp_path)) == ((4, 6, 4), [])
     assert [int(path.stem) for path in theirs.candidates(P0, None)] == [8]
     wanted = replace(IDENTITY, group_id=OTHER_GROUP, model_sha256=THEIRS)
@@ -476,11 +491,11 @@ OTHER_RULES = (
 def test_other_rules_are_told_once_and_apply_from_the_checkpoint_on(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(4, rules=LENGTH_7), of(6, P1, rules=LENGTH_7)])
     recovery = recovery_of(store, FAIL, rules=LENGTH_3)
-    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (4, 6, 4)
-    assert shown(recovery.start(P1, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert shown(recovery.start(facts(P0, TWO, 6, (0, 10)))) == (4, 6, 4)
+    assert shown(recovery.start(facts(P1, TWO, 6, (0, 10)))) == (6, 6, 6)
     assert lines(caplog, tmp_path) == [OTHER_RULES.format(name(4))]
     same = recovery_of(store, FAIL, rules=LENGTH_7)
-    assert shown(same.start(P0, TWO, 6, (0, 10))) == (4, 6, 4)
+    assert shown(same.start(facts(P0, TWO, 6, (0, 10)))) == (4, 6, 4)
     assert lines(caplog, tmp_path) == []
 
 
@@ -489,7 +504,7 @@ def test_a_checkpoint_of_other_rules_does_not_come_back(tmp_path: Path, caplog: 
     files = [of(4, rules=LENGTH_7), of(6, rules=LENGTH_7), of(8, rules=LENGTH_3), of(9, partitions=2, topic_id=OLD_ID)]
     for committed, rules, left in ((0, LENGTH_3, [9]), (0, LENGTH_7, [9, 6, 4]), (5, LENGTH_3, [9, 4])):
         folder = tmp_path / f"{committed} {rules[-2]}"
-        recovery_of(store_of(folder, files), REBUILD, rules=rules).start(P0, TWO, committed, (0, 10))
+        recovery_of(store_of(folder, files), REBUILD, rules=rules).start(facts(P0, TWO, committed, (0, 10)))
         assert [int(path.stem) for path in CheckpointStore(folder, GROUP).candidates(P0, None)] == left
     assert len(lines(caplog, tmp_path)) == 3 + 1 + 3
 
@@ -499,7 +514,7 @@ def test_a_decision_takes_the_place_of_what_stands_there(tmp_path: Path) -> None
     store = store_of(tmp_path, [of(6)])
     blind = recovery_of(store, RESET)
     blind._store = BlindStore(tmp_path, GROUP)
-    assert shown(blind.start(P0, TWO, 6, (0, 10))) == (6, 6, None)
+    assert shown(blind.start(facts(P0, TWO, 6, (0, 10)))) == (6, 6, None)
     assert saved(store) == [(6, 0, 2, "a")]
 
 
@@ -515,16 +530,16 @@ def test_exactly_once_without_a_committed_offset(tmp_path: Path, policy: Recover
     recovery = recovery_of(store, replace(policy, exactly_once=True))
     if policy.recover == "fail":
         with pytest.raises(WorkerError) as refused:
-            recovery.start(P0, TWO, None, (0, 10))
+            recovery.start(facts(P0, TWO, None, (0, 10)))
         assert str(refused.value) == (
             "in/0: the group has no committed offset any more (it has expired, or was deleted), so nobody knows which "
             "outputs behind its checkpoint at 6 are out; once the group has no members, set the offset "
             "(kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set state.recover to rebuild, "
             "which goes on at the checkpoint and may repeat outputs"
         )
-        assert shown(recovery.start(P0, TWO, 8, (0, 10))) == (6, 8, 6)  # the first remedy
+        assert shown(recovery.start(facts(P0, TWO, 8, (0, 10)))) == (6, 8, 6)  # the first remedy
         recovery = recovery_of(store, replace(REBUILD, exactly_once=True))  # the second
-    assert shown(recovery.start(P0, TWO, None, (0, 10))) == (6, 6, 6)
+    assert shown(recovery.start(facts(P0, TWO, None, (0, 10)))) == (6, 6, 6)
     (line,) = lines(caplog, tmp_path)
     assert re.fullmatch(GONE.format(6), line)
 
@@ -536,21 +551,21 @@ def test_a_group_that_has_committed_nothing_yet_has_lost_nothing(
     store = CheckpointStore(tmp_path, GROUP)
     for _ in range(2):
         recovery = recovery_of(store, replace(policy, exactly_once=True))
-        assert shown(recovery.start(P0, TWO, None, (0, 10))) == (0, 0, None)
+        assert shown(recovery.start(facts(P0, TWO, None, (0, 10)))) == (0, 0, None)
     assert lines(caplog, tmp_path) == []
 
 
 def test_topics_without_ids_are_told_apart_by_name(tmp_path: Path) -> None:
     recovery = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL)
     for topic, partitions in (("small", 4), ("large", 8), ("small", 4)):
-        recovery.start(Partition(topic, 0), TopicFacts("", partitions), None, (0, 10))
+        recovery.start(facts(Partition(topic, 0), TopicFacts("", partitions), None, (0, 10)))
     assert (recovery.identity("small", "").partitions, recovery.identity("large", "").partitions) == (4, 8)
 
 
 def test_another_level_of_processor_is_told_once(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(4, cpu="avx2"), of(6, P1, cpu="avx2")])
     recovery = recovery_of(store, FAIL, cpu="avx512_core")
-    assert [shown(recovery.start(place, TWO, 6, (0, 10)))[0] for place in (P0, P1)] == [4, 6]
+    assert [shown(recovery.start(facts(place, TWO, 6, (0, 10))))[0] for place in (P0, P1)] == [4, 6]
     assert lines(caplog, tmp_path) == [
         f"{name(4)}: it was written under another level of processor (avx2, now avx512_core): the same events may give "
         "other last digits; model.cpu_level pins one level for all workers"
@@ -560,13 +575,13 @@ def test_another_level_of_processor_is_told_once(tmp_path: Path, caplog: Any) ->
 @pytest.mark.parametrize("changed", [{"model_sha256": THEIRS}, {"input": OTHER_INPUT}])
 def test_where_no_event_was_seen_there_are_states_of_no_model(tmp_path: Path, changed: Any, caplog: Any) -> None:
     store = CheckpointStore(tmp_path, GROUP)
-    recovery_of(store, FAIL, **changed).start(P0, TWO, None, (0, 0))
-    assert shown(recovery_of(store, FAIL).start(P0, TWO, None, (0, 3))) == (0, 0, None)
+    recovery_of(store, FAIL, **changed).start(facts(P0, TWO, None, (0, 0)))
+    assert shown(recovery_of(store, FAIL).start(facts(P0, TWO, None, (0, 3)))) == (0, 0, None)
     assert (saved(store), lines(caplog, tmp_path)) == ([(0, 0, 2, "a")], [])
     elsewhere = store_of(tmp_path / "elsewhere", [of(3, **changed)])
-    recovery_of(elsewhere, FAIL, **changed).start(P0, TWO, 0, (0, 3))
+    recovery_of(elsewhere, FAIL, **changed).start(facts(P0, TWO, 0, (0, 3)))
     with pytest.raises(WorkerError, match=r"00003.h5: it.* another"):
-        recovery_of(elsewhere, FAIL).start(P0, TWO, 3, (0, 3))
+        recovery_of(elsewhere, FAIL).start(facts(P0, TWO, 3, (0, 3)))
 
 
 GROWN = "in: the topic has 4 partitions and had 2 when its checkpoints were written"
@@ -592,7 +607,7 @@ def test_partitions_added_are_refused(tmp_path: Path, recover: str, asked: Parti
     store = store_of(tmp_path, [of(4), of(6, P1)])
     for _ in range(2):  # a restart says it again
         with pytest.raises(WorkerError) as refused:
-            recovery_of(store, grown(recover, "fail")).start(asked, FOUR, 6 if asked == P0 else None, (0, 10))
+            recovery_of(store, grown(recover, "fail")).start(facts(asked, FOUR, 6 if asked == P0 else None, (0, 10)))
         assert str(refused.value) == REFUSED
     assert (saved(store), saved(store, P3)) == ([(4, 1, 2, "a")], [])
 
@@ -602,34 +617,34 @@ def test_partitions_added_are_accepted_once(tmp_path: Path, recover: str, caplog
     store = store_of(tmp_path, [of(4), of(6, P1)])
     recovery = recovery_of(store, grown(recover, "reset"))
     committed = {P0: 6, P1: 6, P2: None, P3: None}
-    starts = [shown(recovery.start(place, FOUR, at, (0, 10))) for place, at in committed.items()]
+    starts = [shown(recovery.start(facts(place, FOUR, at, (0, 10)))) for place, at in committed.items()]
     assert starts == [(4, 6, 4), (6, 6, 6), (0, 0, None), (0, 0, None)]
     assert lines(caplog, tmp_path) == [ACCEPTED]
     # All of them say so now, at the same positions: whoever forgets to set the policy back loses its guard for the
     # next time only, and whoever sets it back is not stopped by what was accepted.
     assert [saved(store, place) for place in committed][:2] == [[(4, 1, 4, "a")], [(6, 1, 4, "a")]]
     guarded = recovery_of(store, grown(recover, "fail"))
-    assert [shown(guarded.start(place, FOUR, at, (0, 10)))[:2] for place, at in committed.items()] == [
+    assert [shown(guarded.start(facts(place, FOUR, at, (0, 10))))[:2] for place, at in committed.items()] == [
         (4, 6), (6, 6), (0, 0), (0, 0),
     ]  # fmt: skip
     assert lines(caplog, tmp_path) == []
     with pytest.raises(WorkerError, match="in: the topic has 8 partitions and had 4 when"):
-        recovery_of(store, grown(recover, "fail")).start(P1, TopicFacts(NOW_ID, 8), 6, (0, 10))
+        recovery_of(store, grown(recover, "fail")).start(facts(P1, TopicFacts(NOW_ID, 8), 6, (0, 10)))
 
 
 @pytest.mark.parametrize("policy", ["fail", "reset"])
 def test_partitions_added_while_the_worker_runs(tmp_path: Path, policy: Any, caplog: Any) -> None:
     """Nothing is saved yet: what tells is what this member has open."""
     recovery = recovery_of(CheckpointStore(tmp_path, GROUP), grown("rebuild", policy))
-    recovery.start(P0, TWO, 6, (0, 10))
+    recovery.start(facts(P0, TWO, 6, (0, 10)))
     assert recovery.identity("in", NOW_ID).partitions == 2
     if policy == "fail":
         with pytest.raises(WorkerError) as refused:
-            recovery.start(P2, FOUR, None, (0, 0))
+            recovery.start(facts(P2, FOUR, None, (0, 0)))
         assert str(refused.value) == REFUSED
         assert recovery.identity("in", NOW_ID).partitions == 2
     else:
-        assert shown(recovery.start(P2, FOUR, None, (0, 0))) == (0, 0, None)
+        assert shown(recovery.start(facts(P2, FOUR, None, (0, 0)))) == (0, 0, None)
         assert lines(caplog, tmp_path) == [ACCEPTED]
         assert recovery.identity("in", NOW_ID).partitions == 4
 
@@ -637,19 +652,19 @@ def test_partitions_added_while_the_worker_runs(tmp_path: Path, policy: Any, cap
 def test_partitions_of_another_topic_of_that_name_are_no_change(tmp_path: Path, caplog: Any) -> None:
     store = store_of(tmp_path, [of(4, topic_id=OLD_ID), of(6, P1, topic_id=OLD_ID)])
     recovery = recovery_of(store, grown("rebuild", "fail"))
-    assert shown(recovery.start(P3, FOUR, None, (0, 10))) == (0, 0, None)
-    assert shown(recovery.start(P0, FOUR, None, (0, 10))) == (0, 0, None)
+    assert shown(recovery.start(facts(P3, FOUR, None, (0, 10)))) == (0, 0, None)
+    assert shown(recovery.start(facts(P0, FOUR, None, (0, 10)))) == (0, 0, None)
     assert lines(caplog, tmp_path) == [OF_DELETED.format(name(4)).replace("\\", "")]
 
 
 def test_old_news_of_fewer_partitions_is_no_change(tmp_path: Path, caplog: Any) -> None:
     """A broker that lags behind may say so; Kafka never takes partitions away."""
     recovery = recovery_of(store_of(tmp_path, [of(6, partitions=4)]), grown("fail", "fail"))
-    assert shown(recovery.start(P0, TWO, 6, (0, 10))) == (6, 6, 6)
+    assert shown(recovery.start(facts(P0, TWO, 6, (0, 10)))) == (6, 6, 6)
     assert (recovery.identity("in", NOW_ID).partitions, lines(caplog, tmp_path)) == (4, [])
 
 
 def test_a_damaged_file_tells_nothing_of_partitions(tmp_path: Path) -> None:
     store = store_of(tmp_path, [of(4), damaged(6)])
     with pytest.raises(WorkerError, match="has 4 partitions and had 2"):
-        recovery_of(store, grown("rebuild", "fail")).start(P0, FOUR, 6, (0, 10))
+        recovery_of(store, grown("rebuild", "fail")).start(facts(P0, FOUR, 6, (0, 10)))

@@ -19,19 +19,19 @@ log = logging.getLogger("worker.recovery")
 
 
 def delete_beyond(
-    store: Store, facts: LogFacts, places: Sequence[Place], look: Look, rules: str, *, another_way: bool
+    store: Store, facts: LogFacts, entries: Sequence[Place], look: Look, rules: str, *, another_way: bool
 ) -> None:
-    """``places`` are those beyond, newest first. ``another_way``: states don't go on as they did before this start.
+    """``entries`` are those beyond, newest first. ``another_way``: states don't go on as they did before this start.
 
     From the first one that was written by other ``rules`` on, they did not before, either. Raises
     StoreUnavailableError: what can't be deleted now must not be forgotten.
     """
-    for place in reversed(places):
+    for entry in reversed(entries):
         try:
-            header = look(place)
+            header = look(entry)
         except CheckpointUnusableError:
             continue
-        if not of_this_topic(header, facts.topic_id):
+        if not of_this_topic(header, facts.topic.id):
             continue
         found = header.identity.rules
         another_way = another_way or bool(found and rules and found != rules)
@@ -41,8 +41,8 @@ def delete_beyond(
             why = f"it is beyond the committed offset {facts.committed}, and states take another way from here on"
         else:
             continue
-        log.warning("checkpoint deleted: %s: %s", place, why)
+        log.warning("checkpoint deleted: %s: %s", entry, why)
         try:
-            store.delete(place)
+            store.delete(entry)
         except OSError as error:
-            raise StoreUnavailableError(f"can't delete {place}: {error}") from error
+            raise StoreUnavailableError(f"can't delete {entry}: {error}") from error

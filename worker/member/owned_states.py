@@ -10,6 +10,7 @@ from worker.member.commit_notes import note_of
 from worker.member.limits import LoopLimits
 from worker.member.positions import Positions
 from worker.member.recovery import Recovery
+from worker.member.recovery_policy import LogFacts
 from worker.member.reporter import Reporter
 from worker.member.timing import Clock
 from worker.pipeline.pipeline import Pipeline
@@ -55,9 +56,8 @@ class OwnedStates:
             for partition in partitions:
                 topic = topics[partition.topic]
                 offset, note = committed[partition] or (None, "")
-                start = self._recovery.start(
-                    partition, topic, offset, ranges[partition], rebuild_from.get(partition), note
-                )
+                back_to = rebuild_from.get(partition, 0)
+                start = self._recovery.start(LogFacts(partition, topic, offset, *ranges[partition], back_to, note))
                 left_out = self._pipeline.open(partition, start.state)
                 self.positions.open(partition, topic.id, start.offset, start.live_from, note_of(topic))
                 self._reporter.restored(partition, start, left_out)

@@ -34,15 +34,15 @@ class PartitionCounts:
         """What new checkpoints of this topic say; 0 before ``accept``."""
         return self._accepted.get((topic, topic_id), 0)
 
-    def accept(self, partition: Partition, topic: TopicFacts, places: Sequence[Place], look: Look) -> bool:
+    def accept(self, partition: Partition, topic: TopicFacts, entries: Sequence[Place], look: Look) -> bool:
         """Whether partitions were added since this one's states were saved, which the policy let pass.
 
-        ``places`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
+        ``entries`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
         member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
         StoreUnavailableError.
         """
         known = self._accepted.get((partition.topic, topic.id))
-        was = _saved(places, look, topic.id) or known or self._saved_elsewhere(partition, topic)
+        was = _saved(entries, look, topic.id) or known or self._saved_elsewhere(partition, topic)
         # Kafka never takes partitions away from a topic: who sees fewer has old news.
         now = max(topic.partitions, known or 0, was)
         if was in (0, now):
@@ -68,20 +68,20 @@ class PartitionCounts:
         others = (Partition(partition.topic, number) for number in range(topic.partitions))
         listed = (self._store.candidates(other, None) for other in others if other != partition)
         # The greatest: what was accepted for one partition was accepted for the topic.
-        return max((_saved(places, self._store.header, topic.id) for places in listed), default=0)
+        return max((_saved(entries, self._store.header, topic.id) for entries in listed), default=0)
 
 
-def _saved(places: Sequence[Place], look: Look, topic_id: str) -> int:
+def _saved(entries: Sequence[Place], look: Look, topic_id: str) -> int:
     """As the newest of these checkpoints that can be read says; 0 where none does."""
-    header = newest_header(places, look, topic_id)
+    header = newest_header(entries, look, topic_id)
     return 0 if header is None else header.identity.partitions
 
 
-def newest_header(places: Sequence[Place], look: Look, topic_id: str) -> CheckpointHeader | None:
+def newest_header(entries: Sequence[Place], look: Look, topic_id: str) -> CheckpointHeader | None:
     """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
-    for place in places:
+    for entry in entries:
         try:
-            header = look(place)
+            header = look(entry)
         except CheckpointUnusableError:
             continue
         if of_this_topic(header, topic_id):
@@ -95,12 +95,12 @@ def of_this_topic(header: CheckpointHeader, topic_id: str) -> bool:
 
 
 def remembering(look: Look) -> Look:
-    """The same, once per place: a header is believed only after the whole file was read."""
+    """The same, once per entry: a header is believed only after the whole file was read."""
     known: dict[str, CheckpointHeader] = {}
 
-    def remembered(place: Place) -> CheckpointHeader:
-        if str(place) not in known:
-            known[str(place)] = look(place)
-        return known[str(place)]
+    def remembered(entry: Place) -> CheckpointHeader:
+        if str(entry) not in known:
+            known[str(entry)] = look(entry)
+        return known[str(entry)]
 
     return remembered

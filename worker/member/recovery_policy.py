@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from worker.errors import CheckpointUnusableError, WorkerError
+from worker.kafka.contracts import TopicFacts
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
@@ -45,17 +46,26 @@ class Start:
     decided: bool = False  # by policy: nothing but a checkpoint will tell it
     new_rules: bool = False  # since the checkpoint was written
 
+    @property
+    def saw_nothing(self) -> bool:
+        """No event was ever seen."""
+        return self.state is None or saw_nothing(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """What the cluster says of a partition: C1 (None: nothing) and the log's range; ``rebuild`` goes back to there."""
+    """What the cluster says of a partition: C1 (None: there is none) with its note, and the log's range.
+
+    ``rebuild_from``: how far back ``rebuild`` goes, if not to the log's start.
+    """
 
     partition: Partition
-    topic_id: str
+    topic: TopicFacts
     committed: int | None
     begin: int
     end: int
-    rebuild_from: int
+    rebuild_from: int = 0
+    note: str = ""
 
     @property
     def live_from(self) -> int:
@@ -93,7 +103,7 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> Start:
     if recover == "reset":
         log.warning("%s: no usable checkpoint; all streams start at zero at %d", facts.partition, live_from)
         return Start(live_from, live_from, None, "zero (state.recover: reset)", decided=True)
-    first = min(facts.rebuild_from, live_from)
+    first = min(max(begin, facts.rebuild_from), live_from)
     if first > 0:
         reason = "state.rebuild_from" if first > begin else "the log begins there"
         log.warning(
@@ -109,7 +119,7 @@ def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> Non
     Whoever stops in order leaves his last checkpoint there, so mostly nothing is repeated. Raises WorkerError where
     nothing may be.
     """
-    if facts.committed is not None or start.state is None or saw_nothing(start.state):
+    if facts.committed is not None or start.saw_nothing:
         return
     gone = f"{facts.partition}: the group has no committed offset any more (it has expired, or was deleted)"
     if policy.exactly_once and policy.recover == "fail":

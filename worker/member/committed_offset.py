@@ -1,0 +1,59 @@
+"""Whether the committed offset is one of this log: of this topic, not of a deleted one of the same name, and within."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from worker.checkpoints.header import CheckpointHeader
+from worker.member.commit_notes import noted_topic
+from worker.member.partition_counts import of_this_topic
+from worker.member.recovery_policy import LogFacts
+
+log = logging.getLogger("worker.recovery")
+
+
+def checked(facts: LogFacts, newest: Callable[[str], CheckpointHeader | None]) -> LogFacts:
+    """The same facts, without a committed offset where what is committed is of another topic.
+
+    ``newest`` finds the partition's newest checkpoint by its topic's id ("": of any).
+    """
+    partition, committed, topic_id = facts.partition, facts.committed, facts.topic.id
+    if committed is None:
+        return facts
+    was = noted_topic(facts.note, facts.topic.cluster_id)  # empty when nobody knows, as where an operator has set it
+    if was and topic_id and was != topic_id:
+        log.warning(
+            "%s: committed offset %d is of a deleted topic of the same name (id %s, now %s); reading all of "
+            "this one", partition, committed, was, topic_id,
+        )  # fmt: skip
+        return replace(facts, committed=None)
+    if committed < facts.begin:
+        log.warning(
+            "%s: offsets %d to %d were deleted from the log before they were read; going on at %d",
+            partition, committed, facts.begin, facts.begin,
+        )  # fmt: skip
+    if committed <= facts.end:
+        return facts
+    if not was and _of_a_deleted_topic(newest(""), newest(topic_id), facts):
+        log.warning(
+            "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
+            "reading all of it", partition, committed, facts.end,
+        )  # fmt: skip
+        return replace(facts, committed=None)
+    log.warning(
+        "%s: committed offset %d lies beyond the log's end %d: the cluster has lost records; going on at its end",
+        partition, committed, facts.end,
+    )  # fmt: skip
+    return facts
+
+
+def _of_a_deleted_topic(newest: CheckpointHeader | None, ours: CheckpointHeader | None, facts: LogFacts) -> bool:
+    """Whether what was saved here is of another topic of this name: what was committed is, too, then.
+
+    A checkpoint of this topic at its log's start only says that another start found the same.
+    """
+    if newest is None or of_this_topic(newest, facts.topic.id):
+        return False
+    return ours is None or ours.next_offset <= facts.begin
