@@ -20,7 +20,16 @@ def printable(text: str) -> str:
 
 
 class WorkerError(Exception):
-    """Stop with exit status 1 and this one line: what, where, what to do."""
+    """Stop with exit status 1 and this one line: what, where, what to do.
+
+    ``why`` and ``instead`` are its two halves, for programs that want the second by itself: those of ``worker check``.
+    ``instead`` is empty where nothing helps, or where ``why`` says it already.
+    """
+
+    def __init__(self, why: str, instead: str = "") -> None:
+        super().__init__(f"{why}; {instead}" if instead else why)
+        self.why = why
+        self.instead = instead
 
 
 class ConfigError(WorkerError):
@@ -31,10 +40,9 @@ class ModelRefusedError(WorkerError):
     """The model can't be streamed. ``layer`` and ``why`` say what is in the way, ``instead`` what to do."""
 
     def __init__(self, layer: str, why: str, instead: str) -> None:
-        super().__init__(f"layer '{layer}': {why}; {instead}" if layer else f"{why}; {instead}")
+        super().__init__(f"layer '{layer}': {why}" if layer else why, instead)
         self.layer = layer
         self.why = why
-        self.instead = instead
 
 
 class StateShapeError(ValueError):

@@ -17,12 +17,12 @@ import pytest
 
 from tests.command_line import Ended, written
 from tests.models import L, door, sequential
-from worker.assembly.model import foreseen
+from worker.assembly.model import unforeseen_as_one_line
 from worker.commands.check.advice import Advice, Room, advice, size
 from worker.commands.check.capacity import free_memory_bytes, step_times
-from worker.commands.check.checking import problem_of
+from worker.commands.problems import Problem, problem_of
 from worker.config.sections import Config
-from worker.errors import ConfigError, WorkerError
+from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.model.backend import keras
 from worker.model.facts import SkippedSteps, TrainedFacts, facts_of
 from worker.model.graph import graph_of
@@ -265,18 +265,26 @@ def test_code_that_fails_the_proof_is_blamed(command: Callable[..., Ended], trai
 
 def test_an_error_that_nobody_has_foreseen_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORKER_TRACEBACK", raising=False)
-    with pytest.raises(WorkerError) as told, foreseen("proven", configured()):
+    with pytest.raises(WorkerError) as told, unforeseen_as_one_line("proven", configured()):
         raise IndexError("list index out of range\nmore")
     assert str(told.value).startswith(
         "model m.keras: it can't be proven, by an error that the worker did not expect: "
         "IndexError: list index out of range (test_check_command.py, line "
     )
-    assert problem_of(told.value)["instead"] == "please report it, with the traceback that WORKER_TRACEBACK=1 shows"
-    with pytest.raises(ConfigError, match="as it is"), foreseen("proven", configured()):
+    assert problem_of(told.value).instead == "please report it, with the traceback that WORKER_TRACEBACK=1 shows"
+    with pytest.raises(ConfigError, match="as it is"), unforeseen_as_one_line("proven", configured()):
         raise ConfigError("as it is")
     monkeypatch.setenv("WORKER_TRACEBACK", "1")
-    with pytest.raises(IndexError), foreseen("proven", configured()):
+    with pytest.raises(IndexError), unforeseen_as_one_line("proven", configured()):
         raise IndexError
+
+
+def test_what_to_do_is_told_apart_from_why_whatever_a_message_of_others_holds() -> None:
+    error = WorkerError("model m.keras: it is damaged (two; parts)", "fetch it again")
+    assert str(error) == "model m.keras: it is damaged (two; parts); fetch it again"
+    assert problem_of(error) == Problem("", "model m.keras: it is damaged (two; parts)", "fetch it again")
+    layer = problem_of(ModelRefusedError("both", "it needs the end; all of it", "make it causal"))
+    assert (layer.what, layer.instead) == ("layer 'both': it needs the end; all of it", "make it causal")
 
 
 def test_all_layers_in_the_way_are_told(command: Callable[..., Ended], trained: Path) -> None:

@@ -33,7 +33,7 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
     if status is not None:
         status.set("model", "loading")
     model = load_model(config)
-    with foreseen("proven", config):
+    with unforeseen_as_one_line("proven", config):
         found = model.check_parity(config.model.parity_tolerance).max_abs_difference
     if not model.warm_up(config.batch.max_events):
         log.warning(ROWS_DEPEND)
@@ -52,7 +52,7 @@ def load_model(config: Config) -> StreamingModel:
     assert isinstance(config.model.path, Path), "two files are for task seq2seq"
     check_fields(config)
     modules = import_modules(config.model.imports)
-    with foreseen("converted", config):
+    with unforeseen_as_one_line("converted", config):
         model = StreamingModel.load(
             config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda, custom_objects=modules
         )
@@ -99,7 +99,7 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
 
 
 @contextmanager
-def foreseen(doing: str, config: Config) -> Iterator[None]:
+def unforeseen_as_one_line(doing: str, config: Config) -> Iterator[None]:
     """Whatever goes wrong with a model beyond what was foreseen becomes one line too: it is the user's model.
 
     Raises WorkerError, or with WORKER_TRACEBACK in the environment the error as it is, for whoever looks for the bug.
@@ -113,7 +113,8 @@ def foreseen(doing: str, config: Config) -> Iterator[None]:
             raise
         raise WorkerError(
             f"model {config.model.path}: it can't be {doing}, by an error that the worker did not expect: "
-            f"{describe(error)}; please report it, with the traceback that {TRACEBACK_VARIABLE}=1 shows"
+            f"{describe(error)}",
+            f"please report it, with the traceback that {TRACEBACK_VARIABLE}=1 shows",
         ) from error
 
 

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from worker.commands.problems import Problem
+
 LABEL_COLUMNS = 12
 NARROWEST_COLUMNS, WIDEST_COLUMNS = 60, 120
 
@@ -27,13 +29,12 @@ def table(label: str, rows: Sequence[tuple[str, ...]], right: bool = False) -> L
         yield label if number == 0 else "", "  ".join(cells).rstrip()
 
 
-def findings(problems: Iterable[dict[str, str]]) -> Lines:
+def findings(problems: Iterable[Problem]) -> Lines:
     """What is wrong with a model, where, and what to do instead."""
     for problem in problems:
-        where = f"layer '{problem['layer']}': " if problem["layer"] else ""
-        yield "refused", f"{where}{problem['why']}"
-        if problem["instead"]:
-            yield "instead", problem["instead"]
+        yield "refused", problem.what
+        if problem.instead:
+            yield "instead", problem.instead
 
 
 def _wrapped(label: str, words: str) -> list[str]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker.assembly.clients import check_clients, client_settings
 from worker.assembly.input_fields import Readings, readings
-from worker.assembly.model import ROWS_DEPEND, feature_fields, foreseen, import_modules, load_model
+from worker.assembly.model import ROWS_DEPEND, feature_fields, import_modules, load_model, unforeseen_as_one_line
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
 from worker.assembly.pipeline import build_pipeline
 from worker.checkpoints.opening import open_store
 from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
 from worker.commands.check.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
+from worker.commands.problems import Problem, problem_of
 from worker.config.sections import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.kafka.opening import missing_codecs
@@ -52,7 +53,7 @@ class Report:
     states: list[StateSpec] = field(default_factory=list)
     parity: Parity | None = None
     step_times: list[StepTime] = field(default_factory=list)
-    problems: list[dict[str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     advice: Advice = field(default_factory=Advice)
 
     @property
@@ -105,7 +106,7 @@ class Report:
             "streams_that_fit": self.streams_that_fit,
             "step_times": [asdict(measured) for measured in self.step_times],
             "parity": parity,
-            "problems": self.problems,
+            "problems": [asdict(problem) for problem in self.problems],
             "warnings": self.advice.warnings,
             "notes": self.advice.notes,
         }
@@ -125,7 +126,7 @@ def examine(config: Config) -> Report:
     report = Report(str(config.model.path), tolerance, max_streams, readings(config))
     try:
         model = load_model(config)
-        with foreseen("proven", config):
+        with unforeseen_as_one_line("proven", config):
             _describe(report, model, config)
             _prove(report, model)
             report.advice = advice(config, model.trained, _room(report), report.inputs)
@@ -140,14 +141,6 @@ def examine(config: Config) -> Report:
     except WorkerError as error:
         report.problems.append(problem_of(error))
     return report
-
-
-def problem_of(error: WorkerError) -> dict[str, str]:
-    """An error about a model as programs read it: where, why, what to do instead."""
-    if isinstance(error, ModelRefusedError):
-        return {"layer": error.layer, "why": error.why, "instead": error.instead}
-    why, _, instead = str(error).partition("; ")
-    return {"layer": "", "why": why, "instead": instead}
 
 
 def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefusedError]:
@@ -187,14 +180,11 @@ def _prove(report: Report, model: StreamingModel) -> None:
         )
         if report.trained is not None and report.trained.code:
             instead = suspicion(report.trained.code)
-        report.problems.append(
-            {
-                "layer": "",
-                "why": f"streamed outputs differ by {found.max_abs_difference:.3g} ({found.where}) from the model's, "
-                f"which go up to {found.greatest_output:.3g}: more than model.parity_tolerance {report.tolerance:g}",
-                "instead": instead,
-            }
+        why = (
+            f"streamed outputs differ by {found.max_abs_difference:.3g} ({found.where}) from the model's, which go up "
+            f"to {found.greatest_output:.3g}: more than model.parity_tolerance {report.tolerance:g}"
         )
+        report.problems.append(Problem("", why, instead))
         return
     report.step_times = step_times(model, time.perf_counter)
     report.free_memory_bytes = free_memory_bytes()

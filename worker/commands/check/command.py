@@ -46,8 +46,7 @@ def check(config_file: Path, as_json: bool) -> None:
 def _in_a_line(report: Report) -> str:
     """The first problem: what, where, what to do."""
     problem = report.problems[0]
-    where = f"layer '{problem['layer']}': " if problem["layer"] else ""
-    line = "; ".join(part for part in (f"{where}{problem['why']}", problem["instead"]) if part)
+    line = f"{problem.what}; {problem.instead}" if problem.instead else problem.what
     return line if line.startswith(f"model {report.model}: ") else f"model {report.model}: {line}"
 
 

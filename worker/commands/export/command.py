@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from worker.commands.options import config_option, in_file, read_config
 from worker.commands.printing import Lines, page, table
+from worker.commands.problems import problem_of
 from worker.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ def export(config_file: Path, output: Path, as_json: bool) -> None:
     if output.suffix != SUFFIX:
         raise click.BadParameter(f"'{output}' should end in {SUFFIX}", param_hint="--output")
     config = read_config(config_file)
-    from worker.commands.check.checking import problem_of
     from worker.commands.export.exporting import export as write
 
     try:
@@ -52,7 +53,7 @@ def export(config_file: Path, output: Path, as_json: bool) -> None:
     except WorkerError as error:
         if not as_json:
             raise
-        refusal = {"ok": False, "model": str(config.model.path), "problems": [problem_of(error)]}
+        refusal = {"ok": False, "model": str(config.model.path), "problems": [asdict(problem_of(error))]}
         click.echo(json.dumps(refusal, indent=2))
         raise click.exceptions.Exit(1) from None
     click.echo(json.dumps(exported.as_json(), indent=2) if as_json else _text(exported))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.assembly.model import feature_fields, foreseen, load_model
+from worker.assembly.model import feature_fields, load_model, unforeseen_as_one_line
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
 from worker.config.sections import Config
 from worker.errors import WorkerError
@@ -68,12 +68,12 @@ def export(config: Config, output: Path) -> Exported:
     """
     _check_place(config, output)
     model = load_model(config)
-    with foreseen("proven", config):
+    with unforeseen_as_one_line("proven", config):
         parity = model.check_parity(config.model.parity_tolerance)
     # Keras looks at the suffix.
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.keras")
     try:
-        with foreseen("exported", config):
+        with unforeseen_as_one_line("exported", config):
             model.to_keras().save(temporary)
             difference = _compare(model, temporary, config)
         digest = _publish(temporary, output)
@@ -103,11 +103,11 @@ def _check_place(config: Config, output: Path) -> None:
     """Refuse what is known before the seconds that a model takes."""
     trained = config.model.path
     if output.is_dir():
-        raise WorkerError(f"--output {output}: this is a directory; name a file in it")
+        raise WorkerError(f"--output {output}: this is a directory", "name a file in it")
     if not output.parent.is_dir():
-        raise WorkerError(f"--output {output}: there is no folder '{output.parent}'; make it first")
+        raise WorkerError(f"--output {output}: there is no folder '{output.parent}'", "make it first")
     if isinstance(trained, Path) and output.exists() and trained.exists() and output.samefile(trained):
-        raise WorkerError(f"--output {output}: this is model.path, the trained model; write to another file")
+        raise WorkerError(f"--output {output}: this is model.path, the trained model", "write to another file")
 
 
 def _compare(model: StreamingModel, file: Path, config: Config) -> float:
@@ -132,7 +132,8 @@ def _compare(model: StreamingModel, file: Path, config: Config) -> float:
         worst = max(float(np.abs(one - two).max()) for one, two in pairs)
         raise WorkerError(
             f"model {config.model.path}: read again, the exported file differs by {worst:.3g} from the streaming "
-            f"model, more than {limit:g}, and was not kept; please report this model"
+            f"model, more than {limit:g}, and was not kept",
+            "please report this model",
         )
     return max(float(np.abs(one - two).max()) for one, two in pairs)
 

@@ -43,7 +43,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise WorkerError(f"model {path}: the archive is damaged ({error}); {AGAIN}") from error
+        raise WorkerError(f"model {path}: the archive is damaged ({error})", AGAIN) from error
     if len(entries) > ARCHIVE_ENTRIES_LIMIT:
         raise WorkerError(f"model {path}: {len(entries)} entries, more than the limit of {ARCHIVE_ENTRIES_LIMIT}")
     if (total := sum(entry.file_size for entry in entries)) > limit_bytes:
@@ -54,7 +54,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
     if len(set(names)) != len(names):
         raise WorkerError(f"model {path}: the archive has two entries of one name")
     if _CONFIG not in names or _WEIGHTS not in names:
-        raise WorkerError(f"model {path}: {what_archive(names)}")
+        raise what_archive(names).refused(path)
     vocabularies = [name for name in names if name.startswith("assets/") and name.endswith("/vocabulary.txt")]
     for name in (_CONFIG, *([_METADATA] if _METADATA in names else []), *vocabularies):
         if archive.getinfo(name).file_size > CONFIG_LIMIT_BYTES:
@@ -67,7 +67,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
             vocabularies={name: archive.read(name) for name in vocabularies},
         )
     except Exception as error:  # zipfile and the decompressors have no error type in common
-        raise WorkerError(f"model {path}: the archive is damaged ({error}); {AGAIN}") from error
+        raise WorkerError(f"model {path}: the archive is damaged ({error})", AGAIN) from error
     check_hdf5(path, found.weights, limit_bytes)
     return found
 
@@ -90,7 +90,7 @@ def check_hdf5(path: Path, data: bytes, limit_bytes: int) -> None:
         with h5py.File(io.BytesIO(data), "r") as file:
             _check_objects(path, file, limit_bytes)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise WorkerError(f"model {path}: the HDF5 part is damaged ({error}); {AGAIN}") from error
+        raise WorkerError(f"model {path}: the HDF5 part is damaged ({error})", AGAIN) from error
 
 
 def _check_objects(path: Path, file: Any, limit_bytes: int) -> None:

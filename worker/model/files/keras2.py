@@ -54,7 +54,7 @@ def is_keras_2(version: Any) -> bool:
     """Whether the ``keras_version`` of a file is of Keras 2; a file without one is. Raises WorkerError for Keras 1."""
     text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "2")
     if text.split(".")[0] in ("0", "1"):
-        raise WorkerError("saved by Keras 1; load it with Keras 2.2 or older where it was trained, and save it again")
+        raise WorkerError("saved by Keras 1", "load it with Keras 2.2 or older where it was trained, and save it again")
     return text.split(".")[0] == "2"
 
 

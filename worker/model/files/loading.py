@@ -62,24 +62,24 @@ def load_model(
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256.strip().lower():
-        raise WorkerError(f"model {path}: its SHA-256 is {digest}, model.sha256 says {sha256}; it was not opened")
+        raise WorkerError(f"model {path}: its SHA-256 is {digest}, model.sha256 says {sha256}", "it was not opened")
     if data.startswith(ZIP_MAGIC):
         return _load_keras(path, data, allow_lambda, custom_objects), digest
     if data.startswith(HDF5_MAGIC):
         return _load_hdf5(path, data, allow_lambda, custom_objects), digest
-    raise WorkerError(f"model {path}: {what_file(path, data)}")
+    raise what_file(path, data).refused(path)
 
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise WorkerError(f"model {path}: {what_folder(path)}")
+        raise what_folder(path).refused(path)
     try:
         size = path.stat().st_size
         if size > MODEL_FILE_LIMIT_BYTES:
             raise WorkerError(f"model {path}: {size} bytes, more than the limit of {MODEL_FILE_LIMIT_BYTES}")
         return path.read_bytes()
     except FileNotFoundError:
-        raise WorkerError(f"model {path}: no such file; set model.path to a .keras or .h5 file") from None
+        raise WorkerError(f"model {path}: no such file", "set model.path to a .keras or .h5 file") from None
     except OSError as error:
         raise WorkerError(f"model {path}: can't be read ({error.strerror or error})") from error
 
@@ -111,7 +111,7 @@ def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> A
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
         if raw is None or "model_weights" not in file:
-            raise WorkerError(f"model {path}: {what_hdf5(file)}")
+            raise what_hdf5(file).refused(path)
         config = parse(f"model {path}", raw)
         with _explained(path), _known(config, given), _code(config, allow_lambda, given):
             old = keras2.is_keras_2(file.attrs.get("keras_version"))
@@ -187,7 +187,7 @@ def _judge(
         declared = 0
     if declared > stored + UNSTORED_LIMIT_NUMBERS:
         raise WorkerError(
-            f"its layers declare {declared} numbers of weights, the file holds {stored}; it was not built"
+            f"its layers declare {declared} numbers of weights, the file holds {stored}", "it was not built"
         )
 
 
@@ -201,7 +201,7 @@ def _explained(path: Path) -> Iterator[None]:
     except ModelRefusedError:
         raise
     except WorkerError as error:
-        raise WorkerError(f"model {path}: {error}") from error
+        raise WorkerError(f"model {path}: {error.why}", error.instead) from error
     except Exception as error:  # whatever a broken configuration makes Keras raise
         raise WorkerError(
             f"model {path}: Keras {keras.__version__} can't load it ({_reason(error)[:REASON_CHARS]})"

@@ -96,8 +96,8 @@ def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
         advice = "raise model.parity_tolerance if that is acceptable, else report this model"
         raise WorkerError(
             f"parity: the streamed model differs from the trained one by {parity.max_abs_difference:.3g} "
-            f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than the tolerance {tolerance:.3g}; "
-            + (suspicion(code) if code else advice)
+            f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than the tolerance {tolerance:.3g}",
+            suspicion(code) if code else advice,
         )
     return parity
 
