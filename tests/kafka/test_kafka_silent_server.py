@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.conftest import eventually
+from tests.foreign_server import foreign_server
 from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
 from worker.errors import KafkaUnavailableError
-from worker.kafka.embedded.local_ports import HOST
 from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned, Change, Partition, StartOffsets
@@ -25,23 +22,8 @@ LONG_S = 60.0
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """``host:port`` of a server that accepts all and says nothing."""
-    kept: list[socket.socket] = []
-    with socket.create_server((HOST, 0)) as server:
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    kept.append(server.accept()[0])
-
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        yield f"{HOST}:{server.getsockname()[1]}"
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
-    accepting.join(LONG_S)
-    for each in kept:
-        each.close()
+    with foreign_server() as server:
+        yield server
 
 
 def joined(settings: ClientSettings, topic: str) -> bool:

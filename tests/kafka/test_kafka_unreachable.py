@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 import struct
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
+from tests.foreign_server import foreign_server
 from tests.proxy import METADATA, proxied_broker
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
@@ -38,35 +36,6 @@ HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 NOISE = b"SSH-2.0-OpenSSH_9.6\r\n"
 
 
-@contextmanager
-def server(answer: bytes | None) -> Iterator[str]:
-    """``host:port`` of a server that answers every question with these bytes; None = with nothing."""
-    kept: list[socket.socket] = []
-    with socket.create_server((HOST, 0)) as listening:
-
-        def serve(connection: socket.socket, said: bytes) -> None:
-            with suppress(OSError):
-                connection.recv(1024)
-                connection.sendall(said)
-                connection.close()
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    kept.append(listening.accept()[0])
-                    if answer is not None:
-                        threading.Thread(target=serve, args=(kept[-1], answer), daemon=True).start()
-
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        yield f"{HOST}:{listening.getsockname()[1]}"
-        with suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)
-    accepting.join(LONG_S)
-    for each in kept:
-        each.close()
-
-
 def told(settings: ClientSettings, timeout_s: float) -> str:
     with pytest.raises(KafkaUnavailableError) as said, open_questions(settings, timeout_s):
         pass
@@ -77,7 +46,7 @@ def told(settings: ClientSettings, timeout_s: float) -> str:
 @pytest.mark.parametrize("client", CLIENTS)
 def test_each_server_is_named_with_what_it_has_failed_with(client: Any) -> None:
     refused = f"{HOST}:{free_port()}"
-    with server(None) as silent:
+    with foreign_server() as silent:
         said = told(ClientSettings(f"{NOWHERE},{refused},{silent}", client), FOR_ALL_S)
     assert "no server has answered (" in said
     assert re.search(rf"{NOWHERE}: [^;]*resol", said, re.IGNORECASE)
@@ -89,7 +58,7 @@ def test_each_server_is_named_with_what_it_has_failed_with(client: Any) -> None:
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("security", [{}, {"protocol": "SSL"}])
 def test_a_silent_server_alone_is_said_to_be_silent(client: Any, security: dict[str, str]) -> None:
-    with server(None) as silent:
+    with foreign_server() as silent:
         said = told(ClientSettings(silent, client, security=security), SHORT_S)
     assert said.endswith(f"no server has answered ({silent}: it has not answered within {SHORT_S:g} s)")
 
@@ -106,7 +75,7 @@ def test_a_silent_server_alone_is_said_to_be_silent(client: Any, security: dict[
     ],
 )
 def test_another_protocol_is_named_at_once(client: Any, answer: bytes, security: dict[str, str], why: str) -> None:
-    with server(answer) as other:
+    with foreign_server(answer) as other:
         said = told(ClientSettings(other, client, security=security), LONG_S)
     assert why in said
     assert "kafka.security.protocol" in said
