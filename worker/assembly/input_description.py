@@ -11,8 +11,8 @@ from worker.checkpoints.input_identity import as_json, described
 from worker.config.features import Features, field_names
 from worker.config.sections import Config
 from worker.config.values import Vocabulary
+from worker.records.names import short_digest
 
-DIGEST_DIGITS = 12  # of a vocabulary's SHA-256: the attributes of a checkpoint are small
 # What of the section ``input`` says where records are, not what they are; and what every description names. Any other
 # key is part of it where it is not as by default: a key that is new in a later version then changes no description.
 WHERE = {"topic", "start", "schema"}
@@ -62,4 +62,4 @@ def rules_description(config: Config) -> str:
 def _vocabulary(value: Vocabulary | None) -> str | None:
     if value is None or isinstance(value, Path):
         return None if value is None else value.as_posix()
-    return f"sha256:{hashlib.sha256(as_json(value).encode()).hexdigest()[:DIGEST_DIGITS]}"
+    return f"sha256:{short_digest(hashlib.sha256(as_json(value).encode()).hexdigest())}"

@@ -17,6 +17,7 @@ from worker.assembly.input_fields import check_fields
 from worker.config.sections import Config
 from worker.errors import ConfigError, WorkerError, counted
 from worker.model.streaming import StreamingModel
+from worker.records.names import short_digest
 from worker.web.status import WorkerStatus
 
 log = logging.getLogger("worker")
@@ -39,7 +40,7 @@ def prove_model(config: Config, status: WorkerStatus | None = None) -> Streaming
         log.warning(ROWS_DEPEND)
     log.info(
         "model %s (%s): %d states, %d bytes a stream, %s on every prefix",
-        config.model.path, (model.sha256 or "")[:12], len(model.states), model.initial_row.nbytes,
+        config.model.path, short_digest(model.sha256), len(model.states), model.initial_row.nbytes,
         f"at most {found:.2g} from the trained model" if found else "bit for bit the trained model's answer",
     )  # fmt: skip
     if status is not None:

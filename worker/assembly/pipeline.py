@@ -19,10 +19,9 @@ from worker.kafka.message_sizes import LEAST_FRAMING_BYTES, NO_RULES, TopicRules
 from worker.kafka.settings import ClientSettings
 from worker.model.streaming import StreamingModel
 from worker.pipeline.pipeline import Pipeline
+from worker.records.names import short_digest
 from worker.records.reserved_words import KEY
 from worker.streams.table import StreamTable
-
-MODEL_ID_DIGITS = 12  # of the file's SHA-256, in every output
 
 
 def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
@@ -40,7 +39,7 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
     table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)
     emit = config.output.emit
     assert emit != "every_item" and emit != "alert", "refused by the configuration"  # noqa: PT018 (the type is narrowed)
-    model_id = (model.sha256 or "")[:MODEL_ID_DIGITS]
+    model_id = short_digest(model.sha256)
     return Pipeline(
         decoder=open_decoder(config.input.format, fields, _layout(model)),
         engine=Engine(model, table, rules, EmitRule(emit, config.output.emit_delta)),

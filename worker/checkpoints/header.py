@@ -17,11 +17,11 @@ import numpy as np
 
 from worker.checkpoints.columns import CRC, UnusableColumnError
 from worker.errors import InputChangedError, ModelChangedError
+from worker.records.names import short_digest
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState
 
 FORMAT_VERSION = 3
-SHOWN_DIGITS = 12  # of a SHA-256, in messages
 SHOWN_INPUT_CHARACTERS = 160  # of what the states are fed with, in messages
 
 ATTRIBUTES: Mapping[str, type] = {
@@ -143,7 +143,7 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
     if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
         raise UnusableColumnError(f"it is of a topic since deleted (id {found.topic_id}, now {wanted.topic_id})")
     if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
-        models = f"{found.model_sha256[:SHOWN_DIGITS]}, now {wanted.model_sha256[:SHOWN_DIGITS]}"
+        models = f"{short_digest(found.model_sha256)}, now {short_digest(wanted.model_sha256)}"
         raise ModelChangedError(f"{name}: it is of another model ({models})", found.model_sha256)
     if found.input and wanted.input and found.input != wanted.input:
         inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 
 from worker.errors import WorkerError
+from worker.records.names import TOPIC
 from worker.records.ownership import Partition
 
-TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
 NAME = re.compile(r"([0-9]{20})\.h5")
 TEMPORARY = ".tmp"
 STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead

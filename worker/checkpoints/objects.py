@@ -22,11 +22,11 @@ from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same
 from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
 from worker.checkpoints.remote import Listed, Remote, StoreLimits
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
+from worker.records.names import short_digest
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
 TEMPORARY_PREFIX = "rnn-stream-worker-checkpoint-"
-DIGEST_DIGITS = 12  # of the SHA-256 of the group's folder, in the names of temporary folders
 MAX_HEADERS = 1000  # remembered: who looks at all partitions of a topic does not fetch them again and again
 
 
@@ -60,7 +60,7 @@ class ObjectStore:
         self._remote = Remote(url, limits or StoreLimits())
         self._group = group_folder(group_id)
         # What other groups have left on this machine is theirs, too.
-        digest = hashlib.sha256(self._group.encode()).hexdigest()[:DIGEST_DIGITS]
+        digest = short_digest(hashlib.sha256(self._group.encode()).hexdigest())
         self._temporary = f"{TEMPORARY_PREFIX}{digest}-"
         self._headers: dict[str, tuple[ObjectPlace, CheckpointHeader]] = {}
         self._fetched: tuple[ObjectPlace, tempfile.TemporaryDirectory[str]] | None = None

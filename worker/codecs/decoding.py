@@ -31,9 +31,9 @@ NO_ITEM = -1
 READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
 
 
-def open_decoder(form: str, fields: InputFields, layout: StateLayout) -> Decoder:
+def open_decoder(wire_format: str, fields: InputFields, layout: StateLayout) -> Decoder:
     """The decoder of a wire format: ``json``, ``msgpack`` or ``float32``."""
-    values: ValueFormat = Float32(fields) if form == "float32" else Structured(fields, form)
+    values: ValueFormat = Float32(fields) if wire_format == "float32" else Structured(fields, wire_format)
     return Decoder(values, fields, layout)
 
 

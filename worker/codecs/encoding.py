@@ -49,8 +49,8 @@ class Output(msgspec.Struct, gc=False):
 class Encoder:
     """Encodes predictions as ``json`` or ``msgpack``. ``labels`` names the units, ``model`` is the short SHA-256."""
 
-    def __init__(self, form: str, model: str, labels: Sequence[str] | None, stream_is_key: bool) -> None:
-        self._json = form == "json"
+    def __init__(self, wire_format: str, model: str, labels: Sequence[str] | None, stream_is_key: bool) -> None:
+        self._json = wire_format == "json"
         self._encode = (msgspec.json.Encoder() if self._json else msgspec.msgpack.Encoder()).encode
         self._model = model
         self._labels = list(labels) if labels else None

@@ -31,9 +31,9 @@ _msgpack = msgspec.msgpack.Decoder()
 _msgpack_parts = msgspec.msgpack.Decoder(dict[Any, msgspec.Raw])
 
 
-def parse(data: bytes, form: str, what: str = "the value") -> Any:
-    """``form`` is json or msgpack, ``what`` names the bytes in reasons. Raises UnusableError."""
-    return parse_json(data, what) if form == "json" else parse_msgpack(data, what)
+def parse(data: bytes, wire_format: str, what: str = "the value") -> Any:
+    """``wire_format`` is json or msgpack, ``what`` names the bytes in reasons. Raises UnusableError."""
+    return parse_json(data, what) if wire_format == "json" else parse_msgpack(data, what)
 
 
 def parse_json(data: bytes, what: str = "the value") -> Any:

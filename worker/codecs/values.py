@@ -53,9 +53,9 @@ class ValueFormat(Protocol):
 class Structured:
     """JSON or MessagePack objects."""
 
-    def __init__(self, fields: InputFields, form: str) -> None:
-        module = msgspec.json if form == "json" else msgspec.msgpack
-        self._fields, self._form = fields, form
+    def __init__(self, fields: InputFields, wire_format: str) -> None:
+        module = msgspec.json if wire_format == "json" else msgspec.msgpack
+        self._fields, self._wire_format = fields, wire_format
         self._paths = Paths.of(fields).every()
         one, *others = ([(reader, module.Decoder(reader.type).decode) for reader in fast_readers(fields, shape)]
                         for shape in shapes(fields))  # fmt: skip
@@ -68,7 +68,7 @@ class Structured:
             self._plain.append((self._flat[0], self._found))
 
     def parse_all(self, values: Sequence[bytes]) -> Parsed | None:
-        if self._form == "json" and not is_utf8(values):
+        if self._wire_format == "json" and not is_utf8(values):
             return None  # what a reader passes over, it does not look at
         for number, (reader, decode) in enumerate(self._plain):
             try:
@@ -85,7 +85,7 @@ class Structured:
         return None
 
     def parse(self, value: bytes) -> tuple[Parsed, bool]:
-        for reader, decode in self._fast if self._form == "msgpack" or is_utf8((value,)) else ():
+        for reader, decode in self._fast if self._wire_format == "msgpack" or is_utf8((value,)) else ():
             try:
                 found = decode(value)
             except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -93,7 +93,7 @@ class Structured:
             parsed = self._usable(reader, found)
             if parsed is not None:
                 return parsed
-        whole = parse(value, self._form)
+        whole = parse(value, self._wire_format)
         for reader in self._flat if isinstance(whole, dict) else ():
             try:
                 found = msgspec.convert(flat(self._paths, whole), reader.type)
@@ -105,7 +105,7 @@ class Structured:
         raise UnusableError(*explain(self._fields, whole))
 
     def parse_command(self, value: bytes, what: str) -> Any:
-        if self._form == "json":
+        if self._wire_format == "json":
             return parse_json(value, what)
         try:
             found = parse_msgpack(value, what)
@@ -122,7 +122,7 @@ class Structured:
         return found
 
     def _found(self, value: bytes) -> Any:
-        whole = parse(value, self._form)
+        whole = parse(value, self._wire_format)
         if not isinstance(whole, dict):
             raise UnusableError("not_an_object", "")
         return msgspec.convert(flat(self._paths, whole), self._flat[0].type)

@@ -13,7 +13,6 @@ from pydantic import Field, SecretStr, model_validator
 from worker.config.kafka import Kafka
 from worker.config.model import Model
 from worker.config.values import (
-    TOPIC,
     Amount,
     Choices,
     Count,
@@ -33,6 +32,7 @@ from worker.config.values import (
     Topics,
     Unit,
 )
+from worker.records.names import TOPIC
 
 
 class Schema(Section):

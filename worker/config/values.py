@@ -26,12 +26,13 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
+from worker.records.names import TOPIC
+
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 LONGEST_MS = 100 * 365 * 24 * UNITS_MS["h"]
 MOST = 1_000_000_000_000  # of anything that is counted: sums of two such numbers fit in 64 bits
 MAX_TEXT_CHARACTERS = 4096
 DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
-TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

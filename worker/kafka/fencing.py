@@ -1,4 +1,6 @@
-"""The group says that another member has our instance id. Is there one, or was it ourselves? Pure: time is an argument.
+"""The group says that another member has our instance id. Is there one, or was it ourselves?
+
+Rule of this file: no I/O and no clock; time is an argument.
 
 A static member whose session ran out while the cluster was away goes on, for a moment, without the name that the group
 knows it by. librdkafka then takes the group's answer to that for the end (https://github.com/confluentinc/librdkafka,

@@ -1,4 +1,6 @@
-"""Tells a consumer that has nothing to read from one that is stuck. Pure: time is an argument.
+"""Tells a consumer that has nothing to read from one that is stuck.
+
+Rule of this file: no I/O, clock or logging; time is an argument.
 
 A kafka-python consumer on a starved host can poll for good without fetching, rejoining or raising. It is then replaced.
 """

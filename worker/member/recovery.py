@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 
 from worker.checkpoints.contracts import Place, Store
-from worker.checkpoints.header import SHOWN_DIGITS, CheckpointHeader, CheckpointIdentity
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
 from worker.checkpoints.input_identity import changes, spelt_as
 from worker.checkpoints.writer import utc_now
 from worker.errors import (
@@ -37,6 +37,7 @@ from worker.member.recovery_policy import (
     without_checkpoint,
     without_commit,
 )
+from worker.records.names import short_digest
 from worker.records.states import PartitionState, StateSpec
 
 log = logging.getLogger("worker.recovery")
@@ -193,7 +194,7 @@ class Recovery:
     def _tell_kept(self, entry: Place, header: CheckpointHeader) -> None:
         found, ours = header.identity, self._identity
         if found.model_sha256 != ours.model_sha256:
-            models = f"{found.model_sha256[:SHOWN_DIGITS]}, now {ours.model_sha256[:SHOWN_DIGITS]}"
+            models = f"{short_digest(found.model_sha256)}, now {short_digest(ours.model_sha256)}"
             log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", entry, models)
         inputs = changes(found.input, ours.input) if found.input and ours.input else ""
         if inputs:

@@ -1,4 +1,7 @@
-"""Records in, messages out: decode → process → encode, the same for ``run`` and ``replay``. Pure, as the engine is."""
+"""Records in, messages out: decode → process → encode, the same for ``run`` and ``replay``.
+
+Rule of this file: no I/O, clock or logging, as in the engine.
+"""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ import msgspec
 
 from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.parsing import parse_json_members
-from worker.config.values import TOPIC
 from worker.errors import WorkerError, printable
 from worker.member.limits import LoopLimits
 from worker.pipeline.backlog import Backlog, TurnLimit
 from worker.pipeline.pipeline import Outcome, Pipeline
 from worker.records.messages import Messages
+from worker.records.names import TOPIC
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 
@@ -84,7 +84,7 @@ def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, writ
     return counts[0], counts[1], counts[2]
 
 
-def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> Iterator[Record]:
+def read_records(lines: IO[bytes], name: str, default_topic: str, wire_format: str) -> Iterator[Record]:
     """The records of a JSON-lines file. Raises WorkerError naming the line that can't be read."""
     positions: dict[Partition, int] = {}
     decoder = msgspec.json.Decoder(Line)
@@ -105,34 +105,35 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> 
             (_storable(name, where, HEADERS), None if text is None else _storable(text, where, HEADERS).encode())
             for name, text in line.headers.items()
         ]
-        yield Record(partition, offset, line.timestamp, _key(line, where), _value(line, form, where), headers or None)
+        key, value = _key(line, where), _value(line, wire_format, where)
+        yield Record(partition, offset, line.timestamp, key, value, headers or None)
 
 
 class Writer:
     """Writes what came of each record as JSON lines, in input order."""
 
-    def __init__(self, file: IO[bytes], output_topic: str, dead_topic: str | None, form: str) -> None:
+    def __init__(self, file: IO[bytes], output_topic: str, dead_topic: str | None, wire_format: str) -> None:
         self._file = file
         self._output_topic = output_topic
         self._dead_topic = dead_topic
-        self._form = form
+        self._wire_format = wire_format
 
     def outcome(self, outcome: Outcome) -> None:
         """The messages of one batch, outputs and dead letters merged by record."""
-        lines = list(self._lines(self._output_topic, outcome.outputs, self._form))
+        lines = list(self._lines(self._output_topic, outcome.outputs, self._wire_format))
         if self._dead_topic is not None:
             lines += self._lines(self._dead_topic, outcome.dead, "json")
         lines.sort(key=lambda line: line[0])
         self._file.writelines(text for _, text in lines)
 
-    def _lines(self, topic: str, messages: Messages, form: str) -> Iterator[tuple[int, bytes]]:
+    def _lines(self, topic: str, messages: Messages, wire_format: str) -> Iterator[tuple[int, bytes]]:
         headers = messages.headers or [()] * len(messages)
         rows = zip(messages.records.tolist(), messages.keys, messages.values, headers, strict=True)
         for record, key, value, pairs in rows:
             line = {
                 "topic": topic,
                 **_as_text("key", key),
-                **_as_json("value", value, form),
+                **_as_json("value", value, wire_format),
                 "headers": {name: None if text is None else text.decode(errors="replace") for name, text in pairs},
             }
             yield record, msgspec.json.encode(line) + b"\n"
@@ -197,20 +198,20 @@ def _storable(text: str, where: str, instead: str) -> str:
     return text
 
 
-def _value(line: Line, form: str, where: str) -> bytes | None:
+def _value(line: Line, wire_format: str, where: str) -> bytes | None:
     if line.value_base64 is not None:
         return _bytes(line.value_base64, f"{where}: value_base64")
     text = bytes(line.value)
     if text == b"null":
         return None
-    if form == "json" or (form == "float32" and COMMAND_HEADER in line.headers):
+    if wire_format == "json" or (wire_format == "float32" and COMMAND_HEADER in line.headers):
         return text
-    if form == "msgpack":
+    if wire_format == "msgpack":
         try:
             return msgspec.msgpack.encode(json.loads(text))
         except (ValueError, OverflowError, RecursionError) as error:
             raise WorkerError(f"{where}: MessagePack does not hold this value ({error}); see value_base64") from None
-    raise WorkerError(f"{where}: input.format {form} takes raw bytes: give them as value_base64")
+    raise WorkerError(f"{where}: input.format {wire_format} takes raw bytes: give them as value_base64")
 
 
 def _bytes(text: str, where: str) -> bytes:
@@ -227,11 +228,11 @@ def _as_text(name: str, raw: bytes | None) -> dict[str, Any]:
         return {f"{name}_base64": base64.b64encode(raw or b"").decode()}
 
 
-def _as_json(name: str, raw: bytes | None, form: str) -> dict[str, Any]:
+def _as_json(name: str, raw: bytes | None, wire_format: str) -> dict[str, Any]:
     if raw is None:
         return {name: None}
     try:
-        if form == "msgpack":
+        if wire_format == "msgpack":
             return {name: msgspec.msgpack.decode(raw)}
         msgspec.json.decode(raw)  # only to know that it is JSON: the text goes out as it came in
         # A line break would end the line, and a lone null would read as no value at all.

@@ -11,7 +11,6 @@ import worker
 from worker.assembly.clients import check_clients, client_settings
 from worker.assembly.member import build_worker
 from worker.assembly.model import prove_model
-from worker.assembly.pipeline import MODEL_ID_DIGITS
 from worker.checkpoints.opening import open_store
 from worker.config.sections import Config
 from worker.errors import KafkaRefusedError, UnavailableError
@@ -20,6 +19,7 @@ from worker.member.loop import run
 from worker.model.backend import keras, tf
 from worker.model.streaming import StreamingModel
 from worker.processor import cpu_level
+from worker.records.names import short_digest
 from worker.stopping import Stopping
 from worker.web.metrics import Metrics
 from worker.web.server import ProbeServer
@@ -62,7 +62,7 @@ def _tell_build(config: Config, model: StreamingModel, metrics: Metrics) -> None
     level, wanted = cpu_level(), config.model.cpu_level
     metrics.set_build(
         version=worker.__version__,
-        model=(model.sha256 or "")[:MODEL_ID_DIGITS],
+        model=short_digest(model.sha256),
         group=config.kafka.group_id,
         client=config.kafka.client,
         keras=keras.__version__,
