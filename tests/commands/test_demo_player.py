@@ -1,7 +1,6 @@
 """What the watches play, and when."""
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from itertools import islice, pairwise
 
@@ -9,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from tests.conftest import eventually
 from worker.commands.demo.motions import LABELS, load
 from worker.commands.demo.player import STAGGER_STEPS, Event, Player, schedule, time_of, value_of, watches_for
 
@@ -125,18 +125,9 @@ def test_the_player_waits_for_a_worker_that_is_far_behind(monkeypatch: pytest.Mo
         for answered in (0, 7, 25):
             player.answered = answered
             wanted = answered + 10
-            wait_until(partial(has_sent, wanted))
+            eventually(partial(has_sent, wanted))
             assert len(sent) == wanted
     finally:
         player.stop()
         player.join(60)
     assert not player.is_alive()
-
-
-def wait_until(condition: Callable[[], object], deadline_s: float = 60.0) -> None:
-    import time
-
-    ends = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < ends, "deadline"
-        time.sleep(0.005)

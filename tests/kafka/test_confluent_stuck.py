@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.subscribed import joined_source
 from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka.confluent import transactions as confluent_transactions
 from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.contracts import Committed
-from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 from worker.records.ownership import Partition
@@ -46,10 +46,7 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
 ) -> None:
     name, out = topic(1, "readings"), topic(1, "probabilities")
     settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
-    source, released = open_source(settings), threading.Event()
-    source.subscribe([name], lambda change: dict.fromkeys(change.partitions, 0))
-    while not source.joined:
-        source.poll(10, 0.1)
+    source, released = joined_source(settings, name), threading.Event()
     stuck = ConfluentTransactions(settings)
     stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
     stuck.send(out, Messages([b"a"], [b"1"]))
@@ -78,10 +75,7 @@ def test_a_commit_that_is_not_answered_fails_of_the_message_that_was_refused(
         rules = {"max.message.bytes": "1000"}
         admin.create_topics({out: {"num_partitions": 1, "configs": rules}}, wait_for_metadata=True)
     settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
-    source, released = open_source(settings), threading.Event()
-    source.subscribe([name], lambda change: dict.fromkeys(change.partitions, 0))
-    while not source.joined:
-        source.poll(10, 0.1)
+    source, released = joined_source(settings, name), threading.Event()
     sink = ConfluentTransactions(settings)
     sink._outbox.producer = NeverSends(sink._outbox.producer, released)
     sink.send(out, Messages([b"a"], [b"v" * 2000]))

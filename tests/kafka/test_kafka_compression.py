@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import eventually
+from tests.subscribed import read
 from worker.errors import WorkerError
-from worker.kafka.opening import missing_codecs, open_sink, open_source
+from worker.kafka.opening import missing_codecs, open_sink
 from worker.kafka.options import about_missing_codec
 from worker.kafka.settings import Client, ClientSettings
 from worker.records.messages import Messages
-from worker.records.ownership import Assigned, Change, StartOffsets
-from worker.records.record_batch import RecordBatch
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
@@ -29,20 +27,9 @@ def write(servers: str, topic: str, client: Client, codec: str) -> None:
     sink.close(30)
 
 
-def read(servers: str, topics: list[str], client: Client) -> dict[str, list[bytes | None]]:
-    source = open_source(ClientSettings(servers, client, group_id=f"group-{client}-of-{topics[0]}"))
-    found: list[RecordBatch] = []
-
-    def start(change: Change) -> StartOffsets:
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    def everything() -> bool:
-        found.extend(source.poll(100, 0.2))
-        return sum(map(len, found)) >= len(topics) * len(VALUES)
-
-    source.subscribe(topics, start)
-    eventually(everything)
-    source.close(30)
+def values(servers: str, topics: list[str], client: Client) -> dict[str, list[bytes | None]]:
+    settings = ClientSettings(servers, client, group_id=f"group-{client}-of-{topics[0]}")
+    found = read(settings, len(topics) * len(VALUES), *topics)
     return {
         topic: [value for batch in found if batch.partition.topic == topic for value in batch.values]
         for topic in topics
@@ -54,8 +41,8 @@ def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, 
     for (client, codec), name in names.items():
         write(bootstrap_servers, name, client, codec)
     for client in CLIENTS:
-        found = read(bootstrap_servers, list(names.values()), client)
-        assert {name: values == VALUES for name, values in found.items()} == dict.fromkeys(found, True)
+        found = values(bootstrap_servers, list(names.values()), client)
+        assert {name: each == VALUES for name, each in found.items()} == dict.fromkeys(found, True)
 
 
 def test_a_codec_that_is_missing_is_told_with_the_place(
@@ -66,5 +53,5 @@ def test_a_codec_that_is_missing_is_told_with_the_place(
     monkeypatch.setattr("kafka.codec.zstd", None)
     assert missing_codecs(ClientSettings(bootstrap_servers)) == [about_missing_codec("zstd")]
     with pytest.raises(WorkerError) as told:
-        read(bootstrap_servers, [name], "kafka-python")
+        values(bootstrap_servers, [name], "kafka-python")
     assert str(told.value) == f"poll: {name}/0 at offset 0: {about_missing_codec('zstd')}"

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -670,24 +670,28 @@ def test_a_truncation_that_was_found_before_a_seek_is_no_error(bootstrap_servers
         member.source.close(CLOSE_S)
 
 
-@pytest.mark.broker
-def test_kafka_python_reads_old_brokers_by_the_names_of_topics(bootstrap_servers: str) -> None:
-    """Those before Kafka 3.1. A topic made anew is seen within seconds."""
-    kit = ClusterKit(bootstrap_servers, "kafka-python")
+def over_a_topic_made_anew(kit: ClusterKit, options: dict[str, Any]) -> Member:
+    """A member that has read six records of a topic, and the six that came after it was made anew."""
     topic = kit.topic()
-    place = Partition(topic, 0)
-    kit.append(place, numbered(6))
-    options = {"api_version": (3, 0)}
-    settings = ClientSettings(bootstrap_servers, "kafka-python", f"group-{topic}", consumer=options)
+    kit.append(Partition(topic, 0), numbered(6))
+    settings = replace(kit.settings, group_id=f"group-{topic}", consumer=options)
     member = Asking(open_source(settings), settings.group_id, topic, {0: 0}).join()
     try:
         until(lambda: len(member.records) == 6, member)
         kit.make_anew(topic)
-        kit.append(place, numbered(6))
+        kit.append(Partition(topic, 0), numbered(6))
         until(lambda: len(member.records) == 12, member)
-        assert member.values() == numbered(6) * 2
     finally:
         member.source.close(CLOSE_S)
+    return member
+
+
+@pytest.mark.broker
+def test_kafka_python_reads_old_brokers_by_the_names_of_topics(bootstrap_servers: str) -> None:
+    """Those before Kafka 3.1. A topic made anew is seen within seconds."""
+    kit = ClusterKit(bootstrap_servers, "kafka-python")
+    member = over_a_topic_made_anew(kit, {"api_version": (3, 0)})
+    assert member.values() == numbered(6) * 2
 
 
 @pytest.mark.broker
@@ -702,20 +706,9 @@ def test_where_confluent_does_not_say_the_ids_of_topics_they_are_asked_for(
     else:
         monkeypatch.setattr("worker.kafka.confluent.topic_ids._CHANGED", re.compile("not these words"))
     kit = ClusterKit(bootstrap_servers, "confluent")
-    topic = kit.topic()
-    place = Partition(topic, 0)
-    kit.append(place, numbered(6))
-    settings = ClientSettings(bootstrap_servers, "confluent", f"group-{uuid.uuid4().hex[:12]}", consumer=options)
-    member = Asking(open_source(settings), settings.group_id, topic, {0: 0}).join()
-    try:
-        until(lambda: len(member.records) == 6, member)
-        kit.make_anew(topic)
-        kit.append(place, numbered(6))
-        until(lambda: len(member.records) == 12, member)
-        assert member.begun[place] == [0, 0]
-        assert member.values() == numbered(6) * 2
-    finally:
-        member.source.close(CLOSE_S)
+    member = over_a_topic_made_anew(kit, options)
+    assert member.begun[Partition(member.topic, 0)] == [0, 0]
+    assert member.values() == numbered(6) * 2
 
 
 def test_both_clients_agree_on_partitions_and_topic_ids(bootstrap_servers: str) -> None:

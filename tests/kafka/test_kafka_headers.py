@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from tests.conftest import eventually
+from tests.subscribed import read
 from worker.codecs.commands import command_of
 from worker.codecs.unusable import UnusableError
-from worker.kafka.opening import open_sink, open_source
+from worker.kafka.opening import open_sink
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
-from worker.records.ownership import Assigned, Change, StartOffsets
-from worker.records.record_batch import NotUtf8, RecordBatch
+from worker.records.record_batch import NotUtf8
 
 
 class Raw(str):
@@ -44,19 +43,8 @@ def test_such_a_record_is_read_and_told_apart(
     for number, given in enumerate(HEADERS):
         producer.send(name, key=b"device", value=b"%d" % number, headers=given)
     producer.close()
-    source = open_source(ClientSettings(bootstrap_servers, client, group_id=f"group-{client}-{name}"))
-    found: list[RecordBatch] = []
-
-    def start(change: Change) -> StartOffsets:
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    def everything() -> bool:
-        found.extend(source.poll(100, 0.2))
-        return sum(map(len, found)) >= len(HEADERS)
-
-    source.subscribe([name], start)
-    eventually(everything)
-    source.close(60)
+    settings = ClientSettings(bootstrap_servers, client, group_id=f"group-{client}-{name}")
+    found = read(settings, len(HEADERS), name)
     headers = [each for batch in found for each in batch.headers]
     assert [value for batch in found for value in batch.values] == [b"0", b"1", b"2", b"3", b"4"]
     assert [headers[0], headers[2], headers[3]] == [None, [("grün", b"4")], None]

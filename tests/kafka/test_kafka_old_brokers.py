@@ -11,15 +11,16 @@ import yaml
 from tests.conftest import eventually
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
+from tests.subscribed import subscribed
 from worker.errors import WorkerError
 from worker.kafka.contracts import Committed, Source
 from worker.kafka.embedded.local_ports import free_port
 from worker.kafka.kafka_python.admin import holder_of_instance_id, unowned_partitions
-from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
+from worker.kafka.opening import open_questions, open_sink, open_transactional_sink
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
-from worker.records.ownership import Assigned, Change, Partition, StartOffsets
+from worker.records.ownership import Partition
 
 LONG_S = 60.0
 VERSIONS = ("2.1", "2.3", "2.4", "2.7", "2.8")
@@ -30,12 +31,7 @@ WITHOUT_INSTANCE_IDS = VERSIONS[:2]
 
 def reading(settings: ClientSettings, topic: str) -> Source:
     """A source that has read the first record of ``topic``."""
-    source = open_source(settings)
-
-    def react(change: Change) -> StartOffsets:
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    source.subscribe([topic], react)
+    source, _ = subscribed(settings, topic)
     eventually(lambda: source.poll(10, 0.2))
     return source
 

@@ -11,12 +11,10 @@ from kafka import KafkaAdminClient
 from kafka.protocol.metadata import MetadataRequest
 
 from tests.conftest import eventually
-from worker.kafka.contracts import Source
+from tests.subscribed import subscribed
 from worker.kafka.kafka_python.errors import client_options, open_client
 from worker.kafka.kafka_python.source import KafkaPythonSource
-from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
-from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 LONG_S = 120.0
 CLIENTS = 300
@@ -24,27 +22,14 @@ MOMENTS, MOMENT_S = 10, 0.0005
 QUESTIONS = 30
 
 
-def member(settings: ClientSettings, topic: str) -> tuple[Source, list[Partition]]:
-    """A source that has subscribed, and the partitions that it was given."""
-    source = open_source(settings)
-    owned: list[Partition] = []
-
-    def react(change: Change) -> StartOffsets:
-        owned.extend(change.partitions)
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    source.subscribe([topic], react)
-    return source, owned
-
-
 @pytest.mark.parametrize("instance_id", [None, "two"])
 def test_a_member_that_was_not_let_in_yet_leaves(
     bootstrap_servers: str, topic: Callable[..., str], instance_id: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = topic(2)
-    first, owned = member(ClientSettings(bootstrap_servers, group_id=name), name)
+    first, owned = subscribed(ClientSettings(bootstrap_servers, group_id=name), name)
     eventually(lambda: first.poll(10, 0.1) or len(owned) == 2)
-    second, never = member(ClientSettings(bootstrap_servers, group_id=name, instance_id=instance_id), name)
+    second, never = subscribed(ClientSettings(bootstrap_servers, group_id=name, instance_id=instance_id), name)
     assert isinstance(second, KafkaPythonSource)
     ownership = second._connected().ownership
 

@@ -16,12 +16,12 @@ from tests.conftest import eventually
 from tests.running import WAIT_S, get, worker
 from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
 from tests.sequences import configuration, save_model
+from tests.subscribed import subscribed
 from worker.errors import KafkaRefusedError, KafkaUnavailableError
 from worker.kafka.embedded.local_ports import free_port
 from worker.kafka.opening import ensure_topics, open_questions, open_sink, open_source
 from worker.kafka.settings import Client, ClientSettings
 from worker.records.messages import Messages
-from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
 LONG_S = 120.0  # for questions: a refusal is told long before
@@ -109,14 +109,7 @@ def test_every_connection_is_made_as_security_and_options_say(
     sink.send("in", Messages([b"device"], [b"1"]))
     sink.flush(LONG_S)
     sink.close(LONG_S)
-    source = open_source(given)
-    owned: list[Partition] = []
-
-    def react(change: Change) -> StartOffsets:
-        owned.extend(change.partitions)
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    source.subscribe(["in"], react)
+    source, owned = subscribed(given, "in")
     eventually(lambda: source.poll(10, 0.2) or owned)
     assert source.topic("in", LONG_S).partitions == 1
     source.close(LONG_S)
@@ -158,12 +151,7 @@ def test_any_user_name_logs_in_by_scram(secured: Secured, client: Client, user: 
 def test_a_login_that_is_refused_while_running_is_told_and_mended(secured: Secured, client: Client) -> None:
     set_password(secured, PASSWORD)
     given = settings(secured, client, "AGAIN", {**LOGIN, "mechanism": "SCRAM-SHA-256"})
-    source = open_source(replace(given, group_id=f"running-{client}"))
-    owned: list[Partition] = []
-
-    def react(change: Change) -> StartOffsets:
-        owned.extend(change.partitions)
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
+    source, owned = subscribed(replace(given, group_id=f"running-{client}"), "in")
 
     def refused() -> str:
         try:
@@ -184,7 +172,6 @@ def test_a_login_that_is_refused_while_running_is_told_and_mended(secured: Secur
         except KafkaUnavailableError:
             return False
 
-    source.subscribe(["in"], react)
     eventually(lambda: refused() or owned)
     assert owned
     set_password(secured, "another")

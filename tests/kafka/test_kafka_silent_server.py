@@ -10,10 +10,11 @@ import pytest
 from tests.conftest import eventually
 from tests.foreign_server import foreign_server
 from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
+from tests.subscribed import subscribed
 from worker.errors import KafkaUnavailableError
 from worker.kafka.opening import open_questions, open_sink, open_source, open_transactional_sink
 from worker.kafka.settings import ClientSettings
-from worker.records.ownership import Assigned, Change, Partition, StartOffsets
+from worker.records.ownership import Partition
 
 STARTS = 5
 # Longer than any of these may take on a busy machine, and far below what a silent server took of each: all of it.
@@ -31,14 +32,7 @@ def joined(settings: ClientSettings, topic: str) -> bool:
     with open_questions(settings, LONG_S) as cluster:
         assert cluster.partitions(topic) == 1
     open_sink(settings).close(LONG_S)
-    source = open_source(settings)
-    owned: list[Any] = []
-
-    def react(change: Change) -> StartOffsets:
-        owned.extend(change.partitions)
-        return dict.fromkeys(change.partitions, 0) if isinstance(change, Assigned) else {}
-
-    source.subscribe([topic], react)
+    source, owned = subscribed(settings, topic)
     eventually(lambda: source.poll(10, 0.1) or owned)
     source.close(LONG_S)
     return bool(owned)

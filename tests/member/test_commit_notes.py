@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.subscribed import joined_source
 from worker.kafka.confluent.commits import note_in
 from worker.kafka.contracts import TopicFacts
 from worker.kafka.opening import open_source, open_transactional_sink
@@ -61,10 +62,7 @@ def test_each_client_understands_the_note_of_the_other(
     name = topic(1, "notes")
     place = Partition(name, 0)
     settings = ClientSettings(bootstrap_servers, writer, group_id=name, transactional_id=name)
-    source = open_source(settings)
-    source.subscribe([name], lambda change: dict.fromkeys(change.partitions, 0))
-    while not source.joined:
-        source.poll(1, 0.1)
+    source = joined_source(settings, name)
     if transactional:
         sink = open_transactional_sink(settings)
         sink.commit({place: 0}, source.member(), LONG_S, {place: NOTE})

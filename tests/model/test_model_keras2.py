@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.keras2 import needs_keras_2, written_by
 from worker import ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras
@@ -22,11 +21,6 @@ pytestmark = pytest.mark.zoo
 
 TOLERANCE = 1e-5
 L = keras.layers
-
-needs_keras_2 = pytest.mark.skipif(
-    importlib.util.find_spec("tf_keras") is None,
-    reason="needs tf-keras: pip install --no-deps -c constraints.txt tf-keras",
-)
 
 STREAMED = [
     *("lstm", "embedding", "time_distributed", "branches", "last_step", "nested", "shared", "reset_after"),
@@ -80,11 +74,7 @@ CUDNN_KERAS = ("cudnn_both_ways", "keras")
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keras2")
-    command = [sys.executable, "-m", "tests.keras2_files", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    return written_by("tests.keras2_files", tmp_path_factory.mktemp("keras2"))
 
 
 def answers(folder: Path, name: str) -> dict[str, Any]:

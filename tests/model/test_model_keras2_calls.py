@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.keras2 import needs_keras_2, written_by
 from tests.keras2_calls import CALLS, REFUSED, STREAMED
 from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import tf
 from worker.model.rules import Time
 
-pytestmark = [
-    pytest.mark.zoo,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tf_keras") is None,
-        reason="needs tf-keras: pip install --no-deps -c constraints.txt tf-keras",
-    ),
-]
+pytestmark = [pytest.mark.zoo, needs_keras_2]
 
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calls")
-    command = [sys.executable, "-m", "tests.keras2_calls", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    return written_by("tests.keras2_calls", tmp_path_factory.mktemp("calls"))
 
 
 @pytest.mark.parametrize("call", STREAMED)
