@@ -21,6 +21,7 @@ from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
 from worker.records.arrays import BoolArray
+from worker.pipeline.fitting import fitting
 from worker.records.events import Events, Kind, Origin, Predictions, Reset
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
@@ -497,7 +498,7 @@ def rows(events: Events) -> list[tuple[Any, ...]]:
 def predictions(**columns: Any) -> Predictions:
     count = len(columns["outputs"])
     return Predictions(
-        emit=np.array(columns.get("emit", [True] * count)),
+        events=columns.get("events", slice(0, count)),
         outputs=np.array(columns["outputs"], np.float32),
         steps=np.array(columns.get("steps", range(1, count + 1))),
         resets=np.array(columns.get("resets", [Reset.NONE] * count), np.uint8),
@@ -523,11 +524,12 @@ def test_an_output_is_as_documented_to_the_byte() -> None:
 def test_outputs_of_chunks_labels_resets_and_what_is_not_emitted() -> None:
     events = decode(VECTOR, {"x": [[1, 2], [3, 4], [5, 6]]}, keys=["schlüssel".encode()])
     answer = predictions(
-        outputs=[[1 / 3], [0.5], [1e-9]],
-        emit=[True, False, True],
-        resets=[Reset.INVALID_STATE, Reset.NONE, Reset.NONE],
-        finals=[False, False, True],
-        origins=[Origin.IMPORTED, Origin.REBUILT, Origin.RESTORED],
+        outputs=[[1 / 3], [1e-9]],
+        events=np.array([0, 2]),
+        steps=[1, 3],
+        resets=[Reset.INVALID_STATE, Reset.NONE],
+        finals=[False, True],
+        origins=[Origin.IMPORTED, Origin.RESTORED],
     )
     messages = Encoder("json", "", None, stream_is_key=True).encode(events, answer)
     assert messages.keys == ["schlüssel".encode()] * 2
@@ -540,6 +542,17 @@ def test_outputs_of_chunks_labels_resets_and_what_is_not_emitted() -> None:
     assert (first["stream"], first["sequence"], first["reset"]) == ("schlüssel", None, "invalid_state")
     assert (first["origin"], second["origin"], second["source"]["item"]) == ("imported", "restored", 2)
     assert (first["final"], second["final"], second["step"]) == (False, True, 3)
+
+
+def test_an_event_may_have_several_outputs_or_none() -> None:
+    events = decode(VECTOR, {"x": [[1, 2], [3, 4], [5, 6]]}, keys=[b"a"])
+    answer = predictions(outputs=[[1], [2], [3]], events=np.array([0, 0, 2]))
+    messages = Encoder("json", "", None, stream_is_key=False).encode(events, answer)
+    found = [json.loads(value or b"") for value in messages.values]
+    assert [(each["source"]["item"], each["probabilities"]) for each in found] == [(0, [1.0]), (0, [2.0]), (2, [3.0])]
+    assert (messages.keys, messages.records.tolist()) == ([b"a"] * 3, [0] * 3)
+    refused = fitting(events, messages, answer.events, 10, {})[1]
+    assert [(each.record, each.items) for each in refused] == [(0, "0,2")]
 
 
 @pytest.mark.parametrize("number", [0.1, 1 / 3, 1e-9, 1.0, 0.0, 123456.79, 3.4e38])

@@ -201,7 +201,7 @@ def test_commands_come_between_scans() -> None:
     given.kinds[[0, 100, 101, 600, 999]] = Kind.RESET
     (predictions,) = worker.process([given])
     assert model.calls == [(99, 1, 1), (498, 1, 1), (398, 1, 1)]
-    assert np.flatnonzero(predictions.resets).tolist() == [1, 102, 601]
+    assert predictions.events[np.flatnonzero(predictions.resets)].tolist() == [1, 102, 601]
     assert worker.waves == 995
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from worker.codecs.decoding import NO_ITEM
-from worker.records.arrays import FloatArray, IntArray
+from worker.records.arrays import FloatArray, Index
 from worker.records.events import Events, Origin, Predictions, Reset
 from worker.records.messages import Messages
 
@@ -58,21 +58,20 @@ class Encoder:
 
     def encode(self, events: Events, predictions: Predictions) -> Messages:
         """The outputs of a batch, in event order."""
-        where = slice(None) if predictions.emit.all() else np.flatnonzero(predictions.emit)
+        where = predictions.events
         batch, records = events.batch, events.records[where]
         topic, partition = batch.partition
-        outputs = predictions.outputs[where]
         streams = _chosen(events.streams, where)
         columns = zip(
             streams,
             [None] * len(streams) if events.ids is None else _chosen(events.ids, where),
-            predictions.steps[where].tolist(),
-            self._numbers(outputs),
-            self._names(outputs),
-            predictions.finals[where].tolist(),
-            [RESET_NAMES[reset] for reset in predictions.resets[where].tolist()],
+            predictions.steps.tolist(),
+            self._numbers(predictions.outputs),
+            self._names(predictions.outputs),
+            predictions.finals.tolist(),
+            [RESET_NAMES[reset] for reset in predictions.resets.tolist()],
             events.times[where].tolist(),
-            [ORIGIN_NAMES[origin] for origin in predictions.origins[where].tolist()],
+            [ORIGIN_NAMES[origin] for origin in predictions.origins.tolist()],
             [batch.offsets[record] for record in records.tolist()],
             events.items[where].tolist(),
             strict=True,
@@ -109,5 +108,5 @@ class Encoder:
         return [self._labels[unit] for unit in outputs.argmax(axis=1).tolist()]
 
 
-def _chosen(values: list[Value], where: slice | IntArray) -> list[Value]:
+def _chosen(values: list[Value], where: Index) -> list[Value]:
     return values[where] if isinstance(where, slice) else [values[index] for index in where.tolist()]

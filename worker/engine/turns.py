@@ -12,14 +12,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from worker.engine.boundaries import Incoming
 from worker.engine.event_time import with_times
-from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
+from worker.records.arrays import BoolArray, CodeArray, FloatArray, Index, IntArray
 from worker.records.events import Events, Origin, Predictions, Refusal
 from worker.records.ownership import Partition
 from worker.records.refusals import by_record
 from worker.streams.partition_streams import PartitionStreams
 from worker.streams.rows import NO_ROW
 
-Wave: TypeAlias = IntArray | slice  # events of different streams: indices into the turn, or a piece of it
+Wave: TypeAlias = Index  # events of different streams: where they are in the turn
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -140,23 +140,32 @@ class Turn:
         """The answer to each batch."""
         answers, start, some_refused = [], 0, np.count_nonzero(self.invalid) + np.count_nonzero(self.late) > 0
         for events in self.batches:
-            part = slice(start, start + len(events))
-            start += len(events)
+            rows = slice(start, start + len(events))
+            start = rows.stop
+            emitting = self._emitting(events, rows)
+            chosen = rows if isinstance(emitting, slice) else emitting + rows.start
             answers.append(
                 Predictions(
-                    emit=np.zeros(len(events), np.bool_) if events.batch.replay else self.emit[part],
-                    outputs=self.outputs[part],
-                    steps=self.steps[part],
-                    resets=self.resets[part],
-                    finals=self.finals[part],
-                    origins=self.origins[part],
-                    refusals=self._refusals(events, part) if some_refused else [],
+                    events=emitting,
+                    outputs=self.outputs[chosen],
+                    steps=self.steps[chosen],
+                    resets=self.resets[chosen],
+                    finals=self.finals[chosen],
+                    origins=self.origins[chosen],
+                    refusals=self._refusals(events, rows) if some_refused else [],
                 )
             )
         return answers
 
-    def _refusals(self, events: Events, part: slice) -> list[Refusal]:
-        invalid, late = np.flatnonzero(self.invalid[part]), np.flatnonzero(self.late[part])
+    def _emitting(self, events: Events, rows: slice) -> Index:
+        """Which events of this batch, which has these rows of the turn, have an output: all, nearly always."""
+        if events.batch.replay:
+            return np.empty(0, np.int64)
+        emit = self.emit[rows]
+        return slice(0, len(events)) if emit.all() else np.flatnonzero(emit)
+
+    def _refusals(self, events: Events, rows: slice) -> list[Refusal]:
+        invalid, late = np.flatnonzero(self.invalid[rows]), np.flatnonzero(self.late[rows])
         return by_record(events, invalid, "invalid_state", INVALID_STATE_REASON) + by_record(
             events, late, "late", LATE_REASON
         )

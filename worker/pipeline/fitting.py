@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.codecs.dead_letters import RefusedLetter
-from worker.records.arrays import BoolArray
+from worker.records.arrays import Index
 from worker.records.events import Events, Refusal
 from worker.records.messages import Messages
 from worker.records.ownership import Partition
@@ -35,11 +35,11 @@ class Unwritable:
 def fitting(
     events: Events,
     outputs: Messages,
-    emitted: BoolArray,
+    emitted: Index,
     limit_bytes: int,
     unwritable: Mapping[tuple[Partition, int], Unwritable],
 ) -> tuple[Messages, list[Refusal]]:
-    """The outputs that can be written, and a refusal for each record with others. ``emitted`` (events,)."""
+    """The outputs that can be written, and a refusal for each record with others. ``emitted``: the event of each."""
     large = too_large(outputs, limit_bytes)
     marked = of_these(events, unwritable) if unwritable else {}
     refused = {record: why for record, why in marked.items() if why.why is not None}
@@ -54,7 +54,7 @@ def fitting(
     if large:
         largest = max(map(outputs.bytes_of, large))
         reason = f"an output of {largest} bytes can't be written: the producer, or its topic, takes {limit_bytes}"
-        others = by_record(events, np.flatnonzero(emitted)[large], TOO_LARGE, reason)
+        others = by_record(events, np.unique(np.arange(len(events))[emitted][large]), TOO_LARGE, reason)
         found += [each for each in others if each.record not in refused]
     return outputs.chosen(np.flatnonzero(keep)), found
 

@@ -73,7 +73,7 @@ class Pipeline:
             outputs = self.encoder.encode(events, predictions)
             largest_bytes, letters = outputs.largest_value(), {}
             if largest_bytes + KEY_BYTES_LIMIT > self.output_bytes or unwritable:
-                outputs, others = fitting(events, outputs, predictions.emit, self.output_bytes, unwritable)
+                outputs, others = fitting(events, outputs, predictions.events, self.output_bytes, unwritable)
                 refusals = one_each(refusals, others)
                 letters = {at: each.letter for at, each in of_these(events, unwritable).items() if each.letter}
             dead = self.dead_letters.of(events.batch, refusals, letters) if refusals else NO_MESSAGES

@@ -11,4 +11,5 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 CodeArray: TypeAlias = NDArray[np.uint8]
+Index: TypeAlias = IntArray | slice  # of rows in columns: some of them, or a piece, which is not copied
 NO_TIME_MS = -1  # of an event or a record without a time

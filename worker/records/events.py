@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
+from worker.records.arrays import BoolArray, CodeArray, FloatArray, Index, IntArray
 from worker.records.record_batch import RecordBatch
 
 
@@ -106,12 +106,12 @@ class Events:
 
 @dataclass(slots=True)
 class Predictions:
-    """What the engine made of one Events: the same rows; ``emit`` marks those that have an output."""
+    """What is to be sent of what the engine made of one Events: one row per output, in the order of their events."""
 
-    emit: BoolArray  # (events,)
-    outputs: FloatArray  # (events, units)
-    steps: IntArray  # (events,)
-    resets: CodeArray  # (events,) Reset
-    finals: BoolArray  # (events,)
-    origins: CodeArray  # (events,) Origin
+    events: Index  # (outputs,) index of each one's event: an event may have none, or several
+    outputs: FloatArray  # (outputs, units)
+    steps: IntArray  # (outputs,)
+    resets: CodeArray  # (outputs,) Reset
+    finals: BoolArray  # (outputs,)
+    origins: CodeArray  # (outputs,) Origin
     refusals: list[Refusal] = field(default_factory=list)
