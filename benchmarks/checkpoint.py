@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from worker.records.states import StateLayout, StateSpec
+
 FLOATS = 96
 REPEATS = 24
 ROOM_ROWS = 10_000  # for new streams
@@ -34,7 +36,8 @@ ALONE_S = 2.0  # turns measured without a writer
 LONG_TURN_S = 0.006  # one that waited for the interpreter
 DEADLINE_S = 600
 TOPIC = "readings"
-SLICES = {("lstm", "h"): (slice(0, 48), (48,)), ("lstm", "c"): (slice(48, 96), (48,))}
+SPECS = [StateSpec("lstm", name, (FLOATS // 2,)) for name in ("h", "c")]
+LAYOUT = StateLayout.of(SPECS, np.zeros(FLOATS, np.float32))
 
 
 def main() -> None:
@@ -111,7 +114,7 @@ def filled(streams: int, partitions: int) -> tuple[Any, list[Any]]:
     from worker.records.ownership import Partition
     from worker.streams.table import StreamTable
 
-    table = StreamTable(np.zeros(FLOATS, np.float32), streams + ROOM_ROWS)
+    table = StreamTable(LAYOUT, streams + ROOM_ROWS)
     places = [Partition(TOPIC, number) for number in range(partitions)]
     for place in places:
         table.open(place)
@@ -138,7 +141,7 @@ def copied(table: Any, places: list[Any]) -> tuple[list[float], list[float]]:
         seconds = own_seconds = 0.0
         for place in places:
             started, own = time.perf_counter(), time.thread_time()
-            state = table.snapshot(place, number, SLICES)
+            state = table.snapshot(place, number)
             own_seconds += time.thread_time() - own
             seconds += time.perf_counter() - started
             del state  # as the worker, which never holds more copies than it has set memory aside for
@@ -166,7 +169,7 @@ def saved(table: Any, places: list[Any], folder: Path) -> tuple[dict[str, Any], 
 
     writer = CheckpointWriter(CheckpointStore(folder, "bench"))
     for place in places:
-        writer.submit(table.snapshot(place, 1, SLICES), CheckpointIdentity("", "", "bench", ""))
+        writer.submit(table.snapshot(place, 1), CheckpointIdentity("", "", "bench", ""))
     results: list[Any] = []
 
     def going_on(started: float) -> bool:
@@ -186,17 +189,15 @@ def restored(places: list[Any], folder: Path, capacity: int) -> dict[str, Any]:
     from worker.checkpoints.folder import CheckpointStore
     from worker.checkpoints.hdf5 import read_checkpoint
     from worker.checkpoints.header import CheckpointIdentity
-    from worker.records.states import StateSpec
     from worker.streams.table import StreamTable
 
-    table, store = StreamTable(np.zeros(FLOATS, np.float32), capacity), CheckpointStore(folder, "bench")
-    specs = [StateSpec(layer, name, shape) for (layer, name), (_, shape) in SLICES.items()]
+    table, store = StreamTable(LAYOUT, capacity), CheckpointStore(folder, "bench")
     read_s = load_s = 0.0
     for place in places:
         started = time.perf_counter()
-        state = read_checkpoint(store.path_for(place, 1), CheckpointIdentity("", "", "bench", ""), specs)
+        state = read_checkpoint(store.path_for(place, 1), CheckpointIdentity("", "", "bench", ""), SPECS)
         read = time.perf_counter()
-        table.load(state, SLICES)
+        table.open(place, state)
         read_s, load_s = read_s + read - started, load_s + time.perf_counter() - read
     return {"  read, s": round(read_s, 2), "  put into the table, s": round(load_s, 2)}
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.checkpoint import SLICES, filled, restored
+from benchmarks.checkpoint import filled, restored
 from benchmarks.processes import answer_of
 from benchmarks.spans import Span, compare
 from worker.checkpoints.folder import CheckpointStore
@@ -76,7 +76,7 @@ def store(streams: int) -> dict[str, float]:
     table, places = filled(streams, STORE_PARTITIONS)
     with TemporaryDirectory() as folder:
         writer = CheckpointWriter(CheckpointStore(folder, "bench"))
-        states = [table.snapshot(place, 1, SLICES) for place in places]
+        states = [table.snapshot(place, 1) for place in places]
         started = time.perf_counter()
         for state in states:
             writer.submit(state, CheckpointIdentity("", "", "bench", ""))

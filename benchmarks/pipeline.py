@@ -48,7 +48,7 @@ class PipelineProcess:
         self.places = [Partition("readings", number) for number in range(PARTITIONS)]
         self.offsets = dict.fromkeys(self.places, 0)
         for place in self.places:
-            self.pipeline.open(place)
+            self.pipeline.engine.table.open(place)
         self.table = self.pipeline.engine.table
         self.rows: list[dict[str, Any]] = [{"what": "before", "streams": 0, "rows": 0, "rss": before, "growth": 0}]
         self.see("idle")
@@ -72,7 +72,7 @@ class PipelineProcess:
     def checkpoint(self, folder: Path) -> None:
         writer = CheckpointWriter(CheckpointStore(folder, "bench"))
         for place in self.places:
-            state = self.pipeline.snapshot(place, self.offsets[place])
+            state = self.pipeline.engine.table.snapshot(place, self.offsets[place])
             writer.submit(state, CheckpointIdentity("", "", "bench", ""))
             del state
         assert writer.close(WRITE_TIMEOUT_S)

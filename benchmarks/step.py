@@ -190,7 +190,7 @@ def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callab
     from worker.engine.engine import Engine
     from worker.streams.table import StreamTable
 
-    table = StreamTable(streaming.initial_row, limit=FEW_STREAMS)
+    table = StreamTable(streaming.layout, limit=FEW_STREAMS)
     table.open(given.batch.partition)
     engine = Engine(streaming, table, rules, EmitRule(), **options)
     return lambda: engine.process([given])

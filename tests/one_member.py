@@ -199,7 +199,7 @@ class Member:
             self.source,
             self._delivery(exactly_once, given),
             pipeline,
-            OwnedStates(self.source, pipeline, recovery, self.writer, reporter, given, clock),
+            OwnedStates(self.source, pipeline.engine.table, recovery, self.writer, reporter, given, clock),
             reporter,
             Topics((IN,), OUT, DEAD),
             given,
@@ -256,7 +256,7 @@ class Member:
     def states(self, partition: Partition) -> dict[str, Any]:
         """What the next events of this partition will meet, stream by stream."""
         pipeline = self.worker.pipeline
-        return meaning(pipeline.snapshot(partition, 0), pipeline.engine.rules.idle_ms)
+        return meaning(pipeline.engine.table.snapshot(partition, 0), pipeline.engine.rules.idle_ms)
 
 
 def meaning(state: PartitionState, idle_ms: int | None) -> dict[str, Any]:

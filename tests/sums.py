@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from worker.codecs.commands import StateLayout
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
@@ -17,12 +16,12 @@ from worker.engine.engine import Engine
 from worker.pipeline.pipeline import Pipeline
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
-from worker.records.states import StateSpec
+from worker.records.states import StateLayout, StateSpec
 from worker.streams.table import StreamTable
 
-SLICES = {("sum", "h"): (slice(0, 1), (1,))}
 SPECS = [StateSpec("sum", "h", (1,), "float32")]
 INITIAL = np.zeros(1, np.float32)
+LAYOUT = StateLayout.of(SPECS, INITIAL)
 
 
 class Sums:
@@ -59,14 +58,11 @@ def sums_pipeline(
 ) -> Pipeline:
     rules = rules or BoundaryRules()
     emit = emit or EmitRule()
-    table = StreamTable(INITIAL, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
+    table = StreamTable(LAYOUT, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
     return Pipeline(
-        decoder=open_decoder(
-            form, InputFields(width=1, **{"features": ("x",), **fields}), StateLayout(SLICES, INITIAL)
-        ),
+        decoder=open_decoder(form, InputFields(width=1, **{"features": ("x",), **fields}), LAYOUT),
         engine=Engine(Sums(), table, rules, emit),
         encoder=Encoder("json", "0123456789ab", None, stream_is_key=True),
-        slices=SLICES,
         dead_letters=DeadLetters("g", "0123456789ab", "0.0"),
     )
 

@@ -49,7 +49,7 @@ def test_the_lines_of_a_traceback_are_none_of_the_logs() -> None:
 
 def reasons(fields: dict[str, Any], form: str, value: Any, key: bytes = b"k", headers: Any = None) -> list[str]:
     pipeline = sums_pipeline(form=form, **fields)
-    pipeline.open(IN)
+    pipeline.engine.table.open(IN)
     encode = msgspec.msgpack.encode if form == "msgpack" else msgspec.json.encode
     raw = value if isinstance(value, bytes) else encode(value)
     (outcome,) = pipeline.turn([batch(IN, [(key, raw, 0, headers)])])

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import VALUE_BYTES_LIMIT, open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT
 from worker.codecs.values import CHUNK_VECTORS_LIMIT
-from worker.records.arrays import BoolArray
 from worker.pipeline.fitting import fitting
+from worker.records.arrays import BoolArray
 from worker.records.events import Events, Kind, Origin, Predictions, Reset
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
+from worker.records.states import StateLayout
 
 READINGS = Partition("readings", 2)
 LAYOUT = StateLayout(
@@ -310,7 +310,7 @@ def test_numbers_of_a_state_may_be_nested_as_deep_as_anyone_likes(form: str, dep
 
 @pytest.mark.parametrize(("number", "fits"), [(65504, True), (65519, True), (65520, False), (-1e5, False)])
 def test_a_state_must_fit_its_own_layers_numbers(number: float, fits: bool) -> None:
-    layout = StateLayout(LAYOUT.slices, LAYOUT.initial, {("lstm", "h"): np.float16})
+    layout = StateLayout(LAYOUT.slices, LAYOUT.initial, {("lstm", "h"): "float16"})
     value = json.dumps({"states": {**STATES, "lstm": {"h": [1, number]}}}).encode()
     batch = batch_of([value], headers=[[("worker-command", b"set-state")]])
     events = open_decoder("json", A_B, layout).decode(batch)

@@ -89,7 +89,7 @@ def test_reasons_are_cut() -> None:
 
 def turn(*values: Any, **headers: bytes) -> Outcome:
     pipeline = sums_pipeline(features="x")
-    pipeline.open(IN)
+    pipeline.engine.table.open(IN)
     given = [(name.replace("_", "-"), text) for name, text in headers.items()]
     rows = [(b"k", value if isinstance(value, bytes) else json.dumps(value).encode(), 0, given) for value in values]
     (outcome,) = pipeline.turn([batch(IN, rows)])
@@ -146,7 +146,7 @@ def test_a_state_for_a_layer_with_an_endless_name_is_a_short_reason() -> None:
 def test_a_great_many_small_headers_or_items_fit_too() -> None:
     """Each header has two lengths of its own; every other item of a large chunk may be refused."""
     pipeline = sums_pipeline()
-    pipeline.open(IN)
+    pipeline.engine.table.open(IN)
     headers: Headers = [("a", b"b")] * 400_000
     (found,) = pipeline.turn([batch(IN, [(b"k", b"{", 0, headers)])])
     assert found.dead.bytes_of(0) < 1_000_000

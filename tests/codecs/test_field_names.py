@@ -15,9 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.config.test_config import load, with_keys
-from tests.sums import INITIAL, SLICES, batch, sums_pipeline
+from tests.sums import LAYOUT, batch, sums_pipeline
 from worker.assembly.input_fields import check_fields, readings, warnings
-from worker.codecs.commands import StateLayout
 from worker.codecs.decoding import open_decoder
 from worker.codecs.fields import InputFields
 from worker.codecs.paths import MISSING, Path
@@ -46,7 +45,7 @@ def decode(form: str, fields: InputFields, *values: Any, **columns: Any) -> Even
     count = len(values)
     raw = [value if isinstance(value, bytes | None) else packed(form, value) for value in values]
     keys, headers = columns.get("keys", [b"k"] * count), columns.get("headers", [None] * count)
-    decoder = open_decoder(form, fields, StateLayout(SLICES, INITIAL))
+    decoder = open_decoder(form, fields, LAYOUT)
     return decoder.decode(RecordBatch(IN, count, list(range(count)), [7] * count, keys, raw, headers))
 
 
@@ -601,7 +600,7 @@ def test_a_reset_needs_no_value(form: str) -> None:
 @FORMS
 def test_an_event_in_which_a_field_that_nobody_reads_is_odd_counts(form: str) -> None:
     pipeline = sums_pipeline(form=form, id="run")
-    pipeline.open(IN)
+    pipeline.engine.table.open(IN)
     nan = float("nan")
     rows = [
         (b"k", packed(form, {"x": 1, "run": run, "y": {"z": [nan]}})) for run in ("A" * 1024, "A" * 1025, "\1" * 171)

@@ -182,7 +182,7 @@ def test_all_at_once_is_the_same_as_one_by_one(given: list[Any], unit: str, time
 @pytest.mark.parametrize("form", ["json", "msgpack"])
 def test_a_gap_in_seconds_is_seen(form: str) -> None:
     pipeline = sums_pipeline(BoundaryRules(gap_ms=30_000), form=form, time="ts", time_unit="s")
-    pipeline.open(IN)
+    pipeline.engine.table.open(IN)
     encode: Callable[[object], bytes] = (
         msgspec.msgpack.encode if form == "msgpack" else lambda value: json.dumps(value).encode()
     )

@@ -16,7 +16,7 @@ P = Partition("readings", 0)
 
 def run(rules: BoundaryRules, fields: dict[str, Any], rows: list[tuple[Any, ...]], turn: int) -> list[tuple[Any, ...]]:
     pipeline = sums_pipeline(rules, **fields)
-    pipeline.open(P)
+    pipeline.engine.table.open(P)
     seen = []
     for start in range(0, len(rows), turn):
         for outcome in pipeline.turn([batch(P, rows[start : start + turn], start)]):
@@ -215,7 +215,7 @@ def test_boundary(name: str, turn: int) -> None:
 
 def test_a_chunk_is_stepped_through_and_its_boundaries_are_at_its_ends() -> None:
     pipeline = sums_pipeline(BoundaryRules(), features="x", start="first", end="last")
-    pipeline.open(P)
+    pipeline.engine.table.open(P)
     rows = [
         (b"a", b'{"x": [[1], [2], [3]], "last": true}'),
         (b"a", b'{"x": [[1], [1]], "first": true}'),
@@ -237,7 +237,7 @@ def test_a_chunk_is_stepped_through_and_its_boundaries_are_at_its_ends() -> None
 
 def test_late_records_are_dead_letters_one_each() -> None:
     pipeline = sums_pipeline(BoundaryRules(late="dead_letter"), features="x")
-    pipeline.open(P)
+    pipeline.engine.table.open(P)
     rows = [event(1, 100), event(5, 99), (b"a", b'{"x": [[1], [2]]}', 98), event(1, 101)]
     (outcome,) = pipeline.turn([batch(P, rows)])
     assert [json.loads(value or b"")["probabilities"][0] for value in outcome.outputs.values] == [1, 2]

@@ -38,7 +38,7 @@ def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[in
     seen: list[list[bytes]] = [[], []]
     positions = [0, 0]
     for partition in PARTITIONS:
-        pipeline.open(partition)
+        pipeline.engine.table.open(partition)
     turn = 0
     while any(position < len(log) for position, log in zip(positions, logs, strict=True)):
         work = []
@@ -79,7 +79,7 @@ def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int) -> N
     first = sums_pipeline(RULES, **FIELDS)
     head = outputs(first, (log[:at], []), [5])[0]
     second = sums_pipeline(RULES, **FIELDS)
-    assert second.open(PARTITIONS[0], first.snapshot(PARTITIONS[0], at)) == 0
+    assert second.engine.table.open(PARTITIONS[0], first.engine.table.snapshot(PARTITIONS[0], at)) == 0
     tail = [
         message or b""
         for outcome in second.turn([batch(PARTITIONS[0], log[at:], at)])
@@ -94,7 +94,7 @@ def without_origin(messages: list[bytes]) -> list[bytes]:
 
 def test_the_longest_idle_stream_is_forgotten_and_its_next_event_says_so() -> None:
     pipeline = sums_pipeline(max_streams=2)
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     rows = [(name, b'{"x": 1}') for name in (b"a", b"b", b"a", b"c", b"b", b"a", b"c")]
     (outcome,) = pipeline.turn([batch(PARTITIONS[0], rows)])
     seen = [json.loads(value or b"") for value in outcome.outputs.values]
@@ -113,7 +113,7 @@ def test_the_longest_idle_stream_is_forgotten_and_its_next_event_says_so() -> No
 
 def test_idle_streams_give_their_rows_back() -> None:
     pipeline = sums_pipeline(BoundaryRules(idle_ms=100), max_streams=10)
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     rows = [(b"s%d" % number, b'{"x": 1}', number * 50) for number in range(1000)]
     (outcome,) = [pipeline.turn([batch(PARTITIONS[0], rows[at : at + 5], at)])[0] for at in range(0, 1000, 5)][-1:]
     assert pipeline.engine.table.evicted == 0
@@ -130,7 +130,7 @@ NEAR_MIDNIGHT_MS = 1_793_491_200_000  # whole hours and days since the epoch: 1 
 @pytest.mark.parametrize("kind", ["reset", "tombstone"])
 def test_a_stream_is_forgotten_at_the_minute_whatever_the_hour(kind: str, turn: int, later_ms: int) -> None:
     pipeline = sums_pipeline(BoundaryRules(idle_ms=60 * MINUTE_MS, late="drop"), max_streams=2)
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     change = (b"", [("worker-command", b"reset")]) if kind == "reset" else (None, None)
     log = [("a", 1), ("b", 60.5), ("a", 61), ("-a", 61), ("-a", 122), ("a", 121.5), ("c", 122), ("a", 122), ("b", 122)]
     rows = [
@@ -154,18 +154,18 @@ def test_a_stream_is_forgotten_at_the_minute_whatever_the_hour(kind: str, turn: 
 def test_dropping_a_partition_frees_its_rows_and_leaves_the_other_alone() -> None:
     pipeline = sums_pipeline(max_streams=2)
     for partition in PARTITIONS:
-        pipeline.open(partition)
+        pipeline.engine.table.open(partition)
     rows = [(b"a", b'{"x": 1}')]
     pipeline.turn([batch(partition, rows) for partition in PARTITIONS])
     pipeline.engine.table.drop(PARTITIONS[0])
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     answers = pipeline.turn([batch(partition, rows, 1) for partition in PARTITIONS])
     assert [json.loads(answer.outputs.values[0] or b"")["step"] for answer in answers] == [1, 2]
 
 
 def test_a_replay_moves_states_and_says_nothing() -> None:
     pipeline = sums_pipeline()
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     rows = [(b"a", b'{"x": 1}'), (b"a", b"{"), (b"a", b'{"x": 666}'), (b"a", b'{"x": 1}')]
     (replayed,) = pipeline.turn([batch(PARTITIONS[0], rows, replay=True)])
     assert (len(replayed.outputs), len(replayed.dead), len(replayed.refusals)) == (0, 0, 0)
@@ -179,7 +179,7 @@ def test_a_replay_moves_states_and_says_nothing() -> None:
 )
 def test_what_is_emitted(mode: Any, wanted: list[int]) -> None:
     pipeline = sums_pipeline(emit=EmitRule(mode, delta=1.0), end="last")
-    pipeline.open(PARTITIONS[0])
+    pipeline.engine.table.open(PARTITIONS[0])
     rows = [
         (b"a", b'{"x": 0.5}'),  # first: a change
         (b"a", b'{"x": 0.25}'),  # moved by less than 1

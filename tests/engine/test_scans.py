@@ -24,6 +24,7 @@ from worker.pipeline.pipeline import Pipeline
 from worker.records.events import Events, Kind, Predictions, Reset
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
+from worker.records.states import StateLayout
 from worker.streams.table import StreamTable
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -100,8 +101,8 @@ def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
     """What comes out of each turn of (events, replay), and what is left in the end; ``second``: the length later on."""
     engine, answers, offset, time_ms = pipeline.engine, [], 0, 0
     engine.table.initial = np.full(1, 16, np.float32)
-    pipeline.open(P0)
-    pipeline.open(P1)
+    pipeline.engine.table.open(P0)
+    pipeline.engine.table.open(P1)
     for number, (log, replay) in enumerate(script):
         rows = []
         for key, (value, headers), later_ms in log:
@@ -169,7 +170,7 @@ def hot(count: int, ends: Any = None, streams: list[str] | None = None, width: i
 
 
 def engine(model: Any, initial: Any, rules: BoundaryRules, scan_rows: Any = SCAN_ROWS) -> Engine:
-    table = StreamTable(initial, 100)
+    table = StreamTable(StateLayout({}, initial), 100)
     table.open(P0)
     return Engine(model, table, rules, EmitRule(), scan_rows)
 
@@ -201,7 +202,7 @@ def test_commands_come_between_scans() -> None:
     given.kinds[[0, 100, 101, 600, 999]] = Kind.RESET
     (predictions,) = worker.process([given])
     assert model.calls == [(99, 1, 1), (498, 1, 1), (398, 1, 1)]
-    assert predictions.events[np.flatnonzero(predictions.resets)].tolist() == [1, 102, 601]
+    assert np.arange(1000)[predictions.events][predictions.resets != Reset.NONE].tolist() == [1, 102, 601]
     assert worker.waves == 995
 
 

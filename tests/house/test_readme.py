@@ -42,7 +42,7 @@ def test_the_shown_configuration_gives_the_shown_record(door: Path) -> None:
     config = load_config(door / "my.yaml", {})
     pipeline = build_pipeline(config, load_model(config))
     partition = Partition("readings", 2)
-    pipeline.open(partition)
+    pipeline.engine.table.open(partition)
     (value,) = re.findall(r"value=b'(.*?)'", "".join(blocks("python")))
     batch = RecordBatch(partition, 12, [11], [1795240795377], [b"watch-07"], [value.encode()], [None])
     (outcome,) = pipeline.turn([batch])

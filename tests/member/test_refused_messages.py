@@ -216,7 +216,7 @@ P = Partition("in", 0)
 def outcome(limit_bytes: int, *rows: Any, unwritable: dict[tuple[Partition, int], Unwritable] | None = None) -> Any:
     pipeline = sums_pipeline(features="x")
     pipeline.output_bytes = limit_bytes
-    pipeline.open(P)
+    pipeline.engine.table.open(P)
     (found,) = pipeline.answer(pipeline.decode([batch(P, list(rows))]), unwritable or {})
     return found
 

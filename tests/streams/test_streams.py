@@ -13,15 +13,15 @@ import pytest
 from tests.one_member import meaning
 from worker.records.events import Reset
 from worker.records.ownership import Partition
-from worker.records.states import UNKNOWN_ID, PartitionState
+from worker.records.states import UNKNOWN_ID, PartitionState, StateLayout, StateSpec
 from worker.streams.copies import READY_BYTES, CopyArena
 from worker.streams.idle import forget_idle
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.streams.table import StreamTable
 
 PARTITIONS = [Partition("in", number) for number in range(3)]
-SLICES = {("lstm", "h"): (slice(0, 2), (2,)), ("conv", "window"): (slice(2, 8), (3, 2))}
 INITIAL = np.arange(8, dtype=np.float32)
+LAYOUT = StateLayout.of([StateSpec("lstm", "h", (2,)), StateSpec("conv", "window", (3, 2))], INITIAL)
 CAPACITY = 40
 IDLE_MS = 50
 ACTS = 400
@@ -32,7 +32,7 @@ class Streams:
 
     def __init__(self, seed: int, units: int) -> None:
         self.random = random.Random(seed)
-        self.table = StreamTable(INITIAL, CAPACITY, units, IDLE_MS)
+        self.table = StreamTable(LAYOUT, CAPACITY, units, IDLE_MS)
         self.units = units
         self.wanted: dict[Partition, dict[str, Any]] = {}
         self.now = 0
@@ -74,7 +74,7 @@ class Streams:
         forget_idle(self.table, partition, self.table.partitions[partition].clock)
 
     def snapshot(self) -> None:
-        state = self.table.snapshot(self.random.choice(PARTITIONS), self.now, SLICES)
+        state = self.table.snapshot(self.random.choice(PARTITIONS), self.now)
         self.held.append((state, copy.deepcopy(state)))
 
     def release(self) -> None:
@@ -84,11 +84,11 @@ class Streams:
     def load(self) -> None:
         """A partition leaves and comes back as it was."""
         partition = self.random.choice(PARTITIONS)
-        state = self.table.snapshot(partition, self.now, SLICES)
+        state = self.table.snapshot(partition, self.now)
         before = meaning(state, IDLE_MS)
         self.table.drop(partition)
-        self.table.load(state, SLICES)
-        assert meaning(self.table.snapshot(partition, self.now, SLICES), IDLE_MS) == before
+        self.table.open(partition, state)
+        assert meaning(self.table.snapshot(partition, self.now), IDLE_MS) == before
 
 
 def columns(state: PartitionState) -> dict[str, Any]:
@@ -121,27 +121,27 @@ def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
 @pytest.mark.parametrize("units", [0, 3], ids=["plain", "emitted"])
 @pytest.mark.parametrize("count", [0, 1, 5, 70])
 def test_streams_added_together_are_as_if_they_came_one_by_one(count: int, units: int) -> None:
-    together, singly = (StreamTable(INITIAL, 80, units) for _ in range(2))
+    together, singly = (StreamTable(LAYOUT, 80, units) for _ in range(2))
     place, names = PARTITIONS[0], [f"s{number}" for number in range(2, count + 2)]
     for table in (together, singly):
         table.open(place)
         for name in ("s0", "s1", "s2", "s3"):  # two of them come again
             row = table.row(place, name)
             table.states[row], table.steps[row], table.sequences[row] = 7, 9, "q"
-        table.snapshot(place, 0, SLICES)
+        table.snapshot(place, 0)
         for name in ("s3", "s1", "s2"):
             table.forget(place, name, Reset.COMMAND)
     together.add(place, names)
     for name in names:
         singly.row(place, name)
     assert together.partitions[place].rows == singly.partitions[place].rows
-    assert columns(together.snapshot(place, 1, SLICES)) == columns(singly.snapshot(place, 1, SLICES))
+    assert columns(together.snapshot(place, 1)) == columns(singly.snapshot(place, 1))
     assert len(together) == count + 1
     assert together.room(place) == 80 - count - 1
 
 
 def test_a_snapshot_holds_what_the_table_holds() -> None:
-    table = StreamTable(INITIAL, 10, 1)
+    table = StreamTable(LAYOUT, 10, 1)
     one, other, _ = PARTITIONS
     table.open(one)
     table.open(other)
@@ -155,7 +155,7 @@ def test_a_snapshot_holds_what_the_table_holds() -> None:
         table.touch(np.array([row]))
     table.forget(one, "s0", Reset.COMMAND)
     table.partitions[one].clock = 24
-    state = table.snapshot(one, 77, SLICES)
+    state = table.snapshot(one, 77)
     order = sorted(range(2), key=lambda index: state.keys[index])
     assert [state.keys[index] for index in order] == ["s2", "s4"]
     assert [state.sequences[index] for index in order] == ["q2", "q4"]
@@ -173,7 +173,7 @@ def test_a_snapshot_holds_what_the_table_holds() -> None:
 
 
 def test_a_snapshot_has_the_streams_of_now() -> None:
-    table, partition = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table, partition = StreamTable(LAYOUT, 10), PARTITIONS[0]
     table.open(partition)
     seen = []
     for act in ("a", "b", "", "-a", "c", "-c", "a"):
@@ -181,7 +181,7 @@ def test_a_snapshot_has_the_streams_of_now() -> None:
             table.forget(partition, act[1:], Reset.TOMBSTONE)
         elif act:
             table.row(partition, act)
-        seen.append("".join(sorted(table.snapshot(partition, 0, SLICES).keys)))
+        seen.append("".join(sorted(table.snapshot(partition, 0).keys)))
     assert seen == ["a", "ab", "ab", "b", "bc", "b", "ab"]
 
 
@@ -237,7 +237,7 @@ def test_a_copy_of_no_rows_is_empty() -> None:
 
 
 def test_the_oldest_reasons_are_forgotten_together() -> None:
-    table, place = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table, place = StreamTable(LAYOUT, 10), PARTITIONS[0]
     table.open(place)
     known = table.partitions[place].forgotten
     known.update({f"old{number}": int(Reset.IDLE) for number in range(FORGOTTEN_STREAMS_LIMIT)})
@@ -250,7 +250,7 @@ def test_the_oldest_reasons_are_forgotten_together() -> None:
 
 
 def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_be() -> None:
-    table, place = StreamTable(INITIAL, 10), PARTITIONS[0]
+    table, place = StreamTable(LAYOUT, 10), PARTITIONS[0]
     table.open(place)
     sizes = set()
     for number in range(4 * FORGOTTEN_STREAMS_LIMIT):
@@ -262,7 +262,7 @@ def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_b
 
 
 def test_memory_for_copies_is_that_of_one_part() -> None:
-    table = StreamTable(INITIAL, 1_000_000)
+    table = StreamTable(LAYOUT, 1_000_000)
     table.copied_at_once = 8
     for partition in PARTITIONS:
         table.open(partition)
@@ -271,11 +271,11 @@ def test_memory_for_copies_is_that_of_one_part() -> None:
     for number in range(2 * streams):
         table.row(PARTITIONS[number % 2], f"s{number}")
     assert streams <= table._arena._ready <= streams + ahead
-    assert all(len(table.snapshot(partition, 0, SLICES).keys) == streams for partition in PARTITIONS[:2])
+    assert all(len(table.snapshot(partition, 0).keys) == streams for partition in PARTITIONS[:2])
 
 
 def test_each_partition_has_its_own_limit_and_rows_for_as_many_as_come() -> None:
-    table = StreamTable(INITIAL, 2)
+    table = StreamTable(LAYOUT, 2)
     numbers = [Partition("in", number) for number in range(20)]
     for partition in numbers:
         table.open(partition)
@@ -284,7 +284,7 @@ def test_each_partition_has_its_own_limit_and_rows_for_as_many_as_come() -> None
             table.states[row], table.sequences[row] = partition.number, name
             table.touch(np.array([row]))
     for partition in numbers:
-        state = table.snapshot(partition, 0, SLICES)
+        state = table.snapshot(partition, 0)
         assert sorted(state.keys) == [f"b{partition.number}", f"c{partition.number}"]
         assert (state.states["lstm", "h"] == partition.number).all()
         assert sorted(state.sequences) == ["b", "c"]
@@ -293,7 +293,7 @@ def test_each_partition_has_its_own_limit_and_rows_for_as_many_as_come() -> None
 
 
 def test_memory_for_rows_is_taken_where_they_are_touched() -> None:
-    terabytes = StreamTable(np.zeros(1000, np.float32), 1_000_000)
+    terabytes = StreamTable(StateLayout({}, np.zeros(1000, np.float32)), 1_000_000)
     for partition in PARTITIONS * 100:
         terabytes.open(partition._replace(topic=f"in-{len(terabytes.partitions)}"))
     assert terabytes._values.nbytes > 1e12
@@ -301,7 +301,7 @@ def test_memory_for_rows_is_taken_where_they_are_touched() -> None:
 
 
 def test_one_name_in_two_partitions_of_a_topic_is_noticed() -> None:
-    table, other = StreamTable(INITIAL, 10), Partition("other", 0)
+    table, other = StreamTable(LAYOUT, 10), Partition("other", 0)
     for partition in (*PARTITIONS[:2], other):
         table.open(partition)
     table.row(PARTITIONS[0], "pump-1")
@@ -319,7 +319,7 @@ def test_one_name_in_two_partitions_of_a_topic_is_noticed() -> None:
 def test_a_stream_in_several_partitions_counts_once_however_often_it_is_found(
     monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
-    table = StreamTable(INITIAL, 10)
+    table = StreamTable(LAYOUT, 10)
     for partition in PARTITIONS:
         table.open(partition)
 
@@ -334,9 +334,9 @@ def test_a_stream_in_several_partitions_counts_once_however_often_it_is_found(
     for _ in range(3):
         table.forget(PARTITIONS[1], "pump-1", Reset.TOMBSTONE)
         assert begin(PARTITIONS[1], "pump-1") == 1
-        state = table.snapshot(PARTITIONS[1], 0, SLICES)
+        state = table.snapshot(PARTITIONS[1], 0)
         table.drop(PARTITIONS[1])
-        table.load(state, SLICES)
+        table.open(PARTITIONS[1], state)
         assert table.doubles.count == 1
     others = [Partition("other", number) for number in range(2)]
     for partition in others:
@@ -352,13 +352,13 @@ def test_a_stream_in_several_partitions_counts_once_however_often_it_is_found(
 @pytest.mark.parametrize("sent", [None, 1, 2, 3])
 def test_what_a_model_of_another_width_has_sent_is_unknown(sent: int | None) -> None:
     """States may be kept from a model with another number of outputs."""
-    first = StreamTable(INITIAL, CAPACITY, sent or 0)
+    first = StreamTable(LAYOUT, CAPACITY, sent or 0)
     first.open(PARTITIONS[0])
     row = first.row(PARTITIONS[0], "a")
     if first.emitted is not None:
         first.emitted[row] = 0.5
-    second = StreamTable(INITIAL, CAPACITY, 2)
-    second.load(first.snapshot(PARTITIONS[0], 1, SLICES), SLICES)
+    second = StreamTable(LAYOUT, CAPACITY, 2)
+    second.open(PARTITIONS[0], first.snapshot(PARTITIONS[0], 1))
     assert second.emitted is not None
     found = second.emitted[second.partitions[PARTITIONS[0]].rows["a"]].tolist()
     assert found == [0.5, 0.5] if sent == 2 else np.isnan(found).all()

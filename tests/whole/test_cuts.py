@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.one_member import command
-from tests.sums import SLICES, batch, sums_pipeline
+from tests.sums import batch, sums_pipeline
 from worker.engine.boundaries import BoundaryRules
 from worker.engine.emission import EmitRule
 from worker.pipeline.pipeline import Outcome, Pipeline
@@ -146,7 +146,7 @@ class Owner:
         self.partition, self.rows, self.workers = partition, rows, workers
         self.worker, self.position, self.live_from = 0, 0, 0
         self.saved: list[tuple[int, PartitionState | None]] = [(0, None)]
-        workers[0].open(partition)
+        workers[0].engine.table.open(partition)
 
     def take(self, count: int, two: bool) -> list[RecordBatch]:
         """The next records as batches, replayed where they were answered before; cut in ``two`` now and then."""
@@ -161,7 +161,8 @@ class Owner:
         ]
 
     def save(self) -> None:
-        self.saved.append((self.position, self.workers[self.worker].snapshot(self.partition, self.position)))
+        table = self.workers[self.worker].engine.table
+        self.saved.append((self.position, table.snapshot(self.partition, self.position)))
 
     def move(self, worker: int, saved: int, committed: int) -> None:
         """It goes on there, from an earlier state; ``committed``: how much of what was said since is not said again."""
@@ -171,17 +172,17 @@ class Owner:
         position, state = known[saved % len(known)]
         self.live_from = max(min(self.live_from, self.position), position + committed % (self.position - position + 1))
         self.position = position
-        self.workers[worker].open(self.partition, state)
+        self.workers[worker].engine.table.open(self.partition, state)
 
 
 def reference(setup: Setup, partition: Partition, rows: list[tuple[Any, ...]]) -> tuple[dict[Any, Any], dict[str, Any]]:
     pipeline = setup.pipeline()
-    pipeline.open(partition)
+    pipeline.engine.table.open(partition)
     found: dict[Any, Any] = {}
     for offset, row in enumerate(rows):
         for outcome in pipeline.turn([batch(partition, [row], offset)]):
             found.update(said(outcome))
-    return found, whole(pipeline.snapshot(partition, len(rows)))
+    return found, whole(pipeline.engine.table.snapshot(partition, len(rows)))
 
 
 @settings(max_examples=LOGS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -217,8 +218,7 @@ def test_no_cut_no_crash_and_no_deal_shows(log: tuple[list[Any], list[Any]], set
                     heard[identity] = what
     assert heard == answers
     for owner, (_, state) in zip(owners, wanted, strict=True):
-        assert whole(workers[owner.worker].snapshot(owner.partition, len(owner.rows))) == state
-        assert not SLICES.keys() - workers[owner.worker].slices.keys()
+        assert whole(workers[owner.worker].engine.table.snapshot(owner.partition, len(owner.rows))) == state
 
 
 def counts(pipeline: Pipeline) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def told(setup: Setup, log: list[Any], shift_ms: int, turn: int) -> tuple[dict[A
     """What is said of a log that begins at so much later a time, the counts, the streams left; times as without."""
     pipeline, partition = setup.pipeline(), PARTITIONS[0]
     found: dict[Any, Any] = {}
-    pipeline.open(partition)
+    pipeline.engine.table.open(partition)
     rows = setup.rows(log, SHIFTED_FROM_MS + shift_ms)
     for at in range(0, len(rows), turn):
         for outcome in pipeline.turn([batch(partition, rows[at : at + turn], at)]):
@@ -239,7 +239,7 @@ def told(setup: Setup, log: list[Any], shift_ms: int, turn: int) -> tuple[dict[A
     for what in found.values():
         if isinstance(what, dict) and what["time"] != NO_TIME_MS:
             what["time"] -= shift_ms
-    state = pipeline.snapshot(partition, len(rows))
+    state = pipeline.engine.table.snapshot(partition, len(rows))
     return found, counts(pipeline), [sorted(state.keys), list(state.forgotten.items())]
 
 

@@ -74,7 +74,7 @@ def build_worker(
         source=source,
         delivery=delivery,
         pipeline=pipeline,
-        states=OwnedStates(source, pipeline, recovery, writer, reporter, limits, clock),
+        states=OwnedStates(source, pipeline.engine.table, recovery, writer, reporter, limits, clock),
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from worker import __version__
 from worker.assembly.input_fields import input_fields
 from worker.assembly.model import feature_fields
-from worker.codecs.commands import StateLayout
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
@@ -36,12 +33,12 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
         late=sequence.late,
     )
     change = config.output.emit == "change"
-    table = StreamTable(model.initial_row, state.max_streams, model.units if change else 0, idle_ms)
+    table = StreamTable(model.layout, state.max_streams, model.units if change else 0, idle_ms)
     emit = config.output.emit
     assert emit != "every_item" and emit != "alert", "refused by the configuration"  # noqa: PT018 (the type is narrowed)
     model_id = short_digest(model.sha256)
     return Pipeline(
-        decoder=open_decoder(config.input.format, fields, _layout(model)),
+        decoder=open_decoder(config.input.format, fields, model.layout),
         engine=Engine(model, table, rules, EmitRule(emit, config.output.emit_delta)),
         encoder=Encoder(
             config.output.format,
@@ -49,7 +46,6 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
             config.model.labels,
             stream_is_key=config.input.stream == KEY,
         ),
-        slices=model.slices,
         dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
     )
 
@@ -62,8 +58,3 @@ def fit_messages(
     pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output, LEAST_FRAMING_BYTES)
     letter_bytes = message_bytes_limit(settings.client, settings.producer, dead)
     pipeline.dead_letters.fit(letter_bytes, keys_needed=dead.compacted)
-
-
-def _layout(model: StreamingModel) -> StateLayout:
-    dtypes = {(state.layer, state.name): np.dtype(state.dtype) for state in model.states}
-    return StateLayout(model.slices, model.initial_row, dtypes)

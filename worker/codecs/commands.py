@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -13,21 +11,11 @@ from worker.codecs.unusable import UnusableError, shown
 from worker.records.arrays import FloatArray
 from worker.records.events import Kind
 from worker.records.record_batch import Headers, NotUtf8
+from worker.records.states import StateLayout
 
 COMMAND_HEADER = "worker-command"
 NAME_CHARACTERS_SHOWN = 40
 RESET, SET_STATE = b"reset", b"set-state"
-
-Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]
-
-
-@dataclass(frozen=True, slots=True)
-class StateLayout:
-    """Where each layer's state is in a packed row, and what numbers it can hold, for ``set-state``."""
-
-    slices: Slices
-    initial: FloatArray
-    dtypes: Mapping[tuple[str, str], DTypeLike] = field(default_factory=dict)  # where others than a row's
 
 
 def command_of(headers: Headers | None) -> bytes | None:
@@ -63,9 +51,9 @@ def _packed(parsed: Any, layout: StateLayout) -> FloatArray:
         raise UnusableError("bad_state", 'set-state takes {"states": {"LAYER": {"NAME": [numbers]}}}')
     _check_names(states, layout)
     row = layout.initial.copy()
-    for (layer, name), (part, shape) in layout.slices.items():
+    for (layer, name), (where, shape) in layout.slices.items():
         what, dtype = f"state '{name}' of layer '{layer}'", layout.dtypes.get((layer, name), row.dtype)
-        row[part] = _numbers(states[layer][name], shape, dtype, what).ravel()
+        row[where] = _numbers(states[layer][name], shape, dtype, what).ravel()
     return row
 
 

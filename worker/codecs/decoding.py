@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.codecs.commands import RESET, SET_STATE, StateLayout, command_of, parse_command
+from worker.codecs.commands import RESET, SET_STATE, command_of, parse_command
 from worker.codecs.explain import not_finite
 from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
@@ -25,6 +25,7 @@ from worker.records.events import Events, Kind, Refusal
 from worker.records.id_numbers import unknown_ids
 from worker.records.record_batch import RecordBatch
 from worker.records.reserved_words import TIMESTAMP
+from worker.records.states import StateLayout
 
 VALUE_BYTES_LIMIT = 1_048_576
 NO_ITEM = -1

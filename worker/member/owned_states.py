@@ -13,8 +13,8 @@ from worker.member.recovery import Recovery
 from worker.member.recovery_policy import LogFacts
 from worker.member.reporter import Reporter
 from worker.member.timing import Clock
-from worker.pipeline.pipeline import Pipeline
 from worker.records.ownership import Partition, StartOffsets
+from worker.streams.table import StreamTable
 
 LEAST_WAIT_S = 0.1  # for each answer, however long the others have taken
 
@@ -25,7 +25,7 @@ class OwnedStates:
     def __init__(
         self,
         source: Source,
-        pipeline: Pipeline,
+        table: StreamTable,
         recovery: Recovery,
         writer: CheckpointWriter,
         reporter: Reporter,
@@ -33,7 +33,7 @@ class OwnedStates:
         clock: Clock,
     ) -> None:
         self.positions = Positions()
-        self._source, self._pipeline, self._recovery = source, pipeline, recovery
+        self._source, self._table, self._recovery = source, table, recovery
         self._writer, self._reporter, self._limits, self._clock = writer, reporter, limits, clock
         self._reloading: set[Partition] = set()  # dropped, and not loaded again yet
         self._due: dict[Partition, None] = {}  # for a checkpoint, in order
@@ -58,7 +58,7 @@ class OwnedStates:
                 offset, note = committed[partition] or (None, "")
                 back_to = rebuild_from.get(partition, 0)
                 start = self._recovery.start(LogFacts(partition, topic, offset, *ranges[partition], back_to, note))
-                left_out = self._pipeline.open(partition, start.state)
+                left_out = self._table.open(partition, start.state)
                 self.positions.open(partition, topic.id, start.offset, start.live_from, note_of(topic))
                 self._reporter.restored(partition, start, left_out)
                 starts[partition] = start.offset
@@ -87,7 +87,7 @@ class OwnedStates:
         for partition in list(partitions):
             self.positions.close(partition)
             self._due.pop(partition, None)
-            self._pipeline.engine.table.drop(partition)
+            self._table.drop(partition)
 
     def begin_checkpoint(self) -> None:
         """All partitions are due from now on."""
@@ -100,7 +100,7 @@ class OwnedStates:
         moved and is committed now.
         """
         if self._due and not self._writer.unfinished():
-            unsaved, table = set(self.positions.unsaved()), self._pipeline.engine.table
+            unsaved, table = set(self.positions.unsaved()), self._table
             self._due = {partition: None for partition in self._due if partition in unsaved}
             chosen: list[Partition] = []
             rows = 0
@@ -123,7 +123,7 @@ class OwnedStates:
         """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
         for partition in partitions:
             position = self.positions.of(partition)
-            state = self._pipeline.snapshot(partition, position)
+            state = self._table.snapshot(partition, position)
             self._writer.submit(state, self._recovery.identity(partition.topic, self.positions.topic_id(partition)))
             self.positions.saved(partition, position)
             self._due.pop(partition, None)

@@ -19,36 +19,31 @@ from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel
 from worker.model.tensors import shared
 from worker.records.arrays import BoolArray, FloatArray
+from worker.records.states import StateLayout
 
 BATCH_MULTIPLES_ROWS = (16, 24, 48)  # the last one is a multiple of the others
 TRIED_BLOCKS = (1, 2, 3, 5)  # batches of so many blocks are compared with a large one
 PADDING = 0  # a valid id and a valid state, so it never makes NaN or an index out of range
 
 Graph: TypeAlias = Callable[..., Any]  # tensors → a list of tensors
-Slices: TypeAlias = dict[tuple[str, str], tuple[slice, tuple[int, ...]]]
 
 
 class PackedStep:
     """The explicit model with its states side by side in one row per stream.
 
-    ``slices`` maps (layer, name) to its part of the row and its shape; ``dtype`` is float32, or float64 when a state,
+    ``dtype`` is float32, or float64 when a state,
     the input or the output is. Batches are padded to a multiple of ``multiple_rows``.
     """
 
     def __init__(self, explicit: ExplicitModel) -> None:
         self._explicit = explicit
         self._model = explicit.keras_model
-        self.slices: Slices = {}
-        self.state_width = 0
-        self._widths: list[int] = []
-        for spec in explicit.states:
-            width = int(np.prod(spec.shape, dtype=np.int64))
-            self.slices[spec.layer, spec.name] = (slice(self.state_width, self.state_width + width), spec.shape)
-            self._widths.append(width)
-            self.state_width += width
         dtypes = {spec.dtype for spec in explicit.states} | {tensor.dtype for tensor in self._model.outputs}
         dtypes.add(self._model.inputs[0].dtype)
         self.dtype: type[np.floating[Any]] = np.float64 if "float64" in dtypes else np.float32
+        self.layout = StateLayout.of(explicit.states, explicit.initial.astype(self.dtype))
+        self.state_width = len(self.layout.initial)
+        self._widths = [where.stop - where.start for where, _ in self.layout.slices.values()]
         self.multiple_rows = max(BATCH_MULTIPLES_ROWS)
 
     def step(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:

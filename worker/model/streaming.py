@@ -22,10 +22,10 @@ from worker.model.inputs import InputPart
 from worker.model.ports import OutputPart, input_words, output_words
 from worker.model.proof.parity import Parity, check, measure
 from worker.model.proof.samples import draw
-from worker.model.step import PackedStep, Slices
+from worker.model.step import PackedStep
 from worker.model.vectors import SCAN, STEP, Inputs, vectors_of
 from worker.records.arrays import BoolArray, FloatArray
-from worker.records.states import StateSpec
+from worker.records.states import Slices, StateLayout, StateSpec
 
 # One array (batch, *shape) per entry of ``StreamingModel.states``, in order or as {layer: {name: array}}.
 States: TypeAlias = Sequence[ArrayLike] | Mapping[str, Mapping[str, ArrayLike]]
@@ -58,6 +58,7 @@ class StreamingModel:
     ``units``         numbers per output
     ``state_width``   numbers per packed row: all states of one stream, side by side
     ``dtype``         of packed rows: float32, or float64 when the model has float64
+    ``layout``        the packed row: the two below and what numbers each state can hold
     ``slices``        (layer, name) → (slice of the packed row, shape)
     ``initial_row``   (state_width,) the packed row of a stream that has seen nothing: zeros, but for cells with an
                       initial state of their own
@@ -75,13 +76,13 @@ class StreamingModel:
         self.layers: list[LayerReport] = self._explicit.layers
         self.inputs: list[InputPart] = self._explicit.inputs
         self.outputs: list[OutputPart] = self._explicit.outputs
-        self.features: int = self._explicit.features
+        self.features, self.units = self._explicit.features, self._explicit.units
         self.ids = tuple((part.columns, part.ids) for part in self._explicit.inputs if part.ids is not None)
-        self.units: int = self._explicit.units
         self.state_width: int = self._packed.state_width
         self.dtype = self._packed.dtype
-        self.slices: Slices = self._packed.slices
-        self.initial_row: FloatArray = self._explicit.initial.astype(self.dtype)
+        self.layout: StateLayout = self._packed.layout
+        self.slices: Slices = self.layout.slices
+        self.initial_row: FloatArray = self.layout.initial
 
     @property
     def trained(self) -> TrainedFacts:
@@ -167,8 +168,8 @@ class StreamingModel:
         given = self._in_order(states) if isinstance(states, Mapping) else list(states)
         if len(given) != len(self.states):
             names = ", ".join(f"{spec.layer}.{spec.name}" for spec in self.states)
-            place = self.states[min(len(given), len(self.states) - 1)].layer
-            raise StateShapeError(place, f"{counted(len(self.states), 'state')} ({names})", f"{len(given)}")
+            nearest = self.states[min(len(given), len(self.states) - 1)].layer
+            raise StateShapeError(nearest, f"{counted(len(self.states), 'state')} ({names})", f"{len(given)}")
         packed = np.empty((batch, self.state_width), self.dtype)
         for spec, value in zip(self.states, given, strict=True):
             array, wanted = np.asarray(value), (batch, *spec.shape)
@@ -181,9 +182,9 @@ class StreamingModel:
         """Packed rows (batch, state_width) → one new array (batch, *shape) per entry of ``states``."""
         arrays = []
         for spec in self.states:
-            part, shape = self.slices[spec.layer, spec.name]
+            where, shape = self.slices[spec.layer, spec.name]
             dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype  # numpy has no bfloat16
-            arrays.append(packed[:, part].astype(dtype).reshape(len(packed), *shape))
+            arrays.append(packed[:, where].astype(dtype).reshape(len(packed), *shape))
         return arrays
 
     def by_name(self, states: Sequence[ArrayLike]) -> dict[str, dict[str, ArrayLike]]:

@@ -19,8 +19,6 @@ from worker.records.events import Events, Refusal
 from worker.records.messages import NO_MESSAGES, Messages
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
-from worker.records.states import PartitionState
-from worker.streams.table import Slices
 
 OUTPUT_BYTES_LIMIT = 990_000  # of key and value together: brokers and clients take 1 MB by default, with its framing
 NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyType({})
@@ -41,13 +39,10 @@ class Outcome:
 class Pipeline:
     """One turn of the worker without its edges."""
 
-    def __init__(
-        self, decoder: Decoder, engine: Engine, encoder: Encoder, slices: Slices, dead_letters: DeadLetters
-    ) -> None:
+    def __init__(self, decoder: Decoder, engine: Engine, encoder: Encoder, dead_letters: DeadLetters) -> None:
         self.decoder = decoder
         self.engine = engine
         self.encoder = encoder
-        self.slices = slices
         self.dead_letters = dead_letters
         self.output_bytes = OUTPUT_BYTES_LIMIT
 
@@ -79,15 +74,3 @@ class Pipeline:
             dead = self.dead_letters.of(events.batch, refusals, letters) if refusals else NO_MESSAGES
             outcomes.append(Outcome(events.batch, len(events), outputs, largest_bytes, refusals, dead))
         return outcomes
-
-    def open(self, partition: Partition, state: PartitionState | None = None) -> int:
-        """Begin a partition at zero or with its restored streams; how many of those did not fit."""
-        table = self.engine.table
-        if state is None:
-            table.open(partition)
-            return 0
-        return table.load(state, self.slices)
-
-    def snapshot(self, partition: Partition, next_offset: int) -> PartitionState:
-        """A copy of a partition's streams, which have seen all records below ``next_offset``."""
-        return self.engine.table.snapshot(partition, next_offset, self.slices)

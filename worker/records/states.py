@@ -1,10 +1,12 @@
-"""The states of streams: which tensors a model has, and what a checkpoint holds."""
+"""The states of streams: which tensors a model has, how a row packs them, and what a checkpoint holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeAlias
 
 from worker.records.arrays import CodeArray, FloatArray, IntArray
 from worker.records.ownership import Partition
@@ -31,6 +33,29 @@ class StateSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+
+
+Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class StateLayout:
+    """How the states of one stream stand side by side in a packed row, and what they are at zero."""
+
+    slices: Slices  # (layer, name) → where in the row, and the shape there
+    initial: FloatArray  # (width,) the row of a stream at zero
+    dtypes: Mapping[tuple[str, str], str] = field(default_factory=dict)  # where others than the row's
+
+    @classmethod
+    def of(cls, specs: Sequence[StateSpec], initial: FloatArray) -> StateLayout:
+        """One state after the other. ``initial`` (width,): as wide as all of them."""
+        ends = list(accumulate(math.prod(spec.shape) for spec in specs))
+        assert initial.shape == (ends[-1],), (initial.shape, ends)
+        slices = {
+            (spec.layer, spec.name): (slice(begin, end), spec.shape)
+            for spec, begin, end in zip(specs, (0, *ends[:-1]), ends, strict=True)
+        }
+        return cls(slices, initial, {(spec.layer, spec.name): spec.dtype for spec in specs})
 
 
 @dataclass(slots=True)

@@ -9,15 +9,15 @@ from nothing else. Where turns end, which partitions a worker owns and when it w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Collection, Sequence
+from typing import Any, cast
 
 import numpy as np
 
-from worker.records.arrays import FloatArray, IntArray
+from worker.records.arrays import IntArray
 from worker.records.events import Origin, Reset
 from worker.records.ownership import Partition
-from worker.records.states import UNKNOWN_ID, PartitionState
+from worker.records.states import UNKNOWN_ID, PartitionState, StateLayout
 from worker.streams.doubles import Doubles
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
 from worker.streams.roster import Roster
@@ -26,21 +26,20 @@ from worker.streams.rows import NO_ROW, PackedRows
 DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
 
-Slices: TypeAlias = Mapping[tuple[str, str], tuple[slice, tuple[int, ...]]]  # (layer, name) → where in the row, shape
-
 
 class StreamTable(PackedRows):
     """Whose the rows are, for at most ``limit`` streams of each partition; the columns are those of PackedRows."""
 
     def __init__(
         self,
-        initial: FloatArray,
+        layout: StateLayout,
         limit: int,
         emitted_units: int = 0,
         idle_ms: int | None = None,
         forgotten_limit: int = FORGOTTEN_STREAMS_LIMIT,
     ) -> None:
-        super().__init__(initial, limit, emitted_units)
+        super().__init__(layout.initial, limit, emitted_units)
+        self.layout = layout
         self.idle_ms = idle_ms
         self.forgotten_limit = forgotten_limit
         self.partitions: dict[Partition, PartitionStreams] = {}
@@ -129,14 +128,15 @@ class StreamTable(PackedRows):
             self._give_back(partition, streams.roster.rows().tolist())
             self.free.disown(partition)
 
-    def open(self, partition: Partition) -> None:
-        """Begin a partition without streams."""
+    def open(self, partition: Partition, state: PartitionState | None = None) -> int:
+        """Begin a partition, without streams or with its restored ones; how many of those did not fit."""
         assert partition not in self.partitions, partition
         self.partitions[partition] = PartitionStreams()
         self._have_rows(len(self.partitions))
+        return 0 if state is None else self._load(state)
 
-    def snapshot(self, partition: Partition, next_offset: int, slices: Slices) -> PartitionState:
-        """A copy of a partition's streams at a position; ``slices`` says where each layer's state is packed.
+    def snapshot(self, partition: Partition, next_offset: int) -> PartitionState:
+        """A copy of a partition's streams, which have seen all records below ``next_offset``.
 
         What the table does afterwards never shows in it. Keys and sequences are copied as references, and left
         to whoever reads them: here the loop waits.
@@ -155,15 +155,16 @@ class StreamTable(PackedRows):
             clocks=copy["clocks"],
             pending=copy["pending"],
             sequences=cast(Sequence[Any], self.sequences[rows]),
-            states={name: packed[:, part].reshape(len(rows), *shape) for name, (part, shape) in slices.items()},
+            states={
+                name: packed[:, where].reshape(len(rows), *shape) for name, (where, shape) in self.layout.slices.items()
+            },
             touched=copy["touched"],
             emitted=None if self.emitted is None else copy["emitted"],
             forgotten=dict(streams.forgotten),
         )
 
-    def load(self, state: PartitionState, slices: Slices) -> int:
+    def _load(self, state: PartitionState) -> int:
         """Put a partition's streams back; when not all fit the longest idle are forgotten: how many."""
-        self.open(state.partition)
         streams = self.partitions[state.partition]
         streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
         order = np.argsort(state.touched, kind="stable")
@@ -180,8 +181,8 @@ class StreamTable(PackedRows):
         self._will_copy(len(rows))
         for column in ("steps", "times", "clocks", "pending"):
             getattr(self, column)[rows] = getattr(state, column)[order]
-        for name, (part, _) in slices.items():
-            self.states[rows, part] = state.states[name][order].reshape(len(order), part.stop - part.start)
+        for name, (where, _) in self.layout.slices.items():
+            self.states[rows, where] = state.states[name][order].reshape(len(order), where.stop - where.start)
         known = [UNKNOWN_ID if value == UNKNOWN_ID else value for value in state.sequences]
         self.sequences[rows] = np.fromiter(known, np.object_, len(known))[order]
         self.origins[rows] = Origin.RESTORED

@@ -73,7 +73,7 @@ def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, writ
         for batch in batches:
             if batch.partition not in known:
                 known.add(batch.partition)
-                pipeline.open(batch.partition)
+                pipeline.engine.table.open(batch.partition)
         backlog.add(batches)
         while backlog:
             for outcome in pipeline.answer(backlog.take(pipeline.decode, limit).events):
