@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -20,8 +20,12 @@ class Ended:
         self.status, self.out, self.err = status, out, err
 
 
+class Command(Protocol):
+    def __call__(self, *arguments: str) -> Ended: ...
+
+
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """``command("check", "-c", "x.yaml")`` through ``main``, as the console script calls it."""
     from worker.__main__ import main
 

@@ -9,7 +9,7 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -29,6 +29,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class NewTopic(Protocol):
+    def __call__(self, partitions: int = 1, prefix: str = "topic") -> str:
+        """Create a topic; its name, which no other test has."""
+
+
 def eventually(condition: Callable[[], Answer | None], timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Answer:
     """Poll until the condition is true, and return what it answered; fail after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
@@ -37,11 +42,6 @@ def eventually(condition: Callable[[], Answer | None], timeout_s: float = EVENTU
             pytest.fail(f"not within {timeout_s:.0f} s: {getattr(condition, '__name__', condition)}; last: {answer!r}")
         time.sleep(POLL_S)
     return answer
-
-
-@pytest.fixture(name="eventually", scope="session")
-def _eventually() -> Callable[..., object]:
-    return eventually
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,7 @@ def bootstrap_servers(embedded_kafka: EmbeddedKafka) -> str:
 
 
 @pytest.fixture(scope="session")
-def topic(embedded_kafka: EmbeddedKafka) -> Callable[..., str]:
-    """``topic(partitions=1, prefix="topic")`` creates a topic and returns its name, which no other test has."""
+def topic(embedded_kafka: EmbeddedKafka) -> NewTopic:
     numbers = itertools.count(1)
 
     def create(partitions: int = 1, prefix: str = "topic") -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import eventually
 from worker.bounded_calls import BoundedCalls
 
 LONG_S = 60.0
@@ -54,7 +55,7 @@ def test_while_too_many_hang_there_are_no_others(calls: BoundedCalls) -> None:
     released.set()
 
 
-def test_when_they_come_back_others_may_go(calls: BoundedCalls, name: str, eventually: Callable[..., object]) -> None:
+def test_when_they_come_back_others_may_go(calls: BoundedCalls, name: str) -> None:
     released = threading.Event()
     for _ in range(2):
         with pytest.raises(TimeoutError):
@@ -72,7 +73,7 @@ def test_when_they_come_back_others_may_go(calls: BoundedCalls, name: str, event
     assert threads(name) <= 2
 
 
-def test_no_thread_stays_when_it_is_closed(name: str, eventually: Callable[..., object]) -> None:
+def test_no_thread_stays_when_it_is_closed(name: str) -> None:
     bounded, released = BoundedCalls(name, max_hanging=2), threading.Event()
     with pytest.raises(TimeoutError):
         bounded.run(released.wait, 0.01)
@@ -83,7 +84,7 @@ def test_no_thread_stays_when_it_is_closed(name: str, eventually: Callable[..., 
     eventually(lambda: threads(name) == 0)
 
 
-def test_no_thread_stays_when_nobody_closes_it(name: str, eventually: Callable[..., object]) -> None:
+def test_no_thread_stays_when_nobody_closes_it(name: str) -> None:
     bounded = BoundedCalls(name, max_hanging=2)
     assert bounded.run(lambda: threads(name), LONG_S) == 1
     del bounded

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from tests.checkpoints.test_checkpoints_stores import Gate, gate, s3, s3_account, s3_server  # noqa: F401 (fixtures)
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.forked import WorkerProcess
 from tests.running import WAIT_S, Reader, check_outputs, get, send, worker
 from tests.sequences import configuration, make_log, save_model
@@ -24,7 +23,7 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
     tmp_path: Path,
     gate: Gate,  # noqa: F811
     embedded_kafka: EmbeddedKafka,
-    topic: Callable[..., str],
+    topic: NewTopic,
 ) -> None:
     servers = embedded_kafka.bootstrap_servers
     topics = (topic(2, "readings"), topic(2, "probabilities"), topic(1, "dead"))

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.command_line import Ended
+from tests.command_line import Command
 from worker.commands.bench.job import Job, key_of
 from worker.commands.bench.judge import check_answers, events_per_s
 from worker.commands.bench.latency import event_of
@@ -95,9 +95,7 @@ def test_an_answer_names_its_event() -> None:
 
 
 @pytest.mark.broker
-def test_the_command_measures_and_writes_figures(
-    command: Callable[..., Ended], bootstrap_servers: str, tmp_path: Path
-) -> None:
+def test_the_command_measures_and_writes_figures(command: Command, bootstrap_servers: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     ended = command(
         "bench", "--bootstrap-servers", bootstrap_servers, "--client", "kafka-python", "--delivery", "exactly_once",

@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.command_line import Ended, written
+from tests.command_line import Command, written
 from tests.models import L, door, sequential
 from worker.assembly.model import unforeseen_as_one_line
 from worker.commands.check.advice import Advice, Room, advice, size
@@ -217,7 +216,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_report(command: Callable[..., Ended], trained: Path) -> None:
+def test_the_report(command: Command, trained: Path) -> None:
     file = written(trained, "door.keras", state__max_streams=2000)
     report = json.loads(command("check", "-c", file, "--json").out)
     assert (report["ok"], report["features"], report["units"]) == (True, 3, 1)
@@ -239,7 +238,7 @@ def test_the_report(command: Callable[..., Ended], trained: Path) -> None:
     assert "warning" not in quiet.out + quiet.err
 
 
-def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Path) -> None:
+def test_a_model_that_fails_the_proof(command: Command, trained: Path) -> None:
     model = sequential(L.LSTM(4), L.Dense(2))
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(trained / "spoilt.keras")
@@ -253,7 +252,7 @@ def test_a_model_that_fails_the_proof(command: Callable[..., Ended], trained: Pa
     assert ended.out.endswith("\nnot ok: a worker with this configuration would refuse to start\n")
 
 
-def test_code_that_fails_the_proof_is_blamed(command: Callable[..., Ended], trained: Path) -> None:
+def test_code_that_fails_the_proof_is_blamed(command: Command, trained: Path) -> None:
     """And not the tolerance, with which the wrong numbers would be taken."""
     layers = [L.LSTM(4, return_sequences=True), L.Lambda(lambda v: keras.ops.mean(v, axis=1), name="magnitude")]
     sequential(*layers, L.Dense(1), length=7).save(trained / "code.keras")
@@ -287,7 +286,7 @@ def test_what_to_do_is_told_apart_from_why_whatever_a_message_of_others_holds() 
     assert (layer.what, layer.instead) == ("layer 'both': it needs the end; all of it", "make it causal")
 
 
-def test_all_layers_in_the_way_are_told(command: Callable[..., Ended], trained: Path) -> None:
+def test_all_layers_in_the_way_are_told(command: Command, trained: Path) -> None:
     both_ways = L.Bidirectional(L.GRU(4, return_sequences=True), name="both_ways")
     sequential(both_ways, L.Flatten(name="all_steps"), L.Dense(2), length=7).save(trained / "two.keras")
     file = written(trained, "two.keras")
@@ -350,7 +349,7 @@ def test_modules_are_imported_before_the_file_is_opened(tmp_path: Path) -> None:
     ],
 )
 def test_modules_that_can_not_be_imported(
-    command: Callable[..., Ended],
+    command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     source: str | None,
@@ -396,7 +395,7 @@ def read(terminal: int) -> bytes:
 
 
 @pytest.mark.parametrize(("client", "name"), [("kafka-python", "compression_type"), ("confluent", "compression.type")])
-def test_options_that_the_client_refuses(command: Callable[..., Ended], trained: Path, client: str, name: str) -> None:
+def test_options_that_the_client_refuses(command: Command, trained: Path, client: str, name: str) -> None:
     file = written(trained, "door.keras", kafka__client=client, kafka__producer={name: "brotli"})
     ended = command("check", "-c", file)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)

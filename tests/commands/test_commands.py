@@ -7,13 +7,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command_line import Ended, written
+from tests.command_line import Command, written
 
 TIMEOUT_S = 300
 COMMAND = [sys.executable, "-m", "worker"]
@@ -45,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [[], ["run"], ["check"], ["replay"], ["export"], ["demo"], ["kafka"], ["kafka", "up"], ["kafka", "down"]],
     ids=" ".join,
 )
-def test_every_help_has_an_example(command: Callable[..., Ended], arguments: list[str]) -> None:
+def test_every_help_has_an_example(command: Command, arguments: list[str]) -> None:
     ended = command(*arguments, "--help")
     assert (ended.status, ended.err) == (0, "")
     assert "worker " + (" ".join(arguments) if arguments != ["kafka"] else "kafka up") in ended.out.split("Usage:")[1]
@@ -72,16 +71,14 @@ def test_every_help_has_an_example(command: Callable[..., Ended], arguments: lis
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_status_2(command: Callable[..., Ended], arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_status_2(command: Command, arguments: list[str], told: str) -> None:
     ended = command(*arguments)
     assert (ended.status, ended.out) == (2, "")
     assert told in ended.err
     assert "Usage: worker" in ended.err or "requires an argument" in ended.err
 
 
-def test_a_place_for_checkpoints_that_can_never_be_one_is_told_by_check(
-    command: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_a_place_for_checkpoints_that_can_never_be_one_is_told_by_check(command: Command, tmp_path: Path) -> None:
     for directory, told in (
         ("nope://x", "nope:// can't be used (ValueError: Protocol not known: nope); use a folder or a URL such as"),
         ("file://elsewhere/x", "'file://elsewhere/x' names another machine; a folder is file:///path"),
@@ -91,16 +88,14 @@ def test_a_place_for_checkpoints_that_can_never_be_one_is_told_by_check(
         assert ended.err.startswith(f"worker: state.directory: {told}")
 
 
-def test_without_a_command_the_help_is_shown(command: Callable[..., Ended]) -> None:
+def test_without_a_command_the_help_is_shown(command: Command) -> None:
     ended = command()
     assert ended.status == 2
     assert "worker demo  " in ended.err
 
 
 @pytest.mark.parametrize("name", ["run", "check", "replay", "export"])
-def test_wrong_configuration_is_status_2_with_the_keys_path(
-    command: Callable[..., Ended], tmp_path: Path, name: str
-) -> None:
+def test_wrong_configuration_is_status_2_with_the_keys_path(command: Command, tmp_path: Path, name: str) -> None:
     more = {"replay": ["--input", "in.jsonl", "--output", "out.jsonl"], "export": ["--output", "step.keras"]}.get(
         name, []
     )
@@ -127,9 +122,7 @@ def test_wrong_configuration_is_status_2_with_the_keys_path(
         ),
     ],
 )
-def test_what_is_not_there_yet_is_said(
-    command: Callable[..., Ended], tmp_path: Path, keys: dict[str, Any], told: str
-) -> None:
+def test_what_is_not_there_yet_is_said(command: Command, tmp_path: Path, keys: dict[str, Any], told: str) -> None:
     file = written(tmp_path, **keys)
     ended = command("check", "-c", file)
     assert (ended.status, ended.err) == (2, f"worker: {file}: {told}\n")
@@ -151,7 +144,7 @@ def test_what_is_not_there_yet_is_said(
     ids=["kafka-python", "confluent"],
 )
 def test_client_options_that_the_worker_controls_are_refused(
-    command: Callable[..., Ended], tmp_path: Path, name: str, keys: dict[str, Any], told: str
+    command: Command, tmp_path: Path, name: str, keys: dict[str, Any], told: str
 ) -> None:
     file = written(tmp_path, **keys)
     ended = command(name, "-c", file)
@@ -195,7 +188,7 @@ def test_client_options_that_the_worker_controls_are_refused(
     ],
 )
 def test_configuration_that_does_not_fit_the_model(
-    command: Callable[..., Ended], folder: Path, keys: dict[str, Any], told: str
+    command: Command, folder: Path, keys: dict[str, Any], told: str
 ) -> None:
     file = written(folder, **keys)
     ended = command("check", "-c", file)
@@ -213,9 +206,7 @@ def test_configuration_that_does_not_fit_the_model(
         ("lambda.keras", "twice", "its Python code comes from the file and is not run"),
     ],
 )
-def test_models_that_can_not_be_streamed(
-    command: Callable[..., Ended], folder: Path, model: str, layer: str, told: str
-) -> None:
+def test_models_that_can_not_be_streamed(command: Command, folder: Path, model: str, layer: str, told: str) -> None:
     file = written(folder, model)
     as_text, as_json = command("check", "-c", file), command("check", "-c", file, "--json")
     replayed = command("replay", "-c", file, "--input", "/dev/null", "--output", str(folder / "out.jsonl"))
@@ -235,7 +226,7 @@ def test_models_that_can_not_be_streamed(
     assert not (folder / "out.jsonl").exists()
 
 
-def test_check_reports_what_a_program_needs(command: Callable[..., Ended], folder: Path) -> None:
+def test_check_reports_what_a_program_needs(command: Command, folder: Path) -> None:
     ended = command("check", "-c", written(folder), "--json")
     assert (ended.status, ended.err) == (0, "")
     report = json.loads(ended.out)
@@ -252,7 +243,7 @@ def test_check_reports_what_a_program_needs(command: Callable[..., Ended], folde
     assert "never returns to zero" in report["notes"][0]
 
 
-def test_another_file_than_the_pinned_one_is_refused(command: Callable[..., Ended], folder: Path) -> None:
+def test_another_file_than_the_pinned_one_is_refused(command: Command, folder: Path) -> None:
     digest = hashlib.sha256((folder / "good.keras").read_bytes()).hexdigest()
     assert command("check", "-c", written(folder, model__sha256=digest)).status == 0
     ended = command("check", "-c", written(folder, model__sha256="0" * 64))
@@ -260,7 +251,7 @@ def test_another_file_than_the_pinned_one_is_refused(command: Callable[..., Ende
     assert f"its SHA-256 is {digest}, model.sha256 says {'0' * 64}" in ended.out
 
 
-def test_a_tolerance_that_is_not_kept_is_refused(command: Callable[..., Ended], folder: Path) -> None:
+def test_a_tolerance_that_is_not_kept_is_refused(command: Command, folder: Path) -> None:
     ended = command("check", "-c", written(folder, model__parity_tolerance=0), "--json")
     report = json.loads(ended.out)
     # Some models are streamed to the very bit: what counts is that status, verdict and difference agree.
@@ -302,7 +293,7 @@ def test_run_refuses_what_no_retry_would_mend(folder: Path) -> None:
 
 
 def test_a_client_that_says_the_same_again_and_again_is_heard_once_a_minute(
-    command: Callable[..., Ended], capsys: pytest.CaptureFixture[str]
+    command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The fixture is here for what it restores."""
     from worker.logs import configure_logs

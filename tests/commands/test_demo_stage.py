@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from tests.conftest import eventually
 from worker.commands.demo.stage import Names, WorkerProcess, configuration, topics
 from worker.config.sections import Config
 from worker.errors import WorkerError
@@ -48,7 +48,7 @@ def test_a_worker_that_ends_by_itself_is_named_with_the_end_of_its_log() -> None
     assert not worker.folder.exists()
 
 
-def test_a_worker_that_ends_in_order_leaves_nothing(eventually: Callable[..., object]) -> None:
+def test_a_worker_that_ends_in_order_leaves_nothing() -> None:
     with process(ORDERLY + "signal.pause()") as worker:
         with worker.running("localhost:1", NAMES):
             eventually(lambda: is_up(worker))
@@ -57,7 +57,7 @@ def test_a_worker_that_ends_in_order_leaves_nothing(eventually: Callable[..., ob
     assert not worker.folder.exists()
 
 
-def test_a_worker_that_does_not_end_with_zero_is_a_failure(eventually: Callable[..., object]) -> None:
+def test_a_worker_that_does_not_end_with_zero_is_a_failure() -> None:
     script = ORDERLY.replace("sys.exit(0)", "sys.exit(7)") + "signal.pause()"
     with process(script) as worker:
         worker.start("localhost:1", NAMES)
@@ -66,7 +66,7 @@ def test_a_worker_that_does_not_end_with_zero_is_a_failure(eventually: Callable[
             worker.stop()
 
 
-def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it(eventually: Callable[..., object]) -> None:
+def test_the_first_failure_is_told_and_not_how_the_worker_ended_after_it() -> None:
     def fail(worker: WorkerProcess) -> None:
         with worker.running("localhost:1", NAMES):
             eventually(lambda: is_up(worker))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker, worker_anew
 from tests.sequences import FEATURES, Log, configuration, make_log, save_model
 from worker.kafka.opening import open_sink
@@ -28,7 +28,7 @@ PIECE, PIECE_S = 50, 0.02  # events sent at once, and the pause after them
 
 
 @pytest.fixture
-def place(tmp_path: Path, bootstrap_servers: str, topic: Callable[..., str]) -> Iterator[tuple[Any, ...]]:
+def place(tmp_path: Path, bootstrap_servers: str, topic: NewTopic) -> Iterator[tuple[Any, ...]]:
     """(folder, topics, readers of outputs and dead letters, model that answers every prefix)."""
     every = save_model(tmp_path / "model.keras")
     topics = (topic(PARTITIONS, "readings"), topic(PARTITIONS, "probabilities"), topic(1, "dead"))

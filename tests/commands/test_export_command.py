@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.command_line import Ended, written
+from tests.command_line import Command, written
 from tests.models import L, characters, door, residual, sequential
 from worker.model.backend import keras
 from worker.model.streaming import StreamingModel
@@ -42,9 +42,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_process_without_the_project_gets_the_same_numbers(
-    command: Callable[..., Ended], tmp_path: Path, name: str
-) -> None:
+def test_a_process_without_the_project_gets_the_same_numbers(command: Command, tmp_path: Path, name: str) -> None:
     model = MODELS[name]()
     model.save(tmp_path / "trained.keras")
     ended = command(
@@ -75,7 +73,7 @@ def test_a_process_without_the_project_gets_the_same_numbers(
             np.testing.assert_allclose(found[f"arr_{number}"].reshape(wanted.shape), wanted, rtol=0, atol=1e-6)
 
 
-def test_what_is_told_is_what_is_in_the_file(command: Callable[..., Ended], tmp_path: Path) -> None:
+def test_what_is_told_is_what_is_in_the_file(command: Command, tmp_path: Path) -> None:
     sequential(L.LSTM(4, name="one", return_sequences=True), L.GRU(3, name="two")).save(tmp_path / "two.keras")
     file, output = written(tmp_path, "two.keras"), tmp_path / "step.keras"
     ended = command("export", "-c", file, "--output", str(output), "--json")
@@ -108,7 +106,7 @@ def test_what_is_told_is_what_is_in_the_file(command: Callable[..., Ended], tmp_
         ("nothing.keras", "step.keras", "no such file"),
     ],
 )
-def test_refused(command: Callable[..., Ended], tmp_path: Path, model: str, output: str, told: str) -> None:
+def test_refused(command: Command, tmp_path: Path, model: str, output: str, told: str) -> None:
     sequential(L.LSTM(4), L.Dense(2)).save(tmp_path / "good.keras")
     sequential(L.Bidirectional(L.GRU(4), name="both_ways"), L.Dense(2)).save(tmp_path / "bidirectional.keras")
     (tmp_path / "folder.keras").mkdir()
@@ -126,7 +124,7 @@ def test_refused(command: Callable[..., Ended], tmp_path: Path, model: str, outp
     assert {path: path.read_bytes() for path in tmp_path.glob("*.keras") if path.is_file()} == before
 
 
-def test_without_proof_nothing_is_written(command: Callable[..., Ended], tmp_path: Path) -> None:
+def test_without_proof_nothing_is_written(command: Command, tmp_path: Path) -> None:
     model = sequential(L.LSTM(4), L.Dense(2))
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "spoilt.keras")

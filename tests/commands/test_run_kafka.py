@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, get, identities, send, worker, worker_anew
 from tests.sequences import GAP_MS, Log, configuration, make_log, save_model
 from worker import __version__ as worker_version
@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, model: tuple[Path, Any], topic: Callable[..., str]) -> Place:
+def place(tmp_path: Path, model: tuple[Path, Any], topic: NewTopic) -> Place:
     """(folder, topics, a model that answers every prefix)."""
     return tmp_path, (topic(PARTITIONS, "readings"), topic(PARTITIONS, "probabilities"), topic(1, "dead")), model[1]
 

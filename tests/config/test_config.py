@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.command_line import Ended
+from tests.command_line import Command
 from worker.assembly.input_description import input_description, rules_description
 from worker.checkpoints.input_identity import changes
 from worker.config import json_schema, key_paths, load_config
@@ -412,7 +411,7 @@ def test_aliases_that_grow_without_end_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["check", "run"])
 def test_files_that_are_no_configuration_end_a_command_with_status_2(
-    tmp_path: Path, command: Callable[..., Ended], verb: str
+    tmp_path: Path, command: Command, verb: str
 ) -> None:
     contents = {
         "binary": (b"\xff\xfe\xfd", "is not UTF-8 (byte 0): save it as UTF-8"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.conftest import NewTopic
 from tests.subscribed import joined_source
 from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka.confluent import transactions as confluent_transactions
@@ -42,7 +42,7 @@ class NeverSends:
     [(0.5, False, r"has not come back: no answer within [\d.]+ s$"), (3600.0, True, "; a connection was lost$")],
 )
 def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
-    bootstrap_servers: str, topic: Callable[..., str], timeout_s: float, connection_lost: bool, said: str
+    bootstrap_servers: str, topic: NewTopic, timeout_s: float, connection_lost: bool, said: str
 ) -> None:
     name, out = topic(1, "readings"), topic(1, "probabilities")
     settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
@@ -64,7 +64,7 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
 
 
 def test_a_commit_that_is_not_answered_fails_of_the_message_that_was_refused(
-    bootstrap_servers: str, topic: Callable[..., str]
+    bootstrap_servers: str, topic: NewTopic
 ) -> None:
     """A message that failed is why the client does not answer: told as a time-out, nothing would look for it."""
     from kafka.admin import KafkaAdminClient

@@ -9,14 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from worker.errors import WorkerError
 from worker.kafka.embedded import broker as embedded
 from worker.kafka.embedded import local_ports, runtime
@@ -73,7 +73,7 @@ def owner() -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_transactions_and_groups_work_on_one_node(bootstrap_servers: str, topic: Callable[..., str]) -> None:
+def test_transactions_and_groups_work_on_one_node(bootstrap_servers: str, topic: NewTopic) -> None:
     name = topic()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, transactional_id="one-node")
     producer.init_transactions()
@@ -89,7 +89,7 @@ def test_transactions_and_groups_work_on_one_node(bootstrap_servers: str, topic:
     assert read(bootstrap_servers, name, 2) == [b"kept", b"kept too"]
 
 
-def test_topics_are_only_made_on_purpose(embedded_kafka: EmbeddedKafka, topic: Callable[..., str]) -> None:
+def test_topics_are_only_made_on_purpose(embedded_kafka: EmbeddedKafka, topic: NewTopic) -> None:
     name = topic(partitions=3)
     with KafkaAdminClient(bootstrap_servers=embedded_kafka.bootstrap_servers) as admin:
         (description,) = admin.describe_topics([name])

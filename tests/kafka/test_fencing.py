@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.kafka.test_kafka_contract import CLOSE_S, ClusterKit, Member, until
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.confluent.health import holder_of_instance_id as ask_by_confluent
@@ -99,9 +99,7 @@ def answered(ask: Callable[[ClientSettings, float], str | None], settings: Clien
 
 @pytest.mark.broker
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
-def test_a_member_that_was_fenced_by_nobody_comes_back(
-    bootstrap_servers: str, client: Any, topic: Callable[..., str]
-) -> None:
+def test_a_member_that_was_fenced_by_nobody_comes_back(bootstrap_servers: str, client: Any, topic: NewTopic) -> None:
     name = topic(1, "readings")
     settings = ClientSettings(bootstrap_servers, client, group_id=name, instance_id="worker-0")
     ask = {"kafka-python": ask_by_kafka_python, "confluent": ask_by_confluent}[client]
@@ -141,7 +139,7 @@ class ToldOnce(ConfluentSource):
 
 
 @pytest.mark.broker
-def test_it_may_be_told_by_a_message(bootstrap_servers: str, topic: Callable[..., str]) -> None:
+def test_it_may_be_told_by_a_message(bootstrap_servers: str, topic: NewTopic) -> None:
     name = topic(1, "readings")
     source = ToldOnce(ClientSettings(bootstrap_servers, "confluent", group_id=name, instance_id="worker-0"))
     member = Member(source, name, name).join()

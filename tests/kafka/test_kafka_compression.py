@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from tests.conftest import NewTopic
 from tests.subscribed import read
 from worker.errors import WorkerError
 from worker.kafka.opening import missing_codecs, open_sink
@@ -36,7 +35,7 @@ def values(servers: str, topics: list[str], client: Client) -> dict[str, list[by
     }
 
 
-def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, topic: Callable[..., str]) -> None:
+def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, topic: NewTopic) -> None:
     names = {(client, codec): topic(prefix=f"{codec}-{client}") for client in CLIENTS for codec in CODECS}
     for (client, codec), name in names.items():
         write(bootstrap_servers, name, client, codec)
@@ -46,7 +45,7 @@ def test_either_client_reads_what_either_has_compressed(bootstrap_servers: str, 
 
 
 def test_a_codec_that_is_missing_is_told_with_the_place(
-    bootstrap_servers: str, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, topic: NewTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = topic(prefix="zstd")
     write(bootstrap_servers, name, "confluent", "zstd")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
+from tests.conftest import NewTopic
 from tests.subscribed import read
 from worker.codecs.commands import command_of
 from worker.codecs.unusable import UnusableError
@@ -36,7 +36,7 @@ HEADERS: list[list[tuple[str, bytes]]] = [
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_such_a_record_is_read_and_told_apart(
-    bootstrap_servers: str, topic: Callable[..., str], client: Any, compression: str | None
+    bootstrap_servers: str, topic: NewTopic, client: Any, compression: str | None
 ) -> None:
     name = topic()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=200, compression_type=compression)

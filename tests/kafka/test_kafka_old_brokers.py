@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from tests.subscribed import subscribed
@@ -38,7 +37,7 @@ def reading(settings: ClientSettings, topic: str) -> Source:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_older_protocols_are_read_and_written(
-    bootstrap_servers: str, topic: Callable[..., str], version: str, caplog: pytest.LogCaptureFixture
+    bootstrap_servers: str, topic: NewTopic, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     name, options = topic(), {"api_version": version}
     settings = ClientSettings(
@@ -79,7 +78,7 @@ def test_exactly_once_is_refused_by_name_where_there_is_none(bootstrap_servers: 
 
 @pytest.mark.parametrize("version", ["2.3", "2.8"])
 def test_who_has_an_instance_id_is_not_guessed_where_it_is_not_told(
-    bootstrap_servers: str, topic: Callable[..., str], version: str
+    bootstrap_servers: str, topic: NewTopic, version: str
 ) -> None:
     name = topic()
     settings = ClientSettings(bootstrap_servers, group_id=name, instance_id="one", consumer={"api_version": version})
@@ -102,7 +101,7 @@ def test_the_id_of_zeros_is_none() -> None:
     assert len(spell_topic_id(bytes(15) + b"\1")) == 22
 
 
-def test_a_worker_runs_on_an_older_protocol(bootstrap_servers: str, topic: Callable[..., str], tmp_path: Path) -> None:
+def test_a_worker_runs_on_an_older_protocol(bootstrap_servers: str, topic: NewTopic, tmp_path: Path) -> None:
     save_model(tmp_path / "model.keras")
     keys = configuration(tmp_path, bootstrap_servers, "kafka-python", (topic(), topic(), topic()))
     keys["kafka"] |= {"consumer": {"api_version": "2.7"}, "producer": {"api_version": "2.7"}}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 import pytest
 from kafka import KafkaAdminClient
 from kafka.protocol.metadata import MetadataRequest
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.subscribed import subscribed
 from worker.kafka.kafka_python.errors import client_options, open_client
 from worker.kafka.kafka_python.source import KafkaPythonSource
@@ -24,7 +23,7 @@ QUESTIONS = 30
 
 @pytest.mark.parametrize("instance_id", [None, "two"])
 def test_a_member_that_was_not_let_in_yet_leaves(
-    bootstrap_servers: str, topic: Callable[..., str], instance_id: str | None, caplog: pytest.LogCaptureFixture
+    bootstrap_servers: str, topic: NewTopic, instance_id: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = topic(2)
     first, owned = subscribed(ClientSettings(bootstrap_servers, group_id=name), name)

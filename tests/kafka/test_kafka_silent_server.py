@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.foreign_server import foreign_server
 from tests.proxy import FIND_COORDINATOR, HEARTBEAT, proxied_broker
 from tests.subscribed import subscribed
@@ -41,7 +41,7 @@ def joined(settings: ClientSettings, topic: str) -> bool:
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_start_asks_the_next_server(
-    bootstrap_servers: str, topic: Callable[..., str], silent: str, client: Any, first: bool
+    bootstrap_servers: str, topic: NewTopic, silent: str, client: Any, first: bool
 ) -> None:
     servers = f"{silent},{bootstrap_servers}" if first else f"{bootstrap_servers},{silent}"
     name = topic()

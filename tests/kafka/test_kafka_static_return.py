@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from worker.errors import KafkaUnavailableError
 from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
@@ -81,7 +81,7 @@ def owner(servers: str, client: Any, topic: str, number: int) -> Iterator[Owner]
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
-def test_what_it_gave_back_finds_an_owner(bootstrap_servers: str, topic: Callable[..., str], client: str) -> None:
+def test_what_it_gave_back_finds_an_owner(bootstrap_servers: str, topic: NewTopic, client: str) -> None:
     name = topic(PARTITIONS)
     command = [sys.executable, "-c", DIES, bootstrap_servers, client, name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
@@ -98,7 +98,7 @@ def test_what_it_gave_back_finds_an_owner(bootstrap_servers: str, topic: Callabl
 
 
 def test_what_no_rebalance_gives_an_owner_is_told_and_left(
-    bootstrap_servers: str, topic: Callable[..., str], caplog: pytest.LogCaptureFixture
+    bootstrap_servers: str, topic: NewTopic, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A topic that no member reads: a few rebalances, not one after the other for ever."""
     name, unread = topic(1), topic(1)

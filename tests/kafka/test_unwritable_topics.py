@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
 )
 from kafka.admin import KafkaAdminClient
 
-from tests.conftest import eventually
+from tests.conftest import NewTopic, eventually
 from tests.running import WAIT_S, Reader, get, worker
 from tests.sequences import save_model
 from worker.errors import KafkaUnavailableError
@@ -113,7 +113,7 @@ def metrics(port: int) -> dict[str, float]:
 @CLIENTS
 @DELIVERIES
 def test_a_letter_that_turns_out_too_large_for_its_topic_when_compressed_is_written_without_the_value(
-    bootstrap_servers: str, topic: Callable[..., str], tmp_path: Path, model: Path, client: str, delivery: str
+    bootstrap_servers: str, topic: NewTopic, tmp_path: Path, model: Path, client: str, delivery: str
 ) -> None:
     name = topic(1, "letters")
     create(bootstrap_servers, name, {"max.message.bytes": "500000"})
@@ -140,7 +140,7 @@ def test_a_letter_that_turns_out_too_large_for_its_topic_when_compressed_is_writ
 @CLIENTS
 @DELIVERIES
 def test_a_topic_too_small_for_any_letter_ends_the_worker_and_the_remedies_work(
-    bootstrap_servers: str, topic: Callable[..., str], tmp_path: Path, model: Path, client: str, delivery: str
+    bootstrap_servers: str, topic: NewTopic, tmp_path: Path, model: Path, client: str, delivery: str
 ) -> None:
     name = topic(1, "letters")
     create(bootstrap_servers, name, {"max.message.bytes": "200"})
@@ -170,7 +170,7 @@ def test_a_topic_too_small_for_any_letter_ends_the_worker_and_the_remedies_work(
 @CLIENTS
 @DELIVERIES
 def test_a_topic_that_is_missing_is_named_with_its_key_and_the_remedy_works(
-    bootstrap_servers: str, topic: Callable[..., str], tmp_path: Path, model: Path, client: str, delivery: str
+    bootstrap_servers: str, topic: NewTopic, tmp_path: Path, model: Path, client: str, delivery: str
 ) -> None:
     name = topic(1, "letters")
     create(bootstrap_servers, name, None)
@@ -192,7 +192,7 @@ def test_a_topic_that_is_missing_is_named_with_its_key_and_the_remedy_works(
 @CLIENTS
 @DELIVERIES
 def test_a_topic_that_is_deleted_while_running_is_named_with_its_key_and_the_remedy_works(
-    bootstrap_servers: str, topic: Callable[..., str], tmp_path: Path, model: Path, client: str, delivery: str
+    bootstrap_servers: str, topic: NewTopic, tmp_path: Path, model: Path, client: str, delivery: str
 ) -> None:
     name = topic(1, "letters")
     create(bootstrap_servers, name, {})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import NewTopic
 from tests.subscribed import joined_source
 from worker.kafka.confluent.commits import note_in
 from worker.kafka.contracts import TopicFacts
@@ -57,7 +57,7 @@ def test_a_note_of_another_cluster_says_nothing() -> None:
 @pytest.mark.parametrize(("writer", "reader"), list(itertools.product(CLIENTS, CLIENTS)))
 @pytest.mark.parametrize("transactional", [False, True])
 def test_each_client_understands_the_note_of_the_other(
-    bootstrap_servers: str, topic: Callable[..., str], writer: Client, reader: Client, transactional: bool
+    bootstrap_servers: str, topic: NewTopic, writer: Client, reader: Client, transactional: bool
 ) -> None:
     name = topic(1, "notes")
     place = Partition(name, 0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.command_line import Ended, written
+from tests.command_line import Command, written
 from tests.models import L, shaken
 from worker import StreamingModel
 from worker.assembly.feature_order import FeatureFields, in_order
@@ -143,9 +142,7 @@ def test_other_inputs_are_told_by_name(named: tuple[Any, StreamingModel, Path]) 
         model.scan({"readings": readings, "device": device[:2]}, model.zero_states(ROWS))
 
 
-def test_check_and_export_tell_who_gets_which_number(
-    named: tuple[Any, StreamingModel, Path], command: Callable[..., Ended]
-) -> None:
+def test_check_and_export_tell_who_gets_which_number(named: tuple[Any, StreamingModel, Path], command: Command) -> None:
     folder = named[2]
     text = command("check", "-c", written(folder, "m.keras", input__features=BY_INPUT)).out
     for line in (
@@ -203,7 +200,7 @@ def test_check_and_export_tell_who_gets_which_number(
     ids=["list", "names", "count", "twice", "empty"],
 )
 def test_fields_that_do_not_fit_are_told_by_input(
-    named: tuple[Any, StreamingModel, Path], command: Callable[..., Ended], features: Any, wanted: list[str]
+    named: tuple[Any, StreamingModel, Path], command: Command, features: Any, wanted: list[str]
 ) -> None:
     ended = command("check", "-c", written(named[2], "m.keras", input__features=features))
     assert ended.status == 2
