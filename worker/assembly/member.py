@@ -60,7 +60,7 @@ def build_worker(
     pipeline, settings = _fitted(config, model, settings)
     identity = CheckpointIdentity(
         model.sha256 or "", "", config.kafka.group_id, worker.__version__,
-        input=input_description(config, [part.name for part in model.inputs]),
+        input=input_description(config, [port.name for port in model.inputs]),
         rules=rules_description(config), cpu=cpu_level(),
     )  # fmt: skip
     clock = Clock(time.monotonic, time.time)

@@ -70,7 +70,7 @@ def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
     """The fields in the order of the model's inputs. Raises ConfigError for others than these take."""
     if config.input.features is None:
         return FeatureFields(())  # of raw vectors, which have no fields
-    widths = {part.name: part.width for part in model.inputs}
+    widths = {port.name: port.width for port in model.inputs}
     return in_order(config.input.features, widths, str(config.model.path))
 
 

@@ -43,24 +43,24 @@ def inputs_of(model: StreamingModel, features: FeatureFields) -> list[InputRepor
     """In the order of the vector."""
     return [
         InputReport(
-            name=part.name,
-            first=part.columns.start,
-            last=part.columns.stop - 1,
-            width=part.width,
-            shape=part.shape,
-            dtype=part.dtype,
-            constant=part.time is Time.CONSTANT,
-            fields=_fields(features, part.columns),
+            name=port.name,
+            first=port.columns.start,
+            last=port.columns.stop - 1,
+            width=port.width,
+            shape=port.shape,
+            dtype=port.dtype,
+            constant=port.time is Time.CONSTANT,
+            fields=_fields(features, port.columns),
         )
-        for part in model.inputs
+        for port in model.inputs
     ]
 
 
 def outputs_of(model: StreamingModel) -> list[OutputReport]:
     """In the order of the answer."""
     return [
-        OutputReport(part.name, part.columns.start, part.columns.stop - 1, part.width, part.shape)
-        for part in model.outputs
+        OutputReport(port.name, port.columns.start, port.columns.stop - 1, port.width, port.shape)
+        for port in model.outputs
     ]
 
 

@@ -51,22 +51,22 @@ def _packed(parsed: Any, layout: StateLayout) -> FloatArray:
         raise UnusableError("bad_state", 'set-state takes {"states": {"LAYER": {"NAME": [numbers]}}}')
     _check_names(states, layout)
     row = layout.initial.copy()
-    for (layer, name), (where, shape) in layout.slices.items():
+    for (layer, name), (columns, shape) in layout.slices.items():
         what, dtype = f"state '{name}' of layer '{layer}'", layout.dtypes.get((layer, name), row.dtype)
-        row[where] = _numbers(states[layer][name], shape, dtype, what).ravel()
+        row[columns] = _numbers(states[layer][name], shape, dtype, what).ravel()
     return row
 
 
 def _by_layer_and_name(states: Any) -> bool:
-    def named(part: Any) -> bool:
-        return isinstance(part, dict) and all(isinstance(name, str) for name in part)  # MessagePack has others, too
+    def named(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(name, str) for name in value)  # MessagePack has others, too
 
     return named(states) and all(map(named, states.values()))
 
 
 def _check_names(states: dict[str, dict[str, Any]], layout: StateLayout) -> None:
     # A state that is wrongly named is missing, too; what is wrong is the name.
-    given = {(layer, name) for layer, parts in states.items() for name in parts}
+    given = {(layer, name) for layer, named in states.items() for name in named}
     for layer, name in sorted(given - set(layout.slices)):
         which = f"state '{shown(name)}' of layer '{shown(layer)}'"
         raise UnusableError("bad_state", f"the model has no {which}; {_known(layout)}")
@@ -100,9 +100,9 @@ def _numbers(given: Any, shape: tuple[int, ...], dtype: DTypeLike, what: str) ->
 def _all_numbers(given: Any) -> bool:
     level = [given]
     while level:  # not by recursion: lists may be nested as deep as the parser takes them
-        if not all(isinstance(part, list | int | float) and not isinstance(part, bool) for part in level):
+        if not all(isinstance(each, list | int | float) and not isinstance(each, bool) for each in level):
             return False
-        level = [inner for part in level if isinstance(part, list) for inner in part]
+        level = [inner for each in level if isinstance(each, list) for inner in each]
     return True
 
 

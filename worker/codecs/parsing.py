@@ -143,15 +143,15 @@ def _msgpack_with_other_texts(data: bytes, depth: int) -> Any:
 
     ``depth``: of objects in objects; nobody names a field that is deeper.
     """
-    parts: dict[Any, Any] = _msgpack_parts.decode(data)
-    for name, part in parts.items():
-        raw = bytes(part)
+    members: dict[Any, Any] = _msgpack_parts.decode(data)
+    for name, member in members.items():
+        raw = bytes(member)
         try:
-            parts[name] = _msgpack.decode(raw)
+            members[name] = _msgpack.decode(raw)
         except UnicodeDecodeError:
             is_object = raw[0] & 0xF0 == 0x80 or raw[0] in (0xDE, 0xDF)
-            parts[name] = _msgpack_with_other_texts(raw, depth - 1) if is_object and depth else raw
-    return parts
+            members[name] = _msgpack_with_other_texts(raw, depth - 1) if is_object and depth else raw
+    return members
 
 
 def _integer(digits: str) -> int:

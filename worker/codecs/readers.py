@@ -81,7 +81,7 @@ def flat_reader(fields: InputFields, shape: Any) -> Reader:
 def flat(paths: Sequence[Path], value: Any) -> dict[str, Any]:
     """The fields of an object as ``flat_reader`` takes them."""
     found = ((_flat_name(path), path.find(value)) for path in paths)
-    return {name: UNREADABLE if is_halved(part) else part for name, part in found if part is not MISSING}
+    return {name: UNREADABLE if is_halved(value) else value for name, value in found if value is not MISSING}
 
 
 def _flat_name(path: Path) -> str:
@@ -100,7 +100,7 @@ def _reader(fields: InputFields, paths: Paths, shape: Any, ways: Ways, guard: Gu
     if guard is not None:
         guard(tree, paths)
 
-    def part(path: Path | None) -> Callable[[Any], Any] | None:
+    def getter(path: Path | None) -> Callable[[Any], Any] | None:
         return None if path is None else attrgetter(_attribute(ways[path]))
 
     get_features: Callable[[Any], Any] = attrgetter(*(_attribute(ways[path]) for path in paths.features))
@@ -112,20 +112,20 @@ def _reader(fields: InputFields, paths: Paths, shape: Any, ways: Ways, guard: Gu
         def get_features(value: Any) -> Any:
             return (only(value),)
 
-    stream, time, sequence, start, end = map(part, others)
+    stream, time, sequence, start, end = map(getter, others)
     return Reader(_struct("Value", tree), get_features, stream, time, sequence, start, end)
 
 
-def _one_vector(parts: Callable[[Any], Any], lengths: tuple[int, ...]) -> Callable[[Any], Any]:
+def _one_vector(get_all: Callable[[Any], Any], lengths: tuple[int, ...]) -> Callable[[Any], Any]:
     """Numbers and lists of numbers as one vector; an empty one where a list has another length."""
 
     def get_features(value: Any) -> Any:
         vector: list[float] = []
-        for part, length in zip(parts(value), lengths, strict=True):
+        for given, length in zip(get_all(value), lengths, strict=True):
             if length == 1:
-                vector.append(part)
-            elif len(part) == length:
-                vector += part
+                vector.append(given)
+            elif len(given) == length:
+                vector += given
             else:
                 return ()
         return vector
@@ -160,13 +160,13 @@ def _plant(tree: Tree, way: Way, leaf: Leaf) -> None:
 def _guard_nested(tree: Tree, paths: Paths) -> None:
     """A record with a longer name on a way is refused: that name comes first."""
     for path in paths.every():
-        way, part = path.names, tree
+        way, branch = path.names, tree
         for first, name in enumerate(way):
             for last in range(first + 2, len(way) + 1):
-                if part.setdefault(".".join(way[first:last]), ABSENT) != ABSENT:
+                if branch.setdefault(".".join(way[first:last]), ABSENT) != ABSENT:
                     raise ContradictionError
             if first + 1 < len(way):
-                part = part[name]
+                branch = branch[name]
 
 
 def _guard_literal(tree: Tree, paths: Paths) -> None:
@@ -184,11 +184,11 @@ def _struct(name: str, tree: Tree) -> type[msgspec.Struct]:
         attribute = _attribute((field_name,))
         rename[attribute] = field_name
         if isinstance(leaf, dict):
-            part = _struct("Part", leaf)
-            if part.__struct_defaults__ and len(part.__struct_defaults__) == len(part.__struct_fields__):
-                optional.append((attribute, part, msgspec.field(default_factory=part)))
+            inner = _struct("Part", leaf)
+            if inner.__struct_defaults__ and len(inner.__struct_defaults__) == len(inner.__struct_fields__):
+                optional.append((attribute, inner, msgspec.field(default_factory=inner)))
             else:
-                required.append((attribute, part))
+                required.append((attribute, inner))
         elif len(leaf) == 1:
             required.append((attribute, leaf[0]))
         else:

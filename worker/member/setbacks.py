@@ -95,10 +95,10 @@ class Setbacks:
         if self._refused_since is None:
             self._refused_since = now
         elif now - self._refused_since > self._limits.commit_refused_s:
-            refused = isinstance(error, CommitRefusedError)
+            ask = "is another process running with the same kafka.instance_id?"
             raise WorkerError(
-                f"commits have been refused for {self._limits.commit_refused_s:.0f} s ({error})"
-                + "; is another process running with the same kafka.instance_id?" * refused
+                f"commits have been refused for {self._limits.commit_refused_s:.0f} s ({error})",
+                ask if isinstance(error, CommitRefusedError) else "",
             )
 
     def rolled_back(self, outcomes: Sequence[Outcome], lost_s: float, error: Exception) -> str | None:
@@ -154,10 +154,11 @@ class Setbacks:
         if not error.too_large and outcome.dead.keys[0] is None:
             return replace(before, keyless=True)
         batch, refusal = outcome.batch, outcome.refusals[0]
+        how = ", by a larger max.message.bytes" if error.too_large else ""
         raise DeliveryFailedError(
             f"the dead letter of {batch.partition} offset {batch.offsets[0]} ({refusal.error}) can't be written, not "
             f"even without the record's value (dead_letters.on_failure: stop): {error}; let topic "
-            f"'{self._dead_letters}' take it{', by a larger max.message.bytes' * error.too_large}, or set "
+            f"'{self._dead_letters}' take it{how}, or set "
             "dead_letters.topic: null, with which refused records are only counted and logged",
             self._dead_letters,
         ) from error

@@ -119,7 +119,12 @@ def cut_bytes(batches: Sequence[RecordBatch], limit: int) -> tuple[list[RecordBa
         sizes = np.cumsum([size_bytes([batch.part(record, record + 1)]) for record in range(len(batch))])
         fits = int(np.searchsorted(sizes, left, side="right")) or int(not any(map(len, batches[:index])))
         before, after = batch.part(0, fits), batch.part(fits, len(batch))
-        return [*batches[:index], *[before] * bool(fits)], [*[after] * bool(len(after)), *batches[index + 1 :]]
+        taken, left_over = list(batches[:index]), list(batches[index + 1 :])
+        if fits:
+            taken.append(before)
+        if len(after):
+            left_over.insert(0, after)
+        return taken, left_over
     return list(batches), []
 
 
@@ -137,10 +142,12 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
         if count > room:
             fits = int(np.searchsorted(np.cumsum(counts(events)), room, side="right")) or int(index == 0)
             before, after = part_of(events, 0, fits), part_of(events, fits, len(events.batch))
-            return (
-                [*decoded[:index], *[before] * bool(fits)],
-                [*[after] * bool(len(after.batch)), *decoded[index + 1 :]],
-            )
+            taken, left_over = list(decoded[:index]), list(decoded[index + 1 :])
+            if fits:
+                taken.append(before)
+            if len(after.batch):
+                left_over.insert(0, after)
+            return taken, left_over
         left -= count
         live_left -= 0 if events.batch.replay else count
     return list(decoded), []

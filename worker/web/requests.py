@@ -99,7 +99,7 @@ def metrics_format(accept: str) -> str:
     "" is its plain text, also for who wants only what there is not: HTTP leaves it to the server, and a scraper can do
     more with numbers than with status 406.
     """
-    ranges = [_media_range(part) for part in accept.split(",")]
+    ranges = [_media_range(text) for text in accept.split(",")]
     for media, parameters, quality in sorted(ranges, key=lambda found: -found[2]):
         version = parameters.get("version", "")
         if quality <= 0 or version not in VERSIONS.get(media, ()):
@@ -111,10 +111,10 @@ def metrics_format(accept: str) -> str:
     return ""
 
 
-def _media_range(part: str) -> tuple[str, dict[str, str], float]:
+def _media_range(text: str) -> tuple[str, dict[str, str], float]:
     """``text/plain; version=1.0.0; q=0.5`` → the type, its parameters, how much it is wanted (0 when that is not told
     in HTTP's way)."""
-    media, *rest = (piece.strip() for piece in part.split(";"))
+    media, *rest = (piece.strip() for piece in text.split(";"))
     parameters = {}
     for piece in rest:
         name, _, value = piece.partition("=")

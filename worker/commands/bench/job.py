@@ -59,10 +59,10 @@ class Job:
         """Keys and values in the order in which they are produced, some thousands at a time."""
         numbers, names = self.numbers(), self.names
         for start in range(0, self.events, BATCH):
-            part = np.arange(start, min(start + BATCH, self.events))
-            rows = self.vectors(part).tolist()
+            chosen = np.arange(start, min(start + BATCH, self.events))
+            rows = self.vectors(chosen).tolist()
             yield (
-                [key_of(number) for number in numbers[part].tolist()],
+                [key_of(number) for number in numbers[chosen].tolist()],
                 [orjson.dumps(dict(zip(names, row, strict=True))) for row in rows],
             )
 

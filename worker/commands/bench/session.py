@@ -204,8 +204,8 @@ def others(cores: str | None) -> set[int]:
     if cores is None or not hasattr(os, "sched_setaffinity"):
         return set()
     named: set[int] = set()
-    for part in cores.split(","):
-        first, _, last = part.partition("-")
+    for span in cores.split(","):
+        first, _, last = span.partition("-")
         named |= set(range(int(first), int(last or first) + 1))
     return set(range(os.cpu_count() or 1)) - named
 

@@ -51,8 +51,8 @@ def _in_a_line(report: Report) -> str:
 
 
 def _text(report: Report) -> str:
-    parts = (_model, _inputs, _outputs, _layers, _cost, _speed, _proof, _findings)
-    return page(line for part in parts for line in part(report)) + f"\n{VERDICTS[report.ok]}"
+    sections = (_model, _inputs, _outputs, _layers, _cost, _speed, _proof, _findings)
+    return page(line for section in sections for line in section(report)) + f"\n{VERDICTS[report.ok]}"
 
 
 def _model(report: Report) -> Lines:
@@ -74,19 +74,19 @@ def _inputs(report: Report) -> Lines:
         return
     rows = [
         (
-            part.name,
-            _columns(part.first, part.last),
-            "constant per stream" if part.constant else "per event",
-            ", ".join(part.fields),
+            port.name,
+            _columns(port.first, port.last),
+            "constant per stream" if port.constant else "per event",
+            ", ".join(port.fields),
         )
-        for part in report.inputs
+        for port in report.inputs
     ]
     yield from table("inputs", [("name", "columns", "when", "from input.features"), *rows])
 
 
 def _outputs(report: Report) -> Lines:
     if len(report.outputs) > 1:
-        rows = [(part.name, _columns(part.first, part.last)) for part in report.outputs]
+        rows = [(port.name, _columns(port.first, port.last)) for port in report.outputs]
         yield from table("outputs", [("name", "numbers"), *rows])
 
 

@@ -60,8 +60,8 @@ def export(config_file: Path, output: Path, as_json: bool) -> None:
 
 
 def _text(exported: Exported) -> str:
-    parts = (_files, _ports, _use)
-    return page(line for part in parts for line in part(exported)) + f"\nok: {exported.output} is written"
+    sections = (_files, _ports, _use)
+    return page(line for section in sections for line in section(exported)) + f"\nok: {exported.output} is written"
 
 
 def _files(exported: Exported) -> Lines:
@@ -82,9 +82,9 @@ def _ports(exported: Exported) -> Lines:
             yield from table(name, [(f"{name}[..., {each.first}:{each.last + 1}]", *_whose(each)) for each in parts])
 
 
-def _whose(part: InputReport | OutputReport) -> tuple[str, ...]:
-    when = getattr(part, "constant", None)
-    return (part.name,) if when is None else (part.name, "constant per stream" if when else "per event")
+def _whose(port: InputReport | OutputReport) -> tuple[str, ...]:
+    when = getattr(port, "constant", None)
+    return (port.name,) if when is None else (port.name, "constant per stream" if when else "per event")
 
 
 def _use(exported: Exported) -> Lines:

@@ -66,7 +66,7 @@ def export(config: Config, output: Path) -> Exported:
 
     Raises ConfigError, WorkerError, ModelRefusedError.
     """
-    _check_place(config, output)
+    _check_output(config, output)
     model = load_model(config)
     with unforeseen_as_one_line("proven", config):
         parity = model.check_parity(config.model.parity_tolerance)
@@ -99,7 +99,7 @@ def export(config: Config, output: Path) -> Exported:
     )
 
 
-def _check_place(config: Config, output: Path) -> None:
+def _check_output(config: Config, output: Path) -> None:
     """Refuse what is known before the seconds that a model takes."""
     trained = config.model.path
     if output.is_dir():

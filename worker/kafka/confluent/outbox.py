@@ -160,10 +160,10 @@ class _Lines:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
-    def log(self, level: int, form: str, facility: str, *rest: str) -> None:
+    def log(self, level: int, text: str, facility: str, *rest: str) -> None:
         if facility in _BROKEN_CONNECTION and _may_have_held_requests(rest[-1] if rest else ""):
             self._outbox.disturbed = True
-        self._outbox.attempts.log(level, form, facility, *rest)
+        self._outbox.attempts.log(level, text, facility, *rest)
 
 
 def _may_have_held_requests(said: str) -> bool:

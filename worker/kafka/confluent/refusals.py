@@ -75,10 +75,10 @@ class Attempts:
         """The client is connected: from here on what it says is logged as it says it."""
         self._let_in = True
 
-    def log(self, level: int, form: str, *words: str) -> None:
+    def log(self, level: int, text: str, *words: str) -> None:
         """Called by the client's threads."""
-        log.log(level if self._let_in else logging.DEBUG, form, *words)
-        self._note(words[-1] if words else form)
+        log.log(level if self._let_in else logging.DEBUG, text, *words)
+        self._note(words[-1] if words else text)
 
     def error(self, error: KafkaError) -> None:
         """For its ``error_cb``."""

@@ -41,13 +41,13 @@ class TopicIdLog:
         self.ids: dict[str, str] = {}
         self.hand_on: Callable[..., object] = log.log
 
-    def log(self, level: int, form: str, *words: str) -> None:
+    def log(self, level: int, text: str, *words: str) -> None:
         """One line of the client's."""
         if level > logging.DEBUG:
-            self.hand_on(level, form, *words)
+            self.hand_on(level, text, *words)
             return
-        log.log(level, form, *words)
-        if (found := _CHANGED.search(words[-1] if words else form)) is not None:
+        log.log(level, text, *words)
+        if (found := _CHANGED.search(words[-1] if words else text)) is not None:
             self.ids[found[1]] = spell_topic_id(base64.b64decode(found[2] + "=="))
 
 

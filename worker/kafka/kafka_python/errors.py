@@ -84,9 +84,9 @@ def broker_version(given: Any) -> tuple[int, ...] | None:
     parts = given.split(".") if isinstance(given, str) else given
     if given == AUTOMATIC:
         return None
-    if not isinstance(parts, (list, tuple)) or not parts or not all(str(part).isdecimal() for part in parts):
+    if not isinstance(parts, (list, tuple)) or not parts or not all(str(number).isdecimal() for number in parts):
         raise ConfigError(f'should be text such as "2.7", not {given!r}')
-    return tuple(int(part) for part in parts)
+    return tuple(int(number) for number in parts)
 
 
 def open_client(
