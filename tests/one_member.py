@@ -95,7 +95,8 @@ class Cluster:
 
     def checkpoints(self, partition: Partition = P0) -> list[int]:
         """Positions of the files, oldest first."""
-        return [int(path.stem) for path in reversed(CheckpointStore(self.folder, GROUP).candidates(partition, None))]
+        entries = CheckpointStore(self.folder, GROUP).candidates(partition, None)
+        return [entry.next_offset for entry in reversed(entries)]
 
 
 class Source(MemorySource):

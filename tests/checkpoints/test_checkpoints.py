@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from worker.checkpoints.columns import CHUNK_ROWS, checksum
-from worker.checkpoints.folder import CheckpointStore
+from worker.checkpoints.folder import CheckpointStore, FileEntry
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.names import STALE_TEMPORARY_S, group_folder
@@ -79,7 +79,7 @@ def plain(state: PartitionState) -> dict[str, Any]:
 
 
 def written(folder: Path, state: PartitionState = SMALL, identity: CheckpointIdentity = IDENTITY) -> Path:
-    return CheckpointStore(folder, GROUP).publish(state, identity, created=CREATED)
+    return CheckpointStore(folder, GROUP).publish(state, identity, created=CREATED).path
 
 
 def reason(path: Path, identity: CheckpointIdentity = IDENTITY, specs: list[StateSpec] = SPECS) -> str:
@@ -487,7 +487,7 @@ def test_candidates_are_newest_first_and_nothing_else_in_the_folder_counts(tmp_p
         (paths[9].parent / name).touch()
     cases: list[tuple[int | None, list[int]]] = [(None, [100, 30, 9]), (100, [100, 30, 9]), (99, [30, 9]), (8, [])]
     for at_most, wanted in cases:
-        assert store.candidates(PARTITION, at_most) == [paths[offset] for offset in wanted]
+        assert [entry.path for entry in store.candidates(PARTITION, at_most)] == [paths[offset] for offset in wanted]
 
 
 def test_one_that_is_there_stays_and_one_that_is_unusable_or_foreign_is_replaced(tmp_path: Path) -> None:
@@ -509,10 +509,10 @@ def test_prune_keeps_generations_and_deletes_what_the_dead_left(tmp_path: Path) 
         file.touch()
         os.utime(file, (1e9 - age_s, 1e9 - age_s))
     store.prune(PARTITION, 2, newest=40, now_s=1e9)
-    assert store.candidates(PARTITION, None) == [paths[offset] for offset in (999, 40, 30)]
+    assert store.candidates(PARTITION, None) == [FileEntry(paths[offset], offset) for offset in (999, 40, 30)]
     assert (old.exists(), young.exists()) == (False, True)
     store.prune(PARTITION, 1, newest=None, now_s=1e9)
-    assert store.candidates(PARTITION, None) == [paths[999]]
+    assert store.candidates(PARTITION, None) == [FileEntry(paths[999], 999)]
     store.prune(Partition("never", 0), 1, newest=None, now_s=1e9)
 
 
@@ -537,17 +537,17 @@ def test_every_group_has_a_folder_of_its_own_below_the_directory(tmp_path: Path)
             state = replace(SMALL, next_offset=offset, forgotten={group: 1})
             store = CheckpointStore(folder, group)
             store.check_writable()
-            path = store.publish(state, replace(IDENTITY, group_id=group), created=CREATED)
+            path = store.publish(state, replace(IDENTITY, group_id=group), created=CREATED).path
             assert path.relative_to(folder).parts[1:] == ("readings", "2", f"{offset:020d}.h5")
         store.prune(PARTITION, 1, newest=None, now_s=1e9)
     assert len(list(folder.iterdir())) == len(GROUPS)
     assert len({path.name.lower() for path in folder.iterdir()}) == len(GROUPS) - 2  # three differ by case alone
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     for group in GROUPS:
-        (path,) = CheckpointStore(folder, group).candidates(PARTITION, None)
+        (entry,) = CheckpointStore(folder, group).candidates(PARTITION, None)
         identity = replace(IDENTITY, group_id=group)
-        assert read_checkpoint(path, identity, SPECS).forgotten == {group: 1}
-        assert read_header(path).identity == identity
+        assert read_checkpoint(entry.path, identity, SPECS).forgotten == {group: 1}
+        assert read_header(entry.path).identity == identity
 
 
 def test_ordinary_names_of_groups_are_folders_as_they_are() -> None:
@@ -598,7 +598,7 @@ def test_a_kill_before_the_rename_leaves_only_what_readers_ignore(tmp_path: Path
     left = [path.name for path in older.parent.iterdir() if path != older]
     assert len(left) == 1
     assert left[0].startswith(".00000000000000001234.")
-    assert CheckpointStore(tmp_path, GROUP).candidates(PARTITION, None) == [older]
+    assert [entry.path for entry in CheckpointStore(tmp_path, GROUP).candidates(PARTITION, None)] == [older]
 
 
 # The writer
@@ -628,9 +628,9 @@ def test_writer_publishes_in_the_background_and_keeps_generations(tmp_path: Path
         (PARTITION, offset, True, None) for offset in (10, 20, 30)
     ]
     newest, second = store.candidates(PARTITION, None)
-    assert results[-1].size_bytes == newest.stat().st_size
-    assert (newest.stem[-2:], second.stem[-2:]) == ("30", "20")
-    assert read_header(newest).created == CREATED.isoformat()
+    assert results[-1].size_bytes == newest.path.stat().st_size
+    assert (newest.next_offset, second.next_offset) == (30, 20)
+    assert read_header(newest.path).created == CREATED.isoformat()
 
 
 def test_a_newer_snapshot_replaces_the_one_that_waits(tmp_path: Path) -> None:

@@ -109,12 +109,12 @@ def places(names: list[str]) -> list[int]:
 def check(folder: Path) -> list[int]:
     """The offsets that are there, each one whole and right; then the next writer goes on."""
     store = CheckpointStore(folder, GROUP)
-    there = [int(path.stem) for path in store.candidates(PARTITION, None)]
-    for path in store.candidates(PARTITION, None):
-        state = store.read(path, IDENTITY, SPECS)
-        assert plain(state) == plain(replace(SMALL, next_offset=int(path.stem)))
+    there = [entry.next_offset for entry in store.candidates(PARTITION, None)]
+    for entry in store.candidates(PARTITION, None):
+        state = store.read(entry, IDENTITY, SPECS)
+        assert plain(state) == plain(replace(SMALL, next_offset=entry.next_offset))
     work(store, 5)
-    assert store.candidates(PARTITION, None)[0].stem[-2:] == "05"
+    assert store.candidates(PARTITION, None)[0].next_offset == 5
     store.prune(PARTITION, KEEP, newest=5, now_s=4e9 + STALE_TEMPORARY_S)
     left = sorted(path.name for path in (folder / "group" / "readings" / "2").iterdir())
     assert [name for name in left if name.endswith(".tmp")] == []
@@ -358,7 +358,7 @@ UNREADABLE = (
 def test_what_cannot_be_read_now_is_neither_damaged_nor_missing(tmp_path: Path, name: str) -> None:
     """Wherever it happens: at opening the file, or at any of the reads behind it, which are the seal's and HDF5's."""
     store = prepare(tmp_path / "state")
-    path, code = store.candidates(PARTITION, None)[0], getattr(errno, name)
+    path, code = store.candidates(PARTITION, None)[0].path, getattr(errno, name)
     count, at = 0, -1
 
     def see(name: str, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
@@ -400,7 +400,7 @@ def refusing(code: int) -> Callable[..., Any]:
 
 def test_no_memory_to_read_a_file_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = prepare(tmp_path / "state")
-    path = store.candidates(PARTITION, None)[0]
+    path = store.candidates(PARTITION, None)[0].path
 
     def no_memory(*args: Any) -> Any:
         raise MemoryError
@@ -429,7 +429,7 @@ def test_one_that_cannot_be_deleted_does_not_keep_the_others(tmp_path: Path) -> 
     assert result.error is not None
     assert result.ok
     assert "00000000000000000000.h5" in result.error
-    assert [int(path.stem) for path in store.candidates(PARTITION, None)] == [4, 0]
+    assert [entry.next_offset for entry in store.candidates(PARTITION, None)] == [4, 0]
 
 
 TWO_WRITERS = """
@@ -460,5 +460,5 @@ def test_two_processes_that_write_the_same_names_leave_complete_files(tmp_path: 
         "00000000000000000039.h5",
     ]
     store = CheckpointStore(tmp_path, GROUP)
-    for path in store.candidates(PARTITION, None):
-        assert plain(store.read(path, IDENTITY, SPECS)) == plain(replace(SMALL, next_offset=int(path.stem)))
+    for entry in store.candidates(PARTITION, None):
+        assert plain(store.read(entry, IDENTITY, SPECS)) == plain(replace(SMALL, next_offset=entry.next_offset))

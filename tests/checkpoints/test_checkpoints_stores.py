@@ -143,7 +143,7 @@ def at(offset: int, partition: Partition = PARTITION) -> PartitionState:
 
 
 def stems(store: Store, partition: Partition = PARTITION, at_most: int | None = None) -> list[int]:
-    return [int(place.stem) for place in store.candidates(partition, at_most)]
+    return [entry.next_offset for entry in store.candidates(partition, at_most)]
 
 
 def publish(store: Store, *offsets: int) -> None:
@@ -159,10 +159,10 @@ def test_what_is_published_is_listed_and_read(stored: Stored) -> None:
     published = store.publish(SMALL, IDENTITY, created=CREATED)
     assert stored.names() == [NAME]
     assert store.size_bytes(published) == len(stored.get(NAME))
-    (place,) = stored.open().candidates(PARTITION, None)
-    assert str(published) == str(place)
-    assert (str(place), place.stem) == (f"{stored.url}/{NAME}", "00000000000000001234")
-    header = store.header(place)
+    (entry,) = stored.open().candidates(PARTITION, None)
+    assert str(published) == str(entry)
+    assert (str(entry), entry.next_offset) == (f"{stored.url}/{NAME}", 1234)
+    header = store.header(entry)
     assert (header.identity, header.partition, header.next_offset, header.created) == (
         IDENTITY,
         PARTITION,
@@ -170,7 +170,7 @@ def test_what_is_published_is_listed_and_read(stored: Stored) -> None:
         CREATED.isoformat(),
     )
     for _ in range(2):
-        assert plain(store.read(place, IDENTITY, SPECS)) == plain(SMALL)
+        assert plain(store.read(entry, IDENTITY, SPECS)) == plain(SMALL)
 
 
 def test_candidates_are_newest_first_and_foreign_names_do_not_count(stored: Stored) -> None:
@@ -208,16 +208,16 @@ def test_one_that_is_there_stays_and_one_that_is_unusable_or_foreign_is_replaced
     assert stored.get(NAME) == good
     stored.put(NAME, good[:-1])
     publish(store, 1234)
-    (place,) = store.candidates(PARTITION, None)
-    assert plain(store.read(place, IDENTITY, SPECS)) == plain(SMALL)
+    (entry,) = store.candidates(PARTITION, None)
+    assert plain(store.read(entry, IDENTITY, SPECS)) == plain(SMALL)
     for identity in (replace(IDENTITY, model_sha256="cd" * 32), replace(IDENTITY, input="{}")):
-        place = store.publish(SMALL, identity, created=CREATED)
-        assert store.header(place).identity == identity
+        entry = store.publish(SMALL, identity, created=CREATED)
+        assert store.header(entry).identity == identity
 
 
 def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(stored: Stored) -> None:
     store = stored.open()
-    place = store.publish(SMALL, IDENTITY, created=CREATED)
+    entry = store.publish(SMALL, IDENTITY, created=CREATED)
     good = stored.get(NAME)
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 8
@@ -225,8 +225,8 @@ def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(store
     for data, why in cases:
         stored.put(NAME, bytes(data))
         (listed,) = store.candidates(PARTITION, None)
-        for attempt in (store.header, lambda place: store.read(place, IDENTITY, SPECS)):
-            with pytest.raises(CheckpointUnusableError, match=f"^{re.escape(str(place))}: it is {why}[^\n]*$"):
+        for attempt in (store.header, lambda entry: store.read(entry, IDENTITY, SPECS)):
+            with pytest.raises(CheckpointUnusableError, match=f"^{re.escape(str(entry))}: it is {why}[^\n]*$"):
                 attempt(listed)
     stored.put(NAME.replace("1234", "1235"), good)
     (renamed,) = store.candidates(PARTITION, None)[:1]
@@ -238,13 +238,13 @@ def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(store
 
 def test_other_models_and_inputs_are_told_apart(stored: Stored) -> None:
     store = stored.open()
-    place = store.publish(SMALL, IDENTITY, created=CREATED)
+    entry = store.publish(SMALL, IDENTITY, created=CREATED)
     for changed, error in (
         (replace(IDENTITY, model_sha256="cd" * 32), ModelChangedError),
         (replace(IDENTITY, input="{}"), InputChangedError),
     ):
-        with pytest.raises(error, match=f"^{re.escape(str(place))}: "):
-            store.read(place, changed, SPECS)
+        with pytest.raises(error, match=f"^{re.escape(str(entry))}: "):
+            store.read(entry, changed, SPECS)
 
 
 def test_prune_keeps_the_newest_generations_and_what_lies_above(stored: Stored) -> None:
@@ -273,7 +273,7 @@ def test_groups_share_nothing(stored: Stored, group: str) -> None:
     theirs.delete(theirs.candidates(PARTITION, None)[0])
     assert (stems(ours), stems(theirs)) == ([2, 1], [])
     assert {name.split("/")[0] for name in stored.names()} == {"group"}
-    assert [ours.read(place, IDENTITY, SPECS).next_offset for place in ours.candidates(PARTITION, None)] == [2, 1]
+    assert [ours.read(entry, IDENTITY, SPECS).next_offset for entry in ours.candidates(PARTITION, None)] == [2, 1]
 
 
 @pytest.mark.parametrize("group", ["a\0", "\ud800"])
@@ -329,7 +329,7 @@ def test_many_writers_of_one_name_leave_one_complete_file(stored: Stored) -> Non
         try:
             while not done.is_set():
                 newest = store.candidates(PARTITION, None)[:1]
-                seen.extend(store.read(place, IDENTITY, SPECS).next_offset for place in newest)
+                seen.extend(store.read(entry, IDENTITY, SPECS).next_offset for entry in newest)
         except Exception as error:  # noqa: BLE001 (it is shown by the test)
             errors.append(error)
 
@@ -345,7 +345,7 @@ def test_many_writers_of_one_name_leave_one_complete_file(stored: Stored) -> Non
     assert seen == sorted(seen)
     assert len(stored.names()) == 5
     store = stored.open()
-    assert [store.read(place, IDENTITY, SPECS).next_offset for place in store.candidates(PARTITION, None)] == [
+    assert [store.read(entry, IDENTITY, SPECS).next_offset for entry in store.candidates(PARTITION, None)] == [
         5, 4, 3, 2, 1,
     ]  # fmt: skip
 
@@ -378,8 +378,8 @@ def test_large_files_go_and_come_in_parts(
     for way in (stored, memory()):
         store = way.open()
         store.publish(SMALL, IDENTITY, created=CREATED)
-        (place,) = store.candidates(PARTITION, None)
-        assert plain(store.read(place, IDENTITY, SPECS)) == plain(SMALL)
+        (entry,) = store.candidates(PARTITION, None)
+        assert plain(store.read(entry, IDENTITY, SPECS)) == plain(SMALL)
 
 
 def test_half_uploads_are_never_listed(s3_server: str, s3_account: Callable[[str], None]) -> None:
@@ -413,9 +413,9 @@ def test_a_bucket_without_a_prefix_is_a_store(s3_server: str, s3_account: Callab
     store.check_writable()
     assert stems(store) == []
     publish(store, 7)
-    (place,) = store.candidates(PARTITION, None)
-    assert str(place) == "s3://only-a-bucket/group/readings/2/00000000000000000007.h5"
-    assert store.read(place, IDENTITY, SPECS).next_offset == 7
+    (entry,) = store.candidates(PARTITION, None)
+    assert str(entry) == "s3://only-a-bucket/group/readings/2/00000000000000000007.h5"
+    assert store.read(entry, IDENTITY, SPECS).next_offset == 7
 
 
 def test_nothing_is_left_on_this_machine(
@@ -454,25 +454,25 @@ def test_what_the_dead_left_on_this_machine_goes(tmp_path: Path, monkeypatch: py
 def test_no_place_for_a_copy_on_this_machine_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     store = memory().open()
     publish(store, 1)
-    (place,) = store.candidates(PARTITION, None)
+    (entry,) = store.candidates(PARTITION, None)
 
     def refuse(*args: object, **named: object) -> str:
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patched:
         patched.setattr("tempfile.mkdtemp", refuse)
-        for attempt in (store.header, lambda place: store.read(place, IDENTITY, SPECS)):
+        for attempt in (store.header, lambda entry: store.read(entry, IDENTITY, SPECS)):
             with pytest.raises(
                 StoreUnavailableError, match=r"can't read memory:.*: no place for a copy.*Too many open"
             ):
-                attempt(place)
+                attempt(entry)
     with monkeypatch.context() as patched:
         patched.setattr("os.pread", refuse)
         with pytest.raises(
-            StoreUnavailableError, match=f"can't read {re.escape(str(place))}: OSError: .*Too many open"
+            StoreUnavailableError, match=f"can't read {re.escape(str(entry))}: OSError: .*Too many open"
         ):
-            store.read(place, IDENTITY, SPECS)
-    assert store.read(place, IDENTITY, SPECS).next_offset == 1
+            store.read(entry, IDENTITY, SPECS)
+    assert store.read(entry, IDENTITY, SPECS).next_offset == 1
 
 
 def test_what_was_fetched_is_not_fetched_again(gate: Gate) -> None:
@@ -495,9 +495,9 @@ def test_what_was_replaced_is_fetched_again(stored: Stored) -> None:
     store = stored.open()
     for identity in (IDENTITY, replace(IDENTITY, partitions=7), replace(IDENTITY, partitions=8)):
         store.publish(SMALL, identity, created=CREATED)
-        (place,) = store.candidates(PARTITION, None)
-        assert store.header(place).identity == identity
-        assert store.header(place).identity == identity
+        (entry,) = store.candidates(PARTITION, None)
+        assert store.header(entry).identity == identity
+        assert store.header(entry).identity == identity
 
 
 def test_urls_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -552,8 +552,8 @@ def answer(program: str) -> str:
 
 def test_passwords_in_urls_are_not_shown() -> None:
     store = ObjectStore("memory://me:secret@host/state", GROUP)
-    place = store.publish(SMALL, IDENTITY, created=CREATED)
-    assert "secret" not in f"{store} {place} {place!r}"
+    entry = store.publish(SMALL, IDENTITY, created=CREATED)
+    assert "secret" not in f"{store} {entry} {entry!r}"
 
 
 # A store that fails
@@ -631,14 +631,14 @@ def gate(s3_server: str, s3_account: Callable[[str], None]) -> Iterator[Gate]:
 def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> None:
     url = s3().url
     publish(ObjectStore(url, GROUP), 1, 2)
-    (place, _) = ObjectStore(url, GROUP).candidates(PARTITION, None)
+    (entry, _) = ObjectStore(url, GROUP).candidates(PARTITION, None)
     gate.turn(way)
     store = ObjectStore(url, GROUP, None if way == "500" else SHORT)
     attempts: list[tuple[str, Callable[[], object]]] = [
         ("list", lambda: store.candidates(PARTITION, None)),
         ("list", lambda: store.candidates(Partition("never", 0), None)),
-        ("read", lambda: store.header(place)),
-        ("read", lambda: store.read(place, IDENTITY, SPECS)),
+        ("read", lambda: store.header(entry)),
+        ("read", lambda: store.read(entry, IDENTITY, SPECS)),
         ("list", lambda: publish(store, 3)),
     ]
     for doing, attempt in attempts:
@@ -649,7 +649,7 @@ def test_a_store_that_fails_is_away_and_never_empty(gate: Gate, way: str) -> Non
     gate.turn("through")
     store = ObjectStore(url, GROUP)
     assert stems(store) == [2, 1]
-    assert store.read(place, IDENTITY, SPECS).next_offset == 2
+    assert store.read(entry, IDENTITY, SPECS).next_offset == 2
 
 
 def test_calls_that_hang_are_bounded_in_number(gate: Gate) -> None:

@@ -40,9 +40,9 @@ def cluster(tmp_path: Path) -> Cluster:
 
 def files(cluster: Cluster, *offsets: int) -> None:
     """Of the checkpoints only these are left."""
-    for path in CheckpointStore(cluster.folder, GROUP).candidates(P0, None):
-        if int(path.stem) not in offsets:
-            path.unlink()
+    for entry in CheckpointStore(cluster.folder, GROUP).candidates(P0, None):
+        if entry.next_offset not in offsets:
+            entry.path.unlink()
 
 
 def commit(cluster: Cluster, offset: int | None) -> None:

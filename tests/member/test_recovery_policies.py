@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.sums import SPECS
-from worker.checkpoints.folder import CheckpointStore
+from worker.checkpoints.folder import CheckpointStore, FileEntry
 from worker.checkpoints.header import CheckpointIdentity
 from worker.errors import StoreUnavailableError, WorkerError
 from worker.kafka.contracts import TopicFacts
@@ -81,7 +81,7 @@ def state_of(file: File) -> PartitionState:
 def store_of(folder: Path, files: Sequence[File]) -> CheckpointStore:
     for file in files:
         store = CheckpointStore(folder, file.identity.group_id)
-        path = store.publish(state_of(file), file.identity, created=CREATED, replace=True)
+        path = store.publish(state_of(file), file.identity, created=CREATED, replace=True).path
         if file.damaged:
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
@@ -334,12 +334,12 @@ def test_what_policy_decides_is_saved_before_anything_is_read(tmp_path: Path, ca
 
 
 class FullStore(CheckpointStore):
-    def publish(self, *values: Any, **named: Any) -> Path:
+    def publish(self, *values: Any, **named: Any) -> FileEntry:
         raise OSError(28, "No space left on device")
 
 
 class AwayStore(CheckpointStore):
-    def candidates(self, *values: Any) -> list[Path]:
+    def candidates(self, *values: Any) -> list[FileEntry]:
         raise StoreUnavailableError("the store does not answer")
 
 
@@ -477,7 +477,7 @@ def test_two_groups_share_a_folder_and_nothing_in_it(tmp_path: Path, caplog: Any
     theirs.prune(P0, 1, newest=8, now_s=CREATED.timestamp())
     start = recovery_of(CheckpointStore(tmp_path, GROUP), FAIL).start(facts(P0, TWO, 6, (0, 7)))
     assert (shown(start), lines(caplog, tmp_path)) == ((4, 6, 4), [])
-    assert [int(path.stem) for path in theirs.candidates(P0, None)] == [8]
+    assert [entry.next_offset for entry in theirs.candidates(P0, None)] == [8]
     wanted = replace(IDENTITY, group_id=OTHER_GROUP, model_sha256=THEIRS)
     assert theirs.read(theirs.candidates(P0, None)[0], wanted, SPECS).steps.tolist() == [8]
 
@@ -505,7 +505,7 @@ def test_a_checkpoint_of_other_rules_does_not_come_back(tmp_path: Path, caplog: 
     for committed, rules, left in ((0, LENGTH_3, [9]), (0, LENGTH_7, [9, 6, 4]), (5, LENGTH_3, [9, 4])):
         folder = tmp_path / f"{committed} {rules[-2]}"
         recovery_of(store_of(folder, files), REBUILD, rules=rules).start(facts(P0, TWO, committed, (0, 10)))
-        assert [int(path.stem) for path in CheckpointStore(folder, GROUP).candidates(P0, None)] == left
+        assert [entry.next_offset for entry in CheckpointStore(folder, GROUP).candidates(P0, None)] == left
     assert len(lines(caplog, tmp_path)) == 3 + 1 + 3
 
 
@@ -519,7 +519,7 @@ def test_a_decision_takes_the_place_of_what_stands_there(tmp_path: Path) -> None
 
 
 class BlindStore(CheckpointStore):
-    def candidates(self, *values: Any) -> list[Path]:
+    def candidates(self, *values: Any) -> list[FileEntry]:
         return []
 
 

@@ -183,8 +183,8 @@ class Story:
 
     def damage(self, _: int, number: int) -> None:
         for folder in (self.cluster.folder, self.cluster.folder / "0", self.cluster.folder / "1"):
-            for path in CheckpointStore(folder, GROUP).candidates((P0, P1)[number], None)[:1]:
-                path.write_bytes(path.read_bytes()[:-100])
+            for entry in CheckpointStore(folder, GROUP).candidates((P0, P1)[number], None)[:1]:
+                entry.path.write_bytes(entry.path.read_bytes()[:-100])
 
     def wipe(self, _: int, __: int) -> None:
         shutil.rmtree(self.cluster.folder, ignore_errors=True)
@@ -233,9 +233,9 @@ def check_law(cluster: Cluster, folders: list[Path], wanted: tuple[dict[Identity
     for place in (P0, P1):
         committed = cluster.committed(place) or 0
         assert all(
-            int(path.stem) <= committed
+            entry.next_offset <= committed
             for folder in folders
-            for path in CheckpointStore(folder, GROUP).candidates(place, None)
+            for entry in CheckpointStore(folder, GROUP).candidates(place, None)
         )
         below = {key for key in wanted[0] if key[1] == place.number and key[2] < committed}
         assert below <= outputs.keys()

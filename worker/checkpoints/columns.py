@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 CHUNK_ROWS = 20_000  # rows converted per piece of C code: how long other threads wait for the interpreter
 MAX_FIXED_BYTES = 256  # longer text is stored with variable length
-REFERENCE_BYTES = 16  # what a text of variable length takes in its column: length and place of the text
+REFERENCE_BYTES = 16  # what a text of variable length takes in its column: its length and where it stands
 MAX_DEPTH = 3  # states/LAYER/NAME
 CRC = "crc32"
 
@@ -41,10 +41,10 @@ def text_column(values: Sequence[Any], encode: Callable[[list[Any]], list[bytes]
         longest = max(longest, longest_here)
         pieces.append(np.array(piece, bytes if longest_here <= MAX_FIXED_BYTES else object))
     # HDF5 ends text of variable length at the first NUL, so text that holds one has a fixed length at any rate.
-    fixed = longest <= MAX_FIXED_BYTES or any(b"\0" in text for part in pieces for text in part.tolist())
+    fixed = longest <= MAX_FIXED_BYTES or any(b"\0" in text for piece in pieces for text in piece.tolist())
     column = np.empty(len(values), f"S{longest}" if fixed else object)
-    for start, part in zip(range(0, len(values), CHUNK_ROWS), pieces, strict=True):
-        column[start : start + CHUNK_ROWS] = part
+    for start, stored in zip(range(0, len(values), CHUNK_ROWS), pieces, strict=True):
+        column[start : start + CHUNK_ROWS] = stored
     return column
 
 

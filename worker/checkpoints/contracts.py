@@ -15,12 +15,12 @@ from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
 
-class Place(Protocol):
-    """Where one checkpoint is: a path, or an object's place. ``str`` of it names it in messages."""
+class Entry(Protocol):
+    """One checkpoint as its store lists it. ``str`` of it, a path or a URL, names it in messages."""
 
     @property
-    def stem(self) -> str:
-        """The next offset, 20 digits."""
+    def next_offset(self) -> int:
+        """As the name says it: the file's content may not agree."""
 
 
 class Store(Protocol):
@@ -30,16 +30,16 @@ class Store(Protocol):
     on the writer's. Only what policy decides at a start, states of nothing or nearly, is published on the loop's.
     """
 
-    def candidates(self, partition: Partition, at_most: int | None) -> Sequence[Place]:
+    def candidates(self, partition: Partition, at_most: int | None) -> Sequence[Entry]:
         """Checkpoints at or below this offset (None: all), newest first. They may turn out to be unusable.
 
         Raises StoreUnavailableError, WorkerError: not knowing is not the same as having none.
         """
 
-    def header(self, place: Place) -> CheckpointHeader:
+    def header(self, entry: Entry) -> CheckpointHeader:
         """What it says about itself. Raises CheckpointUnusableError, StoreUnavailableError."""
 
-    def read(self, place: Place, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+    def read(self, entry: Entry, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
         """Its streams, with states of exactly these specs.
 
         Raises CheckpointUnusableError (of that ModelChangedError and InputChangedError) for one that is missing or of
@@ -48,14 +48,14 @@ class Store(Protocol):
 
     def publish(
         self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
-    ) -> Place:
+    ) -> Entry:
         """Give the checkpoint its name once it is complete and durable.
 
         One that is there already, of the same identity, is left as it is but with ``replace``. Raises OSError,
         StoreUnavailableError, WorkerError.
         """
 
-    def size_bytes(self, place: Place) -> int:
+    def size_bytes(self, entry: Entry) -> int:
         """How large a published checkpoint is. Raises OSError."""
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
@@ -64,7 +64,7 @@ class Store(Protocol):
         Raises OSError, StoreUnavailableError, WorkerError.
         """
 
-    def delete(self, place: Place) -> None:
+    def delete(self, entry: Entry) -> None:
         """Take this one away; that it is gone already is fine. Raises OSError, StoreUnavailableError."""
 
     def check_writable(self) -> None:

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,17 @@ from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, gr
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One checkpoint in a folder."""
+
+    path: Path
+    next_offset: int
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 class CheckpointStore:
@@ -32,7 +44,7 @@ class CheckpointStore:
         """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
         return self._folder(partition) / name_of(offset)
 
-    def candidates(self, partition: Partition, at_most: int | None) -> list[Path]:
+    def candidates(self, partition: Partition, at_most: int | None) -> list[FileEntry]:
         """Files at or below this offset (None: all), newest first. They may turn out to be unusable.
 
         Raises StoreUnavailableError when the folder can't be listed: not knowing is not the same as having none.
@@ -45,32 +57,33 @@ class CheckpointStore:
             raise self._refused("can't list", error) from error
         except OSError as error:
             raise StoreUnavailableError(f"state.directory: can't list '{self._folder(partition)}': {error}") from error
-        return [self.path_for(partition, offset) for offset in offsets_in(names, at_most)]
+        return [FileEntry(self.path_for(partition, offset), offset) for offset in offsets_in(names, at_most)]
 
-    def header(self, place: object) -> CheckpointHeader:
+    def header(self, entry: object) -> CheckpointHeader:
         """See ``contracts.Store``."""
-        return read_header(Path(str(place)))
+        return read_header(Path(str(entry)))
 
-    def read(self, place: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
         """See ``contracts.Store``."""
-        return read_checkpoint(Path(str(place)), identity, specs)
+        return read_checkpoint(Path(str(entry)), identity, specs)
 
-    def size_bytes(self, place: object) -> int:
+    def size_bytes(self, entry: object) -> int:
         """See ``contracts.Store``."""
-        return Path(str(place)).stat().st_size
+        return Path(str(entry)).stat().st_size
 
     def publish(
         self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
-    ) -> Path:
+    ) -> FileEntry:
         """Writes the checkpoint and gives it its name once the disk has it all. Raises OSError, WorkerError.
 
         See ``contracts.Store`` for one that is there already.
         """
         assert group_folder(identity.group_id) == self._group.name, identity
-        path = self.path_for(state.partition, state.next_offset)
+        entry = FileEntry(self.path_for(state.partition, state.next_offset), state.next_offset)
+        path = entry.path
         if not replace and self._is_there(path, identity):
             _sync_folder(path.parent)  # whoever gave it its name may have failed before he did
-            return path
+            return entry
         _make_folder(path.parent)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
         try:
@@ -81,7 +94,7 @@ class CheckpointStore:
                 temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-        return path
+        return entry
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
         """Deletes all but the ``keep`` newest generations at or below ``newest``, and temporary files of the dead.
@@ -90,7 +103,7 @@ class CheckpointStore:
         ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
         """
         assert keep >= 1, keep
-        errors = [_unlink(path) for path in self.candidates(partition, newest)[keep:]]
+        errors = [_unlink(entry.path) for entry in self.candidates(partition, newest)[keep:]]
         for path in self._folder(partition).glob(f".*{TEMPORARY}"):
             with suppress(FileNotFoundError):
                 if now_s - path.stat().st_mtime > STALE_TEMPORARY_S:
@@ -98,9 +111,9 @@ class CheckpointStore:
         for error in filter(None, errors):
             raise error
 
-    def delete(self, place: object) -> None:
+    def delete(self, entry: object) -> None:
         """See ``contracts.Store``."""
-        Path(str(place)).unlink(missing_ok=True)
+        Path(str(entry)).unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         """Raises WorkerError when checkpoints can't be written here, or would be written among another group's."""

@@ -35,7 +35,7 @@ from worker.checkpoints.header import (
     write_attributes,
 )
 from worker.checkpoints.names import group_folder
-from worker.checkpoints.schema import NUMBERS, STREAM_NUMBERS, check_form, state_path
+from worker.checkpoints.schema import NUMBERS, STREAM_NUMBERS, check_schema, state_path
 from worker.checkpoints.sealed_file import SEAL_BYTES, SafeFile, SealedFile
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.records.events import Reset
@@ -172,7 +172,7 @@ def read_checkpoint(
         header = header_of(file, datasets)
         _check_name(path, header)
         check_identity(shown or path, header.identity, identity)
-        check_form(datasets, specs)
+        check_schema(datasets, specs)
         columns = {name: read_column(name, dataset, size_bytes) for name, dataset in datasets.items()}
         return _state(header, columns, specs)
 

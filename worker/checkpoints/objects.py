@@ -31,23 +31,18 @@ MAX_HEADERS = 1000  # remembered: who looks at all partitions of a topic does no
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectPlace:
-    """Where one checkpoint is in a store of objects, and what the store said of it."""
+class ObjectEntry:
+    """One checkpoint in a store of objects, and what the store said of it."""
 
     url: str
     name: str  # GROUP_ID/TOPIC/PARTITION/OFFSET.h5
-    offset: int
+    next_offset: int
     listed: Listed
-
-    @property
-    def stem(self) -> str:
-        """The next offset, 20 digits."""
-        return name_of(self.offset).removesuffix(".h5")
 
     def __str__(self) -> str:
         return self.url
 
-    def same_bytes(self, other: ObjectPlace) -> bool:
+    def same_bytes(self, other: ObjectEntry) -> bool:
         """Whether the store says so; False when it does not tell."""
         return self == other and self.listed.version != ""
 
@@ -62,69 +57,70 @@ class ObjectStore:
         # What other groups have left on this machine is theirs, too.
         digest = short_digest(hashlib.sha256(self._group.encode()).hexdigest())
         self._temporary = f"{TEMPORARY_PREFIX}{digest}-"
-        self._headers: dict[str, tuple[ObjectPlace, CheckpointHeader]] = {}
-        self._fetched: tuple[ObjectPlace, tempfile.TemporaryDirectory[str]] | None = None
+        self._headers: dict[str, tuple[ObjectEntry, CheckpointHeader]] = {}
+        self._fetched: tuple[ObjectEntry, tempfile.TemporaryDirectory[str]] | None = None
 
     def __str__(self) -> str:
         return self._remote.url
 
-    def candidates(self, partition: Partition, at_most: int | None) -> list[ObjectPlace]:
+    def candidates(self, partition: Partition, at_most: int | None) -> list[ObjectEntry]:
         """See Store."""
         found = self._remote.list(f"{self._group}/{folder_of(partition)}")
         offsets = offsets_in(found, at_most)
-        return [self._place(partition, offset, found[name_of(offset)]) for offset in offsets]
+        return [self._entry(partition, offset, found[name_of(offset)]) for offset in offsets]
 
-    def header(self, place: object) -> CheckpointHeader:
+    def header(self, entry: object) -> CheckpointHeader:
         """See Store. The file is kept until it is read, or another one is fetched; the header for longer."""
-        assert isinstance(place, ObjectPlace), place
-        known = self._headers.get(place.url)
-        if known is not None and known[0].same_bytes(place):
+        assert isinstance(entry, ObjectEntry), entry
+        known = self._headers.get(entry.url)
+        if known is not None and known[0].same_bytes(entry):
             return known[1]
-        header = read_header(self._copy(place), shown=str(place))
-        self._headers[place.url] = (place, header)
+        header = read_header(self._copy(entry), shown=str(entry))
+        self._headers[entry.url] = (entry, header)
         while len(self._headers) > MAX_HEADERS:
             del self._headers[next(iter(self._headers))]
         return header
 
-    def read(self, place: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
         """See Store."""
-        assert isinstance(place, ObjectPlace), place
+        assert isinstance(entry, ObjectEntry), entry
         try:
-            return read_checkpoint(self._copy(place), identity, specs, shown=str(place))
+            return read_checkpoint(self._copy(entry), identity, specs, shown=str(entry))
         finally:
             self._forget()
 
     def publish(
         self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
-    ) -> ObjectPlace:
+    ) -> ObjectEntry:
         """See Store."""
         assert group_folder(identity.group_id) == self._group, identity
         with self._temporary_folder() as folder:
-            there = None if replace else next(iter(self.candidates(state.partition, state.next_offset)), None)
-            if there is not None and there.offset == state.next_offset and self._holds(there, identity, Path(folder)):
-                return there
+            newest = None if replace else next(iter(self.candidates(state.partition, state.next_offset)), None)
+            there = newest is not None and newest.next_offset == state.next_offset
+            if newest is not None and there and self._holds(newest, identity, Path(folder)):
+                return newest
             file = Path(folder) / name_of(state.next_offset)
             write_checkpoint(file, state, identity, created=created)
-            place = self._place(state.partition, state.next_offset, Listed(file.stat().st_size, ""))
-            self._remote.put(file, place.name)
-        return place
+            entry = self._entry(state.partition, state.next_offset, Listed(file.stat().st_size, ""))
+            self._remote.put(file, entry.name)
+        return entry
 
-    def size_bytes(self, place: object) -> int:
+    def size_bytes(self, entry: object) -> int:
         """See Store."""
-        assert isinstance(place, ObjectPlace), place
-        return place.listed.size_bytes
+        assert isinstance(entry, ObjectEntry), entry
+        return entry.listed.size_bytes
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
         """See Store. Objects have no temporary files, but what the dead left in this machine's folder for them goes."""
         assert keep >= 1, keep
         _sweep(self._temporary, now_s)
-        for place in self.candidates(partition, newest)[keep:]:
-            self._remote.delete(place.name)
+        for entry in self.candidates(partition, newest)[keep:]:
+            self._remote.delete(entry.name)
 
-    def delete(self, place: object) -> None:
+    def delete(self, entry: object) -> None:
         """See Store."""
-        assert isinstance(place, ObjectPlace), place
-        self._remote.delete(place.name)
+        assert isinstance(entry, ObjectEntry), entry
+        self._remote.delete(entry.name)
 
     def check_writable(self) -> None:
         """See Store."""
@@ -135,36 +131,36 @@ class ObjectStore:
                 f"state.directory: {error}; checkpoints need a place that the worker may write, list, read and delete"
             ) from error
 
-    def _place(self, partition: Partition, offset: int, listed: Listed) -> ObjectPlace:
+    def _entry(self, partition: Partition, offset: int, listed: Listed) -> ObjectEntry:
         name = f"{self._group}/{folder_of(partition)}/{name_of(offset)}"
-        return ObjectPlace(f"{self}/{name}", name, offset, listed)
+        return ObjectEntry(f"{self}/{name}", name, offset, listed)
 
-    def _holds(self, place: ObjectPlace, identity: CheckpointIdentity, folder: Path) -> bool:
+    def _holds(self, entry: ObjectEntry, identity: CheckpointIdentity, folder: Path) -> bool:
         try:
-            return same_states(read_header(self._fetch(place, folder), shown=str(place)).identity, identity)
+            return same_states(read_header(self._fetch(entry, folder), shown=str(entry)).identity, identity)
         except CheckpointUnusableError:
             return False
 
     def _temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix=self._temporary, ignore_cleanup_errors=True)
 
-    def _copy(self, place: ObjectPlace) -> Path:
+    def _copy(self, entry: ObjectEntry) -> Path:
         """A copy on this machine, fetched now unless it is there. Raises as ``header`` does."""
-        if self._fetched is not None and self._fetched[0].same_bytes(place):
-            copy = Path(self._fetched[1].name) / place.name
+        if self._fetched is not None and self._fetched[0].same_bytes(entry):
+            copy = Path(self._fetched[1].name) / entry.name
             if copy.is_file():  # whoever cleans up temporary folders may have been here
                 return copy
         self._forget()
         try:
             folder = self._temporary_folder()
         except OSError as error:
-            raise _no_room(place, error) from error
+            raise _no_room(entry, error) from error
         try:
-            copy = self._fetch(place, Path(folder.name))
+            copy = self._fetch(entry, Path(folder.name))
         except BaseException:
             folder.cleanup()
             raise
-        self._fetched = (place, folder)
+        self._fetched = (entry, folder)
         return copy
 
     def _forget(self) -> None:
@@ -172,20 +168,20 @@ class ObjectStore:
             self._fetched[1].cleanup()
             self._fetched = None
 
-    def _fetch(self, place: ObjectPlace, folder: Path) -> Path:
+    def _fetch(self, entry: ObjectEntry, folder: Path) -> Path:
         """The copy is in folders of the same names, which are compared with what it says of itself."""
-        copy = folder / place.name
+        copy = folder / entry.name
         try:
             copy.parent.mkdir(parents=True)
         except OSError as error:
-            raise _no_room(place, error) from error
-        if not self._remote.fetch(place.name, place.listed, copy):
-            raise CheckpointUnusableError(f"{place}: there is no such object")
+            raise _no_room(entry, error) from error
+        if not self._remote.fetch(entry.name, entry.listed, copy):
+            raise CheckpointUnusableError(f"{entry}: there is no such object")
         return copy
 
 
-def _no_room(place: ObjectPlace, error: OSError) -> StoreUnavailableError:
-    return StoreUnavailableError(f"can't read {place}: no place for a copy on this machine: {error}")
+def _no_room(entry: ObjectEntry, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"can't read {entry}: no place for a copy on this machine: {error}")
 
 
 def _sweep(prefix: str, now_s: float) -> None:

@@ -32,7 +32,7 @@ def _escaped(name: str) -> str:
     return safe if safe.strip(".") else safe.replace(".", "%2E")
 
 
-def check_form(datasets: dict[str, h5py.Dataset], specs: Sequence[StateSpec]) -> None:
+def check_schema(datasets: dict[str, h5py.Dataset], specs: Sequence[StateSpec]) -> None:
     """Names, types and shapes, before any data is read. Raises UnusableColumnError."""
     rows = datasets["keys"].shape[0] if datasets["keys"].ndim == 1 else -1
     forgotten = datasets["forgotten/keys"].shape[0] if datasets["forgotten/keys"].ndim == 1 else -1

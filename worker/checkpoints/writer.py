@@ -139,8 +139,8 @@ class CheckpointWriter:
         state, started, size_bytes, ok, reason = snapshot.state, self._clock(), 0, False, None
         try:
             created = self._now()
-            place = self._store.publish(state, snapshot.identity, created=created)
-            size_bytes, ok = self._store.size_bytes(place), True
+            entry = self._store.publish(state, snapshot.identity, created=created)
+            size_bytes, ok = self._store.size_bytes(entry), True
             self._store.prune(state.partition, self._keep, newest=state.next_offset, now_s=created.timestamp())
         except Exception as error:  # noqa: BLE001 (a thread that dies silently would mean no checkpoints ever again)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from worker.checkpoints.contracts import Place, Store
+from worker.checkpoints.contracts import Entry, Store
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.member.partition_counts import Look, of_this_topic
 from worker.member.recovery_policy import LogFacts
@@ -19,7 +19,7 @@ log = logging.getLogger("worker.recovery")
 
 
 def delete_beyond(
-    store: Store, facts: LogFacts, entries: Sequence[Place], look: Look, rules: str, *, another_way: bool
+    store: Store, facts: LogFacts, entries: Sequence[Entry], look: Look, rules: str, *, another_way: bool
 ) -> None:
     """``entries`` are those beyond, newest first. ``another_way``: states don't go on as they did before this start.
 

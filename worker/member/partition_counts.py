@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from worker.checkpoints.contracts import Place, Store
+from worker.checkpoints.contracts import Entry, Store
 from worker.checkpoints.header import CheckpointHeader
 from worker.errors import CheckpointUnusableError, WorkerError
 from worker.kafka.contracts import TopicFacts
 from worker.records.ownership import Partition
 
-Look: TypeAlias = Callable[[Place], CheckpointHeader]  # raises CheckpointUnusableError, StoreUnavailableError
+Look: TypeAlias = Callable[[Entry], CheckpointHeader]  # raises CheckpointUnusableError, StoreUnavailableError
 
 log = logging.getLogger("worker.recovery")
 
@@ -34,7 +34,7 @@ class PartitionCounts:
         """What new checkpoints of this topic say; 0 before ``accept``."""
         return self._accepted.get((topic, topic_id), 0)
 
-    def accept(self, partition: Partition, topic: TopicFacts, entries: Sequence[Place], look: Look) -> bool:
+    def accept(self, partition: Partition, topic: TopicFacts, entries: Sequence[Entry], look: Look) -> bool:
         """Whether partitions were added since this one's states were saved, which the policy let pass.
 
         ``entries`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
@@ -71,13 +71,13 @@ class PartitionCounts:
         return max((_saved(entries, self._store.header, topic.id) for entries in listed), default=0)
 
 
-def _saved(entries: Sequence[Place], look: Look, topic_id: str) -> int:
+def _saved(entries: Sequence[Entry], look: Look, topic_id: str) -> int:
     """As the newest of these checkpoints that can be read says; 0 where none does."""
     header = newest_header(entries, look, topic_id)
     return 0 if header is None else header.identity.partitions
 
 
-def newest_header(entries: Sequence[Place], look: Look, topic_id: str) -> CheckpointHeader | None:
+def newest_header(entries: Sequence[Entry], look: Look, topic_id: str) -> CheckpointHeader | None:
     """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
     for entry in entries:
         try:
@@ -98,7 +98,7 @@ def remembering(look: Look) -> Look:
     """The same, once per entry: a header is believed only after the whole file was read."""
     known: dict[str, CheckpointHeader] = {}
 
-    def remembered(entry: Place) -> CheckpointHeader:
+    def remembered(entry: Entry) -> CheckpointHeader:
         if str(entry) not in known:
             known[str(entry)] = look(entry)
         return known[str(entry)]

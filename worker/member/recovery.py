@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from worker.checkpoints.contracts import Place, Store
+from worker.checkpoints.contracts import Entry, Store
 from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
 from worker.checkpoints.input_identity import changes, spelt_as
 from worker.checkpoints.writer import utc_now
@@ -92,7 +92,7 @@ class Recovery:
         look = remembering(self._store.header)
         grown = self._counts.accept(facts.partition, facts.topic, entries, look)
         facts = checked(facts, partial(newest_header, entries, look))
-        within = [entry for entry in entries if int(entry.stem) <= facts.believable]
+        within = [entry for entry in entries if entry.next_offset <= facts.believable]
         start = self._from_checkpoint(facts, within, look) or without_checkpoint(self._policy, facts)
         without_commit(self._policy, facts, start)
         # From the log's first record on everything follows from the log, whatever policy calls it.
@@ -103,7 +103,7 @@ class Recovery:
             self._save(start.state or nothing(facts.partition, start.offset, self._specs), facts.topic.id)
         return start
 
-    def _from_checkpoint(self, facts: LogFacts, entries: Sequence[Place], look: Look) -> Start | None:
+    def _from_checkpoint(self, facts: LogFacts, entries: Sequence[Entry], look: Look) -> Start | None:
         """None where no checkpoint does. Raises WorkerError, StoreUnavailableError."""
         judged: list[_Verdict] = []
         for entry in entries:  # not all of them: to judge one is to load it
@@ -118,7 +118,7 @@ class Recovery:
             return after_change(self._policy, facts, changed)
         return found[0] if found else None
 
-    def _judge(self, facts: LogFacts, entry: Place, look: Look) -> _Verdict:
+    def _judge(self, facts: LogFacts, entry: Entry, look: Look) -> _Verdict:
         try:
             start = self._read(facts, entry, look(entry))
         except (ModelChangedError, InputChangedError) as error:
@@ -133,21 +133,21 @@ class Recovery:
         return _Verdict(start, decides=not (start.decided and start.saw_nothing))
 
     def _taken(
-        self, start: Start, entry: Place, header: CheckpointHeader, changed: CheckpointUnusableError | None
+        self, start: Start, entry: Entry, header: CheckpointHeader, changed: CheckpointUnusableError | None
     ) -> Start:
         """``changed``: a newer one was passed over. An older one of this model is as right as any."""
         if changed is not None:
             log.warning("checkpoint skipped: %s; taking the one at %d", changed, start.offset)
         return start if start.saw_nothing else replace(start, new_rules=self._tell_differences(entry, header))
 
-    def _read(self, facts: LogFacts, entry: Place, header: CheckpointHeader) -> Start:
+    def _read(self, facts: LogFacts, entry: Entry, header: CheckpointHeader) -> Start:
         """A start with its states; ``decided``: they are not of this model and input, as new checkpoints will say."""
         state, ours = self._state(entry, header, facts.topic.id)
         # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
         live = max(facts.live_from, state.next_offset)
         return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}", decided=not ours)
 
-    def _state(self, entry: Place, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
+    def _state(self, entry: Entry, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
         """Its states, and whether they are of this model and input."""
         wanted = self._identity.of_topic(topic_id)
         try:
@@ -166,14 +166,14 @@ class Recovery:
                 self._tell_kept(entry, header)
             return state, False
 
-    def _named(self, entry: Place, error: CheckpointUnusableError) -> CheckpointUnusableError:
+    def _named(self, entry: Entry, error: CheckpointUnusableError) -> CheckpointUnusableError:
         """The same error; of a changed input only the keys that differ."""
         if not isinstance(error, InputChangedError):
             return error
         found = changes(error.input, self._identity.input)
         return InputChangedError(f"{entry}: its states were fed with another input ({found})", error.input)
 
-    def _tell_differences(self, entry: Place, header: CheckpointHeader) -> bool:
+    def _tell_differences(self, entry: Entry, header: CheckpointHeader) -> bool:
         """Once, whatever the number of partitions, what is no reason to refuse it; whether the rules are others."""
         found, ours = header.identity, self._identity
         rules = changes(found.rules, ours.rules) if found.rules and ours.rules else ""
@@ -186,12 +186,12 @@ class Recovery:
             )  # fmt: skip
         return bool(rules)
 
-    def _tell(self, what: str, entry: Place) -> None:
+    def _tell(self, what: str, entry: Entry) -> None:
         if what not in self._told:
             self._told.add(what)
             log.warning("%s: it was written under %s", entry, what)
 
-    def _tell_kept(self, entry: Place, header: CheckpointHeader) -> None:
+    def _tell_kept(self, entry: Entry, header: CheckpointHeader) -> None:
         found, ours = header.identity, self._identity
         if found.model_sha256 != ours.model_sha256:
             models = f"{short_digest(found.model_sha256)}, now {short_digest(ours.model_sha256)}"
