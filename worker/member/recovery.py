@@ -111,12 +111,12 @@ class Recovery:
             if judged[-1].decides:
                 break
         changed = next((verdict.changed for verdict in judged if verdict.changed is not None), None)
-        found = [verdict.start for verdict in judged if verdict.start is not None]
-        if found and judged[-1].decides and judged[-1].start is not None:
-            return self._taken(found[-1], entry, look(entry), changed)
+        best = judged[-1].start if judged and judged[-1].decides else None
+        if best is not None:
+            return self._taken(best, entry, look(entry), changed)
         if changed is not None:
             return after_change(self._policy, facts, changed)
-        return found[0] if found else None
+        return next((verdict.start for verdict in judged if verdict.start is not None), None)
 
     def _judge(self, facts: LogFacts, entry: Entry, look: Look) -> _Verdict:
         try:
@@ -129,7 +129,7 @@ class Recovery:
         if start.offset < facts.begin:
             log.warning("checkpoint skipped: %s is older than the log, which begins at %d", entry, facts.begin)
             return _Verdict(decides=True)
-        # Where nothing was seen by another model it was by none; an older one of ours, which has seen some, is better.
+        # States that have seen nothing are of any model, but an older checkpoint of ours that has is better.
         return _Verdict(start, decides=not (start.decided and start.saw_nothing))
 
     def _taken(
