@@ -5,14 +5,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KAFKA := $(VENV)/.kafka
 
-.PHONY: help setup demo test test-fast test-deep faults bench bench-compare bench-peers lint lock clean
+# Two processes; the longest files first, so that only short ones are left for the end.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+CHOSEN = $(if $(ONLY),-k "$(ONLY)",$(SIDE_BY_SIDE))
+
+.PHONY: help setup demo test test-fast test-deep coverage faults bench bench-compare bench-peers lint lock clean
 
 help:
 	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
-	@echo "make test       style, types and all tests"
-	@echo "make test-fast  the tests that need neither a broker nor many models"
-	@echo "make test-deep  rounds of faults on one broker and on three nodes, ten of each (hours)"
+	@echo "make test       style, types and all tests; ONLY=rebalance: the tests with that in a name, of a folder too"
+	@echo "make test-fast  the tests that need neither a broker nor many models (a minute)"
+	@echo "make test-deep  a night: twenty times as many drawn cases, ten rounds of faults on one broker and on three nodes"
+	@echo "make coverage   which lines and branches of worker/ the tests run; ONLY= as for make test"
 	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
 	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; CLUSTER=3 on three nodes; MINUTES=30 and"
 	@echo "                STATE=file to stop then and go on later; writes its report into docs/reliability.md"
@@ -63,14 +68,18 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup $(if $(ONLY),,lint)
+	@$(BIN)/python -m pytest $(CHOSEN)
 
 test-fast: $(READY)
-	@$(BIN)/python -m pytest -m "not broker and not zoo"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not broker and not zoo"
 
 test-deep: setup
-	@TEST_DEEP=1 $(BIN)/python -m pytest tests/whole/test_fault_rounds.py
+	@TEST_DEEP=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m deep
+
+coverage: setup
+	@$(BIN)/python -m pytest $(CHOSEN) --cov --cov-report=term --cov-report=html:build/coverage
+	@echo "line by line: build/coverage/index.html"
 
 faults: setup
 	@$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1) --client $(or $(CLIENT),both) \
@@ -83,4 +92,4 @@ lock: $(READY)
 	  --no-emit-find-links --no-emit-index-url pyproject.toml -o constraints.txt
 
 clean:
-	@rm -rf $(VENV) .peers *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .peers *.egg-info build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,13 +75,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such. The longest files come first, then the others with a broker.
+    """Tests that ask for the broker are marked as such, and those whose cases are drawn.
 
+    The longest files come first, then the others with a broker.
     On several processes (pytest -n 2 --dist loadfile --no-loadscope-reorder) only short ones are left for the end.
     """
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.deep)
     waiting = {item.path.name for item in items if item.get_closest_marker("broker")}
     order = [*LONGEST, *sorted(waiting.difference(LONGEST))]
     items.sort(key=lambda item: order.index(item.path.name) if item.path.name in order else len(order))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from worker.codecs.decoding import VALUE_BYTES_LIMIT, open_decoder
 from worker.codecs.encoding import Encoder
 from worker.codecs.fields import InputFields
@@ -450,7 +451,7 @@ def values(form: str) -> st.SearchStrategy[bytes | None]:
 
 
 @pytest.mark.parametrize("form", ["json", "msgpack", "float32"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_a_batch_decoded_whole_equals_its_records_decoded_one_by_one(form: str, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 4))

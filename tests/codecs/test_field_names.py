@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.config.test_config import load, with_keys
+from tests.depth import examples
 from tests.sums import LAYOUT, batch, sums_pipeline
 from worker.assembly.input_fields import check_fields, readings, warnings
 from worker.codecs.decoding import open_decoder
@@ -169,7 +170,7 @@ TREES = st.recursive(
 
 
 @FORMS
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @drawn(st.lists(st.dictionaries(NAMES, TREES, max_size=4), min_size=1, max_size=5), st.sampled_from(["a.b.c", "a.b"]))
 def test_however_records_are_read_each_has_what_its_path_says(form: str, values: list[Any], text: str) -> None:
     path = Path.of(text)
@@ -339,7 +340,7 @@ def told(fields: InputFields, value: Any) -> list[Any] | str:
 
 
 @FORMS
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @drawn(st.data())
 def test_every_role_of_every_record_has_what_its_path_says(form: str, data: st.DataObject) -> None:
     """However a batch is read: whole, or record by record beside one that can't be read."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.sums import sums_pipeline
 from worker.codecs.times import APART_MS_LIMIT, UNITS, EventTimes
 from worker.codecs.unusable import UnusableError
@@ -162,7 +163,7 @@ GIVEN = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(GIVEN, min_size=1, max_size=4), st.sampled_from(list(UNITS)), st.sampled_from([-1, 0, NOW]))
 def test_all_at_once_is_the_same_as_one_by_one(given: list[Any], unit: str, timestamp: int) -> None:
     times = EventTimes(unit)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import NewTopic, eventually
+from tests.depth import DEEP, deep
 from tests.running import WAIT_S, Reader, check_outputs, final_checkpoints, identities, send, worker, worker_anew
 from tests.sequences import FEATURES, Log, configuration, make_log, save_model
 from worker.kafka.opening import open_sink
@@ -23,6 +25,7 @@ from worker.records.messages import Messages
 
 PARTITIONS = 4
 EVENTS, STREAMS = 20_000, 200
+KILLS = 10 if DEEP else 4  # the law itself is crashed at every call in tests/whole/test_crash_points.py
 LIFE = 500  # outputs that a life writes before it may be killed
 PIECE, PIECE_S = 50, 0.02  # events sent at once, and the pause after them
 
@@ -42,6 +45,12 @@ def configured(folder: Path, servers: str, client: str, delivery: str, topics: t
     """Write the configuration; the log to play."""
     settings = configuration(folder, servers, client, topics, delivery=delivery)
     (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
+    return log_to_play()
+
+
+@cache
+def log_to_play() -> Log:
+    """The same for all: nobody changes it."""
     return make_log(EVENTS, STREAMS)
 
 
@@ -52,7 +61,8 @@ def test_every_output_is_the_model_on_the_prefix(
 ) -> None:
     folder, topics, outputs, dead, every = place
     log = configured(folder, bootstrap_servers, client, delivery, topics)
-    with worker_anew(folder, "worker") as process:
+    as_typed = delivery == "at_least_once"  # once for each client: a start from nothing is seconds of a processor
+    with (worker_anew if as_typed else worker)(folder, "worker") as process:
         send(bootstrap_servers, topics[0], log, 0, EVENTS)
         eventually(lambda: outputs.count() >= EVENTS or process.poll() is not None, WAIT_S)
         process.send_signal(signal.SIGTERM)
@@ -92,11 +102,10 @@ class Load(threading.Thread):
         self.join()
 
 
-@pytest.mark.parametrize(("delivery", "kills"), [("at_least_once", 10), ("exactly_once", 4)])
+@deep
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
-def test_kill_9_under_load(
-    place: tuple[Any, ...], bootstrap_servers: str, client: str, delivery: str, kills: int
-) -> None:
+def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, client: str, delivery: str) -> None:
     """Nothing lost, the same states at the end; repeats only with the same identity and the same probabilities.
 
     In transactions there are none.
@@ -106,9 +115,9 @@ def test_kill_9_under_load(
     load = Load(bootstrap_servers, topics[0], log)
     load.start()
     try:
-        for life in range(kills):
+        for life in range(KILLS):
             before = outputs.count(), checkpoints(folder)
-            load.allowed = (life + 1) * EVENTS // (kills + 1)
+            load.allowed = (life + 1) * EVENTS // (KILLS + 1)
             with worker(folder, f"life-{life}") as process:
 
                 def enough(before: Any = before, life: int = life, process: Any = process) -> bool:

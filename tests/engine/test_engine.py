@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.sums import batch, sums_pipeline
 from worker.engine.boundaries import BoundaryRules
 from worker.engine.emission import EmitRule
@@ -56,21 +57,21 @@ def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[in
     return [sorted(messages) for messages in seen]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(logs, st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_turns_make_no_difference(logs: tuple[list[Any], list[Any]], cuts: list[int]) -> None:
     one_by_one = outputs(sums_pipeline(RULES, **FIELDS), logs, [1])
     assert outputs(sums_pipeline(RULES, **FIELDS), logs, cuts) == one_by_one
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(events, max_size=60), st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 4))
 def test_turns_make_no_difference_when_the_table_is_full(log: list[Any], cuts: list[int], max_streams: int) -> None:
     one_by_one = outputs(sums_pipeline(RULES, max_streams=max_streams, **FIELDS), (log, []), [1])
     assert outputs(sums_pipeline(RULES, max_streams=max_streams, **FIELDS), (log, []), cuts) == one_by_one
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(events, max_size=60), st.integers(0, 60))
 def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int) -> None:
     at = min(at, len(log))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.models import sequential
 from tests.sums import Sums, batch, sums_pipeline
 from worker import StreamingModel
@@ -118,7 +119,7 @@ def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
     return [answers, left(engine)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.one_of(turns, st.integers(0, 1 << 30).map(long_turns)),
     rules,

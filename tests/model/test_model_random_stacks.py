@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.models import F, L, shaken
 from worker import ModelRefusedError, StreamingModel
 from worker.model.backend import keras
@@ -101,7 +102,10 @@ ends = st.sampled_from(
 begins = st.sampled_from([lambda x: x, lambda x: L.Masking(0.0)(x)])
 
 bounded = settings(
-    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+    max_examples=examples(20),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
 )
 
 
@@ -143,7 +147,7 @@ CULPRITS: dict[str, Block] = {
 
 
 @pytest.mark.parametrize("name", CULPRITS)
-@settings(bounded, max_examples=3)
+@settings(bounded, max_examples=examples(3))
 @given(data=st.data())
 def test_the_layer_in_the_way_is_named_wherever_it_is(name: str, data: Any) -> None:
     before, after = data.draw(st.lists(blocks, max_size=2)), data.draw(st.lists(blocks, max_size=2))

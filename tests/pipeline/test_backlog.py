@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.depth import deep, examples
 from tests.one_member import command
 from tests.sums import batch, sums_pipeline
 from worker.pipeline.backlog import Backlog, TurnLimit, cut_bytes, part_of, size_bytes
@@ -132,7 +133,8 @@ MIXED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(20))
+@deep
+@pytest.mark.parametrize("seed", range(examples(20)))
 def test_part_of_what_was_decoded_is_what_decoding_that_part_gives(seed: int) -> None:
     """Every column, also those that are yet to come."""
     rng = random.Random(seed)
@@ -150,7 +152,8 @@ def test_part_of_what_was_decoded_is_what_decoding_that_part_gives(seed: int) ->
             assert one == other, field.name
 
 
-@pytest.mark.parametrize("seed", range(30))
+@deep
+@pytest.mark.parametrize("seed", range(examples(30)))
 def test_however_it_is_cut_nothing_is_lost_or_overtaken(seed: int) -> None:
     rng = random.Random(seed)
     backlog, sent, got = Backlog(), {P: 0, Q: 0}, {P: list[int](), Q: list[int]()}

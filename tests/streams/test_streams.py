@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.depth import deep, examples
 from tests.one_member import meaning
 from worker.records.events import Reset
 from worker.records.ownership import Partition
@@ -103,7 +104,8 @@ def columns(state: PartitionState) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("units", [0, 3], ids=["plain", "emitted"])
-@pytest.mark.parametrize("seed", range(20))
+@deep
+@pytest.mark.parametrize("seed", range(examples(20)))
 def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
     streams = Streams(seed, units)
     acts = (

@@ -7,7 +7,6 @@ in turns of any size, crash, go back to any earlier state, replay, and hand part
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.one_member import command
 from tests.sums import batch, sums_pipeline
 from worker.engine.boundaries import BoundaryRules
@@ -29,7 +29,7 @@ from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 from worker.records.states import PartitionState
 
-LOGS = int(os.environ.get("CUT_LOGS", "300"))
+LOGS = examples(300)
 PARTITIONS = (Partition("in", 0), Partition("in", 1))
 SCAN_ROWS_SMALL = (2, 1)  # so that short logs are scanned, too
 IDENTITY = ("topic", "partition", "offset", "item")

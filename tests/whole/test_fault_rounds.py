@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
+from tests.depth import DEEP
 from tests.faults import cluster  # noqa: F401  it has kinds, too
 from tests.faults.faults import KINDS
 from tests.faults.plan import CLIENTS, DELIVERIES
 from tests.whole.test_fault_harness import harness, left_behind, needs_linux
 from worker.kafka.embedded.cluster import NODES
 
-DEEP = bool(os.environ.get("TEST_DEEP"))
 ROUNDS = 10 if DEEP else 1
 ROUND_S = 600.0
 ON_A_CLUSTER = sorted(name for name, kind in KINDS.items() if kind.nodes == NODES)
 
-pytestmark = [pytest.mark.broker, needs_linux]
+pytestmark = [pytest.mark.broker, pytest.mark.deep, needs_linux]
 
 
 @pytest.fixture
@@ -43,14 +42,13 @@ def played(folder: Path, rounds: int, *more: str) -> str:
     return page.read_text()
 
 
-@pytest.mark.parametrize("delivery", DELIVERIES)
-def test_no_static_member_ends_when_its_broker_is_away_for_longer_than_a_session(folder: Path, delivery: str) -> None:
+def test_no_static_member_ends_when_its_broker_is_away_for_longer_than_a_session(folder: Path) -> None:
     """Neither for what librdkafka says then, that another one has its name, nor for any other reason."""
     session = ("--static", "--session", "10") if DEEP else ("--static",)
-    away = "broker kill -9, away for longer than a session"
-    report = played(folder, ROUNDS, "--client", "confluent", "--delivery", delivery, "--fault", away, *session)
+    away, rounds = "broker kill -9, away for longer than a session", len(DELIVERIES) * ROUNDS
+    report = played(folder, rounds, "--client", "confluent", "--delivery", "both", "--fault", away, *session)
     assert "No worker ended by itself." in report
-    assert re.search(rf"^\| {away} \| {ROUNDS} \|", report, re.M)
+    assert re.search(rf"^\| {away} \| {rounds} \|", report, re.M)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Both sides are data: a log over two partitions, and a script of turns, crashes, 
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.one_member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.checkpoints.folder import CheckpointStore
@@ -28,7 +28,7 @@ from worker.records.ownership import Partition
 
 RULES = BoundaryRules(length=4, gap_ms=30, idle_ms=60)
 EVERY_EVENT = EmitRule()
-SEEDS = int(os.environ.get("FAULT_SEEDS", "300"))  # stories per delivery
+SEEDS = examples(300)  # stories per delivery
 GAP = None  # stands for an offset without a record
 SETTLING_TURNS_LIMIT = 300
 
