@@ -22,13 +22,13 @@ class LayerReport:
 
     layer: str
     kind: str
-    form: str
+    on_a_step: str
     states: tuple[StateSpec, ...] = ()
 
 
 @dataclass
 class Building:
-    """The streaming form while it is being built (``rules.Form``)."""
+    """The streaming form while it is being built (``rules.StepBuilder``)."""
 
     last_recurrent: str | None = None
     specs: list[StateSpec] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Building:
             raise
         except Exception as error:  # whatever Keras raises when a layer does not fit one step
             raise ModelRefusedError(
-                call.place,
+                call.layer_path,
                 f"{call.kind} can't run on one step ({first_line(error)})",
                 "replace it by a layer that works on each step alone, and train again",
             ) from error
@@ -112,6 +112,6 @@ class Building:
             self._copies[key] = copy_layer(call.layer, self.name(call), plain(type(call.layer)), **changes)
         return self._copies[key]
 
-    def report(self, call: LayerCall, name: str, form: str) -> None:
+    def report(self, call: LayerCall, name: str, on_a_step: str) -> None:
         states = tuple(spec for spec in self.specs if spec.layer == name)
-        self.reports.append(LayerReport(name, call.kind, form, states))
+        self.reports.append(LayerReport(name, call.kind, on_a_step, states))

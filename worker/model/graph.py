@@ -42,7 +42,7 @@ class LayerCall:
         return type(self.layer).__name__
 
     @property
-    def place(self) -> str:
+    def layer_path(self) -> str:
         """The layer's name with the nested models around it."""
         return ".".join([*self.path, self.layer.name])
 
@@ -220,12 +220,12 @@ def consumers(graph: Any, tensor: Tensor) -> list[Layer]:
     found = []
     for nodes in graph._nodes_by_depth.values():
         for node in nodes:
-            for place, given in enumerate(node.input_tensors):
+            for index, given in enumerate(node.input_tensors):
                 if given is not tensor:
                     continue
                 if is_model(node.operation):
                     inner = graph_of(node.operation)
-                    found += consumers(inner, inner.inputs[place]) if place < len(inner.inputs) else []
+                    found += consumers(inner, inner.inputs[index]) if index < len(inner.inputs) else []
                 else:
                     found.append(node.operation)
     return found

@@ -1,7 +1,7 @@
 """The registry: one rule per layer kind says how that layer runs on one step. Without a rule, no step is run.
 
 A rule is looked up by the exact class, because a subclass may compute anything. It receives the call as the graph has
-it and the form that is being built, and returns what the call returns: as many tensors as in the trained model.
+it and the builder of the streaming form, and returns what the call returns: as many tensors as in the trained model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Share:
     axis: int = 1
 
 
-class Form(Protocol):
+class StepBuilder(Protocol):
     """What a rule may do to the explicit-state model that is being built."""
 
     last_recurrent: str | None  # name of the recurrent layer converted last, for advice in refusals
@@ -84,11 +84,11 @@ class Form(Protocol):
         With another configuration (``changes``) it is another copy.
         """
 
-    def report(self, call: LayerCall, name: str, form: str) -> None:
+    def report(self, call: LayerCall, name: str, on_a_step: str) -> None:
         """One line for the user: what became of this layer."""
 
 
-Rule: TypeAlias = Callable[[LayerCall, Form], Any]
+Rule: TypeAlias = Callable[[LayerCall, StepBuilder], Any]
 
 _RULES: dict[type, Rule] = {}
 _SHARE_RULES: dict[type, Rule] = {}
@@ -121,26 +121,26 @@ def takes_shares(*kinds: type) -> Callable[[Rule], Rule]:
     return register
 
 
-def rule_for(call: LayerCall, form: Form) -> Rule:
+def rule_for(call: LayerCall, builder: StepBuilder) -> Rule:
     """The rule of this layer's class, or the one for kinds that nobody has written a rule for."""
-    if Time.SHARE in {form.time(tensor) for tensor in call.tensors}:
+    if Time.SHARE in {builder.time(tensor) for tensor in call.tensors}:
         return _SHARE_RULES.get(type(call.layer), refuse_share)
     return _RULES.get(type(call.layer), _unknown)
 
 
-def refuse_share(call: LayerCall, form: Form) -> NoReturn:
+def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
     """What takes shares in another way than the sum over time is not at fault: the softmax over time is named."""
-    share = next(form.share(tensor) for tensor in call.tensors if form.time(tensor) is Time.SHARE)
+    share = next(builder.share(tensor) for tensor in call.tensors if builder.time(tensor) is Time.SHARE)
     raise ModelRefusedError(
         share.source,
-        f"over time the share of each step changes with every later step, and '{call.place}' takes it",
+        f"over time the share of each step changes with every later step, and '{call.layer_path}' takes it",
         "sum the shares over time, keras.ops.sum(steps * shares, axis=1), and train again",
     )
 
 
-def refuse_windows(call: LayerCall, form: Form) -> None:
+def refuse_windows(call: LayerCall, builder: StepBuilder) -> None:
     """Refuse what stands on more steps than came in, unless the rule is made for it."""
-    if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {form.time(tensor) for tensor in call.tensors}:
+    if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {builder.time(tensor) for tensor in call.tensors}:
         refuse(
             call,
             "zeros stand before the first step of what it takes, so there are more steps than came in",
@@ -152,15 +152,15 @@ def has_rule(kind: type) -> bool:
     return kind in _RULES
 
 
-def _unknown(call: LayerCall, form: Form) -> Any:
+def _unknown(call: LayerCall, builder: StepBuilder) -> Any:
     """A kind without a rule may do anything with time; a layer without a time axis can only compute.
 
     Plain operations may also work across the batch, so that one stream would hear of another.
     """
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is None or not isinstance(call.layer, keras.Layer):
         refuse_unknown(call)
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 def refuse_unknown(call: LayerCall) -> NoReturn:
@@ -176,7 +176,7 @@ def refuse_unknown(call: LayerCall) -> NoReturn:
 
 def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
     """Raise ModelRefusedError for this layer, named with the nested models around it."""
-    raise ModelRefusedError(call.place, why, instead)
+    raise ModelRefusedError(call.layer_path, why, instead)
 
 
 def part_before(call: LayerCall) -> str:
@@ -193,7 +193,7 @@ def part_before(call: LayerCall) -> str:
     return f"stream the part before it, an encoder, alone: keras.Model(its inputs, {output})"
 
 
-def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any:
+def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: Any) -> Any:
     """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``.
 
     ``changes`` of its configuration take out what binds it to one number of steps.
@@ -204,7 +204,7 @@ def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any
             "it is called with training=True, so its output is drawn at random",
             "build the model without that argument",
         )
-    copy = form.copy(call, **changes)
+    copy = builder.copy(call, **changes)
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
     if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):
@@ -213,13 +213,13 @@ def run_as_it_is(call: LayerCall, form: Form, time: Time, **changes: Any) -> Any
             "it makes another number of steps out of one",
             "take out what depends on the number of steps and train again",
         )
-    form.report(call, form.name(call), "as it is")
-    return form.mark(outputs, time)
+    builder.report(call, builder.name(call), "as it is")
+    return builder.mark(outputs, time)
 
 
-def without_time(call: LayerCall, form: Form) -> Time | None:
+def without_time(call: LayerCall, builder: StepBuilder) -> Time | None:
     """What a layer's output is when none of its inputs runs over time; None when one does."""
-    times = {form.time(tensor) for tensor in call.tensors}
+    times = {builder.time(tensor) for tensor in call.tensors}
     if Time.EACH_STEP in times:
         return None
     return Time.SO_FAR if Time.SO_FAR in times else Time.CONSTANT

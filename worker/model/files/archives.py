@@ -98,9 +98,9 @@ def _check_objects(path: Path, file: Any, limit_bytes: int) -> None:
     while waiting:
         group = waiting.pop()
         for name in group:
-            place = f"{group.name.rstrip('/')}/{name}"
+            entry = f"{group.name.rstrip('/')}/{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise WorkerError(f"model {path}: refused, '{place}' is a link")
+                raise WorkerError(f"model {path}: refused, '{entry}' is a link")
             seen += 1  # hard links may form a cycle: the limit ends that as well
             if seen > HDF5_OBJECTS_LIMIT:
                 raise WorkerError(f"model {path}: more than {HDF5_OBJECTS_LIMIT} objects")
@@ -109,7 +109,7 @@ def _check_objects(path: Path, file: Any, limit_bytes: int) -> None:
                 waiting.append(item)
             elif isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
-                    raise WorkerError(f"model {path}: refused, the data of '{place}' is outside the file")
+                    raise WorkerError(f"model {path}: refused, the data of '{entry}' is outside the file")
                 total += item.nbytes
                 if total > limit_bytes:
                     raise WorkerError(f"model {path}: declares more than {limit_bytes} bytes of weights")

@@ -18,17 +18,17 @@ NESTING_LIMIT = 200  # lists and objects inside each other
 TENSOR_LIMIT_NUMBERS = 2**24  # in one tensor between two layers, as far as its shape is fixed
 
 
-def parse(place: str, raw: bytes | str) -> Config:
+def parse(where: str, raw: bytes | str) -> Config:
     """The JSON of a file's configuration. Raises WorkerError when it is none, or nested too deeply to be a model's."""
-    deep = WorkerError(f"{place}: its configuration is nested deeper than {NESTING_LIMIT} levels", "it was not opened")
+    deep = WorkerError(f"{where}: its configuration is nested deeper than {NESTING_LIMIT} levels", "it was not opened")
     try:
         config = json.loads(raw)
     except RecursionError:
         raise deep from None
     except ValueError as error:
-        raise WorkerError(f"{place}: its configuration is not JSON ({error})", "save the model again") from error
+        raise WorkerError(f"{where}: its configuration is not JSON ({error})", "save the model again") from error
     if not isinstance(config, dict):
-        raise WorkerError(f"{place}: its configuration is not a model's", "save the model again")
+        raise WorkerError(f"{where}: its configuration is not a model's", "save the model again")
     if _depth(config) > NESTING_LIMIT:
         raise deep
     return config

@@ -22,7 +22,7 @@ _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellips
 _OUTSIDE = {
     "StringLookup", "TextVectorization", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
 }  # fmt: skip
-_PLACES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies", "quantizers", "random")
+_MODULES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies", "quantizers", "random")
 KINDS = (
     keras.Operation,  # layers and models, and the operators of a graph
     keras.initializers.Initializer,
@@ -100,7 +100,7 @@ def is_known(node: Config) -> bool:
     if is_registered(node.get("registered_name") or kind):
         return True
     if module is None or module == "builtins":  # legacy .h5: the class alone
-        found = [getattr(getattr(keras, place), kind, None) for place in _PLACES]
+        found = [getattr(getattr(keras, each), kind, None) for each in _MODULES]
         return kind in ("Functional", "Model", "Sequential") or any(_is_allowed(one) for one in found)
     if module.split(".")[0] != "keras":
         return False
@@ -121,8 +121,8 @@ def _is_function(node: Config) -> bool:
         return True
     if module not in _FUNCTIONS or not isinstance(name, str):
         return False
-    places = ("activations", "ops", "losses", "metrics") if module == "builtins" else (module.split(".")[-1],)
-    return any(callable(getattr(getattr(keras, place), name, None)) for place in places)
+    modules = ("activations", "ops", "losses", "metrics") if module == "builtins" else (module.split(".")[-1],)
+    return any(callable(getattr(getattr(keras, each), name, None)) for each in modules)
 
 
 def _is_lost_function(key: str, value: Any) -> bool:

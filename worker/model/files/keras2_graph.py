@@ -155,7 +155,7 @@ def _as_operation(layer: Config, calls: list[Any], names: set[Any], dtypes: dict
 
 
 def _put(layer: Config, equal: Equal, args: list[Any], settings: Config) -> None:
-    layer.update(class_name=equal.kind, module=equal.place, registered_name=equal.kind)
+    layer.update(class_name=equal.kind, module=equal.module, registered_name=equal.kind)
     layer["config"] = {"name": layer["name"], **settings}
     layer["inbound_nodes"] = [{"args": args, "kwargs": {}}]
 

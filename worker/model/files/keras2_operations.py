@@ -23,7 +23,7 @@ class Equal:
     """
 
     kind: str
-    place: str = "keras.src.ops.numpy"
+    module: str = "keras.src.ops.numpy"
     operands: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     given: Config = field(default_factory=dict)
@@ -35,8 +35,8 @@ _AXIS, _KEPT = {"axis": "axis"}, {"axis": "axis", "keepdims": "keepdims"}
 _ALL_AXES: Config = {"axis": None}
 
 
-def _unary(place: str, **names: str) -> dict[str, Equal]:
-    return {f"{group}.{name}": Equal(kind, place) for name, kind in names.items() for group in ("math", "nn")}
+def _unary(module: str, **names: str) -> dict[str, Equal]:
+    return {f"{group}.{name}": Equal(kind, module) for name, kind in names.items() for group in ("math", "nn")}
 
 
 def _pairs(**names: str) -> dict[str, Equal]:

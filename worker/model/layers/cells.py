@@ -10,7 +10,7 @@ import numpy as np
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor, copy_layer, copy_weights, first_line
-from worker.model.rules import Form, refuse
+from worker.model.rules import StepBuilder, refuse
 from worker.records.arrays import FloatArray
 
 L = keras.layers
@@ -38,7 +38,7 @@ class CellState:
 class CellStates:
     """All states of a layer's cell, flat, and ``nested`` as the cell takes them.
 
-    ``echo`` is the place of the state that is the output of the last step, too; None when no state is known to be.
+    ``echo`` is the index of the state that is the output of the last step, too; None when no state is known to be.
     """
 
     flat: list[CellState]
@@ -79,7 +79,7 @@ def _initial(call: LayerCall, batch: int) -> list[Any]:
         return list(call.layer.get_initial_state(batch_size=batch))
     except Exception as error:  # whatever a cell's own Python code may raise
         raise ModelRefusedError(
-            call.place,
+            call.layer_path,
             f"the initial state of its cell can't be computed ({first_line(error)})",
             "let get_initial_state of the cell take batch_size, a number",
         ) from error
@@ -88,9 +88,9 @@ def _initial(call: LayerCall, batch: int) -> list[Any]:
 def _names(cell: Any, nested: Any) -> list[str]:
     if type(cell) is L.StackedRNNCells:
         return [
-            f"{place}.{name}"
-            for place, (part, states) in enumerate(zip(cell.cells, nested, strict=True))
-            for name in _names(part, states)
+            f"{index}.{name}"
+            for index, (inner, states) in enumerate(zip(cell.cells, nested, strict=True))
+            for name in _names(inner, states)
         ]
     count = len(keras.tree.flatten(nested))
     known = _KNOWN_STATES.get(type(cell), ("h",))
@@ -104,12 +104,12 @@ def _echo(cell: Any, names: list[str]) -> int | None:
     return len(names) - len(_KNOWN_STATES[type(last)]) if type(last) in _KNOWN_STATES else None
 
 
-def one_step(call: LayerCall, form: Form, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
+def one_step(call: LayerCall, builder: StepBuilder, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
     """x (batch, 1, …), nested states → output as the layer returns it, states after, flat, as the cell returns them."""
     layer = call.layer
     if type(layer) is L.RNN and isinstance(layer.cell, keras.Layer):
-        return _by_cell(call, form.name(call), x, states)
-    copy = form.copy(call, stateful=False, unroll=True, return_state=True)
+        return _by_cell(call, builder.name(call), x, states)
+    copy = builder.copy(call, stateful=False, unroll=True, return_state=True)
     output, *after = copy(x, initial_state=states)
     copy_weights(layer, copy)
     return output, keras.tree.flatten(after)
@@ -123,7 +123,7 @@ def _by_cell(call: LayerCall, name: str, x: Tensor, states: Any) -> tuple[Tensor
     try:
         cell = copy_layer(layer.cell, name)
     except ModelRefusedError as refusal:  # users know the layer by its name, hardly its cell
-        raise ModelRefusedError(call.place, refusal.why, refusal.instead) from refusal
+        raise ModelRefusedError(call.layer_path, refusal.why, refusal.instead) from refusal
     if not cell.built:
         cell.build((x.shape[0], *x.shape[2:]))  # as RNN does it
         cell.built = True

@@ -10,29 +10,29 @@ from typing import Any
 from worker.errors import ModelRefusedError, counted
 from worker.model.backend import keras
 from worker.model.graph import CODE_INSTEAD, Layer, LayerCall, Tensor, first_line, tensors_in
-from worker.model.rules import Form, Time, refuse, streams, without_time
+from worker.model.rules import StepBuilder, Time, refuse, streams, without_time
 
 L = keras.layers
 TRIED_ROWS = 2
 
 
 @streams(L.Lambda)
-def python_code(call: LayerCall, form: Form) -> Any:
+def python_code(call: LayerCall, builder: StepBuilder) -> Any:
     """Runs as it is on the one step."""
-    time = without_time(call, form)
+    time = without_time(call, builder)
     changes = of_length(call.layer, 1) if time is None else {}
-    copy = form.copy(call, **changes)
+    copy = builder.copy(call, **changes)
     _try(call, copy)
     outputs = copy(*call.args, **call.kwargs)
     for given, made in _shapes(call.layer) if time is None else []:
         if len(made) > 2 and made[1] is not None and made[1] != given[1]:
             refuse(call, f"its Python code makes {counted(made[1], 'step')} of all", CODE_INSTEAD)
-    form.report(call, form.name(call), "as it is: Python code, trusted until the proof")
+    builder.report(call, builder.name(call), "as it is: Python code, trusted until the proof")
     for tensor in tensors_in(outputs):
         # (batch, 1, …) of steps: still over time; a vector has lost the axis. Ids (batch, 1) stay ids.
         ids = len(tensor.shape) == 2 and all(len(given.shape) == 2 for given in call.tensors)
         keeps_time = (len(tensor.shape) > 2 or ids) and tensor.shape[1] == 1
-        form.mark(tensor, time or (Time.EACH_STEP if keeps_time else Time.SO_FAR))
+        builder.mark(tensor, time or (Time.EACH_STEP if keeps_time else Time.SO_FAR))
     return outputs
 
 
@@ -62,5 +62,5 @@ def _try(call: LayerCall, copy: Layer) -> None:
         copy(*args, **kwargs)
     except Exception as error:  # whatever its Python code may raise
         raise ModelRefusedError(
-            call.place, f"its Python code can't run on one step ({first_line(error)})", CODE_INSTEAD
+            call.layer_path, f"its Python code can't run on one step ({first_line(error)})", CODE_INSTEAD
         ) from error

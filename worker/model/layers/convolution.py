@@ -13,7 +13,7 @@ from worker.errors import counted
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights
 from worker.model.layers.naming import OPS, NamedOperations
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams, without_time
 from worker.records.arrays import FloatArray
 
 L = keras.layers
@@ -21,12 +21,12 @@ TIME_AXIS = 1
 
 
 @streams(L.Conv1D, L.SeparableConv1D, L.DepthwiseConv1D, windows=True)
-def along_time(call: LayerCall, form: Form) -> Any:
+def along_time(call: LayerCall, builder: StepBuilder) -> Any:
     """x (batch, 1, channels) → (batch, 1, filters), with the state ``inputs`` ((kernel − 1) · dilation, channels)."""
     layer = call.layer
-    time = form.time(call.tensors[0])
+    time = builder.time(call.tensors[0])
     if time not in (Time.EACH_STEP, Time.WINDOW):
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     check_axes(call)
     if layer.strides[0] > 1:
         refuse(
@@ -36,27 +36,27 @@ def along_time(call: LayerCall, form: Form) -> Any:
         )
     reach = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
     if not reach:
-        return _outputs(call, form, call.tensors[0], time, "as it is")
+        return _outputs(call, builder, call.tensors[0], time, "as it is")
     if time is Time.WINDOW:
-        return _outputs(call, form, *shortened(call, form, reach), "on the last inputs")
+        return _outputs(call, builder, *shortened(call, builder, reach), "on the last inputs")
     if layer.padding != "causal":
         _refuse_padding(call, reach)
-    window = last_inputs(call, form, reach)
-    return _outputs(call, form, window, Time.EACH_STEP, _last(reach))
+    window = last_inputs(call, builder, reach)
+    return _outputs(call, builder, window, Time.EACH_STEP, _last(reach))
 
 
 @streams(L.ZeroPadding1D)
-def padding(call: LayerCall, form: Form) -> Any:
+def padding(call: LayerCall, builder: StepBuilder) -> Any:
     """Zeros before the first step, the old way to make a convolution causal: its window of the padded steps."""
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is not None:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     check_axes(call)
-    return _padded(call, form, *call.layer.padding)
+    return _padded(call, builder, *call.layer.padding)
 
 
 @streams(OPS.Pad)
-def padding_operation(call: LayerCall, form: Form) -> Any:
+def padding_operation(call: LayerCall, builder: StepBuilder) -> Any:
     """keras.ops.pad(x, [[0, 0], [n, 0], [0, 0]]) is ZeroPadding1D((n, 0)); along the features it pads each step."""
     widths = [tuple(width) for width in call.layer.pad_width]
     value = [*call.args[1:], *(value for name, value in call.kwargs.items() if name != "x")]
@@ -66,19 +66,19 @@ def padding_operation(call: LayerCall, form: Form) -> Any:
             f"pad_width={call.layer.pad_width} pads the batch",
             "pad the time only, [[0, 0], [n, 0], [0, 0]], and train again",
         )
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is not None or not any(widths[TIME_AXIS]):
-        return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
+        return run_as_it_is(call, builder, Time.EACH_STEP if time is None else time)
     if call.layer.mode != "constant" or any(one is not None and one != 0 for one in value) or any(map(any, widths[2:])):
         refuse(
             call,
             "it puts something else than zeros before the first step",
             "pad the time only, with zeros, and train again",
         )
-    return _padded(call, form, *widths[TIME_AXIS])
+    return _padded(call, builder, *widths[TIME_AXIS])
 
 
-def _padded(call: LayerCall, form: Form, left: int, right: int) -> Tensor:
+def _padded(call: LayerCall, builder: StepBuilder, left: int, right: int) -> Tensor:
     if right:
         refuse(
             call,
@@ -86,18 +86,18 @@ def _padded(call: LayerCall, form: Form, left: int, right: int) -> Tensor:
             f"pad ({left + right}, 0), zeros before the first step only, and train again",
         )
     if not left:
-        return run_as_it_is(call, form, Time.EACH_STEP)
-    window = last_inputs(call, form, left)
-    form.report(call, form.name(call), _last(left))
-    return form.mark(window, Time.WINDOW)
+        return run_as_it_is(call, builder, Time.EACH_STEP)
+    window = last_inputs(call, builder, left)
+    builder.report(call, builder.name(call), _last(left))
+    return builder.mark(window, Time.WINDOW)
 
 
 @streams(L.Conv2D, L.Conv3D, L.SeparableConv2D, L.DepthwiseConv2D)
-def across_time(call: LayerCall, form: Form) -> Any:
+def across_time(call: LayerCall, builder: StepBuilder) -> Any:
     """Their first axis is time; with a kernel of one step there they look across the others only."""
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is not None:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     if call.layer.data_format != "channels_last" or call.layer.kernel_size[0] > 1 or call.layer.strides[0] > 1:
         refuse(
             call,
@@ -105,15 +105,15 @@ def across_time(call: LayerCall, form: Form) -> Any:
             "let its kernel_size and strides begin with 1, the time, or put a layer of one dimension less "
             "into TimeDistributed; train again",
         )
-    return run_as_it_is(call, form, Time.EACH_STEP)
+    return run_as_it_is(call, builder, Time.EACH_STEP)
 
 
 @streams(L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose)
-def transposed(call: LayerCall, form: Form) -> Any:
-    time = without_time(call, form)
+def transposed(call: LayerCall, builder: StepBuilder) -> Any:
+    time = without_time(call, builder)
     if time is None:
         refuse(call, f"{call.kind} spreads one step over several", "use Conv1D with padding='causal' and train again")
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 def _last(steps: int) -> str:
@@ -130,18 +130,18 @@ def check_axes(call: LayerCall) -> None:
         )
 
 
-def last_inputs(call: LayerCall, form: Form, steps: int) -> Tensor:
+def last_inputs(call: LayerCall, builder: StepBuilder, steps: int) -> Tensor:
     """x (batch, 1, channels) → (batch, steps + 1, channels), x last; opens and answers the state ``inputs``."""
-    (x,), name = call.tensors, form.name(call)
+    (x,), name = call.tensors, builder.name(call)
     dtype = getattr(call.layer, "compute_dtype", x.dtype)  # an operation computes in what it is given
-    run = NamedOperations(form, name)
-    before = form.state(name, "inputs", (steps, x.shape[-1]), dtype)
+    run = NamedOperations(builder, name)
+    before = builder.state(name, "inputs", (steps, x.shape[-1]), dtype)
     window = run(OPS.Concatenate, [before, run.cast(x, dtype)], axis=1)
-    form.answer([L.Cropping1D((1, 0), dtype=dtype, name=run.name("after"))(window)])
+    builder.answer([L.Cropping1D((1, 0), dtype=dtype, name=run.name("after"))(window)])
     return window
 
 
-def shortened(call: LayerCall, form: Form, reach: int) -> tuple[Tensor, Time]:
+def shortened(call: LayerCall, builder: StepBuilder, reach: int) -> tuple[Tensor, Time]:
     """The window that a layer without padding takes, and what is left of it: each output has ``reach`` steps before."""
     (window,) = call.tensors
     padded = window.shape[1] - 1
@@ -168,24 +168,24 @@ def _refuse_padding(call: LayerCall, reach: int) -> NoReturn:
     refuse(call, why[call.layer.padding], instead)
 
 
-def _outputs(call: LayerCall, form: Form, window: Tensor, time: Time, report: str) -> Tensor:
+def _outputs(call: LayerCall, builder: StepBuilder, window: Tensor, time: Time, report: str) -> Tensor:
     """The layer without padding on the window."""
     if isinstance(call.layer, L.Conv1D) and time is Time.EACH_STEP:
-        outputs = _one_output(call, form, window)
+        outputs = _one_output(call, builder, window)
     else:
-        copy = form.copy(call, padding="valid")
+        copy = builder.copy(call, padding="valid")
         outputs = copy(window)
         copy_weights(call.layer, copy)
-    form.report(call, form.name(call), report)
-    return form.mark(outputs, time)
+    builder.report(call, builder.name(call), report)
+    return builder.mark(outputs, time)
 
 
-def _one_output(call: LayerCall, form: Form, window: Tensor) -> Tensor:
+def _one_output(call: LayerCall, builder: StepBuilder, window: Tensor) -> Tensor:
     """A convolution with a single output is a matrix product: (batch, 1, kernel · channels) → (batch, 1, filters).
 
     TensorFlow runs it several times faster, and convolutions in groups it would compile anew for each batch size.
     """
-    layer, run = call.layer, NamedOperations(form, form.name(call))
+    layer, run = call.layer, NamedOperations(builder, builder.name(call))
     if call.mask is not None:
         window = run.without_mask(window)  # convolutions hand no mask on, Dense does
     if layer.dilation_rate[0] > 1 and layer.kernel_size[0] > 1:
@@ -196,7 +196,7 @@ def _one_output(call: LayerCall, form: Form, window: Tensor) -> Tensor:
         activation=layer.activation,
         use_bias=layer.use_bias,
         dtype=layer.dtype_policy,
-        name=form.name(call),
+        name=builder.name(call),
     )
     outputs = product(run.reshaped(window, (1, len(kernel))))
     product.set_weights([kernel, *([layer.bias] if layer.use_bias else [])])

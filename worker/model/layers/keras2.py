@@ -15,23 +15,23 @@ from worker.model.keras2_convolution import SeparableConv1D
 from worker.model.layers import convolution, merging, per_step, shares
 from worker.model.layers.masking import carrying, mask_of
 from worker.model.layers.naming import NamedOperations
-from worker.model.rules import Form, Rule, streams, takes_shares
+from worker.model.rules import Rule, StepBuilder, streams, takes_shares
 
 
 def _unmasked(rule: Rule, hands_on: bool) -> Rule:
-    def without(call: LayerCall, form: Form) -> Any:
-        run = NamedOperations(form, f"{form.name(call)}.unmasked")
+    def without(call: LayerCall, builder: StepBuilder) -> Any:
+        run = NamedOperations(builder, f"{builder.name(call)}.unmasked")
         new: dict[int, Tensor] = {}
         for tensor in call.tensors:
             if mask_of(tensor) is not None:
-                new[id(tensor)] = form.mark(run.without_mask(tensor), form.time(tensor))
+                new[id(tensor)] = builder.mark(run.without_mask(tensor), builder.time(tensor))
         args, kwargs = keras.tree.map_structure(lambda leaf: new.get(id(leaf), leaf), (call.args, call.kwargs))
         tensors = [new.get(id(tensor), tensor) for tensor in call.tensors]
-        output = rule(replace(call, args=args, kwargs=kwargs, tensors=tensors), form)
+        output = rule(replace(call, args=args, kwargs=kwargs, tensors=tensors), builder)
         mask = call.layer.compute_mask(call.tensors, [mask_of(x) for x in call.tensors]) if hands_on else None
         if mask is None:
             return output
-        return form.mark(carrying(form, output, mask, form.name(call)), form.time(output))
+        return builder.mark(carrying(builder, output, mask, builder.name(call)), builder.time(output))
 
     return without
 

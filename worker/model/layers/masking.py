@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams
 
 
 def mask_of(tensor: Tensor) -> Tensor | None:
@@ -25,26 +25,26 @@ def where_counted(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return keras.ops.where(mask, new, old)
 
 
-def carrying(form: Form, tensor: Tensor, mask: Tensor, name: str) -> Tensor:
+def carrying(builder: StepBuilder, tensor: Tensor, mask: Tensor, name: str) -> Tensor:
     """The same values (batch, 1, …) with the mask attached, in the graph and when it runs.
 
     Merging layers look for masks while they compute, and an operation such as ``where`` attaches none then. Of Keras'
     own layers this one takes a mask, hands it on and changes nothing.
     """
     inside = keras.layers.Identity(dtype=tensor.dtype)
-    return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=form.unique(f"{name}.masked", ()))(
+    return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=builder.unique(f"{name}.masked", ()))(
         tensor, mask=mask
     )
 
 
 @streams(keras.layers.Masking)
-def masking(call: LayerCall, form: Form) -> Any:
+def masking(call: LayerCall, builder: StepBuilder) -> Any:
     """A step does not count when all its features are ``mask_value``; Keras attaches that to the output."""
-    time = form.time(call.tensors[0])
+    time = builder.time(call.tensors[0])
     if time is Time.EACH_STEP and len(call.tensors[0].shape) < 3:
         refuse(
             call,
             "its input has no feature axis",
             "give it (batch, time, 1), by Reshape((-1, 1)) before it, and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)

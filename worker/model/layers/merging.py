@@ -9,7 +9,7 @@ import numpy as np
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.per_step import axes_of
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -17,41 +17,41 @@ _REPEAT = "repeat one vector for every step, RepeatVector(number of steps), join
 
 
 @streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum)
-def merge(call: LayerCall, form: Form) -> Any:
+def merge(call: LayerCall, builder: StepBuilder) -> Any:
     """Keras puts missing axes behind the batch, so that a vector per stream meets every step."""
-    time = joint_time(call, form, ranks=False)
+    time = joint_time(call, builder, ranks=False)
     rank = max(len(tensor.shape) for tensor in call.tensors)
-    over_time = [tensor for tensor in call.tensors if form.time(tensor) is Time.EACH_STEP]
+    over_time = [tensor for tensor in call.tensors if builder.time(tensor) is Time.EACH_STEP]
     if any(len(tensor.shape) != rank for tensor in over_time):
         refuse(
             call,
             "its inputs have different numbers of axes, so time would meet features",
             "give them the same, by Reshape, and train again",
         )
-    refuse_misaligned(call, form, rank, spread=True)
-    return run_as_it_is(call, form, time)
+    refuse_misaligned(call, builder, rank, spread=True)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(L.Concatenate)
-def concatenate(call: LayerCall, form: Form) -> Any:
-    time = joint_time(call, form)
+def concatenate(call: LayerCall, builder: StepBuilder) -> Any:
+    time = joint_time(call, builder)
     rank = len(call.tensors[0].shape)
     if time is Time.EACH_STEP:
-        if any(form.time(tensor) is not time for tensor in call.tensors):
+        if any(builder.time(tensor) is not time for tensor in call.tensors):
             refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
         if axes_of(call.layer.axis, rank) & {0, 1}:
             refuse(
                 call, f"axis={call.layer.axis} joins along time", "join along the features, axis=-1, and train again"
             )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
-def joint_time(call: LayerCall, form: Form, ranks: bool = True) -> Time:
+def joint_time(call: LayerCall, builder: StepBuilder, ranks: bool = True) -> Time:
     """What the tensors have to do with time together; refuses those that meet no step in common.
 
     With ``ranks`` all of them must have as many axes, as where axes are counted from the last.
     """
-    times = {form.time(tensor) for tensor in call.tensors}
+    times = {builder.time(tensor) for tensor in call.tensors}
     if {Time.EACH_STEP, Time.SO_FAR} <= times:
         refuse(
             call,
@@ -62,18 +62,18 @@ def joint_time(call: LayerCall, form: Form, ranks: bool = True) -> Time:
         if Time.CONSTANT in times and Time.EACH_STEP in times:
             refuse(call, "it joins what runs over time with one vector for all steps", _REPEAT)
         refuse(call, "its inputs have different numbers of axes", "give them the same, by Reshape, and train again")
-    return without_time(call, form) or Time.EACH_STEP
+    return without_time(call, builder) or Time.EACH_STEP
 
 
-def refuse_misaligned(call: LayerCall, form: Form, rank: int, spread: bool = False) -> None:
+def refuse_misaligned(call: LayerCall, builder: StepBuilder, rank: int, spread: bool = False) -> None:
     """Refuse numbers that stand for one step or one stream each: arrays, and constant tensors as long as the window.
 
     With ``spread`` a tensor of fewer axes than ``rank`` is spread over the axes behind the batch, as in Keras' layers.
     """
-    over_time = any(form.time(tensor) is Time.EACH_STEP for tensor in call.tensors)
+    over_time = any(builder.time(tensor) is Time.EACH_STEP for tensor in call.tensors)
     for tensor in call.tensors:
         short = len(tensor.shape) < rank
-        if over_time and form.time(tensor) is Time.CONSTANT and not (spread and short) and tensor.shape[1] != 1:
+        if over_time and builder.time(tensor) is Time.CONSTANT and not (spread and short) and tensor.shape[1] != 1:
             refuse(call, "it has a number of its own for each step of the window", _REPEAT)
     for value in [*call.args, *call.kwargs.values()]:
         if any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(value)):

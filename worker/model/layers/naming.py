@@ -6,7 +6,7 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import Tensor
-from worker.model.rules import Form
+from worker.model.rules import StepBuilder
 
 OPS = keras.src.ops.numpy
 _CAST = keras.src.ops.core.Cast
@@ -15,15 +15,15 @@ _CAST = keras.src.ops.core.Cast
 class NamedOperations:
     """Calls operations in the model that is being built; all their names begin with ``prefix``."""
 
-    def __init__(self, form: Form, prefix: str) -> None:
-        self._form = form
+    def __init__(self, builder: StepBuilder, prefix: str) -> None:
+        self._builder = builder
         self._prefix = prefix
 
     def __call__(self, kind: type, *operands: Any, **config: Any) -> Tensor:
         return kind(**config, name=self.name(kind.__name__.lower()))(*operands)
 
     def name(self, part: str) -> str:
-        return self._form.unique(f"{self._prefix}.{part}", ())
+        return self._builder.unique(f"{self._prefix}.{part}", ())
 
     def cast(self, tensor: Tensor, dtype: str) -> Tensor:
         return tensor if tensor.dtype == dtype else self(_CAST, tensor, dtype=dtype)

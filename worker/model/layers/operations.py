@@ -12,7 +12,7 @@ from worker.model.graph import LayerCall
 from worker.model.layers.merging import joint_time, refuse_misaligned
 from worker.model.layers.per_step import axes_of
 from worker.model.layers.shares import divided_by_all, softmax_over_time
-from worker.model.rules import Form, Rule, Time, refuse, run_as_it_is, streams
+from worker.model.rules import Rule, StepBuilder, Time, refuse, run_as_it_is, streams
 
 OPS = keras.src.ops
 BATCH_AXIS, TIME_AXIS = 0, 1
@@ -46,72 +46,72 @@ def _register(names: dict[Any, str], rule: Rule) -> None:
     streams(*(getattr(module, name) for module, listed in names.items() for name in listed.split()))(rule)
 
 
-def elementwise(call: LayerCall, form: Form) -> Any:
+def elementwise(call: LayerCall, builder: StepBuilder) -> Any:
     """Number by number; where shapes differ, spread as numpy does, but never along time or the batch."""
     if isinstance(call.layer, (OPS.numpy.Divide, OPS.numpy.TrueDivide)):
-        shares = divided_by_all(call, form)
+        shares = divided_by_all(call, builder)
         if shares is not None:
             return shares
-    if isinstance(call.layer, OPS.numpy.Subtract) and _takes_the_greatest(call, form):
+    if isinstance(call.layer, OPS.numpy.Subtract) and _takes_the_greatest(call, builder):
         refuse(
             call,
             "it takes from each step the greatest of all, which later steps change",
             "write a softmax over time as keras.ops.softmax(scores, axis=1), or train again without it",
         )
-    time = joint_time(call, form)
+    time = joint_time(call, builder)
     rank = max(len(tensor.shape) for tensor in call.tensors)
-    refuse_misaligned(call, form, rank)
-    return run_as_it_is(call, form, time)
+    refuse_misaligned(call, builder, rank)
+    return run_as_it_is(call, builder, time)
 
 
-def _takes_the_greatest(call: LayerCall, form: Form) -> bool:
+def _takes_the_greatest(call: LayerCall, builder: StepBuilder) -> bool:
     """Whether it is the first part of a softmax over time that was written by hand: x - max(x)."""
-    if [form.time(tensor) for tensor in call.tensors] != [Time.EACH_STEP, Time.SO_FAR]:
+    if [builder.time(tensor) for tensor in call.tensors] != [Time.EACH_STEP, Time.SO_FAR]:
         return False
     made_by = call.layer._inbound_nodes[0].input_tensors[1]._keras_history.operation
     return isinstance(made_by, (OPS.numpy.Max, OPS.numpy.Amax))
 
 
-def along_axis(call: LayerCall, form: Form) -> Any:
-    time = joint_time(call, form)
+def along_axis(call: LayerCall, builder: StepBuilder) -> Any:
+    time = joint_time(call, builder)
     rank = len(call.tensors[0].shape)
     over_time = time is Time.EACH_STEP and axes_of(_axis_of(call), rank) == {TIME_AXIS}
     if over_time and isinstance(call.layer, OPS.nn.Softmax):
-        return softmax_over_time(call, form)
+        return softmax_over_time(call, builder)
     refuse_axes(call, time, _axis_of(call), rank)
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
-def new_axis(call: LayerCall, form: Form) -> Any:
+def new_axis(call: LayerCall, builder: StepBuilder) -> Any:
     """The axis is counted in the output: an axis before time would move time away."""
-    time = joint_time(call, form)
+    time = joint_time(call, builder)
     axis = call.layer.axis
     more = len(axis) if isinstance(axis, (list, tuple)) else 1
     axes = axes_of(axis, len(call.tensors[0].shape) + more)
     moved = TIME_AXIS if time is Time.EACH_STEP else BATCH_AXIS
     if min(axes) <= moved:
         refuse(call, f"axis={axis} puts a new axis before the time axis", "put it behind, axis=-1, and train again")
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(OPS.numpy.Digitize)
-def digitize(call: LayerCall, form: Form) -> Any:
+def digitize(call: LayerCall, builder: StepBuilder) -> Any:
     """The bins are edges on the scale of the values, not one per feature."""
-    return run_as_it_is(call, form, joint_time(call, form))
+    return run_as_it_is(call, builder, joint_time(call, builder))
 
 
 @streams(OPS.numpy.Matmul, OPS.numpy.Dot)
-def product(call: LayerCall, form: Form) -> Any:
+def product(call: LayerCall, builder: StepBuilder) -> Any:
     """Features times one matrix for all steps, or times a matrix of the same step."""
-    time = joint_time(call, form, ranks=False)
+    time = joint_time(call, builder, ranks=False)
     left, right, *_ = [*call.args, *call.kwargs.values()]
     ranks = [len(getattr(side, "shape", ())) for side in (left, right)]
     fits = _is_tensor(left) and ranks[0] > (2 if time is Time.EACH_STEP else 1)
     if _is_tensor(right):
         same = isinstance(call.layer, OPS.numpy.Matmul) and ranks[0] == ranks[1]
-        own = form.time(right) is time and ranks[1] > (3 if time is Time.EACH_STEP else 2)
-        one_for_all = time is Time.EACH_STEP and form.time(right) is Time.CONSTANT and ranks[1] == 3
-        fits = fits and same and form.time(left) is time and (own or one_for_all)
+        own = builder.time(right) is time and ranks[1] > (3 if time is Time.EACH_STEP else 2)
+        one_for_all = time is Time.EACH_STEP and builder.time(right) is Time.CONSTANT and ranks[1] == 3
+        fits = fits and same and builder.time(left) is time and (own or one_for_all)
     else:
         fits = fits and ranks[1] in (1, 2)
     if not fits:
@@ -120,19 +120,21 @@ def product(call: LayerCall, form: Form) -> Any:
             "it multiplies along an axis that may be time",
             "multiply (batch, time, features) by one matrix (features, units), as Dense does, and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(OPS.numpy.Einsum)
-def einsum(call: LayerCall, form: Form) -> Any:
+def einsum(call: LayerCall, builder: StepBuilder) -> Any:
     """Batch and time are the first letters of what runs over time and of the result, and nowhere else."""
-    time = joint_time(call, form, ranks=False)
+    time = joint_time(call, builder, ranks=False)
     given, _, result = call.layer.subscripts.replace(" ", "").partition("->")
     kept = result[: 2 if time is Time.EACH_STEP else 1]
     operands = list(zip(given.split(","), call.args, strict=False))
     fits = "." not in given and len(kept) == (2 if time is Time.EACH_STEP else 1) and not call.kwargs
     for letters, operand in operands:
-        lead = kept if _is_tensor(operand) and form.time(operand) is time else kept[:1] if _is_tensor(operand) else ""
+        lead = (
+            kept if _is_tensor(operand) and builder.time(operand) is time else kept[:1] if _is_tensor(operand) else ""
+        )
         fits = fits and letters.startswith(lead) and not set(kept) & set(letters[len(lead) :])
     if not fits or set(kept) & set(result[len(kept) :]):
         refuse(
@@ -140,7 +142,7 @@ def einsum(call: LayerCall, form: Form) -> Any:
             f"in '{call.layer.subscripts}' it is not certain that every step stays alone",
             "begin each part over time, and the result, with batch and time, 'btf,fu->btu', and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 def refuse_axes(call: LayerCall, time: Time, axis: Any, rank: int) -> None:

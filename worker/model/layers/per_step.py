@@ -10,7 +10,7 @@ import numpy as np
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall
 from worker.model.layers.shares import softmax_over_time
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams
 
 L = keras.layers
 TIME_AXIS = 1
@@ -21,24 +21,24 @@ TIME_AXIS = 1
     *(L.Dropout, L.AlphaDropout, L.GaussianNoise, L.GaussianDropout, L.ActivityRegularization),
     *(L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D),
 )
-def per_step(call: LayerCall, form: Form) -> Any:
+def per_step(call: LayerCall, builder: StepBuilder) -> Any:
     """Works on single values or on the last axis, whatever stands before."""
-    return run_as_it_is(call, form, single_time(call, form))
+    return run_as_it_is(call, builder, single_time(call, builder))
 
 
 @streams(L.Activation)
-def activation(call: LayerCall, form: Form) -> Any:
+def activation(call: LayerCall, builder: StepBuilder) -> Any:
     """A softmax of one number per step, (batch, time), goes over the steps."""
-    over_time = form.time(call.tensors[0]) is Time.EACH_STEP
+    over_time = builder.time(call.tensors[0]) is Time.EACH_STEP
     if over_time and len(call.tensors[0].shape) == 2 and call.layer.activation is keras.activations.softmax:
-        return softmax_over_time(call, form)
-    return per_step(call, form)
+        return softmax_over_time(call, builder)
+    return per_step(call, builder)
 
 
 @streams(L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization)
-def along_features(call: LayerCall, form: Form) -> Any:
+def along_features(call: LayerCall, builder: StepBuilder) -> Any:
     """Has an axis of its own: it must not be time."""
-    time = single_time(call, form)
+    time = single_time(call, builder)
     rank = len(call.tensors[0].shape)
     if time is Time.EACH_STEP and TIME_AXIS in axes_of(call.layer.axis, rank):
         refuse(
@@ -48,59 +48,59 @@ def along_features(call: LayerCall, form: Form) -> Any:
             if call.tensors[0].shape[-1] != 1
             else "take it out, and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(L.Softmax)
-def softmax(call: LayerCall, form: Form) -> Any:
+def softmax(call: LayerCall, builder: StepBuilder) -> Any:
     """Its mask says which features count, so it must have as many axes as they have."""
     mask, (x,) = call.mask, call.tensors
-    if form.time(x) is Time.EACH_STEP and axes_of(call.layer.axis, len(x.shape)) == {TIME_AXIS}:
+    if builder.time(x) is Time.EACH_STEP and axes_of(call.layer.axis, len(x.shape)) == {TIME_AXIS}:
         if mask is not None:
             refuse(
                 call,
                 "over time it would leave masked steps out",
                 "use keras.ops.softmax(x, axis=1), which takes no mask, and train again",
             )
-        return softmax_over_time(call, form)
+        return softmax_over_time(call, builder)
     if mask is not None and len(mask.shape) != len(call.tensors[0].shape):
         refuse(
             call,
             "it takes the mask of the steps for one of the features",
             "use keras.layers.Activation('softmax'), which takes no mask, and train again",
         )
-    return along_features(call, form)
+    return along_features(call, builder)
 
 
 @streams(L.Rescaling)
-def rescaling(call: LayerCall, form: Form) -> Any:
+def rescaling(call: LayerCall, builder: StepBuilder) -> Any:
     """By one number, or one per feature. Keras tells no other output shape when there is one per step."""
-    time = single_time(call, form)
+    time = single_time(call, builder)
     if time is Time.EACH_STEP and max(np.ndim(call.layer.scale), np.ndim(call.layer.offset)) > 1:
         refuse(
             call, "it has a number for each step of the window", "use one number, or one per feature, and train again"
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(L.PReLU)
-def learned_slopes(call: LayerCall, form: Form) -> Any:
-    time = single_time(call, form)
+def learned_slopes(call: LayerCall, builder: StepBuilder) -> Any:
+    time = single_time(call, builder)
     if time is Time.EACH_STEP and TIME_AXIS not in (call.layer.shared_axes or ()):
         refuse(
             call,
             "it has learned a slope for each step of the window",
             "use shared_axes=[1], a slope per feature, and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(L.EinsumDense)
-def einsum_dense(call: LayerCall, form: Form) -> Any:
+def einsum_dense(call: LayerCall, builder: StepBuilder) -> Any:
     """Time must be the second letter on both sides and no letter of the weights."""
-    time = single_time(call, form)
+    time = single_time(call, builder)
     if time is not Time.EACH_STEP:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     layer = call.layer
     given, weights, result = re.split(",|->", layer.equation.replace(" ", ""))
     elided = len(call.tensors[0].shape) - len(given.replace("...", "")) if given.startswith("...") else 0
@@ -112,7 +112,7 @@ def einsum_dense(call: LayerCall, form: Form) -> Any:
             f"'{layer.equation}' has weights along time, or moves it",
             "leave batch and time alone, as in 'btf,fu->btu', and train again",
         )
-    return run_as_it_is(call, form, time, **of_length(layer, 1))
+    return run_as_it_is(call, builder, time, **of_length(layer, 1))
 
 
 def of_length(layer: Layer, steps: int | None) -> dict[str, Any]:
@@ -123,19 +123,19 @@ def of_length(layer: Layer, steps: int | None) -> dict[str, Any]:
 
 
 @streams(L.Embedding, L.ReversibleEmbedding)
-def embedding(call: LayerCall, form: Form) -> Any:
+def embedding(call: LayerCall, builder: StepBuilder) -> Any:
     """Ids (batch, 1) → (batch, 1, width); with more axes of ids each is embedded alone. In reverse, along features."""
-    return run_as_it_is(call, form, form.time(call.tensors[0]))
+    return run_as_it_is(call, builder, builder.time(call.tensors[0]))
 
 
-def single_time(call: LayerCall, form: Form, features: bool = True) -> Time:
+def single_time(call: LayerCall, builder: StepBuilder, features: bool = True) -> Time:
     """What the single input has to do with time.
 
     With ``features`` refuses (batch, time), where the last axis, which most layers work along, is time.
     """
     if len(call.tensors) != 1:
         refuse(call, "it is called with more than one tensor", "call it with that tensor alone")
-    time = form.time(call.tensors[0])
+    time = builder.time(call.tensors[0])
     shape = call.tensors[0].shape
     if features and time is Time.EACH_STEP and len(shape) < 3:
         refuse(

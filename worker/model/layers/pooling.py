@@ -16,50 +16,50 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor, copy_weights
 from worker.model.layers.convolution import check_axes, shortened
 from worker.model.layers.naming import OPS, NamedOperations
-from worker.model.rules import Form, Time, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 TIME_AXIS = 1
 
-# (form, name of the layer, operations, this step alone (batch, units), which rows count) → (batch, units) so far
-Running: TypeAlias = Callable[[Form, str, NamedOperations, Tensor, Tensor | None], Tensor]
+# (builder, name of the layer, operations, this step alone (batch, units), which rows count) → (batch, units) so far
+Running: TypeAlias = Callable[[StepBuilder, str, NamedOperations, Tensor, Tensor | None], Tensor]
 
 
-def running_mean(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+def running_mean(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
     """States ``mean`` and ``rest`` (units,), ``count`` (1,). Before any step that counts the mean is 0."""
-    mean, rest = (form.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("mean", "rest"))
-    count = form.state(name, "count", (1,), x.dtype)
+    mean, rest = (builder.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("mean", "rest"))
+    count = builder.state(name, "count", (1,), x.dtype)
     more = run(OPS.Add, count, 1.0 if counted is None else run.cast(counted, x.dtype))
     divisor = more if counted is None else run(OPS.Maximum, more, 1.0)
     change = run(OPS.Divide, run(OPS.Subtract, run(OPS.Subtract, x, mean), rest), divisor)
     after, left = added(run, mean, run(OPS.Add, change, rest))
     if counted is not None:
         after, left = run(OPS.Where, counted, after, mean), run(OPS.Where, counted, left, rest)
-    form.answer([after, left, more])
+    builder.answer([after, left, more])
     return after
 
 
-def running_sum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+def running_sum(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
     """States ``sum`` and ``rest`` (units,)."""
-    before, rest = (form.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("sum", "rest"))
+    before, rest = (builder.state(name, state, tuple(x.shape[1:]), x.dtype) for state in ("sum", "rest"))
     after, left = added(run, before, run(OPS.Add, x, rest))
-    form.answer([after, left])
+    builder.answer([after, left])
     return after
 
 
-def running_maximum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
-    return _extreme(form, name, run, x, "max", OPS.Maximum)
+def running_maximum(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    return _extreme(builder, name, run, x, "max", OPS.Maximum)
 
 
-def running_minimum(form: Form, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
-    return _extreme(form, name, run, x, "min", OPS.Minimum)
+def running_minimum(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, counted: Tensor | None) -> Tensor:
+    return _extreme(builder, name, run, x, "min", OPS.Minimum)
 
 
-def _extreme(form: Form, name: str, run: NamedOperations, x: Tensor, state: str, further: type) -> Tensor:
+def _extreme(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, state: str, further: type) -> Tensor:
     """States ``max`` or ``min`` (units,), ``begun`` (1,): 0 before the first step, when the other says nothing."""
-    before, begun = form.state(name, state, tuple(x.shape[1:]), x.dtype), form.state(name, "begun", (1,), x.dtype)
+    before, begun = builder.state(name, state, tuple(x.shape[1:]), x.dtype), builder.state(name, "begun", (1,), x.dtype)
     after = run(OPS.Where, run(OPS.Greater, begun, 0.0), run(further, before, x), x)
-    form.answer([after, run(OPS.Maximum, begun, 1.0)])
+    builder.answer([after, run(OPS.Maximum, begun, 1.0)])
     return after
 
 
@@ -69,13 +69,13 @@ def added(run: NamedOperations, total: Tensor, change: Tensor) -> tuple[Tensor, 
     return after, run(OPS.Subtract, change, run(OPS.Subtract, after, total))
 
 
-def _global(running: Running, uses_mask: bool = False) -> Callable[[LayerCall, Form], Any]:
-    def rule(call: LayerCall, form: Form) -> Any:
-        time = without_time(call, form)
+def _global(running: Running, uses_mask: bool = False) -> Callable[[LayerCall, StepBuilder], Any]:
+    def rule(call: LayerCall, builder: StepBuilder) -> Any:
+        time = without_time(call, builder)
         if time is not None:
-            return run_as_it_is(call, form, time)
+            return run_as_it_is(call, builder, time)
         check_axes(call)
-        return _so_far(call, form, running, Time.SO_FAR, call.mask if uses_mask else None)
+        return _so_far(call, builder, running, Time.SO_FAR, call.mask if uses_mask else None)
 
     return rule
 
@@ -85,21 +85,21 @@ streams(L.GlobalAveragePooling2D, L.GlobalAveragePooling3D)(_global(running_mean
 streams(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D)(_global(running_maximum))
 
 
-def _reduction(running: Running, result: Time = Time.SO_FAR) -> Callable[[LayerCall, Form], Any]:
-    def rule(call: LayerCall, form: Form) -> Any:
+def _reduction(running: Running, result: Time = Time.SO_FAR) -> Callable[[LayerCall, StepBuilder], Any]:
+    def rule(call: LayerCall, builder: StepBuilder) -> Any:
         """keras.ops.mean(x, axis=1) and the like; along other axes than time each step is reduced alone."""
         rank, axis = len(call.tensors[0].shape), call.layer.axis
         axes = {a % rank for a in (axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis])}
         if not axes or 0 in axes:
             refuse(call, f"axis={axis} goes across the sequences of a batch", "say axis=1, the time, and train again")
-        time = without_time(call, form)
+        time = without_time(call, builder)
         if time is not None or TIME_AXIS not in axes:
-            return run_as_it_is(call, form, Time.EACH_STEP if time is None else time)
+            return run_as_it_is(call, builder, Time.EACH_STEP if time is None else time)
         if rank < 3:
             refuse(
                 call, "its input (batch, time) has no feature axis", "feed it (batch, time, features) and train again"
             )
-        return _so_far(call, form, running, result)
+        return _so_far(call, builder, running, result)
 
     return rule
 
@@ -111,27 +111,27 @@ streams(OPS.Min)(_reduction(running_minimum))
 streams(OPS.Cumsum)(_reduction(running_sum, Time.EACH_STEP))
 
 
-def _so_far(call: LayerCall, form: Form, running: Running, time: Time, mask: Tensor | None = None) -> Any:
+def _so_far(call: LayerCall, builder: StepBuilder, running: Running, time: Time, mask: Tensor | None = None) -> Any:
     """The layer's copy pools the one step; ``running`` joins it with the steps before."""
-    name = form.name(call)
-    run = NamedOperations(form, name)
-    copy = form.copy(call)
+    name = builder.name(call)
+    run = NamedOperations(builder, name)
+    copy = builder.copy(call)
     # A mask says which steps are joined, not what is pooled within one.
     step = copy(*call.args, **call.kwargs) if mask is None else copy(run.without_mask(call.tensors[0]))
     copy_weights(call.layer, copy)
     units = int(np.prod(step.shape[1:]))
     accumulated = run.reshaped(run.cast(step, "float64" if step.dtype == "float64" else "float32"), (units,))
-    value = running(form, name, run, accumulated, mask)
-    form.report(call, name, running.__name__.replace("_", " "))
-    return form.mark(run.cast(run.reshaped(value, tuple(step.shape[1:])), step.dtype), time)
+    value = running(builder, name, run, accumulated, mask)
+    builder.report(call, name, running.__name__.replace("_", " "))
+    return builder.mark(run.cast(run.reshaped(value, tuple(step.shape[1:])), step.dtype), time)
 
 
 @streams(L.AveragePooling1D, L.MaxPooling1D, windows=True)
-def local(call: LayerCall, form: Form) -> Any:
+def local(call: LayerCall, builder: StepBuilder) -> Any:
     """Over the last steps; at the beginning of a stream it needs zeros to stand there, so ZeroPadding1D before it."""
-    time = form.time(call.tensors[0])
+    time = builder.time(call.tensors[0])
     if time not in (Time.EACH_STEP, Time.WINDOW):
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     check_axes(call)
     reach, stride = call.layer.pool_size[0] - 1, call.layer.strides[0]
     if stride > 1:
@@ -141,7 +141,7 @@ def local(call: LayerCall, form: Form) -> Any:
             "take it out and train again",
         )
     if not reach:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     if time is Time.EACH_STEP:
         refuse(
             call,
@@ -149,15 +149,15 @@ def local(call: LayerCall, form: Form) -> Any:
             "needs later ones",
             f"put ZeroPadding1D(({reach}, 0)) before it, set padding='valid' and train again",
         )
-    return run_as_it_is(call, form, shortened(call, form, reach)[1])
+    return run_as_it_is(call, builder, shortened(call, builder, reach)[1])
 
 
 @streams(L.AveragePooling2D, L.MaxPooling2D, L.AveragePooling3D, L.MaxPooling3D)
-def across_time(call: LayerCall, form: Form) -> Any:
+def across_time(call: LayerCall, builder: StepBuilder) -> Any:
     """Their first axis is time; with a pool of one step there they pool over the others only."""
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is not None:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     check_axes(call)
     if call.layer.pool_size[0] > 1 or call.layer.strides[0] > 1:
         refuse(
@@ -166,19 +166,19 @@ def across_time(call: LayerCall, form: Form) -> Any:
             "let its pool_size begin with 1, the time, or put a layer of one dimension less into TimeDistributed; "
             "train again",
         )
-    return run_as_it_is(call, form, Time.EACH_STEP)
+    return run_as_it_is(call, builder, Time.EACH_STEP)
 
 
 _ADAPTIVE = [getattr(L, f"Adaptive{kind}Pooling{rank}D", None) for kind in ("Average", "Max") for rank in (1, 2, 3)]
 
 
 @streams(*(kind for kind in _ADAPTIVE if kind is not None))
-def adaptive(call: LayerCall, form: Form) -> Any:
-    time = without_time(call, form)
+def adaptive(call: LayerCall, builder: StepBuilder) -> Any:
+    time = without_time(call, builder)
     if time is None:
         refuse(
             call,
             "pooling into a fixed number of parts needs the whole sequence",
             "pool over all of time, with GlobalAveragePooling1D or GlobalMaxPooling1D, and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)

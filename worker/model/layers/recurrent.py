@@ -14,7 +14,7 @@ from worker.model.graph import LayerCall, Tensor, is_model, made_of, tensors_in
 from worker.model.keras2_masks import looks_at_its_mask
 from worker.model.layers.cells import one_step, states_of
 from worker.model.layers.masking import carrying, mask_of, where_counted
-from worker.model.rules import Form, Time, part_before, refuse, streams
+from worker.model.rules import StepBuilder, Time, part_before, refuse, streams
 
 L = keras.layers
 _KINDS = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN, L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D)
@@ -33,34 +33,36 @@ class _Given:
 
 
 @streams(*_KINDS)
-def recurrent(call: LayerCall, form: Form) -> Any:
+def recurrent(call: LayerCall, builder: StepBuilder) -> Any:
     """x (batch, 1, …) and the states before → output of this step and the states after."""
-    given = _given(call, form)
-    _check(call, given, form)
-    layer, name, states = call.layer, form.name(call), states_of(call)
+    given = _given(call, builder)
+    _check(call, given, builder)
+    layer, name, states = call.layer, builder.name(call), states_of(call)
     before = [
-        form.state(name, state.name, state.shape, state.dtype, None if given.initial else state.initial)
+        builder.state(name, state.name, state.shape, state.dtype, None if given.initial else state.initial)
         for state in states.flat
     ]
-    start, begun = _begin(call, given, form, name, before)
-    output, after = one_step(call, form, given.x, states.pack(start))
+    start, begun = _begin(call, given, builder, name, before)
+    output, after = one_step(call, builder, given.x, states.pack(start))
     _check_states(call, before, after)
     kept: list[Tensor] = []
     if given.mask is not None:
         after = [where_counted(given.mask, new, old) for new, old in zip(after, start, strict=True)]
-        output, kept = _as_it_was(call, given, form, name, output, None if states.echo is None else after[states.echo])
-    form.answer([*after, *begun, *kept])
+        output, kept = _as_it_was(
+            call, given, builder, name, output, None if states.echo is None else after[states.echo]
+        )
+    builder.answer([*after, *begun, *kept])
     if given.hands_on is not None and layer.return_sequences:
-        output = carrying(form, output, given.hands_on, name)
-    form.last_recurrent = name
-    form.report(call, name, _words(len(after), given))
-    form.mark(output, Time.EACH_STEP if layer.return_sequences else Time.SO_FAR)
+        output = carrying(builder, output, given.hands_on, name)
+    builder.last_recurrent = name
+    builder.report(call, name, _words(len(after), given))
+    builder.mark(output, Time.EACH_STEP if layer.return_sequences else Time.SO_FAR)
     if not layer.return_state:
         return output
-    return (output, *form.mark([keras.ops.cast(state, layer.compute_dtype) for state in after], Time.SO_FAR))
+    return (output, *builder.mark([keras.ops.cast(state, layer.compute_dtype) for state in after], Time.SO_FAR))
 
 
-def _given(call: LayerCall, form: Form) -> _Given:
+def _given(call: LayerCall, builder: StepBuilder) -> _Given:
     values = inspect.signature(call.layer.call).bind(*call.args, **call.kwargs).arguments
     x, initial, explicit = values["sequences"], values.get("initial_state"), values.get("mask")
     tensors = tensors_in(initial)
@@ -74,7 +76,7 @@ def _given(call: LayerCall, form: Form) -> _Given:
             "it is called with training=True, so its output may be drawn at random",
             "build the model without that argument",
         )
-    if explicit is not None and form.time(explicit) is not Time.EACH_STEP:
+    if explicit is not None and builder.time(explicit) is not Time.EACH_STEP:
         refuse(call, "its mask does not run over time", "let each step tell whether it counts, and train again")
     if explicit is None and tensors and mask_of(x) is not None and looks_at_its_mask(call.layer):
         refuse(
@@ -99,19 +101,19 @@ def _of_the_step(call: LayerCall, mask: Tensor | None) -> Tensor | None:
     return mask if mask.dtype == "bool" else keras.ops.cast(mask, "bool")
 
 
-def _check(call: LayerCall, given: _Given, form: Form) -> None:
+def _check(call: LayerCall, given: _Given, builder: StepBuilder) -> None:
     layer = call.layer
     if layer.go_backwards:
         refuse(call, "go_backwards=True begins at the end of the sequence", "train it with go_backwards=False")
-    if form.time(given.x) is not Time.EACH_STEP:
+    if builder.time(given.x) is not Time.EACH_STEP:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",
             "give the recurrent layer before it return_sequences=True, reshape its output nowhere, and train again"
-            if _follows_another(call, form)
+            if _follows_another(call, builder)
             else "take out what makes one result of all steps before it, and train again",
         )
-    if any(form.time(tensor) is not Time.CONSTANT for tensor in given.initial):
+    if any(builder.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(
             call,
             "its initial state comes from what runs over time, so it is known only once that sequence has ended",
@@ -121,14 +123,14 @@ def _check(call: LayerCall, given: _Given, form: Form) -> None:
         refuse(call, "stateful was set after it was built", "build it with stateful=False: the worker keeps the states")
 
 
-def _follows_another(call: LayerCall, form: Form) -> bool:
+def _follows_another(call: LayerCall, builder: StepBuilder) -> bool:
     """Whether a recurrent layer lies before it: of what is around a nested model, whether there is any."""
     before = any(is_model(one) or isinstance(one, _KINDS) for one in made_of(call.layer))
-    return form.last_recurrent is not None and (bool(call.path) or before)
+    return builder.last_recurrent is not None and (bool(call.path) or before)
 
 
 def _begin(
-    call: LayerCall, given: _Given, form: Form, name: str, before: list[Tensor]
+    call: LayerCall, given: _Given, builder: StepBuilder, name: str, before: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The states to start this step from; what the state ``begun`` is after it, if there is one.
 
@@ -145,7 +147,7 @@ def _begin(
             "its initial state has other shapes than its states",
             "give one tensor for each state, as wide as it, and train again",
         )
-    begun = form.state(name, "begun", (1,), "float32")
+    begun = builder.state(name, "begun", (1,), "float32")
     start = [
         where_counted(begun > 0.5, old, keras.ops.cast(first, old.dtype))
         for old, first in zip(before, given.initial, strict=True)
@@ -154,7 +156,7 @@ def _begin(
 
 
 def _as_it_was(
-    call: LayerCall, given: _Given, form: Form, name: str, output: Tensor, echo: Tensor | None
+    call: LayerCall, given: _Given, builder: StepBuilder, name: str, output: Tensor, echo: Tensor | None
 ) -> tuple[Tensor, list[Tensor]]:
     """The output with the one before in masked steps; what the state ``output`` is after the step, if one is needed.
 
@@ -167,7 +169,7 @@ def _as_it_was(
     if echo is not None and not given.initial:
         echo = keras.ops.cast(echo, output.dtype)
         return (keras.ops.expand_dims(echo, 1) if over_time else echo), []
-    previous = form.state(name, "output", tuple(output.shape[2 if over_time else 1 :]), output.dtype)
+    previous = builder.state(name, "output", tuple(output.shape[2 if over_time else 1 :]), output.dtype)
     shown = where_counted(given.mask, output, keras.ops.expand_dims(previous, 1) if over_time else previous)
     return shown, [keras.ops.squeeze(shown, 1) if over_time else shown]
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
-from worker.model.rules import Form, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import StepBuilder, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -14,7 +14,7 @@ _FUTURE = "it needs steps that have not arrived yet"
 
 
 def _refused(kinds: list[type], why: str, instead: str) -> None:
-    def rule(call: LayerCall, form: Form) -> NoReturn:
+    def rule(call: LayerCall, builder: StepBuilder) -> NoReturn:
         refuse(call, f"{call.kind}: {why}", instead)
 
     streams(*kinds)(rule)
@@ -23,11 +23,11 @@ def _refused(kinds: list[type], why: str, instead: str) -> None:
 def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
     """Refused along time, harmless once the time axis is gone."""
 
-    def rule(call: LayerCall, form: Form) -> Any:
-        time = without_time(call, form)
+    def rule(call: LayerCall, builder: StepBuilder) -> Any:
+        time = without_time(call, builder)
         if time is None:
             refuse(call, f"{call.kind}: {why}", instead)
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
 
     streams(*kinds)(rule)
 

@@ -9,19 +9,19 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.operations import OPS, refuse_axes
 from worker.model.layers.per_step import single_time
-from worker.model.rules import Form, Time, part_before, refuse, run_as_it_is, streams, without_time
+from worker.model.rules import StepBuilder, Time, part_before, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
 
 @streams(L.Flatten)
-def flatten(call: LayerCall, form: Form) -> Any:
-    time = without_time(call, form)
+def flatten(call: LayerCall, builder: StepBuilder) -> Any:
+    time = without_time(call, builder)
     if time is None and _scores(call):
-        return run_as_it_is(call, form, Time.EACH_STEP)
+        return run_as_it_is(call, builder, Time.EACH_STEP)
     if time is None:
-        refuse_joined_steps(call, form)
-    return run_as_it_is(call, form, time)
+        refuse_joined_steps(call, builder)
+    return run_as_it_is(call, builder, time)
 
 
 def _scores(call: LayerCall) -> bool:
@@ -35,22 +35,22 @@ def _scores(call: LayerCall) -> bool:
 
 
 @streams(L.Reshape)
-def reshape(call: LayerCall, form: Form) -> Any:
+def reshape(call: LayerCall, builder: StepBuilder) -> Any:
     """Over time only where the first target axis is time again."""
-    time = without_time(call, form)
+    time = without_time(call, builder)
     if time is not None:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     step = step_shape(call, tuple(call.layer.target_shape))
     if step is None:
-        refuse_joined_steps(call, form)
-    return _reshaped(call, form, (1, *step), Time.EACH_STEP)
+        refuse_joined_steps(call, builder)
+    return _reshaped(call, builder, (1, *step), Time.EACH_STEP)
 
 
 @streams(OPS.numpy.Reshape)
-def reshape_operation(call: LayerCall, form: Form) -> Any:
+def reshape_operation(call: LayerCall, builder: StepBuilder) -> Any:
     """As the layer, but its shape begins with the batch."""
     batch, *target = call.layer.newshape
-    time = without_time(call, form)
+    time = without_time(call, builder)
     trained = call.layer._inbound_nodes[0].input_tensors[0].shape
     if batch not in (-1, trained[0]) or not target:
         refuse(
@@ -61,15 +61,15 @@ def reshape_operation(call: LayerCall, form: Form) -> Any:
     if time is None:
         step = step_shape(call, tuple(target))
         if step is None:
-            refuse_joined_steps(call, form)
-        return _reshaped(call, form, (1, *step), Time.EACH_STEP)
+            refuse_joined_steps(call, builder)
+        return _reshaped(call, builder, (1, *step), Time.EACH_STEP)
     if batch == -1 and math.prod(target) != math.prod(call.tensors[0].shape[1:]):
         refuse(
             call,
             "it mixes the streams of a batch",
             "reshape every stream alone, with keras.layers.Reshape, and train again",
         )
-    return _reshaped(call, form, tuple(target), time)
+    return _reshaped(call, builder, tuple(target), time)
 
 
 def step_shape(call: LayerCall, target: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -85,8 +85,8 @@ def step_shape(call: LayerCall, target: tuple[int, ...]) -> tuple[int, ...] | No
     return tuple(step) if math.prod(step) == size else None
 
 
-def refuse_joined_steps(call: LayerCall, form: Form) -> NoReturn:
-    which = f" ('{form.last_recurrent}')" if form.last_recurrent else ""
+def refuse_joined_steps(call: LayerCall, builder: StepBuilder) -> NoReturn:
+    which = f" ('{builder.last_recurrent}')" if builder.last_recurrent else ""
     refuse(
         call,
         f"{call.kind} joins all steps of the window, so there is no output before the window is full",
@@ -95,9 +95,9 @@ def refuse_joined_steps(call: LayerCall, form: Form) -> NoReturn:
 
 
 @streams(L.RepeatVector)
-def repeat_vector(call: LayerCall, form: Form) -> Any:
+def repeat_vector(call: LayerCall, builder: StepBuilder) -> Any:
     """One vector per stream, for every step of it."""
-    time = form.time(call.tensors[0])
+    time = builder.time(call.tensors[0])
     if time is Time.SO_FAR:
         refuse(
             call,
@@ -106,24 +106,24 @@ def repeat_vector(call: LayerCall, form: Form) -> Any:
         )
     if time is Time.EACH_STEP:
         refuse(call, "it repeats the whole window", "feed the model (batch, time, features) and train again")
-    return _reshaped(call, form, (1, call.tensors[0].shape[1]), Time.EACH_STEP)
+    return _reshaped(call, builder, (1, call.tensors[0].shape[1]), Time.EACH_STEP)
 
 
 @streams(L.Permute)
-def permute(call: LayerCall, form: Form) -> Any:
-    time = without_time(call, form)
+def permute(call: LayerCall, builder: StepBuilder) -> Any:
+    time = without_time(call, builder)
     if time is None and call.layer.dims[0] != 1:
         refuse(
             call,
             "it moves the time axis away",
             "take it out and train again, or, where the model begins with it, do the same to the data before",
         )
-    return run_as_it_is(call, form, time or Time.EACH_STEP)
+    return run_as_it_is(call, builder, time or Time.EACH_STEP)
 
 
 @streams(OPS.numpy.Transpose, OPS.numpy.Swapaxes, OPS.numpy.Moveaxis)
-def transpose(call: LayerCall, form: Form) -> Any:
-    time = single_time(call, form, features=False)
+def transpose(call: LayerCall, builder: StepBuilder) -> Any:
+    time = single_time(call, builder, features=False)
     order, kept = _order(call.layer, len(call.tensors[0].shape)), 2 if time is Time.EACH_STEP else 1
     if order[:kept] != list(range(kept)):
         refuse(
@@ -131,7 +131,7 @@ def transpose(call: LayerCall, form: Form) -> Any:
             "it moves the batch axis or the time axis away",
             "leave axes 0 and 1 in place, (0, 1, 3, 2), and train again",
         )
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 def _order(layer: Any, rank: int) -> list[int]:
@@ -148,32 +148,32 @@ def _order(layer: Any, rank: int) -> list[int]:
         for given in (layer.source, layer.destination)
     )
     order = [axis for axis in order if axis not in source]
-    for place, axis in sorted(zip(destination, source, strict=True)):
-        order.insert(place, axis)
+    for index, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(index, axis)
     return order
 
 
 @streams(OPS.numpy.Squeeze)
-def squeeze(call: LayerCall, form: Form) -> Any:
-    time = single_time(call, form, features=False)
+def squeeze(call: LayerCall, builder: StepBuilder) -> Any:
+    time = single_time(call, builder, features=False)
     if call.layer.axis is None:
         refuse(call, "without an axis it takes every axis of size 1 away, one step's too", "say which: axis=-1")
     refuse_axes(call, time, call.layer.axis, len(call.tensors[0].shape))
-    return run_as_it_is(call, form, time)
+    return run_as_it_is(call, builder, time)
 
 
 @streams(OPS.numpy.GetItem)
-def get_item(call: LayerCall, form: Form) -> Any:
+def get_item(call: LayerCall, builder: StepBuilder) -> Any:
     """x[:, :, 2:] is part of every step; x[:, -1] is the output after this step, as without return_sequences."""
     key = key_of(call)
-    time = without_time(call, form)
+    time = without_time(call, builder)
     batch, steps = per_axis(key, len(call.tensors[0].shape))[:2]
     if _everything(batch) and time is not None:
-        return run_as_it_is(call, form, time)
+        return run_as_it_is(call, builder, time)
     if _everything(batch) and _everything(steps):
-        return run_as_it_is(call, form, Time.EACH_STEP)
+        return run_as_it_is(call, builder, Time.EACH_STEP)
     if _everything(batch) and steps in (-1, slice(-1, None)):
-        return run_as_it_is(call, form, Time.SO_FAR)
+        return run_as_it_is(call, builder, Time.SO_FAR)
     return refuse(
         call,
         f"it cuts {_words(key)} out of the sequence"
@@ -190,13 +190,13 @@ def key_of(call: LayerCall) -> Any:
 
 def per_axis(key: Any, rank: int) -> list[Any]:
     """One entry per axis of the input, then what is left over; new axes among the first two stay, as a stop."""
-    parts = list(key) if isinstance(key, (list, tuple)) else [key]
-    named = sum(part is not None and part is not Ellipsis for part in parts)
-    for place, part in enumerate(parts):
-        if part is Ellipsis:
-            parts[place : place + 1] = [slice(None)] * (rank - named)
+    entries = list(key) if isinstance(key, (list, tuple)) else [key]
+    named = sum(entry is not None and entry is not Ellipsis for entry in entries)
+    for index, entry in enumerate(entries):
+        if entry is Ellipsis:
+            entries[index : index + 1] = [slice(None)] * (rank - named)
             break
-    return parts + [slice(None)] * (rank - named)
+    return entries + [slice(None)] * (rank - named)
 
 
 def _everything(part: Any) -> bool:
@@ -216,7 +216,7 @@ def _words(key: Any) -> str:
     return f"x[{', '.join(word(part) for part in parts)}]"
 
 
-def _reshaped(call: LayerCall, form: Form, shape: tuple[int, ...], time: Time) -> Any:
-    layer = L.Reshape(shape, name=form.name(call), dtype=call.tensors[0].dtype)
-    form.report(call, form.name(call), "as it is")
-    return form.mark(layer(call.tensors[0]), time)
+def _reshaped(call: LayerCall, builder: StepBuilder, shape: tuple[int, ...], time: Time) -> Any:
+    layer = L.Reshape(shape, name=builder.name(call), dtype=call.tensors[0].dtype)
+    builder.report(call, builder.name(call), "as it is")
+    return builder.mark(layer(call.tensors[0]), time)

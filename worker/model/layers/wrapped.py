@@ -8,15 +8,15 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, graph_of, is_model
-from worker.model.rules import Form, Time, has_rule, refuse, refuse_unknown, rule_for, run_as_it_is, streams
+from worker.model.rules import StepBuilder, Time, has_rule, refuse, refuse_unknown, rule_for, run_as_it_is, streams
 
 L = keras.layers
 
 
 @streams(L.TimeDistributed)
-def time_distributed(call: LayerCall, form: Form) -> Any:
+def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
     """What is inside sees every step alone, so any layer or model of Keras will do that keeps nothing for the next."""
-    if len(call.tensors) != 1 or form.time(call.tensors[0]) is not Time.EACH_STEP:
+    if len(call.tensors) != 1 or builder.time(call.tensors[0]) is not Time.EACH_STEP:
         refuse(call, "the axis it runs along is not the time of the stream", "use the layer inside by itself")
     for layer, path in _inside(call.layer.layer, (*call.path, call.layer.name)):
         inner = replace(call, layer=layer, path=path)
@@ -41,7 +41,7 @@ def time_distributed(call: LayerCall, form: Form) -> Any:
                 "it takes the mask of the steps for one of its own",
                 "take mask_zero or Masking out and train again",
             )
-    return run_as_it_is(call, form, Time.EACH_STEP)
+    return run_as_it_is(call, builder, Time.EACH_STEP)
 
 
 def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[str, ...]]]:
@@ -57,7 +57,7 @@ def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[
 
 
 @streams(L.SpectralNormalization)
-def spectral_normalization(call: LayerCall, form: Form) -> Any:
+def spectral_normalization(call: LayerCall, builder: StepBuilder) -> Any:
     """It changes the weights while training; afterwards it is the layer inside."""
     inner = replace(call, layer=call.layer.layer, path=(*call.path, call.layer.name))
-    return rule_for(inner, form)(inner, form)
+    return rule_for(inner, builder)(inner, builder)

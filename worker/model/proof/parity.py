@@ -76,9 +76,9 @@ def measure(
         (batching, f"{where_batching}, in a batch against alone"),
         (unbound, "flexible copy against the trained model"),
     ]
-    greatest, place = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
+    greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
-    return Parity(greatest, place, difference, batching, unbound, largest, sequences, steps)
+    return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps)
 
 
 def suspicion(code: Sequence[str]) -> str:
@@ -157,12 +157,12 @@ def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, see
 
 
 def _worst(given: FloatArray, wanted: FloatArray) -> tuple[float, str]:
-    """The greatest difference and its place; arrays (sequences, steps, units) or of any one shape."""
+    """The greatest difference and where it is; arrays (sequences, steps, units) or of any one shape."""
     difference = np.abs(given.astype(np.float64) - wanted.astype(np.float64))
     if not difference.size:
         return 0.0, "nowhere"
-    place = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), difference.shape)
-    words = f"sequence {place[0]}"
+    index = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), difference.shape)
+    words = f"sequence {index[0]}"
     if difference.ndim == 3:
-        words += f", after step {place[1] + 1}, unit {place[2]}"
-    return float(difference[place]), words
+        words += f", after step {index[1] + 1}, unit {index[2]}"
+    return float(difference[index]), words
