@@ -39,7 +39,7 @@ from worker.checkpoints.schema import NUMBERS, STREAM_NUMBERS, check_schema, sta
 from worker.checkpoints.sealed_file import SEAL_BYTES, SafeFile, SealedFile
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.records.events import Reset
-from worker.records.states import PartitionState, StateSpec
+from worker.records.states import UNKNOWN_ID, PartitionState, StateSpec
 
 # Metadata with checksums of its own, which HDF5 1.10 and everything later reads.
 LIBRARY = ("v110", "v110")
@@ -106,7 +106,7 @@ def _json_of(values: list[object]) -> list[bytes]:
 def _sequence_of(text: bytes) -> object:
     if not text:
         return None
-    return {} if text == NOT_KNOWN else json.loads(text)
+    return UNKNOWN_ID if text == NOT_KNOWN else json.loads(text)
 
 
 @contextmanager

@@ -21,6 +21,9 @@ class _Unknown(dict[str, Any]):
     def __repr__(self) -> str:
         return "UNKNOWN_ID"
 
+    def __reduce__(self) -> str:
+        return "UNKNOWN_ID"  # there is one, however it is copied
+
 
 UNKNOWN_ID = _Unknown()
 
@@ -73,7 +76,7 @@ class PartitionState:
     times: IntArray  # (streams,) greatest event time of the stream so far, ms; -1 = none yet
     clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
-    sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar; an empty dict = not known
+    sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar, or UNKNOWN_ID
     states: dict[tuple[str, str], FloatArray]  # (layer, name) → (streams, *shape)
     touched: IntArray  # (streams,) order of the streams' last events: the smallest is the longest idle
     emitted: FloatArray | None = None  # (streams, units) last output sent, NaN = none; only for emit: change

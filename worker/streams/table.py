@@ -17,7 +17,7 @@ import numpy as np
 from worker.records.arrays import IntArray
 from worker.records.events import Origin, Reset
 from worker.records.ownership import Partition
-from worker.records.states import UNKNOWN_ID, PartitionState, StateLayout
+from worker.records.states import PartitionState, StateLayout
 from worker.streams.doubles import Doubles
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionStreams
 from worker.streams.roster import Roster
@@ -183,8 +183,7 @@ class StreamTable(PackedRows):
             getattr(self, column)[rows] = getattr(state, column)[order]
         for name, (where, _) in self.layout.slices.items():
             self.states[rows, where] = state.states[name][order].reshape(len(order), where.stop - where.start)
-        known = [UNKNOWN_ID if value == UNKNOWN_ID else value for value in state.sequences]
-        self.sequences[rows] = np.fromiter(known, np.object_, len(known))[order]
+        self.sequences[rows] = np.fromiter(state.sequences, np.object_, len(state.sequences))[order]
         self.origins[rows] = Origin.RESTORED
         if self.emitted is not None:
             # What a model with another number of outputs has sent says nothing of what this one has.

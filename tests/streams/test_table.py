@@ -15,7 +15,7 @@ from tests.one_member import meaning
 from worker.records.events import Reset
 from worker.records.ownership import Partition
 from worker.records.states import UNKNOWN_ID, PartitionState, StateLayout, StateSpec
-from worker.streams.copies import READY_BYTES, CopyArena
+from worker.streams.copies import READY_BYTES
 from worker.streams.idle import forget_idle
 from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, FORGOTTEN_STREAMS_SHARE
 from worker.streams.table import StreamTable
@@ -124,22 +124,22 @@ def test_a_snapshot_stays_as_it_was(seed: int, units: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 5, 70])
 def test_streams_added_together_are_as_if_they_came_one_by_one(count: int, units: int) -> None:
     together, singly = (StreamTable(LAYOUT, 80, units) for _ in range(2))
-    place, names = PARTITIONS[0], [f"s{number}" for number in range(2, count + 2)]
+    partition, names = PARTITIONS[0], [f"s{number}" for number in range(2, count + 2)]
     for table in (together, singly):
-        table.open(place)
+        table.open(partition)
         for name in ("s0", "s1", "s2", "s3"):  # two of them come again
-            row = table.row(place, name)
+            row = table.row(partition, name)
             table.states[row], table.steps[row], table.sequences[row] = 7, 9, "q"
-        table.snapshot(place, 0)
+        table.snapshot(partition, 0)
         for name in ("s3", "s1", "s2"):
-            table.forget(place, name, Reset.COMMAND)
-    together.add(place, names)
+            table.forget(partition, name, Reset.COMMAND)
+    together.add(partition, names)
     for name in names:
-        singly.row(place, name)
-    assert together.partitions[place].rows == singly.partitions[place].rows
-    assert columns(together.snapshot(place, 1)) == columns(singly.snapshot(place, 1))
+        singly.row(partition, name)
+    assert together.partitions[partition].rows == singly.partitions[partition].rows
+    assert columns(together.snapshot(partition, 1)) == columns(singly.snapshot(partition, 1))
     assert len(together) == count + 1
-    assert together.room(place) == 80 - count - 1
+    assert together.room(partition) == 80 - count - 1
 
 
 def test_a_snapshot_holds_what_the_table_holds() -> None:
@@ -187,64 +187,13 @@ def test_a_snapshot_has_the_streams_of_now() -> None:
     assert seen == ["a", "ab", "ab", "b", "bc", "b", "ab"]
 
 
-# Memory set aside
-
-ROW = np.dtype([("number", np.int64), ("values", np.float32, (100,))], align=True)
-READY_ROWS = READY_BYTES // ROW.itemsize
-
-
-def test_memory_is_reused_once_nobody_sees_it() -> None:
-    arena = CopyArena(1000, ROW)
-    arena.ready(1)
-    first = arena.take(600)
-    address = first.ctypes.data
-    del first
-    assert arena.take(1000).ctypes.data == address
-
-
-def test_memory_is_kept_by_any_view_of_a_view() -> None:
-    arena = CopyArena(1000, ROW)
-    arena.ready(1)
-    whole = arena.take(1000)
-    whole["values"], address = 7, whole.ctypes.data
-    view = whole["values"][:, 10:16].reshape(1000, 3, 2)[500:]
-    del whole
-    arena.take(1000)["values"] = 8
-    assert (view == 7).all()
-    del view
-    assert arena.take(1000).ctypes.data == address
-
-
-def test_parts_in_use_are_left_alone_and_gaps_are_filled() -> None:
-    arena = CopyArena(100, ROW)
-    arena.ready(100)
-    parts = [arena.take(30) for _ in range(3)]
-    begin = parts[0].ctypes.data
-    assert [part.ctypes.data - begin for part in parts] == [0, 30 * ROW.itemsize, 60 * ROW.itemsize]
-    del parts[1]
-    assert arena.take(31).ctypes.data - begin not in range(100 * ROW.itemsize)  # fits nowhere: memory of its own
-    assert arena.take(30).ctypes.data - begin == 30 * ROW.itemsize
-
-
-def test_only_what_was_asked_for_is_touched() -> None:
-    arena = CopyArena(10 * READY_ROWS, ROW)
-    held = [arena.take(5)]
-    arena.ready(1)
-    held += [arena.take(READY_ROWS), arena.take(2)]
-    assert [np.shares_memory(part, arena._memory) for part in held] == [False, True, False]
-
-
-def test_a_copy_of_no_rows_is_empty() -> None:
-    assert len(CopyArena(1, ROW).take(0)) == 0
-
-
 def test_the_oldest_reasons_are_forgotten_together() -> None:
-    table, place = StreamTable(LAYOUT, 10), PARTITIONS[0]
-    table.open(place)
-    known = table.partitions[place].forgotten
+    table, partition = StreamTable(LAYOUT, 10), PARTITIONS[0]
+    table.open(partition)
+    known = table.partitions[partition].forgotten
     known.update({f"old{number}": int(Reset.IDLE) for number in range(FORGOTTEN_STREAMS_LIMIT)})
-    table.row(place, "s")
-    table.forget(place, "s", Reset.COMMAND)
+    table.row(partition, "s")
+    table.forget(partition, "s", Reset.COMMAND)
     dropped = 1 + FORGOTTEN_STREAMS_LIMIT // FORGOTTEN_STREAMS_SHARE
     assert len(known) == FORGOTTEN_STREAMS_LIMIT + 1 - dropped
     assert next(iter(known)) == f"old{dropped}"
@@ -252,14 +201,14 @@ def test_the_oldest_reasons_are_forgotten_together() -> None:
 
 
 def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_be() -> None:
-    table, place = StreamTable(LAYOUT, 10), PARTITIONS[0]
-    table.open(place)
+    table, partition = StreamTable(LAYOUT, 10), PARTITIONS[0]
+    table.open(partition)
     sizes = set()
     for number in range(4 * FORGOTTEN_STREAMS_LIMIT):
-        table.row(place, f"s{number}")
-        table.forget(place, f"s{number}", Reset.IDLE)
+        table.row(partition, f"s{number}")
+        table.forget(partition, f"s{number}", Reset.IDLE)
         if number >= 1.1 * FORGOTTEN_STREAMS_LIMIT:
-            sizes.add(sys.getsizeof(table.partitions[place].forgotten))
+            sizes.add(sys.getsizeof(table.partitions[partition].forgotten))
     assert len(sizes) == 1, sizes
 
 
