@@ -20,7 +20,7 @@ from worker.codecs.parsing import is_note
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
-from worker.records.arrays import NO_TIME_MS, FloatArray, IntArray
+from worker.records.arrays import NO_ITEM, NO_TIME_MS, FloatArray, IntArray
 from worker.records.events import Events, Kind, Refusal
 from worker.records.id_numbers import unknown_ids
 from worker.records.record_batch import RecordBatch
@@ -28,7 +28,6 @@ from worker.records.reserved_words import TIMESTAMP
 from worker.records.states import StateLayout
 
 VALUE_BYTES_LIMIT = 1_048_576
-NO_ITEM = -1
 READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
 
 

@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from worker.codecs.decoding import NO_ITEM
-from worker.records.arrays import FloatArray, Index
+from worker.records.arrays import NO_ITEM, FloatArray, Index
 from worker.records.events import Events, Origin, Predictions, Reset
 from worker.records.messages import Messages
 

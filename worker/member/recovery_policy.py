@@ -15,6 +15,7 @@ import numpy as np
 
 from worker.errors import CheckpointUnusableError, WorkerError
 from worker.kafka.contracts import TopicFacts
+from worker.records.arrays import NO_TIME_MS
 from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
@@ -136,7 +137,7 @@ def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> Non
 
 def saw_nothing(state: PartitionState) -> bool:
     """No event was ever seen: these are states of any model."""
-    return state.clock < 0 and not state.keys and not state.forgotten
+    return state.clock == NO_TIME_MS and not state.keys and not state.forgotten
 
 
 def nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> PartitionState:
@@ -145,7 +146,7 @@ def nothing(partition: Partition, offset: int, specs: Sequence[StateSpec]) -> Pa
     return PartitionState(
         partition=partition,
         next_offset=offset,
-        clock=-1,
+        clock=NO_TIME_MS,
         keys=[],
         steps=numbers,
         times=numbers,

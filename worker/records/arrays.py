@@ -13,3 +13,4 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 CodeArray: TypeAlias = NDArray[np.uint8]
 Index: TypeAlias = IntArray | slice  # of rows in columns: some of them, or a piece, which is not copied
 NO_TIME_MS = -1  # of an event or a record without a time
+NO_ITEM = -1  # of the event of a record that is no chunk

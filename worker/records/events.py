@@ -67,11 +67,11 @@ class Events:
 
     batch: RecordBatch
     records: IntArray  # (events,) index of the record in the batch
-    items: IntArray  # (events,) index of the vector in the record's chunk, -1 when the record is not a chunk
+    items: IntArray  # (events,) index of the vector in the record's chunk, NO_ITEM when the record is not a chunk
     kinds: CodeArray  # (events,) Kind
     streams: list[str]
     vectors: FloatArray
-    times: IntArray  # (events,) event time, ms since the epoch; -1 = it has none
+    times: IntArray  # (events,) event time, ms since the epoch, or NO_TIME_MS
     ids: list[Any] | None = None
     starts: BoolArray | None = None
     ends: BoolArray | None = None

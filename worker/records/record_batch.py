@@ -33,7 +33,7 @@ class RecordBatch:
     partition: Partition
     next_offset: int
     offsets: list[int] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)  # ms since the epoch; -1 when the record has none
+    timestamps: list[int] = field(default_factory=list)  # ms since the epoch, or NO_TIME_MS
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     headers: list[Headers | None] = field(default_factory=list)  # None or empty when there are none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.records.arrays import IntArray
+from worker.records.arrays import NO_ITEM, IntArray
 from worker.records.events import Events, Refusal
 
 
@@ -21,8 +21,8 @@ def by_record(events: Events, refused: IntArray, error: str, reason: str) -> lis
 
 
 def in_ranges(items: IntArray) -> str:
-    """Ascending items as ``0-2,7``; "" for the event of a record that is no chunk (-1)."""
-    if items[0] < 0:
+    """Ascending items as ``0-2,7``; "" for the event of a record that is no chunk."""
+    if items[0] == NO_ITEM:
         return ""
     runs = np.split(items, np.flatnonzero(np.diff(items) != 1) + 1)
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

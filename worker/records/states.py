@@ -70,10 +70,10 @@ class PartitionState:
 
     partition: Partition
     next_offset: int
-    clock: int  # greatest event time seen in the partition, ms since the epoch; -1 = none yet
+    clock: int  # greatest event time seen in the partition, ms since the epoch; NO_TIME_MS = none yet
     keys: Sequence[str]  # a list, or an array of objects
     steps: IntArray  # (streams,) events since zero
-    times: IntArray  # (streams,) greatest event time of the stream so far, ms; -1 = none yet
+    times: IntArray  # (streams,) greatest event time of the stream so far, ms; NO_TIME_MS = none yet
     clocks: IntArray  # (streams,) the partition's clock at the stream's last event, ms
     pending: CodeArray  # (streams,) Reset that takes effect before the next event, 0 = none
     sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar, or UNKNOWN_ID
