@@ -219,6 +219,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report(command: Command, trained: Path) -> None:
     file = written(trained, "door.keras", state__max_streams=2000)
     report = json.loads(command("check", "-c", file, "--json").out)
+    assert [list(layer) for layer in report["layers"]] == [["layer", "kind", "form", "states"]] * len(report["layers"])
     assert (report["ok"], report["features"], report["units"]) == (True, 3, 1)
     assert report["trained"]["window"] == 7
     assert report["capacity_bytes"] == 2000 * (report["bytes_per_stream"] + report["overhead_bytes"])

@@ -45,7 +45,7 @@ def test_a_causal_convolution_keeps_its_last_inputs() -> None:
     trained = sequential(L.Conv1D(4, 3, dilation_rate=2, padding="causal", name="conv"))
     model = StreamingModel(trained)
     assert listed(model) == [("conv", "inputs", (4, F), "float32")]
-    assert model.layers[0].on_a_step == "the last 4 inputs as state"
+    assert model.layers[0].form == "the last 4 inputs as state"
     x = vectors(2, 9, F)
     ys, (inputs,) = streamed(model, x)
     kernel, bias = trained.get_weights()

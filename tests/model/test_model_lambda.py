@@ -37,7 +37,7 @@ def test_code_on_each_step_is_streamed(name: str) -> None:
     model = StreamingModel(model_with(HARMLESS[name]))
     assert model.check_parity(1e-5, sequences=2, steps=5)
     (report,) = [layer for layer in model.layers if layer.layer == "culprit"]
-    assert "trusted until the proof" in report.on_a_step
+    assert "trusted until the proof" in report.form
 
 
 def scale(x: Any) -> Any:

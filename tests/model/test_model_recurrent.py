@@ -274,7 +274,7 @@ def test_the_exported_model_masks_and_begins_alike(name: str, tmp_path: Path) ->
 
 def test_a_report_says_that_masked_steps_change_nothing() -> None:
     model = StreamingModel(sequential(L.Masking(), L.LSTM(4, return_sequences=True), L.GRU(3)))
-    forms = [report.on_a_step for report in model.layers if report.kind in ("LSTM", "GRU")]
+    forms = [report.form for report in model.layers if report.kind in ("LSTM", "GRU")]
     assert forms == [
         "states as arguments, left as they were by masked steps",
         "state as arguments, left as it was by masked steps",

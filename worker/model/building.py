@@ -22,7 +22,7 @@ class LayerReport:
 
     layer: str
     kind: str
-    on_a_step: str
+    form: str
     states: tuple[StateSpec, ...] = ()
 
 
@@ -112,6 +112,6 @@ class Building:
             self._copies[key] = copy_layer(call.layer, self.name(call), plain(type(call.layer)), **changes)
         return self._copies[key]
 
-    def report(self, call: LayerCall, name: str, on_a_step: str) -> None:
+    def report(self, call: LayerCall, name: str, form: str) -> None:
         states = tuple(spec for spec in self.specs if spec.layer == name)
-        self.reports.append(LayerReport(name, call.kind, on_a_step, states))
+        self.reports.append(LayerReport(name, call.kind, form, states))

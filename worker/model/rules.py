@@ -84,7 +84,7 @@ class StepBuilder(Protocol):
         With another configuration (``changes``) it is another copy.
         """
 
-    def report(self, call: LayerCall, name: str, on_a_step: str) -> None:
+    def report(self, call: LayerCall, name: str, form: str) -> None:
         """One line for the user: what became of this layer."""
 
 

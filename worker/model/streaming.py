@@ -240,7 +240,7 @@ class StreamingModel:
         Before them, where there are several inputs or outputs, which columns of a vector or an answer are whose.
         """
         rows = [
-            (each.layer, each.kind, each.on_a_step, ", ".join(f"{state.name} {state.shape}" for state in each.states))
+            (each.layer, each.kind, each.form, ", ".join(f"{state.name} {state.shape}" for state in each.states))
             for each in self.layers
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -93,7 +93,7 @@ def _outputs(report: Report) -> Lines:
 def _layers(report: Report) -> Lines:
     if not report.layers:
         return
-    rows = [(layer.layer, layer.kind, layer.on_a_step) for layer in report.layers]
+    rows = [(layer.layer, layer.kind, layer.form) for layer in report.layers]
     yield from table("layers", [("name", "kind", "how it runs on one event"), *rows])
     states = [(f"{state.layer}/{state.name}", _shape(state.shape), state.dtype) for state in report.states]
     yield from table("states", [("layer/state", "shape", "type"), *states])
