@@ -45,10 +45,11 @@ def played(folder: Path, rounds: int, *more: str) -> str:
 def test_no_static_member_ends_when_its_broker_is_away_for_longer_than_a_session(folder: Path) -> None:
     """Neither for what librdkafka says then, that another one has its name, nor for any other reason."""
     session = ("--static", "--session", "10") if DEEP else ("--static",)
-    away, rounds = "broker kill -9, away for longer than a session", len(DELIVERIES) * ROUNDS
-    report = played(folder, rounds, "--client", "confluent", "--delivery", "both", "--fault", away, *session)
+    away = "broker kill -9, away for longer than a session"
+    chosen = ("--client", "confluent", "--delivery", "both", "--fault", away, *session)
+    report = played(folder, len(DELIVERIES) * ROUNDS, *chosen)
     assert "No worker ended by itself." in report
-    assert re.search(rf"^\| {away} \| {rounds} \|", report, re.M)
+    assert re.search(rf"^\| {away} \| {ROUNDS} \| {ROUNDS} \|", report, re.M)
 
 
 @pytest.mark.parametrize(
