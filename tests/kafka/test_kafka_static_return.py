@@ -26,7 +26,8 @@ WAIT_S = 120.0
 
 DIES = """
 import os, sys
-from worker.kafka.opening import ClientSettings, open_source
+from worker.kafka.opening import open_source
+from worker.kafka.settings import ClientSettings
 from worker.records.ownership import Assigned
 
 def react(change):

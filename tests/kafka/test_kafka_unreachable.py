@@ -115,10 +115,17 @@ def test_a_worker_says_why_it_reaches_nobody(client: Any, tmp_path: Path) -> Non
 
 ASKS = """
 import sys
-from worker.kafka.opening import ClientSettings, open_questions
+from worker.errors import KafkaUnavailableError
+from worker.kafka.opening import open_questions
+from worker.kafka.settings import ClientSettings
 
-with open_questions(ClientSettings(sys.argv[1], "confluent"), 60.0) as cluster:
-    print(cluster.partitions("readings"))
+while True:  # as `worker run` does: a client that has been told of no broker may not find one again
+    try:
+        with open_questions(ClientSettings(sys.argv[1], "confluent"), 10.0) as cluster:
+            print(cluster.partitions("readings"))
+        break
+    except KafkaUnavailableError:
+        pass
 """
 
 
