@@ -41,6 +41,14 @@ def test_what_is_no_note_says_nothing(other: bytes) -> None:
     assert noted_topic(note_in(Answer(other)), FACTS.cluster_id) == ""
 
 
+@pytest.mark.parametrize("cluster", ["", "my.cluster", "prod:eu", "my cluster", "a;b", "a%3Bb", "größe"])
+def test_a_cluster_may_have_any_name(cluster: str) -> None:
+    note = note_of(TopicFacts(FACTS.id, 1, cluster))
+    assert note.isascii()
+    assert noted_topic(note_in(Answer(note.encode() + b"\xff;")), cluster) == FACTS.id
+    assert noted_topic(note, "a") == noted_topic(note, f"{cluster};") == ""
+
+
 def test_a_note_of_another_cluster_says_nothing() -> None:
     assert noted_topic(NOTE, "elsewhere") == ""
 

@@ -102,12 +102,16 @@ def test_what_messagepack_does_not_hold_is_one_line(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [b'{"key": "\\ud800", "value": NaN}', b'{"key": "k", "value": NaN, "headers": {"h": "\\udc00"}}'],
-    ids=["key", "header"],
+    ("text", "instead"),
+    [
+        (b'{"key": "\\ud800", "value": NaN}', "raw bytes come as key_base64"),
+        (b'{"key": "k", "value": NaN, "headers": {"h": "\\udc00"}}', "leave this header out, headers are text here"),
+        (b'{"key": "k", "value": NaN, "headers": {"\\udc00": ""}}', "leave this header out, headers are text here"),
+    ],
+    ids=["key", "header", "name of a header"],
 )
-def test_half_a_character_is_one_line(text: bytes) -> None:
-    assert refused([text]) == "in.jsonl: line 1: half a surrogate pair is no text; raw bytes come as key_base64"
+def test_half_a_character_is_one_line(text: bytes, instead: str) -> None:
+    assert refused([text]) == f"in.jsonl: line 1: half a surrogate pair is no text; {instead}"
 
 
 def test_a_state_is_json_also_where_events_are_raw_numbers() -> None:

@@ -26,6 +26,8 @@ from worker.pipeline import Outcome, Pipeline
 from worker.records import Events, Headers, Partition, RecordBatch
 
 NO_TIMESTAMP = -1
+KEYS = "raw bytes come as key_base64"  # in place of text that can't be stored
+HEADERS = "leave this header out, headers are text here"
 TOPIC_CHARACTERS_SHOWN = 60
 
 PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -102,7 +104,7 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, form: str) -> 
             raise WorkerError(f"{place}: {partition} has no offset after {OFFSET_LIMIT}")
         positions[partition] = offset + 1
         headers = [
-            (_storable(name, place), None if text is None else _storable(text, place).encode())
+            (_storable(name, place, HEADERS), None if text is None else _storable(text, place, HEADERS).encode())
             for name, text in line.headers.items()
         ]
         yield Record(partition, offset, line.timestamp, _key(line, place), _value(line, form, place), headers or None)
@@ -188,12 +190,12 @@ def _topic(text: str, place: str) -> str:
 def _key(line: Line, place: str) -> bytes | None:
     if line.key_base64 is not None:
         return _bytes(line.key_base64, f"{place}: key_base64")
-    return None if line.key is None else _storable(line.key, place).encode()
+    return None if line.key is None else _storable(line.key, place, KEYS).encode()
 
 
-def _storable(text: str, place: str) -> str:
+def _storable(text: str, place: str, instead: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise WorkerError(f"{place}: half a surrogate pair is no text; raw bytes come as key_base64")
+        raise WorkerError(f"{place}: half a surrogate pair is no text; {instead}")
     return text
 
 

@@ -11,18 +11,20 @@ reads on, into whatever its memory holds there.
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 from worker.kafka.contracts import TopicFacts
 
-_NOTE = re.compile(r"topic_id=([\w-]+) cluster_id=([\w-]*);")
+# The id of a cluster may be any text, and nothing but its own ";" may end a note: other characters are as in addresses.
+_NOTE = re.compile(r"topic_id=([\w-]+) cluster_id=([^;]*);")
 
 
 def note_of(topic: TopicFacts) -> str:
     """The note for offsets of this topic; empty where brokers tell no ids."""
-    return f"topic_id={topic.id} cluster_id={topic.cluster_id};" if topic.id else ""
+    return f"topic_id={topic.id} cluster_id={quote(topic.cluster_id, safe='')};" if topic.id else ""
 
 
 def noted_topic(note: str, cluster_id: str) -> str:
     """The id that a note names; empty when it says nothing, or is of another cluster."""
     found = _NOTE.match(note)
-    return found[1] if found is not None and found[2] == cluster_id else ""
+    return found[1] if found is not None and found[2] == quote(cluster_id, safe="") else ""
