@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KAFKA := $(VENV)/.kafka
 
 .PHONY: help setup demo test test-fast test-deep faults bench bench-compare bench-peers lint lock clean
 
@@ -22,7 +23,7 @@ help:
 	@echo "make lock       write constraints.txt anew from pyproject.toml"
 	@echo "make clean      remove .venv and what tools have left"
 
-setup: $(READY)
+setup: $(READY) $(KAFKA)
 
 # Any of these may be on the path; PYTHON=... names another. TensorFlow has no build for 3.14 yet.
 $(READY): pyproject.toml constraints.txt
@@ -35,21 +36,25 @@ $(READY): pyproject.toml constraints.txt
 	"$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps tf-keras
-	@$(BIN)/python -m worker.kafka.prepare || echo "going on without: a worker for a cluster of yours needs none of it" >&2
 	@touch $(READY)
 
-demo: $(READY)
+# Where this fails it is tried again the next time.
+$(KAFKA): $(READY)
+	@$(BIN)/python -m worker.kafka.prepare && touch $(KAFKA) || \
+	  echo "going on without: a worker for a cluster of yours needs none of it" >&2
+
+demo: setup
 	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))
 
-bench: $(READY)
+bench: setup
 	@$(BIN)/python -m bench.suite
 	@$(BIN)/python -m bench.report
 
-bench-compare: $(READY)
+bench-compare: setup
 	@test -n "$(REV)" || { echo "which commit? make bench-compare REV=HEAD~5" >&2; exit 1; }
 	@$(BIN)/python -m bench.suite --compare $(REV)
 
-bench-peers: $(READY)
+bench-peers: setup
 	@PYTHON=$(BIN)/python sh bench/peers/setup.sh .peers
 	@$(BIN)/python -m bench.suite --peers .peers
 
@@ -58,16 +63,16 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: lint
+test: setup lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not broker and not zoo"
 
-test-deep: $(READY)
+test-deep: setup
 	@TEST_DEEP=1 $(BIN)/python -m pytest tests/test_fault_rounds.py
 
-faults: $(READY)
+faults: setup
 	@$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),200) --seed $(or $(SEED),1) --client $(or $(CLIENT),both) \
 	  --delivery $(or $(DELIVERY),both) --cluster $(or $(CLUSTER),1) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(STATE),--state $(STATE)) --report docs/reliability.md
