@@ -10,7 +10,7 @@ import pytest
 from tests.one_member import AWAY, CHECKPOINT_S, COMMIT_S, GROUP, P0, P1, WALL_S, Cluster, Member, command
 from tests.sums import sums_pipeline
 from worker.engine.boundaries import BoundaryRules
-from worker.errors import KafkaRefusedError, MessageRefusedError
+from worker.errors import KafkaRefusedError, KafkaUnavailableError, MessageRefusedError
 from worker.member.reporter import GAUGES_INTERVAL_S, REFUSAL_SHOWN_S, REPEAT_INTERVAL_S
 
 NO_MODEL = "model: not loaded"  # a member of a test has none to load
@@ -115,6 +115,18 @@ def test_failed_commits_are_counted_and_said_once(cluster: Cluster, caplog: Any)
         member.turn(after_s=COMMIT_S)
     assert values(member, "commits_total", "result", "ok", "failed") == [1, 3]
     assert caplog.text.count("offsets are not committed now: nobody answers") == 1
+
+
+def test_another_reason_is_said_also_just_after_the_first(cluster: Cluster, caplog: Any) -> None:
+    reporter = Member(cluster).worker.reporter
+    for error in (
+        KafkaUnavailableError("nobody answers"),
+        MessageRefusedError("too large", True),
+        KafkaUnavailableError("x"),
+    ):
+        reporter.commit_failed(1.0, error)
+    said = [record.getMessage() for record in caplog.records if "not committed now" in record.getMessage()]
+    assert [line.split(": ")[1] for line in said] == ["nobody answers", "too large"]
 
 
 def test_lag(cluster: Cluster) -> None:

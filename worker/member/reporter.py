@@ -80,7 +80,8 @@ class Reporter:
     def commit_failed(self, now: float, error: Exception) -> None:
         """Nothing is lost: the next commit covers it, or another member repeats the outputs."""
         self.metrics.commits.labels("failed").inc()
-        self._say(now, "commit", "offsets are not committed now: %s", error)
+        # By its class: a message that is refused is told, also just after a cluster that was slow.
+        self._say(now, f"commit {type(error).__name__}", "offsets are not committed now: %s", error)
 
     def rolling_back(self, told: str | None) -> None:
         """The turn that failed will be made again; ``told``: why the worker does not get on, if it does not."""
