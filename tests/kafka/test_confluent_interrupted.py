@@ -163,6 +163,47 @@ def test_a_member_that_was_put_out_has_no_name_to_commit_in(kit: ClusterKit) -> 
     close_all([member])
 
 
+ASKING_IN_A_CALLBACK = """
+import sys
+import time
+from confluent_kafka import KafkaError, KafkaException
+from worker.kafka.confluent import offsets
+from worker.kafka.confluent.source import ConfluentSource
+from worker.kafka.settings import ClientSettings
+from worker.records.ownership import Assigned
+
+servers, topic = sys.argv[1:]
+source = ConfluentSource(ClientSettings(servers, "confluent", "asking-" + topic, consumer={"debug": "all"}))
+ask, too_late = offsets._ends, [KafkaException(KafkaError(KafkaError._TIMED_OUT))]
+
+def ends(*arguments):
+    if too_late:
+        raise too_late.pop()
+    return ask(*arguments)
+
+def react(change):
+    if not isinstance(change, Assigned):
+        return {}
+    offsets._ends = ends
+    return {place: start for place, (start, end) in source.log_range(change.partitions, 30).items()}
+
+source.subscribe([topic], react)
+values, deadline = [], time.monotonic() + 60
+while len(values) < 20 and time.monotonic() < deadline:
+    values += [value for batch in source.poll(100, 1.0) for value in batch.values]
+print(len(values))
+source.close(10)
+"""
+
+
+def test_leaders_may_be_asked_for_again_in_the_middle_of_an_assignment(kit: ClusterKit) -> None:
+    """The client's metadata, asked for in one of its callbacks, end the process at the callback after it."""
+    topic = fill(kit)
+    asked = [sys.executable, "-c", ASKING_IN_A_CALLBACK, kit.settings.bootstrap_servers, topic]
+    ended = subprocess.run(asked, capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.returncode, ended.stdout) == (0, f"{COUNT}\n"), ended.stderr[-2000:]
+
+
 LOST = "127.0.0.1:9092/1: Disconnected: connection reset by peer (after 7536ms in state UP)"
 AWAY = "127.0.0.1:9092/2: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError
 
 from worker.kafka.confluent.errors import client_options, translated
+from worker.kafka.confluent.offsets import ISOLATION
 from worker.kafka.confluent.refusals import Attempts
 from worker.kafka.confluent.topic_ids import TopicIdLog, saying_ids
 from worker.kafka.settings import ClientSettings
@@ -34,7 +35,7 @@ def open_consumer(
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
+        **ISOLATION,
         "partition.assignment.strategy": "cooperative-sticky",
         # Tells the position at the end of the log, beyond markers and gaps, which no record does.
         "enable.partition.eof": True,

@@ -31,7 +31,7 @@ def looks_stuck(
     away is no reason: a new client would change nothing, and this one may yet keep its place.
     """
     try:
-        ends = log_ranges(consumer, positions, QUESTION_TIMEOUT_S)
+        ends = log_ranges(consumer, settings, positions, QUESTION_TIMEOUT_S)
     except KafkaUnavailableError:
         return is_reachable(settings, topic, QUESTION_TIMEOUT_S)
     if not answers(consumer, topic, QUESTION_TIMEOUT_S) or without_a_group_s > JOIN_LIMIT_S:

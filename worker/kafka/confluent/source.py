@@ -150,11 +150,11 @@ class ConfluentSource:
 
     def log_range(self, partitions: Iterable[Partition], timeout_s: float) -> dict[Partition, tuple[int, int]]:
         """See Source."""
-        return log_ranges(self._consumer, partitions, timeout_s)
+        return log_ranges(self._consumer, self._settings, partitions, timeout_s)
 
     def offsets_at(self, partitions: Iterable[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
         """See Source."""
-        return offsets_by_time(self._consumer, partitions, time_ms, timeout_s)
+        return offsets_by_time(self._consumer, self._settings, partitions, time_ms, timeout_s)
 
     def topic(self, name: str, timeout_s: float) -> TopicFacts:
         """See Source."""
