@@ -4,6 +4,7 @@ a wrong one, and the next writer goes on."""
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +34,7 @@ from tests.checkpoints.test_checkpoints import (
 )
 from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.names import STALE_TEMPORARY_S
+from worker.checkpoints.sealed_file import SealedFile
 from worker.checkpoints.writer import CheckpointWriter
 from worker.errors import StoreUnavailableError, WorkerError
 
@@ -378,6 +381,37 @@ def test_what_cannot_be_read_now_is_neither_damaged_nor_missing(tmp_path: Path, 
                 with pytest.raises(StoreUnavailableError, match=os.strerror(code)) as caught:
                     attempt(path)
                 assert str(caught.value).startswith(f"can't read {path}: ")
+
+
+def test_a_file_that_could_not_be_read_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HDF5 still has of a Python file when the process ends is a segmentation fault."""
+    store = prepare(tmp_path / "state")
+    path = store.candidates(PARTITION, None)[0].path
+    count, at, files = 0, -1, []
+
+    def see(name: str, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        nonlocal count
+        count += 1
+        if count - 1 == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return call()
+
+    def opened(path: Path) -> SealedFile:
+        file = SealedFile(path)
+        files.append(weakref.ref(file))
+        return file
+
+    monkeypatch.setattr("worker.checkpoints.hdf5.SealedFile", opened)
+    with watched(see):
+        store.read(path, IDENTITY, SPECS)
+        calls = count
+        for failing in range(1, calls):
+            count, at = 0, failing
+            with pytest.raises(StoreUnavailableError, match=os.strerror(errno.EIO)):
+                store.read(path, IDENTITY, SPECS)
+    gc.collect()
+    assert [at for at, file in enumerate(files) if file() is not None] == []
+    assert len(files) == calls
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

@@ -123,7 +123,9 @@ class SealedFile(_Positioned):
                 view[done : done + len(piece)] = piece
                 done += len(piece)
         except OSError as error:
-            self.error = self.error or error
+            # Another object: the traceback of this one gets frames that hold what HDF5 has of this file, and a circle
+            # through HDF5 is never collected; the process would end with a segmentation fault.
+            self.error = self.error or OSError(*error.args)
             raise
         self._position += done
         return done
