@@ -18,7 +18,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--events", type=int, default=3_000, help="of the hot stream, in one turn; default 3,000")
-    options.add_argument("--seconds", type=float, default=120, help="no round begins later than this; default 120")
+    options.add_argument("--seconds", type=float, default=120, help="no round but the first begins later; default 120")
     options.add_argument("--json", type=Path, help="write the figures here, too")
     given = options.parse_args()
+    if given.rounds < 1 or given.events < 1:
+        options.error("--rounds and --events: at least 1")
     deadline = time.monotonic() + given.seconds
     model = trained()
     figures: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
@@ -51,6 +53,14 @@ def main() -> None:
     figures["hot stream"] = hot_streams(model, given.events, given.rounds, deadline)
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def until(deadline: float, rounds: int) -> Iterator[int]:
+    """The numbers of the rounds: one at least, since to load TensorFlow may take longer than it was given."""
+    for number in range(rounds):
+        if number and time.monotonic() > deadline:
+            return
+        yield number
 
 
 def trained() -> Any:
@@ -77,7 +87,7 @@ def start(rounds: int, deadline: float) -> list[float]:
     layers = [lstm(32, return_sequences=True), lstm(24, return_sequences=True), lstm(16), dense(1)]
     trained = keras.Sequential([keras.Input((None, FEATURES)), *layers])
     seconds: list[float] = []
-    while len(seconds) < rounds and time.monotonic() < deadline:
+    for _ in until(deadline, rounds):
         begun = time.perf_counter()
         StreamingModel(trained).check_parity(1e-4)
         seconds.append(time.perf_counter() - begun)
@@ -222,9 +232,7 @@ def measure(contenders: Contenders, rounds: int, calls: int, deadline: float) ->
     times: tuple[Seconds, Seconds] = ({name: [] for name in contenders}, {name: [] for name in contenders})
     for call in contenders.values():
         call()
-    for number in range(rounds):
-        if number and time.monotonic() > deadline:
-            break
+    for _ in until(deadline, rounds):
         seen: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         for _ in range(calls):
             for name, call in contenders.items():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import memory, step
 from benchmarks.churn import ALIVE, EVENTS_PER_STREAM, streams_of
 from benchmarks.paced import LAG_S, LAGS, PROCESSED, TURNS, Sight
 from benchmarks.paced import Look as Paced
@@ -22,6 +26,8 @@ from benchmarks.start import age_s
 from benchmarks.suite import ROOT, then
 from worker.commands.bench.contenders import Task
 from worker.records.ownership import Partition
+from worker.records.states import StateLayout, StateSpec
+from worker.streams.table import StreamTable
 from worker.web.metrics import Metrics
 
 MB = 1_000_000
@@ -209,3 +215,28 @@ def test_a_checkpoint_with_no_output_around_it_has_no_ratio() -> None:
     said = compare(found, spans((2.5, 2.9), (3.0, 4.0), (4.2, 4.6), (5.5, 6.5)), first=0)
     assert said["checkpoints"] == 4
     assert len(said["ratio"]) == 3
+
+
+def test_the_saved_figures_of_memory_have_the_names_that_it_prints() -> None:
+    table = StreamTable(StateLayout.of([StateSpec("lstm", "h", (2,))], np.zeros(2, np.float32)), 10)
+    saved = json.loads((ROOT / "benchmarks/results/memory.json").read_text(encoding="utf-8"))
+    assert {case: list(found["parts"]) for case, found in saved.items()} == {
+        case: list(memory.parts(table)) for case in memory.CASES
+    }
+
+
+def test_one_round_is_measured_however_long_the_start_took() -> None:
+    assert list(step.until(time.monotonic() - 1, 5)) == [0]
+    assert list(step.until(math.inf, 3)) == [0, 1, 2]
+    figures, _ = step.measure({"it": lambda: None}, rounds=5, calls=2, deadline=time.monotonic() - 1)
+    assert [len(each) for each in figures.values()] == [1]
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--events"])
+def test_no_rounds_are_refused(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["step", option, "0"])
+    with pytest.raises(SystemExit):
+        step.main()
+    assert capsys.readouterr().err.endswith("error: --rounds and --events: at least 1\n")
