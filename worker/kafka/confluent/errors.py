@@ -5,6 +5,7 @@ Every exception of the client becomes one of ``worker.errors``; what is not know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,6 +63,7 @@ _REFUSED_MESSAGE = {
     KafkaError.INVALID_TIMESTAMP,
     KafkaError.POLICY_VIOLATION,
 }
+_PRODUCED_TO = re.compile(r"ProduceRequest for (\S+) \[\d+\]")
 _MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
 _DELETED = {KafkaError._DESTROY, KafkaError._UNKNOWN_PARTITION}  # what messages fail with whose partition is gone
 _NEVER_ACCEPTED = {KafkaError.TOPIC_EXCEPTION, *_MISSING}
@@ -195,11 +197,18 @@ def undelivered_in_transaction(error: KafkaError, to: Destination) -> Exception:
     return _refused(error, to) or translate_in_transaction(error, to.said("a message was not delivered"))
 
 
-def denied_in_transaction(error: KafkaError, written: Sequence[Destination]) -> WorkerError | None:
-    """The error of a transaction that may not write one of these topics, None for any other error."""
-    if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED or not written:
-        return None
-    return destinations.denied(written, f"{error.name()}: {error.str()}")
+def failed_transaction(error: KafkaError, what: str, written: Sequence[Destination]) -> Exception:
+    """Our error for that of a whole transaction, which wrote to these topics: at best its text says which one failed.
+
+    Of a right that is missing the coordinator says only that it is for one of them.
+    """
+    about = _PRODUCED_TO.search(error.str())
+    for to in written:
+        if about is not None and to.topic == about[1] and (found := _refused(error, to)) is not None:
+            return found
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED and written:
+        return destinations.denied(written, f"{error.name()}: {error.str()}")
+    return translate_in_transaction(error, what)
 
 
 def _refused(error: KafkaError, to: Destination) -> WorkerError | None:

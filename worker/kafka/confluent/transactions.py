@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException
 from worker.bounded_calls import BoundedCalls, Pending
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent.commits import with_notes
-from worker.kafka.confluent.errors import denied_in_transaction, translate_in_transaction, undelivered_in_transaction
+from worker.kafka.confluent.errors import failed_transaction, undelivered_in_transaction
 from worker.kafka.confluent.outbox import Outbox
 from worker.kafka.contracts import NO_NOTES, Notes
 from worker.kafka.settings import ClientSettings
@@ -175,9 +175,7 @@ def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
             with suppress(Exception):
                 outbox.serve(0)  # what a message has failed for says more, and may not have been heard of yet
         if outbox.failure is None:
-            # The coordinator says only that one of the transaction's topics may not be written.
-            denied = denied_in_transaction(error.args[0], list(outbox.written.values()))
-            outbox.failure = denied or translate_in_transaction(error.args[0], what)
+            outbox.failure = failed_transaction(error.args[0], what, list(outbox.written.values()))
         raise outbox.failure from error
     except TimeoutError as error:
         outbox.failure = KafkaUnavailableError(f"{what}: the client has not come back: {error}")
