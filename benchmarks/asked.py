@@ -58,7 +58,7 @@ def asked_table(results: Mapping[str, Any]) -> str:
             )
     if "latency" in results:
         body += latency_rows(results["latency"])
-    return markdown(["what", "asked", "median (lowest–highest)", ""], body)
+    return markdown(["what", "target", "median (lowest–highest)", ""], body)
 
 
 def latency_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:

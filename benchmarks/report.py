@@ -39,7 +39,7 @@ GROUPS = {
     "streams": "throughput by the number of streams",
     "keys": "throughput by how events fall on streams",
     "models": "throughput by the size of the model",
-    "peers": "throughput beside what one would take instead",
+    "peers": "throughput compared with the alternatives",
 }
 
 
