@@ -6,9 +6,11 @@ Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
@@ -23,6 +25,9 @@ LONGEST = (
     "test_end_to_end.py", "test_zoo.py", "test_kafka_python_transactions.py", "test_run_kafka.py",
     "test_fault_harness.py", "test_kafka_contract.py", "test_transactions_contract.py", "test_crash_points.py",
 )  # fmt: skip
+
+JAVA_HOME = os.environ.get("JAVA_HOME")
+NO_JAVA = str(Path(__file__).parent / "no_java")  # where Kafka is looked for first: it says who may start it, and ends
 
 # A shell gives its background jobs an ignored SIGINT, which the processes under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -88,3 +93,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     waiting = {item.path.name for item in items if item.get_closest_marker("broker")}
     order = [*LONGEST, *sorted(waiting.difference(LONGEST))]
     items.sort(key=lambda item: order.index(item.path.name) if item.path.name in order else len(order))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """No Kafka starts, here or in a process of the test, where it is not marked: before any fixture of the test."""
+    home = JAVA_HOME if item.get_closest_marker("broker") else NO_JAVA
+    if home is None:
+        os.environ.pop("JAVA_HOME", None)
+    else:
+        os.environ["JAVA_HOME"] = home

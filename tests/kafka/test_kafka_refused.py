@@ -29,6 +29,8 @@ TLS = {"protocol": "SSL", "ca_file": "ours.pem"}
 LOGIN = {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": USER, "password": PASSWORD}
 MUTUAL = {**TLS, "cert_file": "client.crt", "key_file": "client.key", "key_password": KEY_PASSWORD}
 
+pytestmark = pytest.mark.broker
+
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:

@@ -231,6 +231,7 @@ def right(topic: str, kind: AclPermissionType) -> AclBinding:
     )
 
 
+@pytest.mark.broker
 @CLIENTS
 @DELIVERIES
 @pytest.mark.parametrize("key", ["output.topic", "dead_letters.topic"])
