@@ -60,6 +60,7 @@ def test_alone_it_is_told_in_the_time_that_there_is(silent: str, client: Any) ->
         pass
 
 
+@pytest.mark.broker
 def test_a_coordinator_that_is_frozen_is_given_up_before_the_client_would() -> None:
     """It keeps its connections: kafka-python waits for each answer as long as for any, 30 s, or whatever is set."""
     own = {"request_timeout_ms": int(1000 * 10 * LONG_S), "connections_max_idle_ms": int(1000 * 20 * LONG_S)}

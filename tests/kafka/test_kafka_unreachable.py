@@ -147,6 +147,7 @@ class WithoutBrokers:
         return head + bytes([len(told) + 1]) + b"".join(told) + struct.pack(">h", 0) + tags
 
 
+@pytest.mark.broker
 def test_a_broker_that_knows_of_no_brokers_ends_nobody() -> None:
     """So answers one that is just coming back: librdkafka takes it for a bug of its own, and ends the process."""
     with proxied_broker() as (broker, proxy):
