@@ -73,6 +73,22 @@ def watched(see: Callable[[str, Callable[[], Any], tuple[Any, ...]], Any]) -> It
             setattr(module, name, call)
 
 
+class FailsAt:
+    """To watch with: call number ``at``, from 0, fails; with -1 none does. ``count``: of the calls since ``fail``."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.at, self.count = code, -1, 0
+
+    def fail(self, at: int) -> None:
+        self.at, self.count = at, 0
+
+    def __call__(self, name: str, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        self.count += 1
+        if self.count - 1 == self.at:
+            raise OSError(self.code, os.strerror(self.code))
+        return call()
+
+
 def prepare(folder: Path) -> CheckpointStore:
     """A store with some generations, copied from a first one that is beside it."""
     first = folder.parent / "first"
@@ -141,17 +157,10 @@ def test_an_error_of_any_call_leaves_the_new_checkpoint_or_an_older_one(tmp_path
         code = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.ESTALE)[at % 5]
         folder = tmp_path / str(at)
         store = prepare(folder)
-        count = 0
-
-        def see(name: str, call: Callable[[], Any], args: tuple[Any, ...], at: int = at, code: int = code) -> Any:
-            nonlocal count
-            count += 1
-            if count - 1 == at:
-                raise OSError(code, os.strerror(code))
-            return call()
-
+        failing = FailsAt(code)
+        failing.fail(at)
         raised = None
-        with watched(see):
+        with watched(failing):
             try:
                 work(store, 4)
             except OSError as error:
@@ -362,22 +371,14 @@ def test_what_cannot_be_read_now_is_neither_damaged_nor_missing(tmp_path: Path, 
     """Wherever it happens: at opening the file, or at any of the reads behind it, which are the seal's and HDF5's."""
     store = prepare(tmp_path / "state")
     path, code = store.candidates(PARTITION, None)[0].path, getattr(errno, name)
-    count, at = 0, -1
-
-    def see(name: str, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        nonlocal count
-        count += 1
-        if count - 1 == at:
-            raise OSError(code, os.strerror(code))
-        return call()
-
-    with watched(see):
+    failing = FailsAt(code)
+    with watched(failing):
         assert store.read(path, IDENTITY, SPECS).next_offset == BEFORE[-1]
-        calls = count
+        calls = failing.count
         assert calls > 10
         for at in {*range(8), *range(8, calls, 11), calls - 1}:
             for attempt in (store.header, lambda place: store.read(place, IDENTITY, SPECS))[at > 8 :]:
-                count = 0
+                failing.fail(at)
                 with pytest.raises(StoreUnavailableError, match=os.strerror(code)) as caught:
                     attempt(path)
                 assert str(caught.value).startswith(f"can't read {path}: ")
@@ -387,14 +388,7 @@ def test_a_file_that_could_not_be_read_is_let_go_of(tmp_path: Path, monkeypatch:
     """What HDF5 still has of a Python file when the process ends is a segmentation fault."""
     store = prepare(tmp_path / "state")
     path = store.candidates(PARTITION, None)[0].path
-    count, at, files = 0, -1, []
-
-    def see(name: str, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        nonlocal count
-        count += 1
-        if count - 1 == at:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return call()
+    failing, files = FailsAt(errno.EIO), []
 
     def opened(path: Path) -> SealedFile:
         file = SealedFile(path)
@@ -402,11 +396,11 @@ def test_a_file_that_could_not_be_read_is_let_go_of(tmp_path: Path, monkeypatch:
         return file
 
     monkeypatch.setattr("worker.checkpoints.hdf5.SealedFile", opened)
-    with watched(see):
+    with watched(failing):
         store.read(path, IDENTITY, SPECS)
-        calls = count
-        for failing in range(1, calls):
-            count, at = 0, failing
+        calls = failing.count
+        for at in range(1, calls):
+            failing.fail(at)
             with pytest.raises(StoreUnavailableError, match=os.strerror(errno.EIO)):
                 store.read(path, IDENTITY, SPECS)
     gc.collect()
