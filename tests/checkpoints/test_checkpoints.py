@@ -206,7 +206,7 @@ def test_truncated_files_are_refused(tmp_path: Path, size: int, why: str) -> Non
 def test_what_is_no_file_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     assert reason(path.with_name("00000000000000000001.h5")) == "there is no such file"
-    assert reason(path.parent) == "it is no file"
+    assert reason(path.parent) == "it is not a file"
     path.write_bytes(b"something else" * 100)
     assert reason(path) == "it is not a checkpoint, or its beginning is damaged"
     path.write_bytes(b"\0" * 2000)
@@ -221,7 +221,7 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
         assert reason(copy).startswith("it is the checkpoint of group/readings/2/00000000000000001234, its name says ")
-    assert "topic since deleted" in reason(path, IDENTITY.of_topic("topic-id-2"))
+    assert "topic has since been deleted" in reason(path, IDENTITY.of_topic("topic-id-2"))
     assert read_checkpoint(path, IDENTITY.of_topic(""), SPECS).keys == SMALL.keys
     copied = CheckpointStore(tmp_path, "elsewhere").path_for(PARTITION, 1234)
     copied.parent.mkdir(parents=True)
@@ -302,8 +302,8 @@ def test_states_of_another_input_at_the_same_position_replace_the_file(tmp_path:
 @pytest.mark.parametrize(
     ("specs", "why"),
     [
-        (SPECS[:2], "'states/%2E%2E/k' is missing, or there and not expected"),
-        ([*SPECS, StateSpec("gru", "h", (3,))], "'states/gru/h' is missing, or there and not expected"),
+        (SPECS[:2], "'states/%2E%2E/k' is missing or not expected"),
+        ([*SPECS, StateSpec("gru", "h", (3,))], "'states/gru/h' is missing or not expected"),
         ([StateSpec("outer/lstm 100%", "h", (4,)), *SPECS[1:]], "is float32 (3, 3), wanted float32 (3, 4)"),
         ([StateSpec("outer/lstm 100%", "h", (3,), "float64"), *SPECS[1:]], "is float32 (3, 3), wanted float64 (3, 3)"),
     ],
@@ -419,7 +419,7 @@ def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
         (missing_attribute, "attribute topic_id is missing"),
         (another_input, "its attributes are damaged (checksum)"),
         (version_without_number, "format_version 3 is not known"),
-        (attribute_of_wrong_type, "attribute next_offset is of a wrong type"),
+        (attribute_of_wrong_type, "attribute next_offset has the wrong type"),
         (missing_dataset, "its attributes are damaged (checksum)"),
         (exchanged_datasets, "its attributes are damaged (checksum)"),
     ],
@@ -450,7 +450,7 @@ def test_crafted_files_are_refused(tmp_path: Path, change: Callable[[h5py.File, 
         ("states/outer%2Flstm 100%25/h", np.zeros((2, 3), np.float32), "is float32 (2, 3), wanted float32 (3, 3)"),
         ("sequences", np.array([b"{", b"", b""]), "Expecting"),
         ("forgotten/resets", np.zeros(1, np.uint8), "'forgotten/resets' is uint8 (1,), wanted uint8 (2,)"),
-        ("more", np.zeros(3), "'more' is missing, or there and not expected"),
+        ("more", np.zeros(3), "'more' is missing or not expected"),
     ],
 )
 def test_sound_files_of_another_form_are_refused(tmp_path: Path, name: str, data: Any, why: str) -> None:
@@ -466,8 +466,8 @@ def test_sound_files_of_another_form_are_refused(tmp_path: Path, name: str, data
 def test_impossible_contents_are_refused(tmp_path: Path) -> None:
     keys = make_state(["a", "a"])
     unknown = make_state(["a", "b"], pending=np.array([0, 200], np.uint8))
-    assert reason(written(tmp_path / "1", keys)) == "a stream is there twice"
-    assert reason(written(tmp_path / "2", unknown)) == "'pending' holds a reason that is not known"
+    assert reason(written(tmp_path / "1", keys)) == "a stream occurs twice"
+    assert reason(written(tmp_path / "2", unknown)) == "'pending' holds an unknown reason"
 
 
 def test_columns_of_different_lengths_and_keys_that_end_in_nul_are_bugs(tmp_path: Path) -> None:
@@ -562,7 +562,9 @@ def test_a_file_system_that_does_not_tell_case_apart_is_seen(tmp_path: Path, mon
     CheckpointStore(tmp_path, "Pumps").check_writable()
     monkeypatch.setattr(os, "listdir", lambda folder: ["Pumps"])
     CheckpointStore(tmp_path, "Pumps").check_writable()
-    with pytest.raises(WorkerError, match=r"takes capital and small letters for the same.* differs from 'pumps' in"):
+    with pytest.raises(
+        WorkerError, match=r"does not distinguish capital from small letters.* differs from 'pumps' only"
+    ):
         CheckpointStore(tmp_path, "pumps").check_writable()
 
 

@@ -278,7 +278,7 @@ def test_groups_share_nothing(stored: Stored, group: str) -> None:
 
 @pytest.mark.parametrize("group", ["a\0", "\ud800"])
 def test_a_group_that_no_file_can_name_is_refused(group: str) -> None:
-    with pytest.raises(ConfigError, match=r"^kafka.group_id: '.*' is no text that a file can hold"):
+    with pytest.raises(ConfigError, match=r"^kafka.group_id: '.*' is not text that a file can hold"):
         open_store("state", group)
 
 
@@ -463,7 +463,7 @@ def test_no_place_for_a_copy_on_this_machine_is_no_damage(monkeypatch: pytest.Mo
         patched.setattr("tempfile.mkdtemp", refuse)
         for attempt in (store.header, lambda entry: store.read(entry, IDENTITY, SPECS)):
             with pytest.raises(
-                StoreUnavailableError, match=r"can't read memory:.*: no place for a copy.*Too many open"
+                StoreUnavailableError, match=r"can't read memory:.*: no copy can be made.*Too many open"
             ):
                 attempt(entry)
     with monkeypatch.context() as patched:

@@ -139,7 +139,7 @@ def with_part(**parts: Any) -> dict[str, Any]:
         (EVERYTHING, with_part(device={"id": None}), "bad_field", "field 'device.id' (input.stream) is null, not a st"),
         (EVERYTHING, with_part(device={"id": 1.5}), "bad_field", "field 'device.id' (input.stream) is a number, not a"),
         (EVERYTHING, with_part(run=[]), "bad_field", "field 'run' (sequence.id) is a list, not a string, a number"),
-        (EVERYTHING, with_part(run=2**63), "bad_field", "(sequence.id) is more than an integer of 64 bits"),
+        (EVERYTHING, with_part(run=2**63), "bad_field", "(sequence.id) does not fit in an integer of 64 bits"),
         (EVERYTHING, with_part(first="yes"), "bad_field", "field 'first' (sequence.start) is a string, not true or"),
         (EVERYTHING, with_part(last=1.0), "bad_field", "field 'last' (sequence.end) is a number, not true or false"),
         (EVERYTHING, with_part(last=2), "bad_field", "a sequence boundary is 2, not true or false"),
@@ -172,7 +172,7 @@ def test_json_that_can_not_be_used(fields: InputFields, value: Any, error: str, 
             "field 'x' (input.features): number 0 of vector 1 of the chunk is infinite, or too large for the model's",
         ),
         (VECTOR, {"x": [1, math.nan]}, "not_finite", "field 'x' (input.features): number 1 is NaN"),
-        (EVERYTHING, with_part(run=math.nan), "bad_field", "a number that is not finite (nan) is no sequence.id"),
+        (EVERYTHING, with_part(run=math.nan), "bad_field", "a number that is not finite (nan) can't be a sequence.id"),
         (EVERYTHING, with_part(at=math.nan), "bad_time", "nan (input.time) is not a time"),
     ],
 )
@@ -192,8 +192,7 @@ def test_ids_that_the_model_does_not_know_can_not_be_used(wrong: float, chunk: b
     events = open_decoder("json", fields, LAYOUT).decode(batch_of(values))
     assert [(each.record, each.error) for each in events.refusals] == [(0, "unknown_id")]
     assert (
-        f"{float(wrong)!r}".removesuffix(".0")
-        + " is not an id that the model knows: they are whole numbers from 0 to 6"
+        f"{float(wrong)!r}".removesuffix(".0") + " is not an id that the model knows; ids are whole numbers from 0 to 6"
         in events.refusals[0].reason
     )
     assert (events.records.tolist(), events.vectors.tolist()) == ([1], [good])

@@ -479,7 +479,7 @@ def test_half_a_character_in_keys_and_commands() -> None:
     events = decode("json", fields, {"x": 1}, {"x": 2}, keys=keys)
     assert (sums_of(events), events.streams) == ([[1]], ["k"])
     assert why(events) == [
-        ("bad_field", "field 'id' of the key (input.stream) has half a surrogate pair, which is no text")
+        ("bad_field", "field 'id' of the key (input.stream) has half a surrogate pair, which is not text")
     ]
     fields = InputFields(1, ("x",), stream="d")
     values = [f'{{"d": {HALF}}}', f'{{"d": "k", "note": {HALF}}}', f'{{"d": "k", "states": {{{HALF}: {{"h": [1]}}}}}}']
@@ -646,11 +646,11 @@ def test_it_is_said_where_name_and_time_come_from(tmp_path: File, keys: Any, str
 def test_it_is_said_where_a_word_may_be_meant_otherwise(tmp_path: File) -> None:
     assert list(warnings(configured(tmp_path))) == []
     assert list(warnings(configured(tmp_path, input__time="timestamp", input__stream="value:key"))) == [
-        "input.time: timestamp is the record's own timestamp, also where the value has a field 'timestamp' (that is "
+        "input.time: timestamp means the record's own timestamp, even where the value has a field 'timestamp' (that is "
         "value:timestamp)"
     ]
     assert list(warnings(configured(tmp_path, input__features=["t", "t.max", "u"]))) == [
-        "input.features: 't.max' can only be a field of just that name: 't' (input.features) is no object"
+        "input.features: 't.max' can only be a field of just that name, as 't' (input.features) is not an object"
     ]
 
 
@@ -659,10 +659,13 @@ def test_it_is_said_where_a_word_may_be_meant_otherwise(tmp_path: File) -> None:
     [
         (
             {"input__time": "header:t"},
-            "input.time: is a field of the value; 'header:t' is none (write value:header:t for",
+            "input.time: takes a field of the value, and 'header:t' is not one (write value:header:t for",
         ),
-        ({"input__features": ["key:a", "b", "c"]}, "input.features: is a field of the value; 'key:a' is none (write"),
-        ({"sequence__id": "key:run"}, "sequence.id: is a field of the value; 'key:run' is none"),
+        (
+            {"input__features": ["key:a", "b", "c"]},
+            "input.features: takes a field of the value, and 'key:a' is not one (write",
+        ),
+        ({"sequence__id": "key:run"}, "sequence.id: takes a field of the value, and 'key:run' is not one"),
         (
             {"input__stream": "header:"},
             "input.stream: 'header:' names nothing; write header:NAME, or \"value:header:\" for",

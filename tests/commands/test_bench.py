@@ -66,7 +66,7 @@ def swap(rows: list[tuple[bytes, dict[str, Any]]]) -> None:
         (lambda rows: None, None),
         (lambda rows: rows.pop(), "599 answers to 600"),
         (lambda rows: rows.append(rows[5]), "601 answers to 600"),
-        (lambda rows: rows.append((key_of(1), rows.pop(0)[1])), "not to each its own"),
+        (lambda rows: rows.append((key_of(1), rows.pop(0)[1])), "not exactly one for each"),
         (swap, "stream device-0000003 differs by 0.1"),
         (lambda rows: rows[3 * JOB.streams][1].update(probabilities=[float("nan")]), "differs by nan"),
     ],

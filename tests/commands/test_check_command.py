@@ -113,14 +113,14 @@ def test_what_a_model_says_about_its_training() -> None:
         (
             {},
             {"sequence": {"length": 7}, "delivery": "exactly_once"},
-            ["note: delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits"],
+            ["note: delivery: exactly_once without kafka.instance_id: after a crash the worker that takes over waits"],
         ),
         ({}, {"sequence": {"length": 7}, "delivery": "exactly_once", "kafka": {"instance_id": "one"}}, []),
         *[
             (
                 {},
                 {"sequence": {"length": 7}, "input": {"topic": "a", "features": "x", "stream": stream}},
-                [f"note: streams are named by {words}: the producers must partition by that, too. Where records"],
+                [f"note: streams are named by {words}: the producers must partition by it, too. Where records"],
             )
             for stream, words in (
                 ("device", "field 'device' of the value"),
@@ -268,10 +268,10 @@ def test_an_error_that_nobody_has_foreseen_is_one_line(monkeypatch: pytest.Monke
     with pytest.raises(WorkerError) as told, unforeseen_as_one_line("proven", configured()):
         raise IndexError("list index out of range\nmore")
     assert str(told.value).startswith(
-        "model m.keras: it can't be proven, by an error that the worker did not expect: "
+        "model m.keras: it can't be proven, because of an unexpected error: "
         "IndexError: list index out of range (test_check_command.py, line "
     )
-    assert problem_of(told.value).instead == "please report it, with the traceback that WORKER_TRACEBACK=1 shows"
+    assert problem_of(told.value).instead == "report it with the traceback that WORKER_TRACEBACK=1 shows"
     with pytest.raises(ConfigError, match="as it is"), unforeseen_as_one_line("proven", configured()):
         raise ConfigError("as it is")
     monkeypatch.setenv("WORKER_TRACEBACK", "1")
@@ -337,8 +337,8 @@ def test_modules_are_imported_before_the_file_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "name", "told"),
     [
-        (None, "no_such_module", "model.imports.0: no module 'no_such_module' is installed, nor is it in {folder}"),
-        (None, "no_such.module", "model.imports.0: no module 'no_such' is installed, nor is it in {folder}"),
+        (None, "no_such_module", "model.imports.0: module 'no_such_module' is neither installed nor in {folder}"),
+        (None, "no_such.module", "model.imports.0: module 'no_such' is neither installed nor in {folder}"),
         (
             "import nothing_of_that_name",
             "needs_more",

@@ -163,7 +163,7 @@ def test_client_options_that_the_worker_controls_are_refused(
         ),
         (
             {"input__features": ["ax", "value:ay", "ay"]},
-            "input.features: 'value:ay' and 'ay' are the same field, which is there twice",
+            "input.features: 'value:ay' and 'ay' are the same field; name it once",
         ),
         (
             {"sequence__start": "edge", "sequence__end": "value:edge"},

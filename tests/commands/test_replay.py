@@ -97,7 +97,7 @@ def test_a_line_out_has_the_documented_fields() -> None:
 @pytest.mark.parametrize("value", [10**30, 2**64, -(2**63) - 1, "\ud800"])
 def test_what_messagepack_does_not_hold_is_one_line(value: Any) -> None:
     assert refused([line(value={"x": 1, "y": value})], "msgpack").startswith(
-        "in.jsonl: line 1: MessagePack does not hold this value ("
+        "in.jsonl: line 1: MessagePack can't hold this value ("
     )
 
 
@@ -111,7 +111,7 @@ def test_what_messagepack_does_not_hold_is_one_line(value: Any) -> None:
     ids=["key", "header", "name of a header"],
 )
 def test_half_a_character_is_one_line(text: bytes, instead: str) -> None:
-    assert refused([text]) == f"in.jsonl: line 1: half a surrogate pair is no text; {instead}"
+    assert refused([text]) == f"in.jsonl: line 1: half a surrogate pair is not text; {instead}"
 
 
 def test_a_state_is_json_also_where_events_are_raw_numbers() -> None:

@@ -127,7 +127,7 @@ def test_not_durations(text: object) -> None:
         ),
         ({"sequence__gap": 30}, "sequence.gap: 30 is not a duration (write 250ms, 30s, 10m or 24h)"),
         ({"sequence__gap": "0s"}, "sequence.gap: should be longer than 0"),
-        ({"sequence__gap": "25h"}, "sequence.gap: 25h never comes, state.idle forgets the stream after 24h"),
+        ({"sequence__gap": "25h"}, "sequence.gap: 25h can never take effect, state.idle forgets the stream after 24h"),
         ({"sequence__length": 0}, "sequence.length: should be at least 1, not 0"),
         ({"sequence__length": True}, "sequence.length: should be a whole number"),
         ({"sequence__length": 7.5}, "sequence.length: should be a whole number"),
@@ -143,13 +143,13 @@ def test_not_durations(text: object) -> None:
         ({"state__kep": 2}, "state.kep: unknown key (did you mean state.keep?)"),
         ({"gap": "3s"}, "gap: unknown key (did you mean sequence.gap?)"),
         ({"log__zzz": 1}, "log.zzz: unknown key (known here: format, level)"),
-        ({"model__labels": ["up", "up"]}, "model.labels: 'up' is there twice"),
+        ({"model__labels": ["up", "up"]}, "model.labels: 'up' is given twice"),
         ({"model__labels": [True]}, "model.labels.0: should be text, not true (put it in quotes)"),
         ({"model__labels": "up"}, "model.labels: should be a list"),
         ({"model__path": 3}, "model.path: should be a path or a mapping of keys"),
         ({"model__path": {"encoder": "a"}}, "model.path.decoder: is required"),
         ({"model__path": {"encoder": "a", "decoder": "b"}}, "model.path: encoder and decoder are for task seq2seq"),
-        ({"model__imports": ["cells", "cells"]}, "model.imports: 'cells' is there twice"),
+        ({"model__imports": ["cells", "cells"]}, "model.imports: 'cells' is given twice"),
         ({"model__imports": "cells"}, "model.imports: should be a list"),
         (
             {"model__imports": ["my/cells.py"]},
@@ -175,16 +175,16 @@ def test_not_durations(text: object) -> None:
         ({"dead_letters__topic": "readings"}, "dead_letters.topic: 'readings' is input.topic too"),
         ({"dead_letters__topic": "probabilities"}, "dead_letters.topic: 'probabilities' is output.topic too"),
         ({"input__topic": []}, "input.topic: should not be empty"),
-        ({"input__topic": ["a", "a"]}, "input.topic: 'a' is there twice"),
-        ({"input__features": ["ax", "ax"]}, "input.features: 'ax' is there twice"),
+        ({"input__topic": ["a", "a"]}, "input.topic: 'a' is given twice"),
+        ({"input__features": ["ax", "ax"]}, "input.features: 'ax' is given twice"),
         ({"input__features": None}, "input.features: is required for task score"),
         (
             {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "u", "password": ""}},
-            "kafka.security.password: is empty; no broker lets anybody in without one",
+            "kafka.security.password: is empty; no broker accepts a login without one",
         ),
         (
             {"kafka__security": {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "", "password": "p"}},
-            "kafka.security.username: is empty; no broker lets anybody in without one",
+            "kafka.security.username: is empty; no broker accepts a login without one",
         ),
         ({"input__format": "float32", "sequence__id": "run"}, "sequence.id: there is no field 'run' in a value of"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
@@ -237,7 +237,7 @@ def test_not_durations(text: object) -> None:
         ({"input__features": {"x": "a b", "y": "c"}}, "input.features: 'a b' is one name; write a list, [a, b] (or"),
         (
             {"kafka__bootstrap_servers": "SSL://a:9093,SSL://b:9093"},
-            "kafka.bootstrap_servers: 'SSL://a:9093': write a:9093 (SSL is for kafka.security.protocol to say)",
+            "kafka.bootstrap_servers: 'SSL://a:9093': write a:9093 (SSL belongs in kafka.security.protocol)",
         ),
         ({"input__topic": "a,b"}, "input.topic: 'a,b' is not a topic name (letters, digits, '.', '_' and '-', at most"),
         ({"model__path": "a" * 5000}, "model.path: should be at most 4096 characters long"),
@@ -270,8 +270,8 @@ def test_all_problems_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("input: {topic: a}\ninput: {}\n", "input: is there twice (again in line 2)"),
-        ("input:\n  topic: a\n  topic: b\n", "input.topic: is there twice (again in line 3)"),
+        ("input: {topic: a}\ninput: {}\n", "input: is given twice (again in line 2)"),
+        ("input:\n  topic: a\n  topic: b\n", "input.topic: is given twice (again in line 3)"),
         ("input: [\n", "line 2, column 1: not YAML: "),
         ("a: &x [*x]\n", "a.0: an alias makes this endless"),
         ("- 1\n", "should be a mapping of keys such as"),
@@ -334,7 +334,7 @@ def test_an_empty_file_is_told_what_it_needs(tmp_path: Path) -> None:
 
 def test_no_more_is_said_than_somebody_reads(tmp_path: Path) -> None:
     lines = refusal(tmp_path, {f"key{number}": number for number in range(1000)})
-    assert (len(lines), lines[-1]) == (51, "and 953 problems more")
+    assert (len(lines), lines[-1]) == (51, "and 953 more problems")
     lines = refusal(tmp_path, {"k" * 100_000: 1, "in\nput": 1})
     assert max(map(len, lines)) < 600
     assert "in\\nput: unknown key (did you mean input?)" in lines

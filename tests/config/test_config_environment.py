@@ -39,7 +39,7 @@ def test_missing_variables_are_named_with_the_keys_path(tmp_path: Path) -> None:
     tree = with_keys(kafka__group_id="${GROUP}", model__labels=["a", "${B}"], log__level="${oops")
     assert refusal(tmp_path, tree) == [
         "kafka.group_id: the environment variable GROUP is not set (or write ${GROUP:-default})",
-        "log.level: '${' should be followed by a name and '}' (write $${ for the signs themselves)",
+        "log.level: '${' should be followed by a name and '}' (write $${ for a literal ${)",
         "model.labels.1: the environment variable B is not set (or write ${B:-default})",
     ]
 
@@ -103,9 +103,9 @@ def test_a_variable_is_what_its_key_wants(tmp_path: Path, key: str, text: str, v
         ("kafka.group_id", "a\nb", "'a\\nb' holds a line break or another control character"),
         ("kafka.group_id", "\udcff", "the environment variable V is not UTF-8 text"),
         ("input.features", "ax,ay", "'ax,ay' is one name; write a list, [ax, ay]"),
-        ("input.features", "[ax, ay", "'[ax, ay' begins as a list, but is none (write [first, second])"),
-        ("input.features", "[[ax], ay]", "'[[ax], ay]' begins as a list, but is none"),
-        ("input.features", "[ax, ax]", "'ax' is there twice"),
+        ("input.features", "[ax, ay", "'[ax, ay' begins like a list, but is not one (write [first, second])"),
+        ("input.features", "[[ax], ay]", "'[[ax], ay]' begins like a list, but is not one"),
+        ("input.features", "[ax, ax]", "'ax' is given twice"),
         ("input.features", "[]", "should not be empty"),
         (
             "input.topic",
@@ -213,12 +213,12 @@ def test_defaults_and_signs(tmp_path: Path, text: str, unset: str, set_to_g: str
     ("text", "line"),
     [
         ("${G:-{a}", "a '${' has no '}' of its own (braces in a default must be in pairs)"),
-        ("${G:-${H}}", "a default is text and can't hold another variable (write $${ for the signs)"),
+        ("${G:-${H}}", "a default is text and can't hold another variable (write $${ for a literal ${)"),
         ("${G:-}", "is empty (write a default after ':-')"),
-        ("${G-a}", "'${' should be followed by a name and '}' (write $${ for the signs themselves)"),
-        ("${ G }", "'${' should be followed by a name and '}' (write $${ for the signs themselves)"),
-        ("$G", "'$G' is no variable (write ${G})"),
-        ("$HOME/x", "'$HOME/x' is no variable (write ${HOME}/x)"),
+        ("${G-a}", "'${' should be followed by a name and '}' (write $${ for a literal ${)"),
+        ("${ G }", "'${' should be followed by a name and '}' (write $${ for a literal ${)"),
+        ("$G", "'$G' is not a variable (write ${G})"),
+        ("$HOME/x", "'$HOME/x' is not a variable (write ${HOME}/x)"),
     ],
 )
 def test_signs_that_make_no_variable(tmp_path: Path, text: str, line: str) -> None:

@@ -99,4 +99,4 @@ def test_a_member_that_restores_for_long_and_says_so_stays(bootstrap_servers: st
 def test_a_batch_that_can_not_be_unpacked_ends_the_worker_in_one_line(error: Exception) -> None:
     assert isinstance(error, WorkerError)
     assert str(error).startswith("poll: ")
-    assert "a record can't be read, so nothing after it can be either" in str(error)
+    assert "a record can't be read, so nothing after it can be read either" in str(error)

@@ -47,7 +47,7 @@ def settings(secured: Secured, client: Client, listener: str, security: dict[str
 
 REFUSED = [
     ("TLS", {**TLS, "ca_file": "stranger.pem"}, "not signed by an authority that is trusted here", "ca_file"),
-    ("OTHER", TLS, "is for another name than the address", "check_hostname: false"),
+    ("OTHER", TLS, "is for a name other than the address", "check_hostname: false"),
     ("EXPIRED", TLS, "has expired", "renewed"),
     ("MUTUAL", TLS, "asks for a certificate of this client", "cert_file"),
     ("PLAINTEXT", TLS, "does not speak TLS on this port", "kafka.security.protocol"),

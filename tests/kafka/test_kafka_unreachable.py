@@ -69,7 +69,7 @@ def test_a_silent_server_alone_is_said_to_be_silent(client: Any, security: dict[
     [
         (HTTP, {}, "this port speaks HTTP, which is not Kafka's protocol"),
         (HTTP, {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": "u", "password": "p"}, "speaks HTTP"),
-        (NOISE, {}, "what answers on this port is not Kafka's protocol"),
+        (NOISE, {}, "this port does not speak Kafka's protocol"),
         (b"\x15\x03\x03\x00\x02\x02\x46", {}, "as on a port that speaks TLS"),
         (HTTP, {"protocol": "SSL"}, "does not speak TLS on this port"),
     ],

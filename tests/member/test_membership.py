@@ -39,12 +39,12 @@ def test_the_probe_and_the_log_say_how_long_it_has_waited_and_may_wait(
     assert kafka(member) == ["kafka: has not joined the group yet"]
     member.turn(after_s=12.0)
     (told,) = kafka(member)
-    assert told.startswith("kafka: has waited 12 s to be let into the group, which waits for a member that does not")
+    assert told.startswith("kafka: has waited 12 s to join the group, which waits for a member that does not")
     assert "its session of 30 s" in told
     for _ in range(5):
         member.turn(after_s=1.0)
     assert "has waited 18 s" in kafka(member)[0]
-    assert caplog.text.count("to be let into the group") == 1
+    assert caplog.text.count("to join the group") == 1
 
 
 def test_once_it_is_let_in_it_is_ready_with_partitions_or_without(
@@ -60,7 +60,7 @@ def test_once_it_is_let_in_it_is_ready_with_partitions_or_without(
             cluster.broker.rebalance(member.source, assigned=partitions)
         member.turn()
         assert kafka(member) == []
-    assert caplog.text.count("let into the group after 20 s") == 2
+    assert caplog.text.count("joined the group after 20 s") == 2
 
 
 def test_who_is_let_in_at_once_says_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:

@@ -125,17 +125,19 @@ Log = tuple[int | None, int, int]  # committed, begin and end of the log
 Case = tuple[list[File], tuple[RecoveryPolicy, ...], Log, tuple[int, int, int | None], list[str]]
 
 DAMAGED = r"checkpoint skipped: {}: .*"
-LOST = "in/0: committed offset 12 lies beyond the log's end 10: the cluster has lost records; going on at its end"
-VOIDED = "checkpoint deleted: {}: it has seen records that the cluster has lost, the log of in/0 ends at 10"
-BEYOND = "checkpoint deleted: {}: it is beyond the committed offset {}, and states take another way from here on"
+LOST = "in/0: committed offset 12 lies beyond the log's end 10: the cluster has lost records; continuing at its end"
+VOIDED = "checkpoint deleted: {}: it has seen records that the cluster has lost: the log of in/0 ends at 10"
+BEYOND = "checkpoint deleted: {}: it is beyond the committed offset {}, and its states no longer match what follows"
 GONE = (
-    r"in/0: the group has no committed offset any more \(it has expired, or was deleted\); going on at its checkpoint "
-    "at {}: a worker that stopped in order had come no further, one that did not has outputs behind it, and they come "
-    "twice"
+    r"in/0: the group has no committed offset any more \(it has expired, or was deleted\); continuing at its "
+    "checkpoint at {}: if the worker had stopped in order, nothing is repeated; if not, outputs after the checkpoint "
+    "are sent twice"
 )
-DELETED = "in/0: offsets 3 to 5 were deleted from the log before they were read; going on at 5"
-RECREATED = "in/0: committed offset 12 is of a deleted topic of the same name, this one ends at 10; reading all of it"
-OF_DELETED = r"checkpoint skipped: {}: it is of a topic since deleted \(id id-old, now id-now\)"
+DELETED = "in/0: offsets 3 to 5 were deleted from the log before they were read; continuing at 5"
+RECREATED = (
+    "in/0: committed offset 12 belongs to a deleted topic of the same name, the new one ends at 10; reading all of it"
+)
+OF_DELETED = r"checkpoint skipped: {}: its topic has since been deleted \(id id-old, now id-now\)"
 AT_ZERO = "in/0: no usable checkpoint; all streams start at zero at {}"
 PARTLY = (
     r"in/0: no usable checkpoint; states are rebuilt from offset {} on \({}\), and those of streams that began before "
@@ -227,8 +229,8 @@ def test_starts(tmp_path: Path, case: str, policy: RecoveryPolicy, caplog: pytes
 
 NOW, OLD = note_of(TWO), note_of(TopicFacts(OLD_ID, 2))
 NOTED = (
-    r"in/0: committed offset {} is of a deleted topic of the same name \(id id-old, now id-now\); reading all of this "
-    "one"
+    r"in/0: committed offset {} belongs to a deleted topic of the same name \(id id-old, now id-now\); "
+    "reading all of the new one"
 )
 
 # Files; the note beside C1; (C1, begin, end); (read from, live from, whose states) for rebuild; log lines, as patterns.
@@ -348,8 +350,8 @@ def test_a_decision_that_cannot_be_saved_does_not_stop_the_stream(tmp_path: Path
     assert shown(start) == (6, 6, None)
     assert lines(caplog, tmp_path) == [
         "in/0: no usable checkpoint; all streams start at zero at 6",
-        "in/0: the start at 6 can't be saved ([Errno 28] No space left on device); a crash before the next checkpoint "
-        "decides it anew",
+        "in/0: the start at 6 can't be saved ([Errno 28] No space left on device); after a crash before the next "
+        "checkpoint it is decided again",
     ]
 
 
@@ -396,7 +398,7 @@ def test_when_the_bounded_past_is_asked_for(tmp_path: Path) -> None:
 
 
 CHANGES = {
-    "model": (of(6, model_sha256=THEIRS), r"it is of another model \(bbbbbbbbbbbb, now aaaaaaaaaaaa\)"),
+    "model": (of(6, model_sha256=THEIRS), r"it was written for another model \(bbbbbbbbbbbb, now aaaaaaaaaaaa\)"),
     "input": (
         of(6, input=OTHER_INPUT),
         r'its states were fed with another input \(input.stream was "device", is "key"\)',
@@ -484,7 +486,7 @@ def test_two_groups_share_a_folder_and_nothing_in_it(tmp_path: Path, caplog: Any
 
 LENGTH_7, LENGTH_3 = json.dumps({"sequence.length": 7}), json.dumps({"sequence.length": 3})
 OTHER_RULES = (
-    "{}: it was written under other rules (sequence.length was 7, is 3): the new ones apply from the checkpoints on"
+    "{}: it was written under other rules (sequence.length was 7, is 3): the new rules apply from each checkpoint on"
 )
 
 
@@ -533,9 +535,9 @@ def test_exactly_once_without_a_committed_offset(tmp_path: Path, policy: Recover
             recovery.start(facts(P0, TWO, None, (0, 10)))
         assert str(refused.value) == (
             "in/0: the group has no committed offset any more (it has expired, or was deleted), so nobody knows which "
-            "outputs behind its checkpoint at 6 are out; once the group has no members, set the offset "
+            "outputs after its checkpoint at 6 were sent; once the group has no members, set the offset "
             "(kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set state.recover to rebuild, "
-            "which goes on at the checkpoint and may repeat outputs"
+            "which continues at the checkpoint and may repeat outputs"
         )
         assert shown(recovery.start(facts(P0, TWO, 8, (0, 10)))) == (6, 8, 6)  # the first remedy
         recovery = recovery_of(store, replace(REBUILD, exactly_once=True))  # the second
@@ -567,7 +569,7 @@ def test_another_level_of_processor_is_told_once(tmp_path: Path, caplog: Any) ->
     recovery = recovery_of(store, FAIL, cpu="avx512_core")
     assert [shown(recovery.start(facts(place, TWO, 6, (0, 10))))[0] for place in (P0, P1)] == [4, 6]
     assert lines(caplog, tmp_path) == [
-        f"{name(4)}: it was written under another level of processor (avx2, now avx512_core): the same events may give "
+        f"{name(4)}: it was written under another processor level (avx2, now avx512_core): the same events may give "
         "other last digits; model.cpu_level pins one level for all workers"
     ]
 
@@ -590,10 +592,10 @@ ACCEPTED = (
     "(state.on_partitions_change: reset)"
 )
 REFUSED = (
-    f"{GROWN}, so events of a stream may now come to another partition than the one with its state, and no replay "
-    "brings its history there; set state.on_partitions_change to reset (streams that moved start at zero, all others "
-    "keep their states) until every worker has started once with it, or read a new topic and set state.directory to "
-    "another folder"
+    f"{GROWN}, so events of a stream may now arrive in another partition than the one that holds its state, and no "
+    "replay brings its history there; set state.on_partitions_change to reset (streams that moved start at zero, all "
+    "others keep their states) until every worker has started once with it, or read a new topic and set "
+    "state.directory to another folder"
 )
 
 

@@ -94,7 +94,7 @@ def test_the_log_says_at_start_that_rows_depend_on_each_other(
         monkeypatch.setattr("worker.model.step._same", lambda *_: False)
     door().save(tmp_path / "good.keras")
     prove_model(load_config(Path(written(tmp_path)), {}))
-    said = [record for record in caplog.records if "depend on which others are in its batch" in record.getMessage()]
+    said = [record for record in caplog.records if "on which other streams are in its batch" in record.getMessage()]
     assert len(said) == (not rows_are_independent)
 
 

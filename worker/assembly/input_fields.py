@@ -67,19 +67,19 @@ def warnings(config: Config) -> Iterator[str]:
     has_fields = given.format != "float32"
     for key, word, taken in (("stream", KEY, "the record's key"), ("time", TIMESTAMP, "the record's own timestamp")):
         if has_fields and key in given.model_fields_set and getattr(given, key) == word:
-            yield f"input.{key}: {word} is {taken}, also where the value has a field '{word}' (that is value:{word})"
+            yield f"input.{key}: {word} means {taken}, even where the value has a field '{word}' (that is value:{word})"
     for (outer_key, outer), (key, inner) in permutations(_roles(config), 2):
         if len(outer.names) < len(inner.names) and inner.names[: len(outer.names)] == outer.names:
-            yield f"{key}: '{inner}' can only be a field of just that name: '{outer}' ({outer_key}) is no object"
+            yield f"{key}: '{inner}' can only be a field of just that name, as '{outer}' ({outer_key}) is not an object"
 
 
 def conditions(config: Config) -> Iterator[str]:
     """What the producers must see to, because nothing in a single record can tell."""
     if config.input.stream != KEY:
         yield (
-            f"streams are named by {readings(config).stream}: the producers must partition by that, too. Where records "
-            "of one stream lie in two partitions, each part has a state of its own, and neither is right (the worker "
-            "warns when it sees both)"
+            f"streams are named by {readings(config).stream}: the producers must partition by it, too. Where records "
+            "of one stream are in two partitions, each partition keeps its own state, and neither is right (the worker "
+            "warns when it sees this)"
         )
 
 
@@ -102,7 +102,7 @@ def check_fields(config: Config) -> None:
         for name in (inputs,) if isinstance(inputs, str) else inputs:
             first = spellings.setdefault(Path.of(name).names, name)
             if first != name:
-                raise ConfigError(f"input.features: '{first}' and '{name}' are the same field, which is there twice")
+                raise ConfigError(f"input.features: '{first}' and '{name}' are the same field; name it once")
     start, end = config.sequence.start, config.sequence.end
     if start is not None and end is not None and Path.of(start).names == Path.of(end).names:
         raise ConfigError(f"sequence.end: '{end}' is sequence.start too; one field can't mark both")
@@ -127,4 +127,4 @@ def _in_words(path: Path) -> str:
     if len(path.names) == 1:
         return f"field '{path.literal}'"
     *outer, last = path.names
-    return f"field '{path.literal}' (or else '{last}' inside of '{'.'.join(outer)}')"
+    return f"field '{path.literal}' (or else '{last}' inside '{'.'.join(outer)}')"

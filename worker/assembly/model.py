@@ -24,8 +24,8 @@ log = logging.getLogger("worker")
 
 TRACEBACK_VARIABLE = "WORKER_TRACEBACK"
 ROWS_DEPEND = (
-    "on this processor a stream's probabilities depend on which others are in its batch, by rounding: outputs that are "
-    "repeated after a crash may differ in their last digits"
+    "on this processor a stream's probabilities depend, by rounding, on which other streams are in its batch: outputs "
+    "that are repeated after a crash may differ in their last digits"
 )
 
 
@@ -92,7 +92,7 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
         except ModuleNotFoundError as error:
             missing = error.name or name
             if name == missing or name.startswith(f"{missing}."):
-                raise ConfigError(f"{key}: no module '{missing}' is installed, nor is it in {folder}") from error
+                raise ConfigError(f"{key}: module '{missing}' is neither installed nor in {folder}") from error
             raise ConfigError(f"{key}: '{name}' needs the module '{missing}', which is not installed") from error
         except (Exception, SystemExit) as error:
             raise ConfigError(f"{key}: '{name}' can't be imported: {describe(error)}") from error
@@ -113,9 +113,8 @@ def unforeseen_as_one_line(doing: str, config: Config) -> Iterator[None]:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         raise WorkerError(
-            f"model {config.model.path}: it can't be {doing}, by an error that the worker did not expect: "
-            f"{describe(error)}",
-            f"please report it, with the traceback that {TRACEBACK_VARIABLE}=1 shows",
+            f"model {config.model.path}: it can't be {doing}, because of an unexpected error: {describe(error)}",
+            f"report it with the traceback that {TRACEBACK_VARIABLE}=1 shows",
         ) from error
 
 

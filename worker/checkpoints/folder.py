@@ -127,8 +127,9 @@ class CheckpointStore:
             raise self._refused("can't write to", error) from error
         if self._group.name not in folders:
             raise WorkerError(
-                f"state.directory: '{self.directory}' takes capital and small letters for the same, and has the folder "
-                f"of another group that differs from '{self._group.name}' in them alone; give each its own directory"
+                f"state.directory: '{self.directory}' does not distinguish capital from small letters, and already "
+                f"holds the folder of a group whose name differs from '{self._group.name}' only in these; give each "
+                "group its own directory"
             )
 
     def _folder(self, partition: Partition) -> Path:

@@ -140,8 +140,8 @@ def _unreadable(shown: object, error: Exception) -> Exception:
         return CheckpointUnusableError(f"{shown}: there is no such file")
     said = " ".join(str(error).split())
     return StoreUnavailableError(
-        f"can't read {shown}: {type(error).__name__}: {said}; if it stays so, delete the file: an older one "
-        "gives the same states, without one state.recover decides"
+        f"can't read {shown}: {type(error).__name__}: {said}; if this persists, delete the file: an older one gives "
+        "the same states; without one, state.recover decides"
     )
 
 
@@ -182,17 +182,17 @@ def _check_name(path: Path, header: CheckpointHeader) -> None:
     whose, partition = header.identity.group_id, header.partition
     inside = (whose and group_folder(whose), partition.topic, str(partition.number), f"{header.next_offset:020d}")
     if named != inside:
-        raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, its name says {'/'.join(named)}")
+        raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, but its name says {'/'.join(named)}")
 
 
 def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence[StateSpec]) -> PartitionState:
     keys = [key.decode("utf-8", "surrogatepass") for key in texts(columns["keys"])]
     forgotten = [key.decode("utf-8", "surrogatepass") for key in texts(columns["forgotten/keys"])]
     if len(set(keys)) < len(keys) or len(set(forgotten)) < len(forgotten):
-        raise UnusableColumnError("a stream is there twice")
+        raise UnusableColumnError("a stream occurs twice")
     for name in ("pending", "forgotten/resets"):
         if columns[name].max(initial=0) > max(Reset):
-            raise UnusableColumnError(f"'{name}' holds a reason that is not known")
+            raise UnusableColumnError(f"'{name}' holds an unknown reason")
     return PartitionState(
         partition=header.partition,
         next_offset=header.next_offset,

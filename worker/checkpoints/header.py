@@ -122,7 +122,7 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
         if value is None:
             raise UnusableColumnError(f"attribute {name} is missing")
         if not isinstance(value, str if kind is str else np.integer):
-            raise UnusableColumnError(f"attribute {name} is of a wrong type")
+            raise UnusableColumnError(f"attribute {name} has the wrong type")
         values[name] = kind(value)
     if _seal(values, datasets) != int(file.attrs[CRC]):
         raise UnusableColumnError("its attributes are damaged (checksum)")
@@ -141,10 +141,10 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
     Neither the number of partitions is judged here nor the rules and the processor, which make no state unusable.
     """
     if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
-        raise UnusableColumnError(f"it is of a topic since deleted (id {found.topic_id}, now {wanted.topic_id})")
+        raise UnusableColumnError(f"its topic has since been deleted (id {found.topic_id}, now {wanted.topic_id})")
     if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
         models = f"{short_digest(found.model_sha256)}, now {short_digest(wanted.model_sha256)}"
-        raise ModelChangedError(f"{name}: it is of another model ({models})", found.model_sha256)
+        raise ModelChangedError(f"{name}: it was written for another model ({models})", found.model_sha256)
     if found.input and wanted.input and found.input != wanted.input:
         inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"
         raise InputChangedError(f"{name}: its states were fed with another input ({inputs})", found.input)

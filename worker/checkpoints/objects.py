@@ -181,7 +181,7 @@ class ObjectStore:
 
 
 def _no_room(entry: ObjectEntry, error: OSError) -> StoreUnavailableError:
-    return StoreUnavailableError(f"can't read {entry}: no place for a copy on this machine: {error}")
+    return StoreUnavailableError(f"can't read {entry}: no copy can be made on this machine: {error}")
 
 
 def _sweep(prefix: str, now_s: float) -> None:

@@ -19,7 +19,7 @@ THIS_MACHINE = ("", "localhost")
 def open_store(directory: str, group_id: str) -> Store:
     """The group's store at a folder or URL; connects to nothing. Raises WorkerError for a URL that can't be used."""
     if "\0" in group_id or SURROGATE.search(group_id):
-        raise ConfigError(f"kafka.group_id: {group_id!r} is no text that a file can hold; use another one")
+        raise ConfigError(f"kafka.group_id: {group_id!r} is not text that a file can hold; use another one")
     if URL not in directory:
         return CheckpointStore(directory, group_id)
     if "::" in directory:

@@ -92,7 +92,9 @@ class Remote:
 
         given = self._ask("read", name, self._limits.for_bytes(listed.size_bytes), ask)
         if given is not None and given < listed.size_bytes:
-            raise StoreUnavailableError(f"can't read {self.url}/{name}: {given} bytes of {listed.size_bytes} came")
+            raise StoreUnavailableError(
+                f"can't read {self.url}/{name}: only {given} of {listed.size_bytes} bytes arrived"
+            )
         return given is not None
 
     def put(self, file: Path, name: str) -> None:

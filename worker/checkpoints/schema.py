@@ -46,7 +46,7 @@ def check_schema(datasets: dict[str, h5py.Dataset], specs: Sequence[StateSpec]) 
         units = datasets["emitted"].shape[1] if datasets["emitted"].ndim == 2 else -1
         wanted["emitted"] = ((rows, units), datasets["emitted"].dtype.name)
     if wanted.keys() != datasets.keys():
-        raise UnusableColumnError(f"'{min(wanted.keys() ^ datasets.keys())}' is missing, or there and not expected")
+        raise UnusableColumnError(f"'{min(wanted.keys() ^ datasets.keys())}' is missing or not expected")
     for name, (shape, dtype) in wanted.items():
         dataset = datasets[name]
         text = h5py.check_string_dtype(dataset.dtype) is not None

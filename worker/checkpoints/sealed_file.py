@@ -79,7 +79,7 @@ class SealedFile(_Positioned):
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise BrokenSealError("it is no file")
+                raise BrokenSealError("it is not a file")
         except BaseException:
             os.close(fd)
             raise
@@ -101,7 +101,7 @@ class SealedFile(_Positioned):
             raise BrokenSealError("it is not a checkpoint, or its beginning is damaged")
         size_bytes = self._size - SEAL_BYTES
         if size_bytes != int(found[1]):
-            raise BrokenSealError(f"it is truncated: {size_bytes} bytes of {int(found[1])}")
+            raise BrokenSealError(f"it is truncated: it has {size_bytes} bytes of {int(found[1])}")
         if _seal(self) != block:
             raise BrokenSealError("it is damaged (checksum of the file)")
 
@@ -119,7 +119,7 @@ class SealedFile(_Positioned):
             while done < len(view):
                 piece = os.pread(self._fd, min(len(view) - done, PIECE_BYTES), self._position + done)
                 if not piece:
-                    raise OSError(errno.EIO, "it ends before its end")
+                    raise OSError(errno.EIO, "it ends too early")
                 view[done : done + len(piece)] = piece
                 done += len(piece)
         except OSError as error:

@@ -124,7 +124,7 @@ class Decoder:
             wrong = ids[unknown_ids(ids, below)]
             if len(wrong):
                 shown = str(wrong[0]).removesuffix(".0")
-                return f"{shown} is not an id that the model knows: they are whole numbers from 0 to {below - 1}"
+                return f"{shown} is not an id that the model knows; ids are whole numbers from 0 to {below - 1}"
         return None
 
     def _mixed(self, batch: RecordBatch) -> Events:

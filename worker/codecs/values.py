@@ -179,9 +179,9 @@ def _ids(found: list[Any]) -> list[Any]:
     if float in kinds or int in kinds:
         for value in found:
             if isinstance(value, float) and not isfinite(value):
-                raise UnusableError("bad_field", f"a number that is not finite ({value}) is no sequence.id")
+                raise UnusableError("bad_field", f"a number that is not finite ({value}) can't be a sequence.id")
             if isinstance(value, int) and not -ID_LIMIT <= value < ID_LIMIT:
-                raise UnusableError("bad_field", f"{shown(value)} (sequence.id) is more than an integer of 64 bits")
+                raise UnusableError("bad_field", f"{shown(value)} (sequence.id) does not fit in an integer of 64 bits")
     if str in kinds:
         texts = found if len(kinds) == 1 else [value for value in found if isinstance(value, str)]
         if max(map(len, texts)) > ID_BYTES_LIMIT // JSON_BYTES_PER_CHARACTER:

@@ -39,7 +39,7 @@ WANTED = {
 SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
     "missing": lambda error: "is required",
     "value_error": lambda error: str(error["ctx"]["error"]),
-    "string_unicode": lambda error: "holds characters that are no Unicode text",
+    "string_unicode": lambda error: "holds characters that are not Unicode text",
     "literal_error": lambda error: f"{error['input']!r} is not one of {error['ctx']['expected']}",
     "greater_than_equal": lambda error: f"should be at least {error['ctx']['ge']}, not {error['input']}",
     "less_than_equal": lambda error: f"should be at most {error['ctx']['le']}, not {error['input']}",
@@ -79,7 +79,7 @@ def _readable(problems: list[str]) -> list[str]:
     lines = [printable(problem) for problem in problems[:MAX_PROBLEMS]]
     lines = [line if len(line) <= MAX_PROBLEM_CHARACTERS else f"{line[:MAX_PROBLEM_CHARACTERS]}..." for line in lines]
     more = len(problems) - len(lines)
-    return [*lines, f"and {more} problems more"] if more else lines
+    return [*lines, f"and {more} more problems"] if more else lines
 
 
 def key_paths(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:

@@ -122,7 +122,7 @@ def _emit(config: Config) -> Iterator[str]:
 def _sequence(config: Config) -> Iterator[str]:
     sequence, idle = config.sequence, config.state.idle
     if sequence.gap is not None and idle is not None and sequence.gap > idle:
-        yield f"sequence.gap: {sequence.gap} never comes, state.idle forgets the stream after {idle}"
+        yield f"sequence.gap: {sequence.gap} can never take effect, state.idle forgets the stream after {idle}"
     if config.model.task == "seq2seq" and sequence.end is None and sequence.length is None:
         yield "sequence.end: task seq2seq needs sequence.end or sequence.length to know when a source ends"
 
@@ -163,7 +163,7 @@ def _login(config: Config) -> Iterator[str]:
         if security.protocol.startswith("SASL") and not given:
             yield f"kafka.security.{key}: is required with protocol {security.protocol}"
         if given and not value:
-            yield f"kafka.security.{key}: is empty; no broker lets anybody in without one"
+            yield f"kafka.security.{key}: is empty; no broker accepts a login without one"
         if given and not security.protocol.startswith("SASL"):
             yield f"kafka.security.{key}: is not used with protocol {security.protocol} (SASL_SSL or SASL_PLAINTEXT)"
 

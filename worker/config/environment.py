@@ -57,7 +57,7 @@ def fill_in(value: Any, environ: Mapping[str, str], problems: list[str], path: s
         return value
     bare = BARE.fullmatch(value)
     if bare and path not in {f"{section}.{name}" for section, name in SECRETS}:
-        problems.append(f"{path}: '{value}' is no variable (write ${{{bare[1]}}}{bare[2] or ''})")
+        problems.append(f"{path}: '{value}' is not a variable (write ${{{bare[1]}}}{bare[2] or ''})")
     if "${" not in value:
         return value
     try:
@@ -99,7 +99,7 @@ def _pieces(value: str) -> Iterator[tuple[str, str | None, str | None]]:
         yield value[at:start], None, None
         name = NAME.match(value, start + 2)
         if name is None or not value.startswith(("}", ":-"), name.end()):
-            raise _MalformedError("'${' should be followed by a name and '}' (write $${ for the signs themselves)")
+            raise _MalformedError("'${' should be followed by a name and '}' (write $${ for a literal ${)")
         default, at = (None, name.end() + 1) if value[name.end()] == "}" else _default(value, name.end() + 2)
         yield "", name[0], default
     yield value[at:], None, None
@@ -111,7 +111,7 @@ def _default(value: str, start: int) -> tuple[str, int]:
     for at in range(start, len(value)):
         if value[at] == "{":
             if value[at - 1] == "$" and value[at - 2] != "$":
-                raise _MalformedError("a default is text and can't hold another variable (write $${ for the signs)")
+                raise _MalformedError("a default is text and can't hold another variable (write $${ for a literal ${)")
             depth += 1
         elif value[at] == "}":
             if depth == 0:
@@ -198,7 +198,7 @@ def _hint(text: str, values: set[Any]) -> str:
 def _list(text: FromEnvironment, problems: list[str], place: str) -> Any:
     items = scalars_of_list(text)
     if items is None:
-        problems.append(f"{place}: {_quoted(text)} begins as a list, but is none (write [first, second])")
+        problems.append(f"{place}: {_quoted(text)} begins like a list, but is not one (write [first, second])")
     return items
 
 

@@ -57,7 +57,7 @@ def _elsewhere(config: Config) -> Iterator[str]:
     for key, name in _fields(config):
         if name.startswith(NOT_VALUES):
             field = always_a_field(name)
-            yield f"{key}: is a field of the value; '{name}' is none (write {field} for a field of that name)"
+            yield f"{key}: takes a field of the value, and '{name}' is not one (write {field} for a field of that name)"
     stream = config.input.stream
     if stream in NOT_VALUES:
         wanted, field = "header:NAME" if stream == "header:" else "key:PATH", always_a_field(stream)

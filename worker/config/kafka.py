@@ -69,8 +69,8 @@ class Kafka(Section):
         for server in map(str.strip, servers.split(",")):
             found = ADDRESS.fullmatch(server)
             if found is None or not 1 <= int(found["port"] or LARGEST_PORT) <= LARGEST_PORT:
-                raise ValueError(f"'{server}' is no address: host:port, several with commas between them")
+                raise ValueError(f"'{server}' is not an address; write host:port, several with commas between them")
             if found["scheme"]:  # kafka-python would leave it out in silence, also one that asks for TLS
                 scheme, _, host = server.partition("://")
-                raise ValueError(f"'{server}': write {host} ({scheme} is for kafka.security.protocol to say)")
+                raise ValueError(f"'{server}': write {host} ({scheme} belongs in kafka.security.protocol)")
         return servers

@@ -161,7 +161,7 @@ def _some(values: dict[str, Any]) -> dict[str, Any]:
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({value for value in values if values.count(value) > 1}) if len(set(values)) < len(values) else []
     if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
+        raise ValueError(f"{twice[0]!r} is given twice")
     return values
 
 

@@ -137,7 +137,7 @@ def _named(mapping: yaml.MappingNode, path: str, problems: list[str]) -> Iterato
         if key.tag not in KEYS or not _is_unicode(key.value):
             problems.append(f"{name or 'line ' + str(line)}: a key should be text (line {line}; put it in quotes)")
         if key.value in seen:
-            problems.append(f"{name}: is there twice (again in line {line})")
+            problems.append(f"{name}: is given twice (again in line {line})")
         seen.add(key.value)
         yield name, value
 

@@ -172,7 +172,7 @@ class Turn:
 
 
 INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
-LATE_REASON = "its event time is before the greatest that its stream has had (sequence.late: dead_letter)"
+LATE_REASON = "its event time is before the greatest that its stream has seen (sequence.late: dead_letter)"
 
 
 def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:

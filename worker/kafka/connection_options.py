@@ -105,13 +105,13 @@ def contradicting_security(section: Section, options: Mapping[str, Any], securit
         where = f"kafka.{section}.{name}"
         login = next((key for key in _LOGIN_KEYS if name in _SECURITY[key].values()), None)
         if login is not None:
-            yield f"{where}: is said by kafka.security.{login}, which holds for every connection; remove it here"
+            yield f"{where}: is set by kafka.security.{login}, for every connection; remove it here"
         elif name.startswith(_SASL):
-            yield f"{where}: how to log in is said by kafka.security.mechanism, for every connection; remove it here"
+            yield f"{where}: how to log in is set by kafka.security.mechanism, for every connection; remove it here"
         elif name.startswith(_TLS):
             said = next((key for key, value in security.items() if value is not None and _says(key, name)), None)
             if said is not None:
-                yield f"{where}: kafka.security.{said} says this already, for every connection; remove one of the two"
+                yield f"{where}: kafka.security.{said} sets this already, for every connection; remove one of the two"
             elif not protocol.endswith("SSL"):
                 yield f"{where}: is not used with kafka.security.protocol {protocol} (SSL or SASL_SSL)"
 

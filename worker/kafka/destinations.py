@@ -33,7 +33,7 @@ def missing(to: Destination) -> TopicRefusedError:
 
 def deleted(to: Destination) -> TopicRefusedError:
     """Somebody has deleted it, and may have made it anew since."""
-    return TopicRefusedError(f"{to} was deleted while it was written: create it, or name another one")
+    return TopicRefusedError(f"{to} was deleted while messages were written to it: create it, or name another one")
 
 
 def denied(to: Sequence[Destination], said: str) -> TopicRefusedError:

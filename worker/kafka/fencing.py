@@ -55,8 +55,8 @@ class Fencing:
         if member_id:
             raise instance_id_taken(self._settings)
         if self._suspect is None or self._suspect[0] != holder:
-            log.warning("kafka: %s: looking whether '%s' is another process", said, holder)
+            log.warning("kafka: %s: checking whether '%s' is another process", said, holder)
             self._suspect = holder, now_s
         elif now_s - self._suspect[1] > STILL_THERE * self._settings.session_s:
             raise instance_id_taken(self._settings)
-        raise KafkaUnavailableError(f"kafka: {said}: looking whether '{holder}' is another process")
+        raise KafkaUnavailableError(f"kafka: {said}: checking whether '{holder}' is another process")

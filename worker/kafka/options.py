@@ -94,9 +94,9 @@ def refused_options(client: Client, section: Section, options: Mapping[str, Any]
 def why_refused(name: str) -> str:
     """What to do about one of ``refused_options``."""
     if name in ("default.topic.config", "default_topic_conf"):
-        return "options of topics are given as any other; write them here by their own names and remove it"
+        return "topic options are given like all others; write them here by their own names and remove it"
     if _is_of_topics(name):
-        return f"options of topics are given as any other; write {name.removeprefix(_OF_TOPICS)}"
+        return f"topic options are given like all others; write {name.removeprefix(_OF_TOPICS)}"
     return "the worker sets this itself; remove it"
 
 
@@ -128,8 +128,8 @@ def contradicting_options(client: Client, delivery: str, options: Mapping[str, A
     if delivered <= transaction:
         said.append(
             f"kafka.producer: delivery_timeout_ms ({delivered}) must be above transaction_timeout_ms ({transaction}), "
-            "or kafka-python gives outputs up while their transaction can still be committed: raise the first or "
-            "lower the second"
+            "or kafka-python gives up outputs while their transaction can still be committed: raise the first or lower "
+            "the second"
         )
     return said
 

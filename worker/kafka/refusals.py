@@ -26,7 +26,7 @@ _SENTENCES: Mapping[Reason, str] = {
     "untrusted": "the broker's certificate is not signed by an authority that is trusted here; "
     "check kafka.security.ca_file",
     "expired": "the broker's certificate has expired; it must be renewed there",
-    "other_name": "the broker's certificate is for another name than the address; reach it at that name "
+    "other_name": "the broker's certificate is for a name other than the address; reach it at that name "
     "(kafka.bootstrap_servers and the brokers' advertised.listeners), or set kafka.security.check_hostname: false",
     "unverified": "the broker's certificate can't be verified; check kafka.security.ca_file, and whether the "
     "certificate is for this address and has not expired",
@@ -37,16 +37,16 @@ _SENTENCES: Mapping[Reason, str] = {
     "(PLAINTEXT or SASL_PLAINTEXT)",
     "no_handshake": "the broker does not speak TLS on this port, or asks for a certificate of this client; check the "
     "port, kafka.security.protocol (PLAINTEXT or SASL_PLAINTEXT), or kafka.security.cert_file",
-    "tls_ended": "the connection ends right after the TLS handshake, as where a broker asks for a certificate of this "
+    "tls_ended": "the connection ends right after the TLS handshake, as when a broker asks for a certificate of this "
     "client; check kafka.security.cert_file, or the port",
-    "tls_failed": "broker and worker don't agree about TLS; check the port, and what kafka.security says",
+    "tls_failed": "broker and worker can't agree on TLS; check the port and kafka.security",
     "tls_port": "the connection ends without an answer, as on a port that speaks TLS; check the port, or "
     "kafka.security.protocol (SSL or SASL_SSL)",
     "login_port": "the connection ends at the first question, as on a port that wants a login; check the port, "
     "or kafka.security.protocol (SASL_SSL or SASL_PLAINTEXT)",
     "http_port": "this port speaks HTTP, which is not Kafka's protocol; check the port in kafka.bootstrap_servers, or "
     "kafka.security.protocol",
-    "foreign_port": "what answers on this port is not Kafka's protocol; check the port in kafka.bootstrap_servers, or "
+    "foreign_port": "this port does not speak Kafka's protocol; check the port in kafka.bootstrap_servers, or "
     "kafka.security.protocol",
 }
 # OpenSSL's X509_V_ERR_*: of a host name or an IP address, of dates, of the issuer

@@ -24,7 +24,7 @@ LONGEST_INTERVAL_S = 60.0  # between looks that tell nothing
 QUESTION_TIMEOUT_S = 10.0
 REJOINS_LIMIT = 3  # what still has no owner then has another reason, and each time our partitions stand still
 NAMED_LIMIT = 5  # partitions that a line names
-REMEDY = "do all members of this group read the same topics? what nobody reads gets no outputs"
+REMEDY = "do all members of this group read the same topics? partitions that nobody reads get no outputs"
 
 
 class StaticReturn:

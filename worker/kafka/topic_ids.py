@@ -63,7 +63,7 @@ class TopicIds:
             for (begun, was), partitions in self._begun.items():
                 if begun == name and "" not in (was, topic_id) and was != topic_id:
                     log.warning(
-                        "kafka: topic '%s' was deleted and made again (id %s, now %s): its partitions begin anew",
+                        "kafka: topic '%s' was deleted and created again (id %s, now %s): its partitions start over",
                         name, was, topic_id,
                     )  # fmt: skip
                     found += partitions

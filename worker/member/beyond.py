@@ -36,9 +36,9 @@ def delete_beyond(
         found = header.identity.rules
         another_way = another_way or bool(found and rules and found != rules)
         if header.next_offset > facts.end:
-            why = f"it has seen records that the cluster has lost, the log of {facts.partition} ends at {facts.end}"
+            why = f"it has seen records that the cluster has lost: the log of {facts.partition} ends at {facts.end}"
         elif another_way:
-            why = f"it is beyond the committed offset {facts.committed}, and states take another way from here on"
+            why = f"it is beyond the committed offset {facts.committed}, and its states no longer match what follows"
         else:
             continue
         log.warning("checkpoint deleted: %s: %s", entry, why)

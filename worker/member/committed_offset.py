@@ -25,25 +25,25 @@ def checked(facts: LogFacts, newest: Callable[[str], CheckpointHeader | None]) -
     was = noted_topic(facts.note, facts.topic.cluster_id)  # empty when nobody knows, as where an operator has set it
     if was and topic_id and was != topic_id:
         log.warning(
-            "%s: committed offset %d is of a deleted topic of the same name (id %s, now %s); reading all of "
-            "this one", partition, committed, was, topic_id,
+            "%s: committed offset %d belongs to a deleted topic of the same name (id %s, now %s); reading all of the "
+            "new one", partition, committed, was, topic_id,
         )  # fmt: skip
         return replace(facts, committed=None)
     if committed < facts.begin:
         log.warning(
-            "%s: offsets %d to %d were deleted from the log before they were read; going on at %d",
+            "%s: offsets %d to %d were deleted from the log before they were read; continuing at %d",
             partition, committed, facts.begin, facts.begin,
         )  # fmt: skip
     if committed <= facts.end:
         return facts
     if not was and _of_a_deleted_topic(newest(""), newest(topic_id), facts):
         log.warning(
-            "%s: committed offset %d is of a deleted topic of the same name, this one ends at %d; "
-            "reading all of it", partition, committed, facts.end,
+            "%s: committed offset %d belongs to a deleted topic of the same name, the new one ends at %d; reading all "
+            "of it", partition, committed, facts.end,
         )  # fmt: skip
         return replace(facts, committed=None)
     log.warning(
-        "%s: committed offset %d lies beyond the log's end %d: the cluster has lost records; going on at its end",
+        "%s: committed offset %d lies beyond the log's end %d: the cluster has lost records; continuing at its end",
         partition, committed, facts.end,
     )  # fmt: skip
     return facts

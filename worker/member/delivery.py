@@ -107,7 +107,7 @@ class AtLeastOnce:
             if self._late_since_s is None:
                 self._late_since_s = begun_s
             elif self._clock() - self._late_since_s >= self._limits.flush_s:
-                raise DeliveryFailedError(f"{error}, and none of it for {self._limits.flush_s:g} s") from error
+                raise DeliveryFailedError(f"{error}, and none were for {self._limits.flush_s:g} s") from error
             raise
         self._late_since_s = None
         self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()), notes)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 FULL = "state.max_streams %d is reached in a partition: %d longest idle streams forgotten so far"
 DOUBLED = (
-    "streams are live in two partitions of a topic, %d so far, the last is '%s' in %s and %s: each part of its records "
-    "has a state of its own, and neither is right; records must be partitioned by what names the stream (input.stream)"
+    "streams are live in two partitions of a topic, %d so far, the last is '%s' in %s and %s: each partition keeps its "
+    "own state, and neither is right; partition records by what names the stream (input.stream)"
 )
 
 

@@ -51,10 +51,10 @@ class PartitionCounts:
         change = f"{partition.topic}: the topic has {now} partitions and had {was} when its checkpoints were written"
         if self._policy == "fail":
             raise WorkerError(
-                f"{change}, so events of a stream may now come to another partition than the one with its state, and "
-                "no replay brings its history there; set state.on_partitions_change to reset (streams that moved start "
-                "at zero, all others keep their states) until every worker has started once with it, or read a new "
-                "topic and set state.directory to another folder"
+                f"{change}, so events of a stream may now arrive in another partition than the one that holds its "
+                "state, and no replay brings its history there; set state.on_partitions_change to reset (streams that "
+                "moved start at zero, all others keep their states) until every worker has started once with it, or "
+                "read a new topic and set state.directory to another folder"
             )
         if known != now:
             log.warning(

@@ -178,11 +178,11 @@ class Recovery:
         found, ours = header.identity, self._identity
         rules = changes(found.rules, ours.rules) if found.rules and ours.rules else ""
         if rules:
-            self._tell(f"other rules ({rules}): the new ones apply from the checkpoints on", entry)
+            self._tell(f"other rules ({rules}): the new rules apply from each checkpoint on", entry)
         if found.cpu and ours.cpu and found.cpu != ours.cpu:
             self._tell(
-                f"another level of processor ({found.cpu}, now {ours.cpu}): the same events may give other last "
-                "digits; model.cpu_level pins one level for all workers", entry,
+                f"another processor level ({found.cpu}, now {ours.cpu}): the same events may give other last digits; "
+                "model.cpu_level pins one level for all workers", entry,
             )  # fmt: skip
         return bool(rules)
 
@@ -207,6 +207,6 @@ class Recovery:
             self._store.publish(state, identity, created=self._now(), replace=True)
         except (OSError, StoreUnavailableError) as error:
             log.warning(
-                "%s: the start at %d can't be saved (%s); a crash before the next checkpoint decides it anew",
+                "%s: the start at %d can't be saved (%s); after a crash before the next checkpoint it is decided again",
                 state.partition, state.next_offset, error,
             )  # fmt: skip

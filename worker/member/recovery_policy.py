@@ -125,13 +125,13 @@ def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> Non
     gone = f"{facts.partition}: the group has no committed offset any more (it has expired, or was deleted)"
     if policy.exactly_once and policy.recover == "fail":
         raise WorkerError(
-            f"{gone}, so nobody knows which outputs behind its checkpoint at {start.offset} are out; once the "
-            "group has no members, set the offset (kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), "
-            "or set state.recover to rebuild, which goes on at the checkpoint and may repeat outputs"
+            f"{gone}, so nobody knows which outputs after its checkpoint at {start.offset} were sent; once the group "
+            "has no members, set the offset (kafka-consumer-groups.sh --reset-offsets --to-offset N --execute), or set "
+            "state.recover to rebuild, which continues at the checkpoint and may repeat outputs"
         )
     log.warning(
-        "%s; going on at its checkpoint at %d: a worker that stopped in order had come no further, one that did not "
-        "has outputs behind it, and they come twice", gone, start.offset,
+        "%s; continuing at its checkpoint at %d: if the worker had stopped in order, nothing is repeated; if not, "
+        "outputs after the checkpoint are sent twice", gone, start.offset,
     )  # fmt: skip
 
 

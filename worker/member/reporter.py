@@ -135,15 +135,15 @@ class Reporter:
         """The group has not let us in for so long; it waits ``session_s`` for a member that died."""
         self.status.set(
             "kafka",
-            f"has waited {waited_s:.0f} s to be let into the group, which waits for a member that does not answer: one "
-            f"that died is put out when its session of {session_s:.0f} s (session.timeout.ms) is over",
+            f"has waited {waited_s:.0f} s to join the group, which waits for a member that does not answer: a dead "
+            f"member is removed when its session of {session_s:.0f} s (session.timeout.ms) is over",
         )
         self._say(now, "outside", "kafka: %s", self.status.reason("kafka"))
 
     def let_in(self, waited_s: float, told: bool) -> None:
         """The group has let us in."""
         if told:
-            log.info("kafka: let into the group after %.0f s", waited_s)
+            log.info("kafka: joined the group after %.0f s", waited_s)
 
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
         """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
@@ -164,7 +164,7 @@ class Reporter:
             self.status.set("states", str(error))  # until they are there
         if isinstance(error, KafkaRefusedError):
             self.status.set("connection", str(error), REFUSAL_SHOWN_S)
-        self._say(now, "kafka", "%s; going on when it is back", error)
+        self._say(now, "kafka", "%s; resuming when it is back", error)
 
     def began_again(self, positions: Positions) -> None:
         """A turn has failed, and states and positions are again what they were at the last commit."""
@@ -177,7 +177,7 @@ class Reporter:
         """The worker has been told to stop."""
         self.metrics.set_worker_state("stopping")
         self.status.set("worker", "stopping")
-        log.info("stopping: outputs, offsets and checkpoints are brought to an end")
+        log.info("stopping: flushing outputs, committing offsets, writing checkpoints")
 
     def checkpoints(self, results: Iterable[CheckpointResult], delay_s: float) -> None:
         """What the background has written, and how long the oldest copy has not been."""

@@ -117,8 +117,8 @@ class Setbacks:
         self._measure()
         if self._lost_s > limits.no_progress_s:
             raise WorkerError(
-                f"nothing was committed in {self._rolled_back} {self._turns}, of {self._lost_s:.0f} s together, the "
-                f"last of {events} events; the cause: {error}"
+                f"nothing was committed in {self._rolled_back} {self._turns} that took {self._lost_s:.0f} s together, "
+                f"the last with {events} events; the cause: {error}"
             )
         if self._rolled_back < TOLD_ROLLBACKS:
             return None

@@ -74,13 +74,13 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
     times = [building.time(output) for output in outputs]
     if Time.WINDOW in times:
         raise ModelRefusedError(
-            model.name, "zeros stand before the first step of its output", "take ZeroPadding1D at its end out of it"
+            model.name, "its output begins with zeros, before its first step", "remove the ZeroPadding1D at its end"
         )
     if Time.SHARE in times:
         raise ModelRefusedError(
             building.share(outputs[times.index(Time.SHARE)]).source,
-            "over time the share of each step changes with every later step, and the model answers it",
-            "take it out of the outputs",
+            "over time the share of each step changes with every later step, and the model outputs it",
+            "remove it from the outputs",
         )
     y = _joined(model, outputs, times)
     explicit = keras.Model([x, *building.before], [y, *building.after], name=f"{model.name}_step")

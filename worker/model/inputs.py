@@ -72,7 +72,7 @@ def _choices(graph: Any, tensor: Tensor) -> list[Time]:
     shape = tensor.shape
     if tensor.dtype not in _DTYPES:
         raise ModelRefusedError(
-            tensor.name, f"its values are of type {tensor.dtype}, not numbers", "feed ids: look words up before"
+            tensor.name, f"its values are of type {tensor.dtype}, not numbers", "feed ids: look up the words beforehand"
         )
     if len(shape) == 1 and len(graph.inputs) > 1:
         return [Time.CONSTANT]

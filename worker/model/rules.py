@@ -133,7 +133,7 @@ def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
     share = next(builder.share(tensor) for tensor in call.tensors if builder.time(tensor) is Time.SHARE)
     raise ModelRefusedError(
         share.source,
-        f"over time the share of each step changes with every later step, and '{call.layer_path}' takes it",
+        f"over time the share of each step changes with every later step, and '{call.layer_path}' takes it as input",
         "sum the shares over time, keras.ops.sum(steps * shares, axis=1), and train again",
     )
 
@@ -143,7 +143,7 @@ def refuse_windows(call: LayerCall, builder: StepBuilder) -> None:
     if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {builder.time(tensor) for tensor in call.tensors}:
         refuse(
             call,
-            "zeros stand before the first step of what it takes, so there are more steps than came in",
+            "its input begins with zeros, before the first step, so it has more steps than came in",
             "put a convolution with padding='valid' that reaches back n steps behind ZeroPadding1D((n, 0)); train it",
         )
 
@@ -168,7 +168,7 @@ def refuse_unknown(call: LayerCall) -> NoReturn:
     kind = f"'{call.kind}', a subclass of {known} that may compute anything," if known else f"'{call.kind}'"
     refuse(
         call,
-        f"it is not known how the kind {kind} runs on one step",
+        f"no rule says how {kind} runs on one step",
         "replace it by layers that work on each step alone and train again; for a kind of your own, register a rule "
         "with worker.model.rules.streams",
     )
@@ -210,8 +210,8 @@ def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: A
     if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):
         refuse(
             call,
-            "it makes another number of steps out of one",
-            "take out what depends on the number of steps and train again",
+            "it turns one step into another number of steps",
+            "remove what depends on the number of steps and train again",
         )
     builder.report(call, builder.name(call), "as it is")
     return builder.mark(outputs, time)

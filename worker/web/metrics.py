@@ -87,7 +87,7 @@ class Metrics:
         )
         self.events_processed = self._counter(
             "events_processed",
-            "Events that went through the model or a command; what is replayed or tried again counts again.",
+            "Events processed by the model or a command; those replayed or tried again count again.",
         )
         self.outputs_produced = self._counter(
             "outputs_produced", "Records written for what is committed, dead letters too.", "topic"
@@ -110,7 +110,7 @@ class Metrics:
         )
         self.streams_doubled = self._counter(
             "streams_doubled",
-            "Streams found in two partitions of a topic or more, each once (of the last 100,000 of them).",
+            "Streams found in two or more partitions of a topic, each counted once (among the last 100,000).",
         )
         self.waves = self._counter("waves", "Steps of the model, each of one event of many streams.")
         self.replayed_records = self._counter("replayed_records", "Records replayed without emitting, after a restart.")
@@ -122,7 +122,9 @@ class Metrics:
         self.turn_duration = self._histogram(
             "turn_duration_seconds", "Decoding, stepping and encoding the events of a turn."
         )
-        self.poll_duration = self._histogram("poll_duration_seconds", "Asking for records, with waiting for them.")
+        self.poll_duration = self._histogram(
+            "poll_duration_seconds", "Polling for records, including the wait for them."
+        )
         self.send_duration = self._histogram("send_duration_seconds", "Handing the outputs of a turn to the client.")
         self.event_time_lag = self._histogram(
             "event_time_lag_seconds", "Wall clock minus the event time of a turn's last event.", LAGS_S
@@ -145,7 +147,7 @@ class Metrics:
         )
         self.checkpoints = self._counter("checkpoint", "Checkpoints by result.", "result", RESULTS)
         self.checkpoint_delay = self._gauge(
-            "checkpoint_delay_seconds", "How long the oldest copy of states has not been written yet."
+            "checkpoint_delay_seconds", "Age of the oldest copy of states that is not yet written."
         )
         self.checkpoint_size = self._partition_gauge("checkpoint_size_bytes", "Size of the newest checkpoint.")
         self.checkpoint_offset = self._partition_gauge("checkpoint_offset", "Offset of the newest checkpoint.")
@@ -166,7 +168,7 @@ class Metrics:
             "Turns (exactly_once: transactions) that failed, after which states went back to the last commit.",
         )
         self.commits = self._counter("commits", "Offset commits by result.", "result", RESULTS)
-        self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients made anew because they were stuck.")
+        self.client_rebuilds = self._counter("client_rebuilds", "Kafka clients replaced because they were stuck.")
         self.worker_state = self._gauge("worker_state", "1 for the state that the worker is in.", "state")
         self.build = Info("build", "What is running.", namespace=PREFIX, registry=self.registry)
         self.set_worker_state("starting")

@@ -57,7 +57,7 @@ def read_request(head: bytes) -> Request | Refused:
     if found is None or not METHOD.fullmatch(method):
         return Refused(HTTPStatus.BAD_REQUEST, "the first line is not METHOD PATH HTTP/1.1")
     if found[3] != b"1":
-        return Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this is a server of HTTP/1.1")
+        return Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
     accept = _accept(lines[: lines.index(b"")] if b"" in lines else lines)
     if isinstance(accept, Refused):
         return accept

@@ -20,7 +20,7 @@ def check_answers(name: str, written: Written, job: Job, expected: Expected | No
     wanted = np.bincount(job.numbers(), minlength=job.streams)
     found = Counter(written.keys)
     if len(written.keys) != job.events or any(found[key_of(n)] != many for n, many in enumerate(wanted.tolist())):
-        raise WorkerError(f"{name}: {len(written.keys):,} answers to {job.events:,} events, or not to each its own")
+        raise WorkerError(f"{name}: {len(written.keys):,} answers to {job.events:,} events, not exactly one for each")
     if expected is None:
         return
     answers: dict[bytes, list[list[float]]] = defaultdict(list)

@@ -72,7 +72,7 @@ class Load:
         for value, at_s in reader.answers:
             times[event_of(value, before, self.streams)] = at_s
         if np.isnan(times).any():
-            raise WorkerError(f"{way.name}: {np.isnan(times).sum():,} events have no answer of their own")
+            raise WorkerError(f"{way.name}: {np.isnan(times).sum():,} events have no answer")
         latencies_ms: list[float] = (1e3 * (times - handed_over))[round(WARM_UP_S * self.rate) :].tolist()
         return latencies_ms
 

@@ -44,8 +44,8 @@ def _order(config: Config, inputs: Sequence[InputReport]) -> Iterator[str]:
     if len(inputs) > 1 and isinstance(config.input.features, tuple):
         fields = ", ".join(f"{each.name}: [{', '.join(each.fields)}]" for each in inputs)
         yield (
-            f"the model has {len(inputs)} inputs, and input.features is one list for all, in which nothing tells when "
-            f"two are swapped; write it by input, if this is what you mean: features: {{{fields}}}"
+            f"the model has {len(inputs)} inputs, but input.features is one list for all of them, so nobody would "
+            f"notice if two were swapped; name the fields by input, if this is what you mean: features: {{{fields}}}"
         )
 
 
@@ -83,12 +83,12 @@ def _skipped(trained: TrainedFacts) -> Iterator[str]:
     for layer in trained.skipped:
         if layer.value is None:
             what = f"layer '{layer.layer}' (Embedding with mask_zero=True) skips every event of id 0"
-            means = "right for padding, but if 0 is an item of yours, the model never hears it"
+            means = "right for padding, but if 0 is one of your items, the model never sees it"
         else:
             numbers = f"all {layer.value:g}" if isinstance(layer.value, float) else f"{layer.value}"
             what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are {numbers}"
-            means = "right for padding, but a device that measures just that is not heard"
-        yield f"{what}: the state behind it stays as it was; {means}"
+            means = "right for padding, but a device that really measures this is ignored"
+        yield f"{what}, and the states after it stay unchanged: {means}"
 
 
 def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
@@ -104,8 +104,8 @@ def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:
 def _code(trained: TrainedFacts) -> Iterator[str]:
     for layer in trained.code:
         yield (
-            f"layer '{layer}' (Lambda) is Python code inside the model file, run because of model.allow_lambda: what "
-            "it does with time can't be read from it, so the proof alone vouches for it"
+            f"layer '{layer}' (Lambda) is Python code inside the model file, run because of model.allow_lambda: the "
+            "worker can't tell what it does with time, so only the proof vouches for it"
         )
 
 
@@ -125,7 +125,7 @@ def _boundaries(config: Config, trained: TrainedFacts) -> Iterator[str]:
 
 def _indifferent(trained: TrainedFacts) -> Iterator[str]:
     if trained.batch is not None:
-        yield f"trained in batches of {trained.batch:,}: that doesn't matter here, any number of streams is a batch"
+        yield f"trained in batches of {trained.batch:,}: that doesn't matter here, any number of streams makes a batch"
     if trained.stateful:
         yield f"{_layers(trained.stateful)} with stateful=True: that doesn't matter here, each stream has its own state"
 
@@ -133,8 +133,8 @@ def _indifferent(trained: TrainedFacts) -> Iterator[str]:
 def _transactions(config: Config) -> Iterator[str]:
     if config.delivery == "exactly_once" and config.kafka.instance_id is None:
         yield (
-            "delivery: exactly_once without kafka.instance_id: after a crash whoever takes over waits up to 10 s until "
-            "Kafka ends the open transaction; with it (e.g. ${HOSTNAME}) the restarted worker ends it at once"
+            "delivery: exactly_once without kafka.instance_id: after a crash the worker that takes over waits up to 10 "
+            "s until Kafka ends the open transaction; with it (e.g. ${HOSTNAME}) the restarted worker ends it at once"
         )
 
 

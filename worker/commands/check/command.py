@@ -21,7 +21,7 @@ VERDICTS = {True: "ok: this model streams", False: "not ok: a worker with this c
 
 @click.command(options_metavar="-c FILE [--json]", short_help="Does my model stream, provably, and what does it cost?")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def check(config_file: Path, as_json: bool) -> None:
     """Read configuration and model, convert the model to streaming form, prove that it gives the same numbers, and
     print its states, what a stream costs, how fast a step is here, and what to know before running it. Touches no
@@ -136,7 +136,7 @@ def _proof(report: Report) -> Lines:
     rows = [
         ("streamed, against the trained model", _distance(parity.prefixes)),
         ("many streams at once, against one alone", _distance(parity.batching)),
-        ("the model made flexible, against as it was", _distance(parity.original)),
+        ("the copy with flexible length, against the original", _distance(parity.original)),
     ]
     yield from table("", rows)
     if parity.max_abs_difference:

@@ -14,7 +14,7 @@ DEFAULT_SPEED = 4.0
 @click.option(
     "--bootstrap-servers",
     metavar="HOST:PORT[,…]",
-    help="Use this cluster; topics of its own are created and deleted. Default: start a Kafka broker here.",
+    help="Use this cluster; the command creates and deletes its own topics. Default: start a Kafka broker here.",
 )
 @click.option(
     "--events",
@@ -35,7 +35,7 @@ DEFAULT_SPEED = 4.0
     metavar="X",
     default=DEFAULT_SPEED,
     show_default=True,
-    help="Times real time; a watch measures ten times a second.",
+    help="Speed as a multiple of real time; a watch measures ten times a second.",
 )
 def demo(bootstrap_servers: str | None, events: int | None, watches: int | None, speed: float) -> None:
     """Watch the worker follow real smart watches: standing, running, walking or badminton, after every event.

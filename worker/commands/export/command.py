@@ -28,9 +28,9 @@ SUFFIX = ".keras"
 @config_option
 @click.option(
     "--output", required=True, metavar="MODEL.keras", type=click.Path(path_type=Path),
-    help="The file to write; one of this name is replaced, but never the trained model itself.",
+    help="The file to write; an existing file is replaced, but never the trained model itself.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="What was written as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object.")
 def export(config_file: Path, output: Path, as_json: bool) -> None:
     """Convert the model to streaming form, prove that it gives the same numbers, and write it as an ordinary Keras
     model [x, *states] -> [y, *states]. The file is read again with plain Keras and compared before it gets its name.
@@ -96,7 +96,7 @@ def _use(exported: Exported) -> Lines:
         yield from table("", rows)
     yield "batch", "each row is a stream, any number of them at once; rows don't touch each other"
     if exported.has_lambda:
-        yield "lambda", "it holds Python code: Keras reads it with load_model(..., safe_mode=False) only"
+        yield "lambda", "it holds Python code: Keras reads it only with load_model(..., safe_mode=False)"
     if exported.needs:
         yield "needs", f"register these before reading it, or give them as custom_objects: {', '.join(exported.needs)}"
 

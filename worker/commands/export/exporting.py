@@ -133,7 +133,7 @@ def _compare(model: StreamingModel, file: Path, config: Config) -> float:
         raise WorkerError(
             f"model {config.model.path}: read again, the exported file differs by {worst:.3g} from the streaming "
             f"model, more than {limit:g}, and was not kept",
-            "please report this model",
+            "report this model as a bug",
         )
     return max(float(np.abs(one - two).max()) for one, two in pairs)
 

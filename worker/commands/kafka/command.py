@@ -46,7 +46,7 @@ def kafka() -> None:
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to keep the data in, and to go on with; without it they are gone at the end.",
+    help="Folder that keeps the data for the next start; without it, data are deleted at the end.",
 )
 @click.option("--topic", "topics", multiple=True, metavar="NAME:PARTITIONS", help="Create this topic if it is missing.")
 @click.option("--detach", is_flag=True, help="Leave the broker running in the background; `worker kafka down` ends it.")
@@ -108,7 +108,7 @@ def _run(port: int, data: Path | None, topics: list[tuple[str, int]]) -> None:
     with contextlib.suppress(KeyboardInterrupt), _claim(port) as state, EmbeddedKafka(data, port) as broker:
         for name, partitions in topics:
             broker.create_topic(name, partitions, exist_ok=True)
-        where = f"data in {broker.data}" if data else "data are gone at the end"
+        where = f"data in {broker.data}" if data else "data are deleted at the end"
         click.echo(f"Kafka is ready: {broker.bootstrap_servers} ({where}; log: {broker.log}); Ctrl-C ends it")
         _tell(state, ready=True)
         while broker.running:
@@ -168,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:  # between the two writes of _tell
-        raise WorkerError("the broker is just starting: try again") from error
+        raise WorkerError("the broker is still starting: try again") from error
     return state
 
 

@@ -194,7 +194,7 @@ def _key(line: Line, where: str) -> bytes | None:
 
 def _storable(text: str, where: str, instead: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise WorkerError(f"{where}: half a surrogate pair is no text; {instead}")
+        raise WorkerError(f"{where}: half a surrogate pair is not text; {instead}")
     return text
 
 
@@ -210,7 +210,9 @@ def _value(line: Line, wire_format: str, where: str) -> bytes | None:
         try:
             return msgspec.msgpack.encode(json.loads(text))
         except (ValueError, OverflowError, RecursionError) as error:
-            raise WorkerError(f"{where}: MessagePack does not hold this value ({error}); see value_base64") from None
+            raise WorkerError(
+                f"{where}: MessagePack can't hold this value ({error}); give it as value_base64"
+            ) from None
     raise WorkerError(f"{where}: input.format {wire_format} takes raw bytes: give them as value_base64")
 
 

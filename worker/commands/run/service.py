@@ -49,7 +49,7 @@ def serve(config: Config, stop: Stopping) -> None:
         _tell_build(config, model, metrics)
         member = patiently(lambda: build_worker(config, model, metrics, status), "kafka", status, stop)
         if member is None:
-            log.info("told to stop before anything was read")
+            log.info("stopped before any record was read")
             return
         status.set("kafka", "has not joined the group yet")
         run(member, time.monotonic, stop.is_set, stop.wait)
@@ -72,7 +72,7 @@ def _tell_build(config: Config, model: StreamingModel, metrics: Metrics) -> None
     if wanted not in (None, level):
         log.warning(
             "model.cpu_level: %s is pinned, but this processor has only %s: the same events may give other last digits "
-            "here than on the others", wanted, level,
+            "here than on other workers", wanted, level,
         )  # fmt: skip
 
 

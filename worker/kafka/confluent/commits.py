@@ -63,7 +63,7 @@ def commit_offsets(
     # sends it under no name, which fences us. So first see that the coordinator is there and we are a member.
     committed_offsets(consumer, offsets, timeout_s)
     if not consumer.memberid():
-        raise CommitRefusedError(f"group '{group_id}': this member is no longer part of it")
+        raise CommitRefusedError(f"this process is no longer a member of group '{group_id}'")
     # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread
     # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
     with translated("commit"):

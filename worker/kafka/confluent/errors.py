@@ -161,7 +161,7 @@ def translate(error: KafkaError, what: str, partition: Partition | None = None) 
     if code == KafkaError._INVALID_ARG:
         return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
     if code in (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION):
-        return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
+        return WorkerError(f"{said}; a record can't be read, so nothing after it can be read either")
     # A rebalance under way ends by itself: the commit is right again once poll has joined.
     if code in _TRY_AGAIN or error.retriable():
         return KafkaUnavailableError(said)

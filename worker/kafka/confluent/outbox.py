@@ -140,7 +140,7 @@ class Outbox:
             waited_s += FULL_BUFFER_WAIT_S
             if waited_s > FULL_BUFFER_TIMEOUT_S:
                 # The rest of the batch was never handed over: nothing later may say that all is well.
-                self.failure = DeliveryFailedError("a batch was handed over in part")
+                self.failure = DeliveryFailedError("only part of a batch was handed over")
                 raise KafkaUnavailableError(f"no acknowledgement within {FULL_BUFFER_TIMEOUT_S:g} s")
 
     def _on_failure(self, error: KafkaError | None, message: Any) -> None:

@@ -175,7 +175,7 @@ class ConfluentSource:
         before = self._consumer.memberid()
         found: object = self._consumer.consumer_group_metadata()
         if not before or self._consumer.memberid() != before:
-            raise CommitRefusedError(f"group '{self._settings.group_id}': this member is no longer part of it")
+            raise CommitRefusedError(f"this process is no longer a member of group '{self._settings.group_id}'")
         return found
 
     def close(self, timeout_s: float) -> None:

@@ -31,7 +31,7 @@ FETCH_ATTEMPTS = 3
 FETCH_TIMEOUT_S = 30
 JAVA_VERSION_TIMEOUT_S = 30
 COLLECTOR = "-XX:+UseSerialGC"  # the archive of classes is only mapped by the collector that it was made with
-REMEDY = "run `make setup` once with network, or name a cluster with --bootstrap-servers"
+REMEDY = "run `make setup` once with network access, or name a cluster with --bootstrap-servers"
 
 
 def cache_folder() -> Path:

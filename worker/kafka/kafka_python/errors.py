@@ -147,7 +147,7 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
     if (missing := missing_codec(said)) is not None:
         return WorkerError(f"{what}: {missing}")
     if isinstance(error, DAMAGED):
-        return WorkerError(f"{said}; a record can't be read, so nothing after it can be either")
+        return WorkerError(f"{said}; a record can't be read, so nothing after it can be read either")
     if isinstance(error, errors.KafkaConfigurationError):
         return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
     # A rebalance under way ends by itself: the commit is right again once poll has joined.

@@ -53,7 +53,7 @@ def refused_value(section: Section, name: str, value: Any) -> str | None:
         return f"kafka-python's {section} has no such option"
     default = _DEFAULTS[section][name]
     if name in _OBJECTS:
-        return "takes an object of Python, which no file can hold; remove it"
+        return "takes a Python object, which a file can't hold; remove it"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else f"should be true or false, not {value!r}"
     if isinstance(default, (int, float)) or name in _NUMBERS:

@@ -109,7 +109,7 @@ class KafkaPythonTransactions:
                 return
             if member.generation_id < 1:
                 # Without a generation the coordinator takes offsets from anybody.
-                raise CommitRefusedError(f"this process is not a member of group '{member.group_id}' any more")
+                raise CommitRefusedError(f"this process is no longer a member of group '{member.group_id}'")
             self._begin()
             self._sink.flush(max(deadline - self._monotonic(), 0.0))
             if offsets:

@@ -147,9 +147,9 @@ class MemoryBroker:
         """
         group = self.group(source.group_id)
         if source.crashed or source.lost or source not in group.members:
-            raise CommitRefusedError(f"group '{source.group_id}': this member is no longer part of it")
+            raise CommitRefusedError(f"this process is no longer a member of group '{source.group_id}'")
         foreign = [str(partition) for partition in offsets if group.owners.get(partition) is not source]
-        assert not foreign, f"commit for partitions of others: {foreign}"
+        assert not foreign, f"commit for partitions of other members: {foreign}"
         group.committed.update({each: Committed(at, notes.get(each, "")) for each, at in offsets.items()})
 
     def committed(self, group_id: str, partition: Partition) -> int | None:

@@ -42,7 +42,7 @@ def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) ->
         if isinstance(body, dict) and any(_is_lost_function(key, value) for key, value in body.items()):
             raise ModelRefusedError(
                 layer,
-                "its activation was a function without a name, which Keras can't read from a file again",
+                "its activation was a function without a name, which Keras can't read back from a file",
                 "write it with def, give it to the layer, save the model again, and name its module in model.imports",
             )
         if _is_code(kind, body):
@@ -50,7 +50,7 @@ def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) ->
                 raise ModelRefusedError(layer, LAMBDA_REFUSED, LAMBDA_INSTEAD)
         elif kind in _OUTSIDE:
             raise ModelRefusedError(
-                layer, f"{kind} reads what is outside the model", "take it out, and do it to the data before"
+                layer, f"{kind} reads what is outside the model", "remove it, and do it to the data beforehand"
             )
         elif kind == "IntegerLookup" and not _has_vocabulary(body, has_vocabularies):
             raise ModelRefusedError(

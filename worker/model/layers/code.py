@@ -26,7 +26,7 @@ def python_code(call: LayerCall, builder: StepBuilder) -> Any:
     outputs = copy(*call.args, **call.kwargs)
     for given, made in _shapes(call.layer) if time is None else []:
         if len(made) > 2 and made[1] is not None and made[1] != given[1]:
-            refuse(call, f"its Python code makes {counted(made[1], 'step')} of all", CODE_INSTEAD)
+            refuse(call, f"its Python code turns all steps into {counted(made[1], 'step')}", CODE_INSTEAD)
     builder.report(call, builder.name(call), "as it is: Python code, trusted until the proof")
     for tensor in tensors_in(outputs):
         # (batch, 1, …) of steps: still over time; a vector has lost the axis. Ids (batch, 1) stay ids.

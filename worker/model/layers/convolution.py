@@ -72,7 +72,7 @@ def padding_operation(call: LayerCall, builder: StepBuilder) -> Any:
     if call.layer.mode != "constant" or any(one is not None and one != 0 for one in value) or any(map(any, widths[2:])):
         refuse(
             call,
-            "it puts something else than zeros before the first step",
+            "it puts something other than zeros before the first step",
             "pad the time only, with zeros, and train again",
         )
     return _padded(call, builder, *widths[TIME_AXIS])

@@ -55,7 +55,7 @@ def elementwise(call: LayerCall, builder: StepBuilder) -> Any:
     if isinstance(call.layer, OPS.numpy.Subtract) and _takes_the_greatest(call, builder):
         refuse(
             call,
-            "it takes from each step the greatest of all, which later steps change",
+            "it subtracts the greatest of all steps, which later steps change",
             "write a softmax over time as keras.ops.softmax(scores, axis=1), or train again without it",
         )
     time = joint_time(call, builder)
@@ -90,7 +90,7 @@ def new_axis(call: LayerCall, builder: StepBuilder) -> Any:
     axes = axes_of(axis, len(call.tensors[0].shape) + more)
     moved = TIME_AXIS if time is Time.EACH_STEP else BATCH_AXIS
     if min(axes) <= moved:
-        refuse(call, f"axis={axis} puts a new axis before the time axis", "put it behind, axis=-1, and train again")
+        refuse(call, f"axis={axis} puts a new axis before the time axis", "put it last, axis=-1, and train again")
     return run_as_it_is(call, builder, time)
 
 
@@ -163,7 +163,9 @@ def refuse_axes(call: LayerCall, time: Time, axis: Any, rank: int) -> None:
         if isinstance(call.layer, OPS.numpy.Take):
             refuse(call, why, "take the last step, x[:, -1], and train again")
         refuse(
-            call, why, "use keras.ops.sum, mean or max over time, axis=1, which go on with each step, and train again"
+            call,
+            why,
+            "use keras.ops.sum, mean or max over time, axis=1, which are updated with each step, and train again",
         )
 
 

@@ -46,7 +46,7 @@ def along_features(call: LayerCall, builder: StepBuilder) -> Any:
             f"axis={call.layer.axis} includes time, so a step depends on how long the sequence is",
             "use axis=-1, the features, and train again"
             if call.tensors[0].shape[-1] != 1
-            else "take it out, and train again",
+            else "remove it, and train again",
         )
     return run_as_it_is(call, builder, time)
 

@@ -91,7 +91,7 @@ def _reduction(running: Running, result: Time = Time.SO_FAR) -> Callable[[LayerC
         rank, axis = len(call.tensors[0].shape), call.layer.axis
         axes = {a % rank for a in (axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis])}
         if not axes or 0 in axes:
-            refuse(call, f"axis={axis} goes across the sequences of a batch", "say axis=1, the time, and train again")
+            refuse(call, f"axis={axis} goes across the sequences of a batch", "use axis=1, the time, and train again")
         time = without_time(call, builder)
         if time is not None or TIME_AXIS not in axes:
             return run_as_it_is(call, builder, Time.EACH_STEP if time is None else time)
@@ -138,7 +138,7 @@ def local(call: LayerCall, builder: StepBuilder) -> Any:
         refuse(
             call,
             f"pooling with strides={stride} makes one step out of {stride}, so most steps have no output",
-            "take it out and train again",
+            "remove it and train again",
         )
     if not reach:
         return run_as_it_is(call, builder, time)

@@ -109,9 +109,9 @@ def _check(call: LayerCall, given: _Given, builder: StepBuilder) -> None:
         refuse(
             call,
             "the axis it runs along is not the time of the stream",
-            "give the recurrent layer before it return_sequences=True, reshape its output nowhere, and train again"
+            "give the recurrent layer before it return_sequences=True, don't reshape its output, and train again"
             if _follows_another(call, builder)
-            else "take out what makes one result of all steps before it, and train again",
+            else "remove what makes one result of all steps before it, and train again",
         )
     if any(builder.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(

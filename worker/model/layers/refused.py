@@ -45,7 +45,7 @@ _refused_over_time(
 _refused_over_time(
     [L.Cropping1D, L.UpSampling1D],
     "it changes how many steps there are",
-    "take it out, and train on sequences as they arrive",
+    "remove it, and train on sequences as they arrive",
 )
 _refused_over_time(
     [L.GroupNormalization],
@@ -78,5 +78,5 @@ _refused_over_time(
 _refused(
     [L.StringLookup, L.TextVectorization, L.HashedCrossing],
     "it works on words or pairs of categories, and a stream brings numbers",
-    "take it out, and feed the ids that it would give",
+    "remove it, and feed the ids that it would give",
 )

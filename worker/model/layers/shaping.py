@@ -90,7 +90,7 @@ def refuse_joined_steps(call: LayerCall, builder: StepBuilder) -> NoReturn:
     refuse(
         call,
         f"{call.kind} joins all steps of the window, so there is no output before the window is full",
-        f"take it out, set return_sequences=False in the last recurrent layer{which} and train again",
+        f"remove it, set return_sequences=False in the last recurrent layer{which} and train again",
     )
 
 
@@ -116,7 +116,7 @@ def permute(call: LayerCall, builder: StepBuilder) -> Any:
         refuse(
             call,
             "it moves the time axis away",
-            "take it out and train again, or, where the model begins with it, do the same to the data before",
+            "remove it and train again, or, where the model begins with it, do the same to the data before",
         )
     return run_as_it_is(call, builder, time or Time.EACH_STEP)
 
@@ -157,7 +157,7 @@ def _order(layer: Any, rank: int) -> list[int]:
 def squeeze(call: LayerCall, builder: StepBuilder) -> Any:
     time = single_time(call, builder, features=False)
     if call.layer.axis is None:
-        refuse(call, "without an axis it takes every axis of size 1 away, one step's too", "say which: axis=-1")
+        refuse(call, "without an axis it takes every axis of size 1 away, one step's too", "name the axis: axis=-1")
     refuse_axes(call, time, call.layer.axis, len(call.tensors[0].shape))
     return run_as_it_is(call, builder, time)
 

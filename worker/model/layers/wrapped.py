@@ -25,7 +25,7 @@ def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
         if getattr(layer, "power_to_db", False):
             refuse(
                 inner,
-                "its decibels are counted from the loudest signal of a batch, so that streams hear of each other",
+                "its decibels are counted from the loudest signal of a batch, so that streams affect each other",
                 "set power_to_db=False and train again",
             )
         if getattr(layer, "stateful", False):
@@ -39,7 +39,7 @@ def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
             refuse(
                 inner,
                 "it takes the mask of the steps for one of its own",
-                "take mask_zero or Masking out and train again",
+                "remove mask_zero or Masking and train again",
             )
     return run_as_it_is(call, builder, Time.EACH_STEP)
 
