@@ -1,7 +1,7 @@
 """Calls that end in time, whatever the other side does: a call that hangs is left behind on its thread.
 
-Stores answer late or never, and librdkafka waits for the end of a transaction's step without a limit of its own: seen
-once after a broker's restart, where the time-out given with the offsets of a transaction was never looked at again.
+Stores answer late or never, and librdkafka waits for the end of a transaction's step without a limit of its own: this
+was seen once after a broker's restart, when the time-out given with a transaction's offsets was never checked again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BoundedCalls:
     def __init__(self, name: str, max_hanging: int) -> None:
         self._name, self._max_hanging = name, max_hanging
         self._threads = _Threads(threading.BoundedSemaphore(max_hanging), SimpleQueue(), threading.Event())
-        # Also when nobody closes it: threads hold on to ``_Threads`` alone.
+        # This works even if nobody closes it: threads keep only ``_Threads`` alive.
         self.close = weakref.finalize(self, self._threads.end)
         """No calls any more; threads end, those left behind when their call does. Safe to call twice."""
 
@@ -88,7 +88,7 @@ class _Threads(NamedTuple):
             answers.put((answer, error))
             del order, call, answers, answer, error  # an idle thread keeps nothing alive
             if self.ended.is_set():
-                self.end()  # who ended all idle threads may have come before this one was idle
+                self.end()  # the call that ended all idle threads may have run before this one was idle
 
     def end(self) -> None:
         self.ended.set()

@@ -32,7 +32,7 @@ def client_settings(config: Config) -> ClientSettings:
     if problems:
         raise ConfigError("\n".join(problems))
     # Without a name of its own the id is new each time, and Kafka ends its transaction after the time-out. With one, a
-    # worker that starts again ends at once what its last life has left open.
+    # worker that starts again ends at once what its last run left open.
     member = kafka.instance_id or secrets.token_hex(RANDOM_ID_BYTES)
     return ClientSettings(
         bootstrap_servers=kafka.bootstrap_servers,

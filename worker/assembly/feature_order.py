@@ -22,7 +22,7 @@ class FeatureFields:
 def in_order(features: Features, widths: Mapping[str, int], model: str) -> FeatureFields:
     """The fields for a model whose inputs, in its order, take so many numbers. ``model`` is its file, for messages.
 
-    Raises ConfigError that names the input in question.
+    Raises a ConfigError that names the input.
     """
     if isinstance(features, str):
         return FeatureFields(features)

@@ -1,4 +1,4 @@
-"""What of the configuration decides what a stream's states have seen, as checkpoints tell it."""
+"""Which settings decide what a stream's states have seen, as checkpoints store them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from worker.config.sections import Config
 from worker.config.values import Vocabulary
 from worker.records.names import short_digest
 
-# What of the section ``input`` says where records are, not what they are; and what every description names. Any other
-# key is part of it where it is not as by default: a key that is new in a later version then changes no description.
+# Keys of the section ``input`` that say where records are, not what they are; and keys that every description names.
+# Any other key is included where it differs from its default: a key that a later version adds then changes no
+# description.
 WHERE = {"topic", "start", "schema"}
 ALWAYS = ("format", "stream", "features", "time")
 

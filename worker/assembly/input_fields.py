@@ -1,4 +1,4 @@
-"""What a configuration says of a record's parts: for the decoder, for whoever checks it, and in words."""
+"""What a configuration says about a record's parts: for the decoder, for checks, and in words."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def readings(config: Config) -> Readings:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What may be meant otherwise than it is taken."""
+    """Settings that may not mean what the user thinks."""
     given = config.input
     has_fields = given.format != "float32"
     for key, word, taken in (("stream", KEY, "the record's key"), ("time", TIMESTAMP, "the record's own timestamp")):
@@ -74,7 +74,7 @@ def warnings(config: Config) -> Iterator[str]:
 
 
 def conditions(config: Config) -> Iterator[str]:
-    """What the producers must see to, because nothing in a single record can tell."""
+    """What the producers must ensure, because no single record can show it."""
     if config.input.stream != KEY:
         yield (
             f"streams are named by {readings(config).stream}: the producers must partition by it, too. Where records "
@@ -84,7 +84,7 @@ def conditions(config: Config) -> Iterator[str]:
 
 
 def check_fields(config: Config) -> None:
-    """Raises ConfigError where one field, however it is spelt, would be two things at once, or is named twice."""
+    """Raises ConfigError where one field, however it is spelt, has two roles or is named twice."""
     features = config.input.features or ()
     by_input = isinstance(features, Mapping)
     vectors = list(features.values()) if isinstance(features, Mapping) else [features]

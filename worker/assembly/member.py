@@ -41,7 +41,7 @@ from worker.web.status import WorkerStatus
 
 log = logging.getLogger("worker")
 
-FIRST_CONTACT_S = 10.0  # then say that nobody answers, see whether to stop, and try again
+FIRST_CONTACT_S = 10.0  # then report that nobody answers, see whether to stop, and try again
 TOPIC_S = 5.0  # for a broker that creates topics by itself to do so
 FAILED_CLOSE_S = 0.5  # for a consumer whose producer could not be opened
 
@@ -102,9 +102,8 @@ def _fitted(config: Config, model: StreamingModel, settings: ClientSettings) -> 
 
 
 def _look_for_topics(config: Config, settings: ClientSettings) -> tuple[TopicRules, TopicRules]:
-    """What the topics of outputs and of dead letters say of messages.
-
-    Raises KafkaUnavailableError for one that is missing: it may yet be created.
+    """What the topics of outputs and of dead letters accept. Raises KafkaUnavailableError for one that is missing: it
+    may yet be created.
     """
     with open_questions(settings, FIRST_CONTACT_S) as cluster:
         for topic in config.input.topics:

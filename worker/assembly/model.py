@@ -67,7 +67,7 @@ def load_model(config: Config) -> StreamingModel:
 
 
 def feature_fields(config: Config, model: StreamingModel) -> FeatureFields:
-    """The fields in the order of the model's inputs. Raises ConfigError for others than these take."""
+    """The fields in the order of the model's inputs. Raises ConfigError for fields that these don't take."""
     if config.input.features is None:
         return FeatureFields(())  # of raw vectors, which have no fields
     widths = {port.name: port.width for port in model.inputs}
@@ -87,7 +87,7 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
     for number, name in enumerate(names):
         key = f"model.imports.{number}"
         try:
-            with redirect_stdout(sys.stderr):  # standard output is for what the command answers
+            with redirect_stdout(sys.stderr):  # standard output is for the command's own result
                 modules.append(import_module(name))
         except ModuleNotFoundError as error:
             missing = error.name or name
@@ -101,9 +101,9 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
 
 @contextmanager
 def unforeseen_as_one_line(doing: str, config: Config) -> Iterator[None]:
-    """Whatever goes wrong with a model beyond what was foreseen becomes one line too: it is the user's model.
+    """An unforeseen error with a model becomes one line, too: it is the user's model.
 
-    Raises WorkerError, or with WORKER_TRACEBACK in the environment the error as it is, for whoever looks for the bug.
+    Raises WorkerError, or with WORKER_TRACEBACK in the environment the original error, for whoever looks for the bug.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A model's inputs and outputs beside the configuration's fields and labels: who gets which number of an event."""
+"""A model's inputs and outputs beside the configuration's fields and labels: which number of an event goes where."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def outputs_of(model: StreamingModel) -> list[OutputReport]:
 
 
 def _fields(features: FeatureFields, columns: slice) -> tuple[str, ...]:
-    """What of the record goes into these columns."""
+    """The fields of the record that go into these columns."""
     if isinstance(features.names, str):
         return (f"{features.names}[{columns_words(columns)}]",)
     found, start = [], 0

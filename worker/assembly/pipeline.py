@@ -53,7 +53,7 @@ def build_pipeline(config: Config, model: StreamingModel) -> Pipeline:
 def fit_messages(
     pipeline: Pipeline, settings: ClientSettings, output: TopicRules = NO_RULES, dead: TopicRules = NO_RULES
 ) -> None:
-    """Make it write only what the producer takes, and what the topics of outputs and of dead letters take."""
+    """Make it write only messages that the producer and the topics of outputs and of dead letters take."""
     # No output that would be taken is held back: one that is larger by a few bytes is refused by the cluster.
     pipeline.output_bytes = message_bytes_limit(settings.client, settings.producer, output, LEAST_FRAMING_BYTES)
     letter_bytes = message_bytes_limit(settings.client, settings.producer, dead)

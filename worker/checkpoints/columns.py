@@ -25,13 +25,13 @@ Column: TypeAlias = NDArray[Any]
 
 
 class UnusableColumnError(ValueError):
-    """The file is not what a checkpoint is made of; the message says where."""
+    """The file does not have the form of a checkpoint; the message says where."""
 
 
 def text_column(values: Sequence[Any], encode: Callable[[list[Any]], list[bytes]]) -> Column:
     """(rows,) fixed-length bytes while the longest has at most MAX_FIXED_BYTES, else bytes objects.
 
-    ``encode`` takes many values at a time: this is done beside the loop, which waits for the interpreter meanwhile.
+    ``encode`` takes many values at a time: this runs beside the loop, which waits for the interpreter meanwhile.
     """
     pieces: list[Column] = []
     longest = 1
@@ -40,7 +40,7 @@ def text_column(values: Sequence[Any], encode: Callable[[list[Any]], list[bytes]
         longest_here = max(map(len, piece))
         longest = max(longest, longest_here)
         pieces.append(np.array(piece, bytes if longest_here <= MAX_FIXED_BYTES else object))
-    # HDF5 ends text of variable length at the first NUL, so text that holds one has a fixed length at any rate.
+    # HDF5 ends text of variable length at the first NUL, so text that holds one always has a fixed length.
     fixed = longest <= MAX_FIXED_BYTES or any(b"\0" in text for piece in pieces for text in piece.tolist())
     column = np.empty(len(values), f"S{longest}" if fixed else object)
     for start, stored in zip(range(0, len(values), CHUNK_ROWS), pieces, strict=True):

@@ -1,7 +1,8 @@
-"""Store: all that the loop and the writer know of where checkpoints are. Folder and URL pass one suite of tests.
+"""Store: all that the loop and the writer know about where checkpoints are. Folder and URL pass the same suite of
+tests.
 
-A name, once it is listed, is a complete file's and stays it. A store that does not answer is never one without
-checkpoints: StoreUnavailableError says so, and whoever asked asks again.
+A name that was listed once belongs to a complete file, and keeps belonging to it. A store that does not answer is never
+taken for one without checkpoints: it raises StoreUnavailableError, and the caller asks again.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ class Entry(Protocol):
 
     @property
     def next_offset(self) -> int:
-        """As the name says it: the file's content may not agree."""
+        """As the name says: the file's content may not agree."""
 
 
 class Store(Protocol):
     """Checkpoints of all partitions of one group, in a place of their own or shared with other groups.
 
     ``candidates``, ``header`` and ``read`` are called on the loop's thread, ``publish``, ``size_bytes`` and ``prune``
-    on the writer's. Only what policy decides at a start, states of nothing or nearly, is published on the loop's.
+    on the writer's. Only what policy decides at a start (states of no or few streams) is published on the loop's.
     """
 
     def candidates(self, partition: Partition, at_most: int | None) -> Sequence[Entry]:
@@ -51,7 +52,7 @@ class Store(Protocol):
     ) -> Entry:
         """Give the checkpoint its name once it is complete and durable.
 
-        One that is there already, of the same identity, is left as it is but with ``replace``. Raises OSError,
+        One that is there already, of the same identity, is left as it is unless ``replace`` is set. Raises OSError,
         StoreUnavailableError, WorkerError.
         """
 
@@ -65,7 +66,7 @@ class Store(Protocol):
         """
 
     def delete(self, entry: Entry) -> None:
-        """Take this one away; that it is gone already is fine. Raises OSError, StoreUnavailableError."""
+        """Delete this one; it is no error if it is gone already. Raises OSError, StoreUnavailableError."""
 
     def check_writable(self) -> None:
         """Raises WorkerError when checkpoints can't be written, listed and deleted here."""

@@ -15,13 +15,14 @@ S3_PROTOCOLS = ("s3", "s3a")
 
 
 class Filesystem(Protocol):
-    """What is used of fsspec's file systems. Any call may raise anything that the store's client does."""
+    """The part of fsspec's file systems that is used. Any call may raise whatever the store's client raises."""
 
     def invalidate_cache(self) -> None:
         """Forget what was listed."""
 
     def ls(self, path: str, detail: bool) -> list[dict[str, Any]]:
-        """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. FileNotFoundError for none."""
+        """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. Raises FileNotFoundError where there
+        is none."""
 
     def exists(self, path: str) -> bool:
         """Whether there is such an object, folder or bucket."""
@@ -57,7 +58,7 @@ def open_filesystem(url: str) -> tuple[Filesystem, str]:
     try:
         files, path = import_module("fsspec.core").url_to_fs(url, **_options(protocol, fsspec))
     except ImportError as error:
-        # fsspec says in words what is missing; the module's name is in what it says that for.
+        # fsspec says in words what is missing; the name of the module is in the error that caused this one.
         missing = getattr(error.__cause__, "name", None) or error.name or "the package that it names"
         raise WorkerError(
             f"state.directory: {protocol}:// needs a package that is not installed ({_line(error)}); "

@@ -1,7 +1,7 @@
 """Checkpoints in a folder: DIRECTORY/GROUP_ID/TOPIC/PARTITION/OFFSET.h5, complete from the moment they have their name.
 
 A file's name says whose it is and how far it has come; the order of generations is the order of offsets, never of
-clocks. Nobody needs a lock: any file at the same position holds the same states.
+clocks. No lock is needed: any file at the same position holds the same states.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class CheckpointStore:
         entry = FileEntry(self.path_for(state.partition, state.next_offset), state.next_offset)
         path = entry.path
         if not replace and self._is_there(path, identity):
-            _sync_folder(path.parent)  # whoever gave it its name may have failed before he did
+            _sync_folder(path.parent)  # whoever gave it its name may have failed before doing this
             return entry
         _make_folder(path.parent)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}")
@@ -97,10 +97,10 @@ class CheckpointStore:
         return entry
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
-        """Deletes all but the ``keep`` newest generations at or below ``newest``, and temporary files of the dead.
+        """Deletes all but the ``keep`` newest generations at or below ``newest``, and temporary files of dead writers.
 
-        Later files stay: after offsets were set back, or the topic was made anew, they are not generations of this one.
-        ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
+        Later files stay: after offsets were set back, or the topic was created again, they are not generations of this
+        one. ``now_s`` is in seconds since the epoch, as file times are. Raises OSError.
         """
         assert keep >= 1, keep
         errors = [_unlink(entry.path) for entry in self.candidates(partition, newest)[keep:]]
@@ -116,7 +116,7 @@ class CheckpointStore:
         Path(str(entry)).unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """Raises WorkerError when checkpoints can't be written here, or would be written among another group's."""
+        """Raises WorkerError when checkpoints can't be written here, or would be mixed with another group's."""
         probe = self._group / f".{os.getpid()}.{secrets.token_hex(8)}{TEMPORARY}"
         try:
             self._group.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class CheckpointStore:
         try:
             return same_states(read_header(path).identity, identity)
         except (CheckpointUnusableError, StoreUnavailableError):
-            return False  # then it is written once more, which is right whatever stands there
+            return False  # then it is written once more, which is right whatever is there
 
     def _refused(self, what: str, error: OSError) -> WorkerError:
         return WorkerError(

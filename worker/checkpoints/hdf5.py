@@ -47,7 +47,7 @@ LIBRARY = ("v110", "v110")
 JSON = msgspec.json.Encoder()
 MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # no file has this name
 NO_MEMORY = "memory allocation failed"  # as HDF5 says it
-NOT_KNOWN = b"{}"  # the sequence of a stream that has had no event with an id
+NOT_KNOWN = b"{}"  # the sequence of a stream that has had no event with an id yet
 
 
 def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIdentity, *, created: datetime) -> None:
@@ -80,7 +80,7 @@ def _columns(state: PartitionState) -> dict[str, Column]:
 
 
 def _keys(keys: list[str]) -> list[bytes]:
-    # A lone surrogate can't come from a record's key, but from a JSON field: it must not stop all checkpoints.
+    # A lone surrogate can't come from a record's key, but from a JSON field: it must not prevent all checkpoints.
     encoded = "\0".join(keys).encode("utf-8", "surrogatepass").split(b"\0")
     if len(encoded) > len(keys):
         wrong = [key for key in keys if key.endswith("\0")]
@@ -113,7 +113,7 @@ def _sequence_of(text: bytes) -> object:
 def _opened(path: Path, shown: str) -> Iterator[tuple[h5py.File, int]]:
     """The file and its size in bytes. Whatever reading it may raise becomes one sentence that names it.
 
-    Only a file that is missing and bad content are damage. What could not be read may be as sound as any.
+    Only a missing file and bad content count as damage. A file that could not be read may be sound.
     """
     try:
         source = SealedFile(path)
@@ -162,10 +162,9 @@ def read_checkpoint(
 ) -> PartitionState:
     """The partition's streams with states of exactly these specs.
 
-    Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError
-    when the weights are others and InputChangedError when what they were fed with is; StoreUnavailableError when the
-    file can't be read now. An identity without ``model_sha256`` takes states of any weights with these shapes.
-    ``shown``: see ``read_header``.
+    Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError when
+    the weights differ and InputChangedError when the input does; StoreUnavailableError when the file can't be read now.
+    An identity without ``model_sha256`` takes states of any weights with these shapes. ``shown``: see ``read_header``.
     """
     with _opened(path, shown) as (file, size_bytes):
         datasets = inventory(file, size_bytes)

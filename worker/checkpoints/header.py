@@ -22,7 +22,7 @@ from worker.records.ownership import Partition
 from worker.records.states import PartitionState
 
 FORMAT_VERSION = 3
-SHOWN_INPUT_CHARACTERS = 160  # of what the states are fed with, in messages
+SHOWN_INPUT_CHARACTERS = 160  # of the description of the input, in messages
 
 ATTRIBUTES: Mapping[str, type] = {
     "format_version": int,
@@ -44,11 +44,11 @@ ATTRIBUTES: Mapping[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckpointIdentity:
-    """Whose states these are, what they were fed with, and by which rules and on what processor they came about.
+    """Whose states these are, what input they were fed with, and under which rules and on which processor they arose.
 
-    ``topic_id`` is empty where it is not known; ``model_sha256`` where any will do. ``partitions`` is how many the
-    topic has (0 = not known). ``input`` is a canonical JSON text of what makes vectors of records, ``rules`` of what
-    returns states to zero, ``cpu`` the level of the processor's instructions; "" = not known.
+    ``topic_id`` is empty where it is not known; ``model_sha256`` where any model will do. ``partitions`` is how many
+    the topic has (0 = not known). ``input`` is a canonical JSON text of what makes vectors of records, ``rules`` of
+    what returns states to zero, ``cpu`` the level of the processor's instructions; "" = not known.
     """
 
     model_sha256: str
@@ -61,7 +61,7 @@ class CheckpointIdentity:
     cpu: str = ""
 
     def of_topic(self, topic_id: str, partitions: int = 0, *, any_model: bool = False) -> CheckpointIdentity:
-        """The same for this topic; ``any_model``, which takes states fed with anything too, is for reading only."""
+        """The same for this topic. ``any_model`` also accepts states fed with any input; it is for reading only."""
         topic = replace(self, topic_id=topic_id, partitions=partitions)
         return replace(topic, model_sha256="", input="") if any_model else topic
 
@@ -138,7 +138,7 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
 def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointIdentity) -> None:
     """Raises UnusableColumnError, ModelChangedError, InputChangedError.
 
-    Neither the number of partitions is judged here nor the rules and the processor, which make no state unusable.
+    The number of partitions, the rules and the processor are not judged here: they make no state unusable.
     """
     if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
         raise UnusableColumnError(f"its topic has since been deleted (id {found.topic_id}, now {wanted.topic_id})")

@@ -1,7 +1,8 @@
-"""Descriptions of what states were fed with, and by which rules: two JSON texts in each checkpoint, and how two differ.
+"""Descriptions of the input that states were fed with, and of the rules: two JSON texts in each checkpoint, and how two
+differ.
 
 The input is part of a checkpoint's identity: states fed with columns in another order are as wrong as states of other
-weights, and look as right. The rules are told in it and judged by nobody: they say when a state returns to zero, not
+weights, and look just as right. The rules are recorded but never judged: they say when a state returns to zero, not
 what a number in it means.
 """
 
@@ -24,7 +25,7 @@ def described(values: Mapping[str, Any]) -> str:
 
 
 def changes(was: str, now: str) -> str:
-    """Two descriptions, the keys that differ: ``input.stream was "key", is "device"``; "" when none does."""
+    """The keys in which two descriptions differ: ``input.stream was "key", is "device"``; "" when none does."""
     before, after = _object(was), _object(now)
     return "; ".join(
         f"{key} was {as_json(before[key]) if key in before else NOTHING}, "
@@ -35,7 +36,7 @@ def changes(was: str, now: str) -> str:
 
 
 def spelt_as(was: str, now: str) -> str:
-    """``was`` where the description ``now`` says the same in other words, else ``now``."""
+    """``was`` where the description ``now`` means the same in other words, else ``now``."""
     return now if changes(was, now) else was
 
 

@@ -1,7 +1,7 @@
 """What a checkpoint is called, in a folder as in a store of objects: GROUP_ID/TOPIC/PARTITION/OFFSET.h5.
 
 A name says whose the file is and how far it has come; the order of generations is the order of offsets, never of
-clocks. Whatever a group is called, its folder is its own and lies below the directory.
+clocks. Whatever a group's name is, its folder is its own and lies below the directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from worker.records.ownership import Partition
 
 NAME = re.compile(r"([0-9]{20})\.h5")
 TEMPORARY = ".tmp"
-STALE_TEMPORARY_S = 3600.0  # longer than any checkpoint takes: its writer is dead
+STALE_TEMPORARY_S = 3600.0  # longer than writing any checkpoint takes: its writer is dead
 
 UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")  # in the name of a group, which may hold anything
 MAX_GROUP_BYTES = 200  # of a group's folder: file systems take 255; a longer one is cut and told by its SHA-256

@@ -27,7 +27,7 @@ from worker.records.ownership import Partition
 from worker.records.states import PartitionState, StateSpec
 
 TEMPORARY_PREFIX = "rnn-stream-worker-checkpoint-"
-MAX_HEADERS = 1000  # remembered: who looks at all partitions of a topic does not fetch them again and again
+MAX_HEADERS = 1000  # remembered, so that a look at all partitions of a topic does not fetch them again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,8 @@ class ObjectStore:
         return entry.listed.size_bytes
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
-        """See Store. Objects have no temporary files, but what the dead left in this machine's folder for them goes."""
+        """See Store. Objects have no temporary files, but files that dead writers left in this machine's folder are
+        deleted."""
         assert keep >= 1, keep
         _sweep(self._temporary, now_s)
         for entry in self.candidates(partition, newest)[keep:]:
@@ -148,7 +149,7 @@ class ObjectStore:
         """A copy on this machine, fetched now unless it is there. Raises as ``header`` does."""
         if self._fetched is not None and self._fetched[0].same_bytes(entry):
             copy = Path(self._fetched[1].name) / entry.name
-            if copy.is_file():  # whoever cleans up temporary folders may have been here
+            if copy.is_file():  # a cleaner of temporary folders may have been here
                 return copy
         self._forget()
         try:
@@ -169,7 +170,7 @@ class ObjectStore:
             self._fetched = None
 
     def _fetch(self, entry: ObjectEntry, folder: Path) -> Path:
-        """The copy is in folders of the same names, which are compared with what it says of itself."""
+        """The copy is in folders of the same names, which are compared with what its header says."""
         copy = folder / entry.name
         try:
             copy.parent.mkdir(parents=True)

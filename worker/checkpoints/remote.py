@@ -1,6 +1,7 @@
 """Files below a URL: listed, fetched, put and deleted, each call with a deadline.
 
-Only what the store says is believed: silence, refusals and nonsense are StoreUnavailableError, never "there is none".
+Only a clear answer of the store is believed: silence, refusals and nonsense raise StoreUnavailableError, they never
+mean "there is none".
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mti
 class StoreLimits:
     """How long one call may take before the store counts as away."""
 
-    call_s: float = 30.0  # to list, to delete; the loop waits for a list when a partition comes
-    transfer_s: float = 60.0  # to fetch or put a file, beside what its size takes; the loop waits for a fetch, too
+    call_s: float = 30.0  # to list, to delete; the loop waits for a list when a partition is assigned
+    transfer_s: float = 60.0  # to fetch or put a file, beside the time for its size; the loop waits for a fetch, too
     slowest_bytes_per_s: int = 4 << 20
 
     def for_bytes(self, size: int) -> float:
@@ -38,7 +39,7 @@ class StoreLimits:
 
 
 class Listed(NamedTuple):
-    """What a store lists of one file. ``version`` is another one for other bytes; "" where the store tells nothing."""
+    """What a store lists of one file. ``version`` differs for other bytes; "" where the store does not tell."""
 
     size_bytes: int
     version: str
@@ -60,7 +61,7 @@ class Remote:
         path = f"{self._root}/{folder}".rstrip("/")
 
         def ask() -> list[dict[str, Any]]:
-            # Another worker's files come and go: nothing that was listed before says anything about now.
+            # Another worker's files come and go: an earlier listing says nothing about now.
             self._files.invalidate_cache()
             try:
                 return self._files.ls(path, detail=True)
@@ -77,7 +78,8 @@ class Remote:
         return listed
 
     def fetch(self, name: str, listed: Listed, file: Path) -> bool:
-        """Into a new file; whether there is one of this name. Raises StoreUnavailableError, also when less came."""
+        """Into a new file; whether there is one of this name. Raises StoreUnavailableError, also when fewer bytes
+        arrived."""
 
         def ask() -> int | None:
             try:
@@ -110,7 +112,7 @@ class Remote:
         self._ask("write", name, self._limits.for_bytes(size_bytes), ask)
 
     def delete(self, name: str) -> None:
-        """That it is gone already is fine. Raises StoreUnavailableError."""
+        """It is no error if it is gone already. Raises StoreUnavailableError."""
 
         def ask() -> None:
             try:
@@ -128,13 +130,13 @@ class Remote:
         self.delete(name)
 
     def _check_bucket(self) -> None:
-        """A bucket that is not there, unlike a folder that is not there, says nothing. Raises FileNotFoundError."""
+        """A missing bucket, unlike a missing folder, does not mean "no checkpoints". Raises FileNotFoundError."""
         bucket = self._root.partition("/")[0]
         if bucket and not self._files.exists(bucket):
             raise FileNotFoundError(f"there is no bucket '{bucket}'")
 
     def _ask(self, doing: str, name: str, timeout_s: float, call: Callable[[], Answer]) -> Answer:
-        """Raises StoreUnavailableError, whatever the store's client raises for what the store does or does not do."""
+        """Raises StoreUnavailableError for anything that the store's client raises."""
         try:
             return self._calls.run(call, timeout_s)
         except Exception as error:

@@ -1,9 +1,8 @@
-"""Files between HDF5 and the disk: HDF5 sees neither a write nor a read fail, and reads no damaged byte.
-
-Why: when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single
-flipped bit in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a
-block that HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file.
-What HDF5 says of a file that could not be read does not tell that from a damaged one; the kept error does.
+"""Files between HDF5 and the disk: HDF5 sees neither a write nor a read fail, and reads no damaged byte. The reason:
+when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single flipped bit
+in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a block that
+HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file. HDF5's own
+message does not tell a file that could not be read from a damaged one; the kept error does.
 """
 
 from __future__ import annotations
@@ -70,11 +69,11 @@ class _Positioned:
 
 
 class SealedFile(_Positioned):
-    """A file to read. ``error`` is the first that the disk gave, whatever has become of it since."""
+    """A file to read. ``error`` is the first error of the disk, even if it was swallowed since."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError; BrokenSealError for what is no file."""
-        # Not to wait for ever where the name is a pipe's.
+        """Raises OSError; BrokenSealError for anything but a regular file."""
+        # So that opening a pipe does not wait for ever.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
         try:
             found = os.fstat(fd)
@@ -112,7 +111,7 @@ class SealedFile(_Positioned):
         return bytes(pieces)
 
     def readinto(self, buffer: memoryview) -> int:
-        """The whole buffer. Raises OSError, also where the file does not go on so far."""
+        """The whole buffer. Raises OSError, also where the file ends before that."""
         view = memoryview(buffer).cast("B")
         try:
             done = 0

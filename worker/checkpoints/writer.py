@@ -1,6 +1,5 @@
-"""Checkpoints are written by one thread in the background; what became of them is asked for, nothing is thrown.
-
-Of each partition at most one snapshot waits: a newer one takes its place, so a slow disk costs age, not memory.
+"""Checkpoints are written by one thread in the background; it raises nothing: callers ask for the results. At most one
+snapshot per partition waits: a newer one replaces it, so a slow disk makes checkpoints older but takes no memory.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def utc_now() -> datetime:
 class CheckpointResult:
     """What became of a snapshot. ``error`` says why it failed or, with ``ok``, why old files could not be deleted.
 
-    One that failed must be taken again: a partition without new records has no other chance. ``waited_s`` is how long
-    it waited for others before ``duration_s`` began.
+    A failed snapshot must be taken again: a partition without new records gets no other chance. ``waited_s`` is how
+    long it waited for others before ``duration_s`` began.
     """
 
     partition: Partition
@@ -51,7 +50,8 @@ class _Snapshot:
 class CheckpointWriter:
     """Takes snapshots on the loop's thread and publishes them on its own.
 
-    A snapshot's arrays belong to the writer from ``submit`` on. One that was replaced while it waited has no result.
+    A snapshot's arrays belong to the writer from ``submit`` on. A snapshot that was replaced while it waited has no
+    result.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class CheckpointWriter:
                 snapshot = self._waiting.pop(partition)
                 self._writing, self._writing_since_s = partition, snapshot.since_s
             result = self._write(snapshot)
-            del snapshot  # or the arrays would stay until the next one comes
+            del snapshot  # or the arrays would stay in memory until the next one comes
             with self._changed:
                 self._results.append(result)
                 self._writing = self._writing_since_s = None

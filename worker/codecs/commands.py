@@ -21,7 +21,7 @@ RESET, SET_STATE = b"reset", b"set-state"
 def command_of(headers: Headers | None) -> bytes | None:
     """The command in a record's headers, None for ordinary records. The last one counts, as for all Kafka headers.
 
-    Raises UnusableError for a header that has no name: it may be the one that says what the record is.
+    Raises UnusableError for a header whose name can't be read: it may be the command.
     """
     found = None
     for name, value in headers or ():
@@ -65,7 +65,7 @@ def _by_layer_and_name(states: Any) -> bool:
 
 
 def _check_names(states: dict[str, dict[str, Any]], layout: StateLayout) -> None:
-    # A state that is wrongly named is missing, too; what is wrong is the name.
+    # A misspelt state is missing, too; but the name is what is wrong.
     given = {(layer, name) for layer, named in states.items() for name in named}
     for layer, name in sorted(given - set(layout.slices)):
         which = f"state '{shown(name)}' of layer '{shown(layer)}'"

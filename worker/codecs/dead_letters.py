@@ -26,7 +26,7 @@ Record: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 
 @dataclass(frozen=True, slots=True)
 class RefusedLetter:
-    """What the cluster has refused of a record's letter: one of so many bytes; ``keyless``: one without a key."""
+    """Which letters of a record the cluster has refused: one of so many bytes; ``keyless``: one without a key."""
 
     letter_bytes: int | None = None
     keyless: bool = False
@@ -60,9 +60,10 @@ class DeadLetters:
     ) -> Messages:
         """One letter for each refusal.
 
-        No broker would take a record of any size, and what can't be written would be read again for ever: what does
-        not fit is left out, the value first, then the record's own headers, then its key. What is compressed may turn
-        out not to fit only when it is written: a letter of a record in ``refused`` is smaller than that one was.
+        Brokers limit the size of a record, and a record whose letter can't be written would be read again for ever: so
+        parts that do not fit are left out, the value first, then the record's own headers, then its key. Whether a
+        compressed letter fits may show only when it is written: a letter of a record in ``refused`` is made smaller
+        than the refused one.
         """
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
@@ -92,7 +93,7 @@ class DeadLetters:
         return key, value, [*own, *told]
 
     def _told(self, batch: RecordBatch, refusal: Refusal, most: int) -> Headers:
-        """Why, where from and by whom; the items take half of the room beside that, the record the rest."""
+        """Why, where from and by whom; the items take half of the remaining room, the record the rest."""
         told = [*_told(batch, refusal), *self._of_all]
         if not refusal.items:
             return told

@@ -28,7 +28,7 @@ from worker.records.reserved_words import TIMESTAMP
 from worker.records.states import StateLayout
 
 VALUE_BYTES_LIMIT = 1_048_576
-READ_AS_ONE_RECORDS = 512  # of several batches, at most: beyond it nothing is gained, and one bad record costs it all
+READ_AS_ONE_RECORDS = 512  # of several batches, at most: more gain nothing, and one bad record costs the gain of all
 
 
 def open_decoder(wire_format: str, fields: InputFields, layout: StateLayout) -> Decoder:
@@ -68,7 +68,7 @@ class Decoder:
         return self._plain(batch) or self._mixed(batch)
 
     def decode_all(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        """As ``decode`` for each. Small batches are read as one: to begin costs more than to read."""
+        """As ``decode`` for each. Small batches are read as one: starting costs more than reading."""
         if len(batches) > 1 and sum(map(len, batches)) <= READ_AS_ONE_RECORDS:
             events = self._plain(RecordBatch.joined(batches))
             if events is not None:
@@ -186,7 +186,7 @@ class Decoder:
         columns.ends.append(False)
 
     def _said_by_the_value(self, value: bytes, command: bytes | None) -> Any:
-        """What may name the stream. A reset needs no value: a note is as good, and a torn object is not."""
+        """What may name the stream. A reset needs no value: plain text is fine, but a torn object is not."""
         try:
             return self._values.parse_command(value, "the value")
         except UnusableError:

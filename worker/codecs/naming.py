@@ -13,12 +13,12 @@ from worker.records.record_batch import Headers, RecordBatch
 from worker.records.reserved_words import HEADER, KEY, KEY_FIELD
 
 KEY_BYTES_LIMIT = 1_024
-NAME_BITS_LIMIT = KEY_BYTES_LIMIT * 4  # of an integer: one that is longer has more digits than a name may have
+NAME_BITS_LIMIT = KEY_BYTES_LIMIT * 4  # of an integer: a longer one has more digits than a name may have
 ROLE = "(input.stream)"
 
 
 class Naming:
-    """For one ``input.stream``. What a field of the value says comes in as ``named``."""
+    """For one ``input.stream``. The content of a field of the value is passed in as ``named``."""
 
     def __init__(self, fields: InputFields) -> None:
         stream = fields.stream
@@ -38,7 +38,8 @@ class Naming:
             streams = list(map(str, named))
         else:
             streams = [self.of(batch, record, None) for record in range(len(batch))]
-        # Characters are quick to count, and none has more than four bytes; longer names are measured one by one.
+        # Characters are quick to count, and none has more than four bytes; names that may be too long are measured one
+        # by one.
         if max(map(len, streams)) > KEY_BYTES_LIMIT // 4 or "\x00" in "".join(streams):
             streams = list(map(_storable, streams))
         return streams

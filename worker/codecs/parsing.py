@@ -1,8 +1,8 @@
-"""Bytes → an object, whatever is in it, or why not. Slower than ``readers``: for what they don't take.
-
-JSON is read as leniently as does no harm: a byte order mark, NaN, numbers without limit and texts with half a surrogate
-pair are told from other damage, because a field that nobody reads should not cost the event. Who reads one checks it.
-So it is with MessagePack's texts, which older writers put any bytes into. JSON is UTF-8 as a whole or not JSON at all.
+"""Bytes → an object, whatever is in it, or the reason why not. Slower than ``readers``: for values that these don't
+take. JSON is read as leniently as is harmless: a byte order mark, NaN, numbers without limit and texts with half a
+surrogate pair are told from other damage, because a bad field that nobody reads should not cost the event. The reader
+of a field checks it. The same holds for MessagePack's texts, into which older writers put any bytes. JSON is UTF-8 as a
+whole or not JSON at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.codecs.unusable import UnusableError
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 REGISTRY_BYTES = 5  # a zero byte and a schema's number, before the value itself
 SCHEMA_LIMIT = 1_000_000  # registries count up from 1 or from 100,001: larger ones are bytes of something else
-DIGITS_LIMIT = 4000  # Python turns no longer text into an integer
+DIGITS_LIMIT = 4000  # Python turns no text longer than this into an integer
 HUGE: int = 10**DIGITS_LIMIT  # stands for any longer integer: nothing takes it
 KNOWN_STARTS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -61,7 +61,7 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
 
 
 def parse_json_members(data: bytes) -> dict[str, tuple[Any, bytes]]:
-    """What an object holds, each also as its text stands there. Raises ValueError or RecursionError."""
+    """The members of an object, each also with its original text. Raises ValueError or RecursionError."""
     text, decoder = data.decode("utf-8-sig"), json.JSONDecoder(parse_int=_integer)
     if not isinstance(decoder.decode(text), dict):
         raise ValueError("it is not an object")
@@ -93,7 +93,7 @@ def parse_msgpack(data: bytes, what: str = "the value") -> Any:
 
 
 def is_utf8(values: Sequence[bytes]) -> bool:
-    """Whether all of them are. ASCII is told in no time, and most values are nothing else."""
+    """Whether all of them are. ASCII is recognised at once, and most values are nothing else."""
     if all(map(bytes.isascii, values)):
         return True
     try:
@@ -105,7 +105,8 @@ def is_utf8(values: Sequence[bytes]) -> bool:
 
 
 def is_note(data: bytes) -> bool:
-    """Whether it is a text that begins like no object: then no field is in it, whatever else is wrong with it."""
+    """Whether it is a text that does not begin like an object: then it holds no field, whatever else is wrong with
+    it."""
     try:
         text = data.removeprefix(BYTE_ORDER_MARK).decode().lstrip()
     except UnicodeDecodeError:
@@ -130,7 +131,7 @@ def _is_utf16(data: bytes) -> bool:
 
 
 def _refuse_framed(data: bytes, what: str) -> None:
-    """Raises UnusableError for what a schema registry's client has written, as far as its first bytes tell."""
+    """Raises UnusableError for a value that a schema registry's client has written, as its first bytes show."""
     schema = int.from_bytes(data[1:REGISTRY_BYTES], "big")
     if 0 < schema < SCHEMA_LIMIT:
         begins = "begins" if data[REGISTRY_BYTES:].lstrip()[:1] in (b"{", b"[") else "may begin"

@@ -1,8 +1,8 @@
 """msgspec types that read just the fields that are asked for, and the ways to their parts.
 
 Fields that nobody asked for are skipped by the parser without being built. A path may be read in several ways, and
-which one is right is another thing for each record: a reader that is made for one way refuses a record that may have
-another. What it takes is what ``Path.find`` finds; what it refuses is left to ``flat_reader``.
+which one is right depends on the record: a reader made for one way refuses a record that may have another. What it
+accepts equals what ``Path.find`` finds; what it refuses is left to ``flat_reader``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ Guard: TypeAlias = Callable[[Tree, Paths], None]  # adds the fields that must no
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``type`` is what bytes or objects become, the others are the ways to its parts; None: nothing is to be read."""
+    """``type`` is what bytes or objects become, the others are the ways to its parts; None: there is nothing to
+    read."""
 
     type: type[msgspec.Struct]
     features: Callable[[Any], Any]
@@ -62,7 +63,7 @@ def fast_readers(fields: InputFields, shape: Any) -> list[Reader]:
     nested: Ways = {path: path.names for path in paths.every()}
     literal: Ways = {path: (path.literal,) for path in nested}
     if any("\\" in path.text for path in paths.optional()):
-        return []  # where it is missing it may be there as it stands, and the parser knows no such names
+        return []  # where it is missing it may be there under its literal name, and the parser can't read both
     both = ((nested, _guard_nested), (literal, _guard_literal))
     for ways, guard in both[:1] if nested == literal else both:
         try:
@@ -85,7 +86,7 @@ def flat(paths: Sequence[Path], value: Any) -> dict[str, Any]:
 
 
 def _flat_name(path: Path) -> str:
-    return path.text.encode(errors="surrogatepass").hex()  # a type's names may not hold everything that JSON's may
+    return path.text.encode(errors="surrogatepass").hex()  # a type takes fewer names than JSON
 
 
 def _reader(fields: InputFields, paths: Paths, shape: Any, ways: Ways, guard: Guard | None) -> Reader:

@@ -1,6 +1,5 @@
-"""What a field says of an event's time → ms since the epoch, checked against the record's own timestamp.
-
-A number in the wrong unit looks like a time, too, of another century: gaps would never be seen, or all the time.
+"""A field with an event's time → ms since the epoch, checked against the record's own timestamp. A number in the wrong
+unit looks like a time, too, but of another century: gaps would be seen never or always.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ APART_MS_LIMIT = 3653 * 86_400_000  # ten years, from the record's own timestamp
 UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # ms = number * the first / the second
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EXAMPLE = "2024-07-08T12:00:00Z"
-DATE_DIGITS = (7, 8)  # 2024190 and 20240708 are dates of ISO 8601; longer digits are a number that someone made text
-# What ISO 8601 has and Python's datetime has not: the day of a year, the midnight that ends a day, leap seconds.
+DATE_DIGITS = (7, 8)  # 2024190 and 20240708 are dates of ISO 8601; longer digits are a number made into text
+# Parts of ISO 8601 that Python's datetime lacks: the day of a year, the midnight that ends a day, leap seconds.
 ORDINAL = re.compile(r"([0-9]{4})-?([0-9]{3})(?=[Tt ]|$)")
 MIDNIGHT = re.compile(r"(?<=[Tt ])24(?=(:?00){0,2}(?:[.,]0+)?(?:[Zz+-]|$))")
 LEAP_SECOND = re.compile(r"(?<=[Tt ])([0-9]{2}:[0-9]{2}:|[0-9]{4})60(?=[.,Zz+-]|$)")
@@ -66,7 +65,7 @@ class EventTimes:
         return ms
 
     def _columns(self, given: Sequence[Any]) -> IntArray | None:
-        """As ``_milliseconds`` for each, to the same bit; None when one of them is no time."""
+        """As ``_milliseconds`` for each, to the same bit; None when one of them is not a time."""
         kinds = set(map(type, given))
         factor, divisor = UNITS[self._unit]
         try:
@@ -88,7 +87,7 @@ class EventTimes:
                 times = np.array([self.of(each, -1) for each in given], np.int64)
         except (OverflowError, ValueError, UnusableError):
             return None
-        in_range = bool(((times >= 0) & (times <= TIME_MS_LIMIT)).all())  # what is NaN is not
+        in_range = bool(((times >= 0) & (times <= TIME_MS_LIMIT)).all())  # NaN is not
         return times.astype(np.int64) if in_range else None
 
     def _text(self, given: str) -> int:

@@ -8,7 +8,7 @@ from worker.errors import printable
 
 REASON_CHARACTERS_LIMIT = 500
 SHOWN_CHARACTERS_LIMIT = 60  # of what a record says, in a reason
-SHOWN_BITS_LIMIT = 200  # of an integer: longer ones are not even turned into text, which takes for ever or fails
+SHOWN_BITS_LIMIT = 200  # of an integer: longer ones are not turned into text, which would take for ever or fail
 HALVED = "has half a surrogate pair, which is not text"
 COUNTED_BITS_LIMIT = 10_000
 BITS_PER_DIGIT = 3.3219

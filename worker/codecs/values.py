@@ -1,4 +1,4 @@
-"""One value's bytes → vectors, and what it says of stream, time and boundaries; in three wire formats."""
+"""One value's bytes → vectors, stream, time and boundaries; in three wire formats."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from worker.codecs.unusable import UnusableError, shown
 from worker.records.arrays import FloatArray
 
 CHUNK_VECTORS_LIMIT = 10_000
-ID_LIMIT = 2**63  # as far as MessagePack's integers go both ways
-ID_BYTES_LIMIT = 1_024  # of a sequence.id in its JSON form, without quotes: as much as a stream's name may have
+ID_LIMIT = 2**63  # the range of MessagePack's integers
+ID_BYTES_LIMIT = 1_024  # of a sequence.id in its JSON form, without quotes: as many as a stream's name may have
 JSON_BYTES_PER_CHARACTER = 6  # at most: \u0001
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, UnusableError)
@@ -27,7 +27,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, U
 
 @dataclass(slots=True)
 class Parsed:
-    """What usable values say, as columns; None where nothing was asked for. ``vectors``: one entry per value."""
+    """The content of usable values, as columns; None where nothing was asked for. ``vectors``: one entry per value."""
 
     vectors: Sequence[Any] | FloatArray
     streams: list[Any] | None = None
@@ -69,7 +69,7 @@ class Structured:
 
     def parse_all(self, values: Sequence[bytes]) -> Parsed | None:
         if self._wire_format == "json" and not is_utf8(values):
-            return None  # what a reader passes over, it does not look at
+            return None  # a reader does not check the parts that it skips
         for number, (reader, decode) in enumerate(self._plain):
             try:
                 objects = list(map(decode, values))
@@ -114,7 +114,7 @@ class Structured:
         else:
             reason = UnusableError("not_msgpack", f"{what} is not an object in MessagePack")
         if not isinstance(found, dict):
-            # JSON is taken, too: no object in it is one of MessagePack at the same time.
+            # JSON is accepted, too: no JSON object is also valid MessagePack.
             try:
                 found = parse_json(value, what)
             except UnusableError:
@@ -174,7 +174,7 @@ def _columns(reader: Reader, objects: list[Any], vectors: Sequence[Any] | FloatA
 
 
 def _ids(found: list[Any]) -> list[Any]:
-    # What no output could say, or what equals not even itself, can't tell one sequence from another.
+    # A value that no output can hold, or that does not equal itself, can't tell one sequence from another.
     kinds = set(map(type, found))
     if float in kinds or int in kinds:
         for value in found:
