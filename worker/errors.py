@@ -1,7 +1,7 @@
 """The errors, sorted by what the caller does about them.
 
-Records that can't be used are values (``records.Refusal``), not errors. Everything not named here is a bug and
-crashes loudly; a restart is always right.
+Records that can't be used are values (``records.Refusal``), not errors. Everything not listed here is a bug and crashes
+loudly; a restart is always right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of others as a line of ours shows it: without line breaks, and with nothing that a terminal would obey."""
+    """Foreign text as our log lines show it: without line breaks and terminal control characters."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
@@ -22,8 +22,8 @@ def printable(text: str) -> str:
 class WorkerError(Exception):
     """Stop with exit status 1 and this one line: what, where, what to do.
 
-    ``why`` and ``instead`` are its two halves, for programs that want the second by itself: those of ``worker check``.
-    ``instead`` is empty where nothing helps, or where ``why`` says it already.
+    ``why`` and ``instead`` are its two halves, for programs that want the second alone, such as readers of ``worker
+    check --json``. ``instead`` is empty where nothing helps, or where ``why`` already says it.
     """
 
     def __init__(self, why: str, instead: str = "") -> None:
@@ -68,7 +68,8 @@ class KafkaUnavailableError(UnavailableError):
 
 
 class KafkaRefusedError(KafkaUnavailableError):
-    """The cluster does not let us in (login, certificate, protocol): somebody must mend it; try again, but slowly."""
+    """The cluster refuses our connection (login, certificate, protocol): somebody must fix it; try again, but
+    slowly."""
 
 
 class StoreUnavailableError(UnavailableError):
@@ -80,7 +81,7 @@ class CommitRefusedError(Exception):
 
 
 class DeliveryFailedError(WorkerError):
-    """A message was not acknowledged: nothing after the last commit counts, and a restart goes on from there.
+    """A message was not acknowledged: nothing after the last commit counts, and a restart continues from there.
 
     ``topic``: the message's, where that is known.
     """
@@ -95,9 +96,9 @@ class TopicRefusedError(WorkerError):
 
 
 class MessageRefusedError(DeliveryFailedError):
-    """The cluster takes this message from nobody: too large for its topic, or against one of its rules.
+    """The cluster takes this message from nobody: it is too large for its topic, or breaks one of its rules.
 
-    ``too_large``: for its size. The record that it answers would be met again by whoever starts anew.
+    ``too_large``: for its size. A restart would meet the same record again.
     """
 
     def __init__(self, said: str, too_large: bool, topic: str | None = None) -> None:
@@ -106,7 +107,7 @@ class MessageRefusedError(DeliveryFailedError):
 
 
 class OffsetOutOfRangeError(WorkerError):
-    """The position is not in the log any more, ``partition`` says where; a restart goes on with what the log has."""
+    """The position is not in the log any more, ``partition`` says where; a restart continues with what the log has."""
 
     def __init__(self, partition: object, detail: str) -> None:
         super().__init__(f"{partition}: {detail}")
@@ -114,7 +115,8 @@ class OffsetOutOfRangeError(WorkerError):
 
 
 class ModelChangedError(CheckpointUnusableError):
-    """The checkpoint is sound but of other weights. ``model_sha256`` says of which: ``on_model_change`` decides."""
+    """The checkpoint is sound but of other weights. ``model_sha256`` says of which; ``on_model_change`` decides what to
+    do."""
 
     def __init__(self, message: str, model_sha256: str) -> None:
         super().__init__(message)

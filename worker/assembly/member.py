@@ -102,8 +102,9 @@ def _fitted(config: Config, model: StreamingModel, settings: ClientSettings) -> 
 
 
 def _look_for_topics(config: Config, settings: ClientSettings) -> tuple[TopicRules, TopicRules]:
-    """What the topics of outputs and of dead letters accept. Raises KafkaUnavailableError for one that is missing: it
-    may yet be created.
+    """What the topics of outputs and of dead letters accept.
+
+    Raises KafkaUnavailableError for one that is missing: it may yet be created.
     """
     with open_questions(settings, FIRST_CONTACT_S) as cluster:
         for topic in config.input.topics:

@@ -1,8 +1,9 @@
-"""Files between HDF5 and the disk: HDF5 sees neither a write nor a read fail, and reads no damaged byte. The reason:
-when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single flipped bit
-in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a block that
-HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file. HDF5's own
-message does not tell a file that could not be read from a damaged one; the kept error does.
+"""Files between HDF5 and the disk: HDF5 sees neither a write nor a read fail, and reads no damaged byte.
+
+The reason: when the disk fills while it writes by itself, HDF5 ends the process with a segmentation fault, and a single
+flipped bit in a file can make it read for ever. So errors are kept until HDF5 is done, and a file begins with a seal: a
+block that HDF5 skips (its "user block") with size and CRC-32 of all that follows, verified before HDF5 opens the file.
+HDF5's own message does not tell a file that could not be read from a damaged one; the kept error does.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Checkpoints are written by one thread in the background; it raises nothing: callers ask for the results. At most one
-snapshot per partition waits: a newer one replaces it, so a slow disk makes checkpoints older but takes no memory.
+"""Checkpoints are written by one thread in the background; it raises nothing: callers ask for the results.
+
+At most one snapshot per partition waits: a newer one replaces it, so a slow disk makes checkpoints older but takes no
+memory.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class CheckpointWriter:
             return {*self._waiting, *([] if self._writing is None else [self._writing])}
 
     def delay_s(self) -> float:
-        """How long the oldest snapshot has waited and been written by now, 0 when there is none: what grows when the
+        """How long the oldest snapshot has waited and been written by now, 0 when there is none: it grows when the
         store is slow or hangs."""
         with self._changed:
             since = [snapshot.since_s for snapshot in self._waiting.values()]

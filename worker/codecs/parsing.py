@@ -1,8 +1,10 @@
 """Bytes → an object, whatever is in it, or the reason why not. Slower than ``readers``: for values that these don't
-take. JSON is read as leniently as is harmless: a byte order mark, NaN, numbers without limit and texts with half a
-surrogate pair are told from other damage, because a bad field that nobody reads should not cost the event. The reader
-of a field checks it. The same holds for MessagePack's texts, into which older writers put any bytes. JSON is UTF-8 as a
-whole or not JSON at all.
+take.
+
+JSON is read as leniently as is harmless: a byte order mark, NaN, numbers without limit and texts with half a surrogate
+pair are told from other damage, because a bad field that nobody reads should not cost the event. The reader of a field
+checks it. The same holds for MessagePack's texts, into which older writers put any bytes. JSON is UTF-8 as a whole or
+not JSON at all.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A field with an event's time → ms since the epoch, checked against the record's own timestamp. A number in the wrong
-unit looks like a time, too, but of another century: gaps would be seen never or always.
+"""A field with an event's time → ms since the epoch, checked against the record's own timestamp.
+
+A number in the wrong unit looks like a time, too, but of another century: gaps would be seen never or always.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ config_option = click.option(
 def read_config(file: Path) -> Config:
     """The configuration; environment variables are filled in. Raises ConfigError.
 
-    The processor's level is pinned here, because whoever reads the configuration loads TensorFlow next.
+    The processor's level is pinned here, because every command that reads the configuration loads TensorFlow next.
     """
     from worker.config import load_config
     from worker.processor import pin_cpu_level
@@ -37,7 +37,7 @@ def read_config(file: Path) -> Config:
 
 @contextmanager
 def in_file(file: Path) -> Iterator[None]:
-    """What turns out to be wrong about the configuration only later names the file, too."""
+    """Errors of the configuration that are found only later name the file, too."""
     try:
         yield
     except ConfigError as error:

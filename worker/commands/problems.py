@@ -1,4 +1,4 @@
-"""What is in a model's way, as the reports of commands tell it."""
+"""What prevents a model from streaming, as the commands report it."""
 
 from __future__ import annotations
 

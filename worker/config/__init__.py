@@ -75,7 +75,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
 
 
 def _readable(problems: list[str]) -> list[str]:
-    """One line each, without what a terminal would obey, and no more of them than somebody reads."""
+    """One line each, without terminal control characters, and no more of them than somebody reads."""
     lines = [printable(problem) for problem in problems[:MAX_PROBLEMS]]
     lines = [line if len(line) <= MAX_PROBLEM_CHARACTERS else f"{line[:MAX_PROBLEM_CHARACTERS]}..." for line in lines]
     more = len(problems) - len(lines)
@@ -97,7 +97,7 @@ def _lines(refused: ValidationError) -> list[str]:
     found: dict[str, list[ErrorDetails]] = {}
     for error in refused.errors(include_url=False):
         if error["type"] == "default_factory_not_called":
-            continue  # it needs a key that is in the list already
+            continue  # it depends on a key that is in the list already
         if error["type"] == "extra_forbidden":
             place = _place(error["loc"][:-1], known)
             found[f"{place}.{error['loc'][-1] or EMPTY_KEY}".lstrip(".")] = [error]
@@ -107,7 +107,7 @@ def _lines(refused: ValidationError) -> list[str]:
     return [
         f"{place}: {_sentence(place, errors, known)}"
         for place, errors in found.items()
-        if not (inner[place] and all(error["type"] in WANTED for error in errors))  # what is inside says it better
+        if not (inner[place] and all(error["type"] in WANTED for error in errors))  # the inner problem says it better
     ]
 
 
@@ -126,7 +126,7 @@ def _sentence(place: str, errors: list[ErrorDetails], known: set[str]) -> str:
         return _unknown(place, known)
     telling = [error for error in errors if error["type"] not in WANTED]
     if telling:
-        # A branch that got further than the type says more than those that did not.
+        # A branch that accepted the type says more than those that did not.
         return " or ".join(dict.fromkeys(_telling(error) for error in telling))
     wanted = " or ".join(dict.fromkeys(WANTED[error["type"]] for error in errors))
     given = errors[0]["input"]

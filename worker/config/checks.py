@@ -1,4 +1,5 @@
-"""What keys demand of each other, and what this version does not have yet: lines that begin with the key's path."""
+"""Which keys need or exclude each other, and what this version does not have yet: lines that begin with the key's
+path."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ TASKS_OF_KEYS = {
 MECHANISM_OPTIONS = ("sasl_mechanism", "sasl.mechanism", "sasl.mechanisms")  # how the clients call it
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
-# What of a key's values this version knows, where a later one will know more.
+# The values of a key that this version supports, where a later one will support more.
 AVAILABLE: Mapping[str, tuple[object, ...]] = {
     "input.start": ("earliest",),
     "input.format": ("json", "msgpack", "float32"),
@@ -62,7 +63,7 @@ AVAILABLE: Mapping[str, tuple[object, ...]] = {
 
 
 def not_yet(config: Config) -> list[str]:
-    """What a later version will do: each line names the key and what is possible now."""
+    """Features of a later version: each line names the key and what is possible now."""
     lines = []
     for path, available in AVAILABLE.items():
         value = _value_at(config, path)
@@ -82,7 +83,7 @@ def _value_at(config: Config, path: str) -> object:
 
 
 def _spelt(value: object) -> str:
-    """A value as the file spells it; "" for null, a list or a section, which are best left out."""
+    """A value as the file spells it; "" for null, a list or a section, which are better left out."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else ""
@@ -94,7 +95,7 @@ def _listed(texts: list[str]) -> str:
 
 
 def contradictions(config: Config) -> list[str]:
-    """Every pair of keys that can't both be meant."""
+    """Every pair of keys that contradict each other."""
     checks = (_topics, field_names_that_can_not_be_meant, _emit, _sequence, _recovery, _task_keys, _login, _encryption)
     return [line for check in checks for line in check(config)]
 

@@ -1,7 +1,7 @@
-"""Environment variables in a configuration: filled into its text, then read as what each key wants.
+"""Environment variables in a configuration: filled into its text, then read as the type of each key.
 
 Rule of this file: a variable is read in one way or refused with a line in ``problems`` that says what to write. YAML's
-own ideas about text (``0100`` is 64, ``1:30`` is 90, ``no`` is false) are no part of it.
+own readings of text (``0100`` is 64, ``1:30`` is 90, ``no`` is false) do not apply.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class FromEnvironment(str):
 
 
 class _MalformedError(Exception):
-    """The sentence about ``${`` signs that make no variable."""
+    """The sentence about ``${`` signs that do not form a variable."""
 
 
 def refuse_sections(tree: dict[Any, Any], problems: list[str], section: type[Section], path: str = "") -> None:
-    """Names each section that a variable should be, whose text is never one, and takes it out of the tree."""
+    """Reports each section that is given as a variable, whose text can't be one, and removes it from the tree."""
     for key, field in fields_of(section).items():
         value, place, kinds = tree.get(key), f"{path}.{key}".lstrip("."), members(field.annotation) - {type(None)}
         if isinstance(value, dict):
@@ -75,7 +75,7 @@ def _filled(value: str, environ: Mapping[str, str], problems: list[str], path: s
             continue
         if name not in environ and default is None:
             problems.append(f"{path}: the environment variable {name} is not set (or write ${{{name}:-default}})")
-        given = environ.get(name, "").rstrip("\r\n")  # the end of a mounted file's last line, and never meant
+        given = environ.get(name, "").rstrip("\r\n")  # the end of a mounted file's last line, never intended
         try:
             given.encode()
         except UnicodeEncodeError:
@@ -106,7 +106,7 @@ def _pieces(value: str) -> Iterator[tuple[str, str | None, str | None]]:
 
 
 def _default(value: str, start: int) -> tuple[str, int]:
-    """The default that begins at ``start``, up to the brace that belongs to its variable, and where to go on."""
+    """The default that begins at ``start``, up to the brace that belongs to its variable, and where to continue."""
     depth = 0
     for at in range(start, len(value)):
         if value[at] == "{":
@@ -121,7 +121,7 @@ def _default(value: str, start: int) -> tuple[str, int]:
 
 
 def settle(tree: dict[Any, Any], problems: list[str], section: type[Section], path: str = "") -> None:
-    """Puts in place of each text from the environment what its key wants: a number, true or false, a list, null."""
+    """Replaces each text from the environment by a value of the key's type: a number, true or false, a list, null."""
     fields = fields_of(section)
     for key, value in tree.items():
         if key not in fields:
@@ -139,7 +139,7 @@ def settle(tree: dict[Any, Any], problems: list[str], section: type[Section], pa
 
 
 def _settled(values: dict[Any, Any], annotation: Any, problems: list[str], place: str) -> dict[Any, Any]:
-    """A mapping whose keys are the user's: the options of a client, or what it says of its values."""
+    """A mapping whose keys are the user's: the options of a client, or values of a given type."""
     inner = values_of(annotation)
     found = {}
     for name, value in values.items():
@@ -183,7 +183,7 @@ def _number(text: str, values: set[Any]) -> int | float | bool | None:
 
 
 def _hint(text: str, values: set[Any]) -> str:
-    """What to write for a number in another spelling, where there is no doubt which one is meant."""
+    """What to write for a number in another spelling, where its value is not in doubt."""
     if bool in values:
         meant = OTHER_SWITCHES.get(text.lower())
     elif re.fullmatch(r"[-+]?[0-9]{1,19}", text):

@@ -1,4 +1,4 @@
-"""Names of fields that can't be meant as they are written: lines that begin with the key's path."""
+"""Names of fields that can't be right as they are written: lines that begin with the key's path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.records.reserved_words import KEY, NOT_VALUES, TIMESTAMP
 
 
 def field_names_that_can_not_be_meant(config: Config) -> list[str]:
-    """What is wrong with the names alone; whether they fit each other and the model is asked later."""
+    """What is wrong with the names alone; whether they fit each other and the model is checked later."""
     checks = (_lists, _elsewhere, _unit, _without_fields, _required)
     return [line for check in checks for line in check(config)]
 
@@ -26,7 +26,7 @@ def _fields(config: Config) -> list[tuple[str, str]]:
 
 
 def _lists(config: Config) -> Iterator[str]:
-    """What looks like several names and is one: a variable that is no list, or a list among names."""
+    """One name that looks like several: a variable that is not a list, or a list among names."""
     features = config.input.features or ()
     for given in features.values() if isinstance(features, dict) else (features,):
         names = (given,) if isinstance(given, str) else given
@@ -42,7 +42,7 @@ def _lists(config: Config) -> Iterator[str]:
 
 
 def _parts(text: str) -> list[str]:
-    """The names that a list holds which is written in some other way: with commas, dashes on lines, or spaces."""
+    """The names in a list that is written in some other way: with commas, dashes on lines, or spaces."""
     text = text.strip("[] \n")
     if "," in text:
         parts = text.split(",")

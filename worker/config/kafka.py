@@ -70,7 +70,7 @@ class Kafka(Section):
             found = ADDRESS.fullmatch(server)
             if found is None or not 1 <= int(found["port"] or LARGEST_PORT) <= LARGEST_PORT:
                 raise ValueError(f"'{server}' is not an address; write host:port, several with commas between them")
-            if found["scheme"]:  # kafka-python would leave it out in silence, also one that asks for TLS
+            if found["scheme"]:  # kafka-python would ignore it silently, even one that asks for TLS
                 scheme, _, host = server.partition("://")
                 raise ValueError(f"'{server}': write {host} ({scheme} belongs in kafka.security.protocol)")
         return servers

@@ -102,7 +102,7 @@ def always_a_field(name: str) -> str:
 
 
 def _field(value: str) -> str:
-    """Whatever JSON may have as a name, which is any text."""
+    """Any name that JSON may have, which is any text."""
     if not value.strip():
         wrong = "blank" if value else "empty"
         raise ValueError(f"should not be {wrong} (write {always_a_field(value)} for a field whose name is {wrong})")
@@ -110,7 +110,7 @@ def _field(value: str) -> str:
 
 
 def _fillable(value: str) -> str:
-    """A path as the system takes it: the shell's ``~`` is no part of it, nor is a zero byte."""
+    """A path as the system takes it: without the shell's ``~`` and without a zero byte."""
     _text(value)
     if value.startswith("~"):
         raise ValueError(f"'{value}': '~' is not filled in (write ${{HOME}} and the rest of the path)")

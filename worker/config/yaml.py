@@ -50,7 +50,7 @@ def scalars_of_list(text: str) -> list[str] | None:
 
 
 def read_tree(path: Path, problems: list[str]) -> dict[Any, Any] | None:
-    """The mapping in a YAML file; None when there is none to go on with, and ``problems`` says why."""
+    """The mapping in a YAML file; None when there is none, and ``problems`` says why."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -104,7 +104,7 @@ def _not_yaml(error: yaml.MarkedYAMLError) -> str:
 
 
 def _refuse_in(root: yaml.Node, problems: list[str]) -> None:
-    """Names keys that a mapping has twice or that are no text, values with two readings, and endless structures."""
+    """Reports keys that a mapping has twice or that are not text, values with two readings, and endless structures."""
     waiting: list[tuple[yaml.Node, str, tuple[int, ...]]] = [(root, "", ())]
     visited = 0
     while waiting:
@@ -126,7 +126,7 @@ def _refuse_in(root: yaml.Node, problems: list[str]) -> None:
 
 
 def _named(mapping: yaml.MappingNode, path: str, problems: list[str]) -> Iterator[tuple[str, yaml.Node]]:
-    """The values of a mapping with their keys' paths, when all keys are text and each is there once."""
+    """The values of a mapping with their keys' paths, if all keys are text and none occurs twice."""
     seen: set[str] = set()
     for key, value in mapping.value:
         line = key.start_mark.line + 1

@@ -3,7 +3,7 @@
 Pure functions of columns: one row per event, each event of another stream. A reset is decided *before* an event
 (``resets_before``), from what the stream left behind and what the event says; what an event leaves behind for the
 stream's next one is decided *after* it (``pending_after``). Nothing here knows the time of day: event time only, and it
-is measured from the greatest that a stream has had, so that a record that comes late makes no silence.
+is measured from the greatest that a stream has had, so that a late record makes no gap.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Incoming:
 
 
 def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> CodeArray:
-    """The Reset of each event, (events,) uint8; NONE where the state goes on.
+    """The Reset of each event, (events,) uint8; NONE where the state continues.
 
     Of several reasons the earliest in time is named: what the stream's past left pending, then that it was forgotten
     for being idle, then what this event says. A stream that is idle by its partition's clock is forgotten before its
-    event comes here; by its own times it may be idle nevertheless.
+    event comes here; by its own event times it may still be idle here.
     """
     resets = before.pending.copy()
 
@@ -75,7 +75,7 @@ def resets_before(rules: BoundaryRules, before: Before, incoming: Incoming) -> C
 
 
 def are_late(before: IntArray, now: IntArray) -> BoolArray:
-    """(events,) which are older than the greatest event time ``before`` them in their stream."""
+    """(events,) whether each is older than the greatest event time ``before`` it in its stream."""
     late: BoolArray = now < before  # nothing is older than NO_TIME_MS
     return late
 
@@ -94,7 +94,7 @@ def pending_after(rules: BoundaryRules, steps: IntArray, incoming: Incoming) -> 
 
 
 def silent(before: IntArray, now: IntArray, limit_ms: int) -> BoolArray:
-    """(events,) which come more than ``limit_ms`` after ``before``; none does after a time that is not known."""
+    """(events,) whether each comes more than ``limit_ms`` after ``before``; False after a time that is not known."""
     found: BoolArray = (now - before > limit_ms) & (before != NO_TIME_MS)
     return found
 
@@ -105,5 +105,5 @@ def _differ(last: NDArray[np.object_], now: NDArray[np.object_]) -> BoolArray:
 
 
 def _same(a: Any, b: Any) -> bool:
-    # 1, 1.0 and true are equal in Python but are different ids in JSON, all but 1 and 1.0.
+    # 1, 1.0 and true are equal in Python but are different ids in JSON, except 1 and 1.0.
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)

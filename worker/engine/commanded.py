@@ -25,13 +25,13 @@ def command(table: StreamTable, turn: Turn, index: int) -> None:
         table.sequences[row] = UNKNOWN_ID
     else:
         table.states[row] = table.initial
-        # The earliest reason stands, as it does for a stream already forgotten: how turns are cut must not show.
+        # The earliest reason stays, as for a stream already forgotten: outputs must not depend on how turns are cut.
         table.pending[row] = table.pending[row] or (Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND)
 
 
 def _time_after(kind: int, time: int, greatest: int) -> int:
     """The greatest event time of the stream after a command.
 
-    A state that was set without a time has none: however long the silence before the next event, it finds that state.
+    A state that was set without a time has none: the next event finds that state, however long it takes to come.
     """
     return NO_TIME_MS if kind == Kind.SET_STATE and time == NO_TIME_MS else max(greatest, time)

@@ -1,4 +1,4 @@
-"""Which predictions are sent: every one, the last of each sequence, or those that say something new."""
+"""Which predictions are sent: all, the last of each sequence, or those that changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EmitRule:
         emitted: FloatArray | None,
         rows: IntArray,
     ) -> BoolArray:
-        """(events,) which to send. Mode ``change`` notes what it lets through in ``emitted``, (streams, units).
+        """(events,) which to send. Mode ``change`` notes the predictions it chooses in ``emitted``, (streams, units).
 
         The first event after a return to zero and the last event of a sequence always count as a change.
         """

@@ -1,8 +1,8 @@
 """Events → predictions: where streams, boundaries and the model meet.
 
-No I/O, clock or logging. A turn's events are cut into *waves*: the k-th event of each stream is in wave k, so
-that two events of one stream are never in one step of the model and every stream sees its events in order. A wave is
-gather → step → check finite → scatter; where waves are small and many, they are one scan over time, to the same effect.
+No I/O, clock or logging. A turn's events are cut into *waves*: the k-th event of each stream is in wave k, so that two
+events of one stream are never in one step of the model and every stream sees its events in order. A wave is gather →
+step → check finite → scatter; many small waves become one scan over time, with the same results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from worker.streams.table import StreamTable
 
 
 class PackedModel(Protocol):
-    """What the engine needs of a model."""
+    """What the engine needs from a model."""
 
     units: int
 
@@ -47,15 +47,16 @@ class PackedModel(Protocol):
     ) -> tuple[FloatArray, FloatArray]:
         """xs (time, n, features), packed (n, width) → outputs (time, n, units), packed after the last step.
 
-        The same bits as ``step_packed`` time after time. ``resets`` (time, n): before these steps the state returns to
-        ``initial``. ``active`` (time, n): elsewhere it stays as it is. What is not finite on the way is NaN in the end.
+        Gives the same bits as ``step_packed`` called step by step. ``resets`` (time, n): before these steps the state
+        returns to ``initial``. ``active`` (time, n): elsewhere it stays as it is. A row that is not finite on the way
+        is NaN at the end.
         """
 
 
 class Engine:
     """Steps the model over all streams. State changes only here, and only by events in log order.
 
-    ``scan_rows``: see ``scans.stretches``; without any, everything goes by waves.
+    ``scan_rows``: see ``scans.stretches``; without any, all events go by waves.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class Engine:
         if whole.any():
             self._finish(turn, rows[scanned.finite], found[scanned.finite], scanned.only(scanned.finite))
         if not whole.all():
-            # What is not finite changes the boundaries after it, which were planned: such streams go event by event.
+            # A result that is not finite changes the boundaries planned after it: such streams are stepped event by
+            # event.
             self._waves(turn, runs.events[~whole], runs.nth[~whole])
 
     def _finish(self, turn: Turn, rows: IntArray, found: RowValues, scanned: ScannedRuns) -> None:
@@ -152,7 +154,7 @@ class Engine:
         self._scatter(rows, found, scanned.states, plan.steps[lasts], plan.pending[lasts], after)
         turn.answer(events, outputs, plan.resets, plan.steps, plan.pending, origins)
         self._count(plan.resets)
-        # What changes is measured from what was sent last, so that is found out event by event.
+        # A change is measured from the output sent last, so this must be decided event by event.
         whole = [np.arange(len(events))]
         for chosen in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
             turn.emit[events[chosen]] = self.emit.choose(
@@ -210,7 +212,8 @@ class Engine:
     def _scatter(
         self, rows: IntArray, found: RowValues, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming
     ) -> None:
-        """``found`` is what these rows held, with the origins of now; it is changed to what they hold from now on."""
+        """``found`` is what these rows held, with their current origins; it is changed to what they hold from now
+        on."""
         found["states"], found["steps"], found["pending"] = states, steps, pending
         found["times"], found["clocks"] = np.maximum(found["times"], now.times), now.clocks
         self.table.write(rows, found)
@@ -218,7 +221,7 @@ class Engine:
             self.table.sequences[rows] = now.ids
 
     def _release(self, turn: Turn) -> None:
-        """Give back the rows of streams that tombstones have forgotten: until here, they are pending resets."""
+        """Give back the rows of streams that tombstones have forgotten: until now they were pending resets."""
         for (partition, name), row in turn.leaving.items():
             forgotten = self.table.partitions[partition].forgotten
             if name in forgotten:

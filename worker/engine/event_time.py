@@ -12,9 +12,9 @@ from worker.records.events import Kind
 
 
 def with_times(times: IntArray, kinds: CodeArray, clocks: IntArray) -> IntArray:
-    """(events,) the times of events, of which some may have none: a step without one happens at the partition's clock.
+    """(events,) event times; where a step has none, it happens at the partition's clock.
 
-    A command without a time says nothing about its stream's time.
+    A command without a time does not affect its stream's time.
     """
     without = times == NO_TIME_MS
     if not np.count_nonzero(without):

@@ -1,7 +1,7 @@
-"""Which row each event of a turn has: that of its stream, a new one where the stream is not known.
+"""Which row each event of a turn has: its stream's row, or a new one where the stream is not known.
 
-Rows are given as if the events came one at a time. Where that can't be while others of the turn are still to be
-stepped, placing stops, and what is placed is processed first. No I/O, clock or logging.
+Rows are given as if the events came one at a time. Where that is impossible while other events of the turn are still to
+be stepped, placing stops, and the events already placed are processed first. No I/O, clock or logging.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from worker.streams.idle import any_idle, forget_idle, forget_idle_before
 from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
 
-BEGIN_STREAMS = (Kind.STEP, Kind.SET_STATE)  # of a stream that is not known a tombstone or reset changes nothing
+BEGIN_STREAMS = (Kind.STEP, Kind.SET_STATE)  # for a stream that is not known, a tombstone or reset changes nothing
 
 
 def place_events(table: StreamTable, turn: Turn, start: int) -> int:
-    """Give the events from ``start`` their rows; up to which event that was possible.
+    """Give the events from ``start`` their rows; returns up to which event that was possible.
 
     Streams whose last event is a tombstone are noted in ``turn.leaving``: forgotten, but not released yet.
     """
@@ -38,7 +38,7 @@ def place_events(table: StreamTable, turn: Turn, start: int) -> int:
 
 
 def _forget_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
-    """Forget the streams that fall idle at these events; False where that must be looked for event by event."""
+    """Forget the streams that fall idle at these events; False where this must be checked event by event."""
     seen: set[Partition] = set()
     for partition, names in turn.names(start, stop):
         begin, start = start, start + len(names)
@@ -50,7 +50,8 @@ def _forget_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
 
 
 def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
-    """All at once, if each is of a known stream, or of a new one for which there is room; whether that was so."""
+    """Place all at once, if each is of a known stream, or of a new one for which there is room; returns whether it was
+    possible."""
     found = _known(table, turn, start, stop)
     if None in found:
         if not _add_new(table, turn, start, found):
@@ -61,7 +62,7 @@ def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
 
 
 def _known(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int | None]:
-    """(events,) rows of the streams that there are."""
+    """(events,) rows of the streams that are known."""
     known = table.partitions
     return [row for partition, names in turn.names(start, stop) for row in map(known[partition].rows.get, names)]
 
@@ -86,8 +87,8 @@ def _add_new(table: StreamTable, turn: Turn, start: int, found: list[int | None]
 
 
 def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[int]:
-    """Event by event, until one would need the row of another, or comes after its stream was forgotten here."""
-    used: dict[Partition, dict[int, int]] = {}  # row → clock of the last event, as far as that is sure
+    """Place event by event, until one would need another stream's row, or comes after its stream was forgotten here."""
+    used: dict[Partition, dict[int, int]] = {}  # row → clock of the last event, as far as it is certain
     left: dict[Partition, int] = {}  # streams that tombstones have forgotten here
     rows: list[int] = []
     columns = (column[start:stop].tolist() for column in (turn.kinds, turn.clocks, turn.times))
@@ -107,7 +108,7 @@ def _one_by_one(table: StreamTable, turn: Turn, start: int, stop: int) -> list[i
             if row == NO_ROW:
                 break
         if row != NO_ROW:
-            # An event that is older than the greatest of its partition may be late in its stream, and then not count.
+            # An event older than its partition's clock may be late in its stream, and may then not count.
             sure = kind != Kind.STEP or time >= clock or (row not in here and table.times[row] == NO_TIME_MS)
             here[row] = clock if sure else here.get(row, int(table.clocks[row]))
             if kind == Kind.TOMBSTONE:

@@ -18,7 +18,7 @@ from worker.engine.boundaries import Before, BoundaryRules, Incoming, pending_af
 from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
 from worker.records.events import Reset
 
-SCAN_ROWS = (256, 64, 16)  # streams in one scan, at most; where a wave has no more than the next, another scan begins
+SCAN_ROWS = (256, 64, 16)  # streams in one scan, at most; where a wave fits the next number, another scan begins
 SCAN_STEPS_MIN = 3  # so few steps are as fast one by one
 SCAN_STEPS_LIMIT = 4096  # in one scan: its vectors are copied, and padded as the rows of a step are
 
@@ -39,18 +39,18 @@ class Runs:
 
     @classmethod
     def of(cls, events: IntArray, rows: IntArray) -> Runs:
-        """``rows`` of these events, at least one, ordered by row: a run is what has one row."""
+        """``rows`` of these events, at least one, ordered by row: a run is all events of one row."""
         first = np.ones(len(rows), np.bool_)
         first[1:] = rows[1:] != rows[:-1]
         begins, number = np.flatnonzero(first), np.cumsum(first) - 1
         return cls(events, begins, number, np.arange(len(events)) - begins[number])
 
     def only(self, kept: BoolArray) -> Runs | None:
-        """Only these events, (events,): runs that begin later or end earlier, or are not there; None without any."""
+        """Only these events, (events,): runs may begin later, end earlier or vanish; None if none is left."""
         return Runs.of(self.events[kept], self.number[kept]) if kept.any() else None
 
     def until(self, marked: BoolArray) -> BoolArray:
-        """(events,) whether no event ``marked``, (events,), comes before each one in its run, nor is it one."""
+        """(events,) whether neither the event nor any before it in its run is ``marked``, (events,)."""
         count = np.cumsum(marked)
         return count == (count - marked)[self.begins][self.number]
 
@@ -111,7 +111,7 @@ class ScannedRuns:
     plan: BoundaryPlan
     outputs: FloatArray  # (events, units)
     states: FloatArray  # (runs, width) after the last step
-    finite: BoolArray  # (runs,) no result on the way was not finite
+    finite: BoolArray  # (runs,) every result on the way was finite
 
     def only(self, runs: BoolArray) -> ScannedRuns:
         """Only these runs, (runs,), at least one."""
@@ -140,14 +140,14 @@ def plan_boundaries(
     def resets_after(pending: CodeArray) -> CodeArray:
         return resets_before(rules, Before(runs.found(before.pending, pending), ids, times), incoming)
 
-    # First as if sequences had no length: how long they are follows from their other boundaries.
+    # First as if sequences had no maximal length: their lengths then follow from the other boundaries.
     pending = pending_after(replace(rules, length=None), np.zeros(len(runs.events), np.int64), incoming)
     resets = resets_after(pending)
     counted = _count(runs, resets != Reset.NONE, steps, rules.length)
     if rules.length is not None:
         pending = pending_after(rules, counted, incoming)
         resets = resets_after(pending)
-    # Each event agrees with the one before it: then all are what they would be one after the other.
+    # Each event agrees with the one before it: the plan equals stepping them one by one.
     assert np.array_equal(counted, np.where(resets != Reset.NONE, 0, runs.found(steps, counted)) + 1)
     return BoundaryPlan(resets, counted, pending)
 
@@ -158,7 +158,7 @@ def _count(runs: Runs, zeroed: BoolArray, steps: IntArray, length: int | None) -
     behind: IntArray = np.arange(len(zeroed)) - runs.anchors(zeroed)
     if length is None:
         return behind + carried + 1
-    # A stream restored under another length may be beyond it: its next step is its last.
+    # A stream restored under another length may already exceed it: then its next step is its last.
     counted: IntArray = (behind + np.minimum(carried, length - 1)) % length + 1
     return np.where(behind == 0, carried + 1, counted)
 
@@ -183,7 +183,7 @@ def stretches(events: IntArray, nth: IntArray, scan_rows: tuple[int, ...]) -> It
     """Cut events, ordered by row and numbered in it, into those of large waves and those worth a scan.
 
     Yields (events, their numbers, whether to scan): of a row, earlier events first. ``scan_rows``, falling, says how
-    many rows a scan may have: it ends where the next number would do, since it steps all its rows to its end.
+    many rows a scan may have: a scan ends where the next number would suffice, since it steps all its rows to its end.
     """
     sizes = np.bincount(nth)  # rows in each wave: never more than in the one before
     edges = [0, *(int(np.count_nonzero(sizes > rows)) for rows in scan_rows), len(sizes)]

@@ -1,4 +1,4 @@
-"""A turn: the events of one poll as one set of columns, cut into waves, and the predictions being made of them."""
+"""A turn: the events of one poll as one set of columns, cut into waves, and the predictions made from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.records.refusals import by_record
 from worker.streams.partition_streams import PartitionStreams
 from worker.streams.rows import NO_ROW
 
-Wave: TypeAlias = Index  # events of different streams: where they are in the turn
+Wave: TypeAlias = Index  # events of different streams, as indices into the turn
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -56,7 +56,7 @@ class Turn:
         units: int,
         dtype: DTypeLike,
     ) -> Turn:
-        """The columns of these batches; moves the clocks of their partitions on."""
+        """The columns of these batches; advances the clocks of their partitions."""
         lengths = [len(events) for events in batches]
         count = sum(lengths)
         times, clocks = _event_times(batches, partitions)
@@ -99,7 +99,7 @@ class Turn:
             start, stop = start - len(events), stop - len(events)
 
     def incoming(self, wave: Wave) -> Incoming:
-        """What the events of a wave say about boundaries."""
+        """What a wave's events say about boundaries."""
         return Incoming(
             times=self.times[wave],
             clocks=self.clocks[wave],
@@ -115,7 +115,7 @@ class Turn:
         return fresh
 
     def is_one_wave(self, start: int, stop: int) -> bool:
-        """Whether these are steps of as many streams: usual where events are rare, or streams many."""
+        """Whether each of these is a step of another stream: usual where events are rare, or streams many."""
         rows = self.rows[start:stop].tolist()
         distinct = set(rows)
         return len(distinct) == len(rows) and NO_ROW not in distinct and not self.commands
@@ -129,7 +129,7 @@ class Turn:
         pending: CodeArray,
         origins: CodeArray,
     ) -> None:
-        """What the model and the boundaries say to these events, and where their states come from."""
+        """Store the results of these events: outputs, boundaries, and where their states come from."""
         self.outputs[events] = values
         self.steps[events] = steps
         self.resets[events] = resets
@@ -158,7 +158,7 @@ class Turn:
         return answers
 
     def _emitting(self, events: Events, rows: slice) -> Index:
-        """Which events of this batch, which has these rows of the turn, have an output: all, nearly always."""
+        """Which events of this batch (these rows of the turn) have an output: nearly always all."""
         if events.batch.replay:
             return np.empty(0, np.int64)
         emit = self.emit[rows]
@@ -176,7 +176,8 @@ LATE_REASON = "its event time is before the greatest that its stream has seen (s
 
 
 def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:
-    """The events that have a row, ordered by row and then as in the log; how many of its row come before each."""
+    """The events that have a row, ordered by row and then as in the log; and for each how many of its row come before
+    it."""
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]
     ordered = rows[order]
@@ -200,7 +201,7 @@ def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
 
 
 def finite_rows(outputs: FloatArray, states: FloatArray) -> BoolArray | None:
-    """None when everything is finite, which is nearly always; else which rows are."""
+    """None when everything is finite, which is nearly always; else which rows are finite."""
     if np.isfinite(outputs).all() and np.isfinite(states).all():
         return None
     finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([outputs, states], axis=1)), axis=1)
@@ -214,7 +215,7 @@ def _joined(columns: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
 def _event_times(
     batches: Sequence[Events], partitions: Mapping[Partition, PartitionStreams]
 ) -> tuple[IntArray, IntArray]:
-    """(event times, clocks) of the turn; moves the clocks of its partitions on."""
+    """(event times, clocks) of the turn; advances the clocks of its partitions."""
     clocks = []
     for events in batches:
         then = events.times

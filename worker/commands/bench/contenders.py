@@ -12,7 +12,7 @@ import yaml
 
 HOST = "127.0.0.1"
 WARM_UP = 0.1  # of the outputs
-MEMORY_SHARE = 1.25  # rows beyond the streams there are
+MEMORY_SHARE = 1.25  # rows beyond the number of streams
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Keys: TypeAlias = Literal["uniform", "zipf", "hot"]
 STRIDE = 7919  # a prime: streams come by turns, and not in the order of their names
 ZIPF_EXPONENT = 1.1
 HOT_SHARE = 0.5  # of all events belong to stream 0
-PERIODS = (17, 23, 31, 37, 41, 43, 47, 53)  # of the features' saw-teeth
+PERIODS = (17, 23, 31, 37, 41, 43, 47, 53)  # of the features' sawtooth waves
 BATCH = 10_000
 
 

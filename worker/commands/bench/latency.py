@@ -30,7 +30,7 @@ LOAD_TIMEOUT_S = 300.0
 class Way:
     """Events go to ``source``, their answers come from ``target``; the same topic for one hop without any worker.
 
-    ``check`` raises when whoever answers has ended.
+    ``check`` raises when the process that answers has ended.
     """
 
     name: str
@@ -57,7 +57,8 @@ class Load:
         return max(1, round((WARM_UP_S + self.seconds) * self.rate / self.streams))
 
     def measure(self, way: Way, begun: dict[str, int]) -> Sequence[float]:
-        """Milliseconds of each event. ``begun``: steps that the streams of a source have made before, moved on."""
+        """Milliseconds of each event. ``begun``: steps that the streams of a source have already made; it is
+        updated."""
         count, before = self.steps * self.streams, begun.get(way.source, 0)
         reader = Reader(way.client, self.servers, way.target, self.partitions, count)
         reader.start()

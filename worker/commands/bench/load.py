@@ -1,4 +1,4 @@
-"""A steady load: events at a rate, as a process of its own, so that nobody else's Python delays them.
+"""A steady load: events at a rate, as a process of its own, so that no other Python code delays them.
 
     python -m worker.commands.bench.load SERVERS CLIENT TOPIC RATE EVENTS STREAMS FEATURES STEPS_BEFORE FILE
 
@@ -18,7 +18,7 @@ import orjson
 from worker.commands.bench.job import Job, key_of
 
 FLUSH_TIMEOUT_S = 60.0
-IN_FLIGHT = 5  # as other clients have it; confluent's own million makes a request of each event, and those wait in line
+IN_FLIGHT = 5  # as other clients have it; confluent's own million makes a request for each event, and requests queue up
 
 
 def main(servers: str, client: str, topic: str, *numbers: str) -> None:

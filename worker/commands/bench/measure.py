@@ -16,7 +16,7 @@ from worker.commands.bench.topics import Topics
 from worker.errors import WorkerError
 
 LOOK_S = 0.25
-QUIET_S = 1.5  # without a new output, when all are there: transactions end with a marker
+QUIET_S = 1.5  # without a new output, once all are there: transactions end with a marker
 STALLED_S = 120.0  # without a new output, when some are missing
 
 
@@ -56,7 +56,7 @@ class Watched(Protocol):
     """What is running: one process, or several as one."""
 
     def check(self) -> None:
-        """Raise WorkerError when it has ended by itself."""
+        """Raise WorkerError if it has ended by itself."""
 
     def failure(self, what: str) -> WorkerError:
         """An error with the last lines of its log."""

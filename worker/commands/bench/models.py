@@ -1,4 +1,4 @@
-"""Models to measure with, and what they must answer."""
+"""Models to measure with, and the answers that are expected of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def save_model(name: str, features: int, path: Path) -> None:
 
 
 def expected(path: Path, job: Job) -> Expected:
-    """What Keras itself says to the first events of some streams: each prefix from its beginning, without any state."""
+    """What Keras itself answers to the first events of some streams: each prefix from its beginning, without any
+    state."""
     from worker.model.backend import keras
 
     model = keras.models.load_model(path, compile=False)

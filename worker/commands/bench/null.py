@@ -2,9 +2,9 @@
 
     python -m worker.commands.bench.null SERVERS CLIENT DELIVERY INPUT OUTPUT [OPTION=VALUE ...]
 
-What any Python worker on this client costs at least. Offsets are committed once a second, or with exactly_once in a
-transaction with the outputs of each poll. Producers have the worker's own settings, consumers the client's own but for
-OPTIONs; it runs until SIGTERM.
+It shows what any Python worker on this client costs at least. Offsets are committed once a second, or with exactly_once
+in a transaction with the outputs of each poll. Producers have the worker's own settings, consumers the client's own but
+for OPTIONs; it runs until SIGTERM.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def positions(messages: list[Any]) -> list[Any]:
 
 
 def answer(stream: str, fields: dict[str, Any], partition: int, offset: int, timestamp: int) -> bytes:
-    """A record of the size of the worker's; the step is the one that the load counts, where it does."""
+    """A record of the size of the worker's; its step is the one that the load counts, if it counts."""
     return orjson.dumps(
         {
             "stream": stream, "sequence": None, "step": fields.get(STEP, 12), "probabilities": [0.48123455],

@@ -1,4 +1,4 @@
-"""Contenders in turns, round by round, so that what else the machine does falls on all of them; ratios count."""
+"""Contenders in turns, round by round, so that other work of the machine affects all of them; ratios count."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from worker.kafka.settings import Client, ClientSettings
 PARTITIONS = 4
 DEFAULT_FEATURES = 3
 HEAP_MB = 1024
-FULL_COMPILER = "-XX:TieredStopAtLevel=4"  # the embedded broker starts faster without; clusters have it
+FULL_COMPILER = "-XX:TieredStopAtLevel=4"  # the embedded broker starts faster without it; clusters have it
 DELIVERIES = ("at_least_once", "exactly_once")
 
 Say = Callable[[str], object]
@@ -94,7 +94,7 @@ def run(options: Options, say: Say) -> None:
             topics = Topics(ClientSettings(servers, client), PARTITIONS)
             stack.callback(topics.close)
             session.throughput(topics)
-        aside.close()  # a worker that waits shares its cores, and all others on the rest of them could be too many
+        aside.close()  # a waiting worker shares its cores, and all the other cores could be too many
         for client in options.clients:
             topics = Topics(ClientSettings(servers, client), PARTITIONS)
             stack.callback(topics.close)
@@ -176,7 +176,7 @@ class Session:
 
 
 def machine_facts() -> dict[str, Any]:
-    """On what it was measured."""
+    """The machine that was measured."""
     found = None
     with suppress(OSError):
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)

@@ -42,7 +42,7 @@ class Topics:
         self._consumer: Any = None
 
     def create(self, name: str) -> str:
-        """A topic with the broker's times, of a name that begins with ``name`` and that nobody else has."""
+        """A topic with the broker's times; its name begins with ``name`` and is unique."""
         self._numbers += 1
         topic = f"bench-{time.time_ns():x}-{self._numbers}-{name}"
         wanted = {topic: {"num_partitions": self.partitions, "configs": {"message.timestamp.type": "LogAppendTime"}}}
@@ -66,7 +66,7 @@ class Topics:
         return sum(self._reader().end_offsets(self._named(topic)).values())
 
     def read(self, topic: str) -> Written:
-        """Everything in a topic that is committed. Raises WorkerError when it does not come."""
+        """All committed records of a topic. Raises WorkerError when they don't arrive."""
         times: list[int] = []
         written = Written(np.empty(0, np.int64))
         consumer = self._reader()
@@ -90,7 +90,7 @@ class Topics:
 
     def drop(self, topic: str) -> None:
         """Delete a topic that is no longer wanted."""
-        self._forget_reader()  # it would ask for the topic for ever
+        self._forget_reader()  # it would ask for the deleted topic for ever
         with self._admin() as admin:
             admin.delete_topics([topic])
         self._created.remove(topic)

@@ -1,4 +1,4 @@
-"""What an operator should know before he runs a model: configuration and training held against each other."""
+"""What an operator should know before running a model: the configuration compared with the training."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def step_times(model: StreamingModel, clock: Callable[[], float]) -> list[StepTi
 def free_memory_bytes(root: Path = Path("/")) -> int | None:
     """What a worker may still take: of the machine, and of the container's limit; None where neither can be known.
 
-    This process has loaded the model as a worker does, so what it has taken itself is not free any more.
+    This process has loaded the model as a worker does, so its own memory is already not free any more.
     """
     available = _kilobytes(root / "proc/meminfo", "MemAvailable")
     limits = list(_limits_bytes(root))
@@ -85,7 +85,7 @@ def _limits_bytes(root: Path) -> Iterator[int]:
         mount = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
         name = "memory.limit_in_bytes" if controllers else "memory.max"
         group = Path(path.lstrip("/"))
-        # In a container the path may be the host's, which is not to be seen here: then its own root is.
+        # In a container the path may be the host's, which is not visible here: then the container's own root counts.
         for folder in (group, *group.parents):
             try:
                 limit = int((mount / folder / name).read_text())  # "max" is no number

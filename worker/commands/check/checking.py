@@ -1,4 +1,5 @@
-"""What ``worker check`` finds out, as values. Whatever is wrong with a model is a problem in the report, no error."""
+"""What ``worker check`` finds out, as values. Whatever is wrong with a model is a problem in the report, not an
+error."""
 
 from __future__ import annotations
 
@@ -144,7 +145,7 @@ def examine(config: Config) -> Report:
 
 
 def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefusedError]:
-    """Each layer that is in the way of a model which was refused, so that nobody trains it again for every one."""
+    """Every layer that makes the worker refuse a model, so that nobody trains it again once per layer."""
     assert isinstance(config.model.path, Path), "load_model has seen to it"
     try:
         modules = import_modules(config.model.imports)

@@ -38,7 +38,7 @@ def check(config_file: Path, as_json: bool) -> None:
         report = examine(config)
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else _text(report))
     if not report.ok:
-        if not (sys.stdout.isatty() and sys.stderr.isatty()):  # there the block above has just said it
+        if not (sys.stdout.isatty() and sys.stderr.isatty()):  # the block above has just said it
             click.echo(f"worker: {_in_a_line(report)}", err=True)
         raise click.exceptions.Exit(1)
 
@@ -162,5 +162,5 @@ def _distance(difference: float) -> str:
 
 
 def _rounded(number: float) -> str:
-    """Two significant digits: what is measured or estimated says no more."""
+    """Two significant digits: measurements and estimates are no more exact."""
     return f"{int(float(f'{number:.2g}')):,}"

@@ -53,5 +53,5 @@ def demo(bootstrap_servers: str | None, events: int | None, watches: int | None,
     terminal = sys.stdout.isatty()
     if events is None and not terminal:
         events = EVENTS_WITHOUT_TERMINAL
-    console = Console(force_terminal=terminal)  # as it is, whatever FORCE_COLOR says: the page needs a screen
+    console = Console(force_terminal=terminal)  # whatever FORCE_COLOR says: the page needs a screen
     run(Options(bootstrap_servers, events, watches or watches_for(events), speed), console)

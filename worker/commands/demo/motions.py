@@ -20,7 +20,7 @@ LABELS = ("standing", "running", "walking", "badminton")  # in the order of the 
 STEPS = 100
 RECORDINGS = 40  # in each part
 RATE_HZ = 10
-REPORTED_STEPS = (10, 25, 50, STEPS)  # where the accuracy of early answers is told
+REPORTED_STEPS = (10, 25, 50, STEPS)  # where the accuracy of early answers is reported
 
 Part = Literal["TRAIN", "TEST"]
 

@@ -21,7 +21,7 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 LEAST_BAR = 5  # columns
 WIDEST_BAR = 14
 OTHER_COLUMNS = 58  # what the columns beside the bars take, with the gaps
-OTHER_LINES = 8  # what stands above and below the watches
+OTHER_LINES = 8  # lines above and below the watches
 
 
 def bar(share: float, width: int) -> str:

@@ -20,7 +20,7 @@ from worker.commands.demo.motions import CHANNELS, LABELS, RATE_HZ, STEPS, Motio
 STEP_MS = 1000 // RATE_HZ
 STAGGER_STEPS = 30  # watches begin within this many steps of each other, so that the page shows them at different ones
 DECIMALS = 6  # as in the source
-SHORTEST_WAIT_S = 0.01  # wake at most this often; what has become due meanwhile is sent at once
+SHORTEST_WAIT_S = 0.01  # wake at most this often; events that have become due meanwhile are sent at once
 MOST_AHEAD_EVENTS = 20_000  # the player waits for the worker here, so that an extreme --speed can't fill the memory
 EVENTS_PER_WATCH = 125  # enough for the slowest starter to finish a sequence before the events run out
 MOST_WATCHES = 40  # by default: one for each sequence of the TEST part
@@ -54,7 +54,7 @@ class Sent(NamedTuple):
 
 
 def watches_for(events: int | None) -> int:
-    """How many watches to play when nobody says: fewer when few events are wanted, so that each can finish."""
+    """How many watches to play by default: fewer when few events are wanted, so that each can finish."""
     return MOST_WATCHES if events is None else min(MOST_WATCHES, max(1, events // EVENTS_PER_WATCH))
 
 
@@ -135,7 +135,7 @@ class Player(threading.Thread):
         """Send until the events run out, ``stop`` is called or the client refuses."""
         try:
             self._play()
-        except Exception as error:  # noqa: BLE001 - whatever ends a thread must reach the one who waits for it
+        except Exception as error:  # noqa: BLE001 - whatever ends a thread must reach its caller
             self.failure = error
 
     def _play(self) -> None:

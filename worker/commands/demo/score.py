@@ -109,7 +109,7 @@ class Summary:
 
 
 class Scoreboard:
-    """Takes what was sent and what came out, in whatever order the two are told, but an event before its output."""
+    """Takes what was sent and what came out, in any order, but each event before its output."""
 
     def __init__(self, labels: Sequence[str] = LABELS) -> None:
         self.events = 0

@@ -1,6 +1,6 @@
-"""What the demonstration stands on: its own topics, its own configuration file, and the real worker as a process.
+"""What the demonstration needs: its own topics, its own configuration file, and the real worker as a process.
 
-Rule of this file: everything it puts up it takes down again, on a cluster of others too.
+Rule of this file: everything it sets up it takes down again, also on somebody else's cluster.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class WorkerProcess:
 
     @contextlib.contextmanager
     def running(self, bootstrap_servers: str, names: Names) -> Iterator[None]:
-        """Started, and ended in order afterwards: how it ends matters only where nothing else has failed before."""
+        """Started, and stopped in order afterwards: how it ends matters only if nothing else has failed before."""
         self.start(bootstrap_servers, names)
         try:
             yield
@@ -124,7 +124,7 @@ class WorkerProcess:
         return f"http://{HOST}:{self._port}/"
 
     def start(self, bootstrap_servers: str, names: Names) -> None:
-        """Write the configuration file and start the worker on it, out of reach of the terminal's Ctrl-C."""
+        """Write the configuration file and start the worker on it, unaffected by the terminal's Ctrl-C."""
         config_path = self.folder / "worker.yaml"
         config = configuration(bootstrap_servers, names, self.folder, self._port)
         config_path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -22,7 +22,7 @@ class Pace(NamedTuple):
 
     @property
     def wanted_per_s(self) -> float:
-        """Events per second that are played: they do not show what the worker can do at most."""
+        """Events per second that are played: this is not the worker's maximum."""
         return self.watches * RATE_HZ * self.speed
 
     @property

@@ -1,6 +1,6 @@
 """How the demonstration is shown: a live page on a terminal, a line every few seconds anywhere else.
 
-Rule of this file: draws what it is given, as often as is calm to look at; times are arguments in seconds.
+Rule of this file: draws what it is given, not too often for the eye; times are arguments in seconds.
 """
 
 from __future__ import annotations

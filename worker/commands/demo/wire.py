@@ -1,6 +1,6 @@
 """The demonstration's own Kafka clients: one that writes readings, one that reads probabilities.
 
-Rule of this file: raw bytes in and out; no consumer group, so nothing of it stays on the cluster.
+Rule of this file: raw bytes in and out; no consumer group, so nothing stays behind on the cluster.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Writer:
         self._lock = threading.Lock()
 
     def send(self, key: bytes, value: bytes, time_ms: int) -> None:
-        """Hand one record to the client. Raises what an earlier one was refused with."""
+        """Hand one record to the client. Raises the error of an earlier one that was refused."""
         if self._refused:
             raise self._refused[0]
         self._producer.send(self._topic, key=key, value=value, timestamp_ms=time_ms).add_errback(self._refuse)

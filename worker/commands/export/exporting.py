@@ -21,7 +21,7 @@ from worker.model.streaming import StreamingModel
 from worker.records.arrays import FloatArray
 
 PROOF_ROWS = 4
-STEPS_BEFORE_PROOF = 5  # so that the states which the proof begins with are some that the model can get into
+STEPS_BEFORE_PROOF = 5  # so that the proof begins with states that the model can reach
 DIFFERENCE_LIMIT = 1e-6
 
 
@@ -100,7 +100,7 @@ def export(config: Config, output: Path) -> Exported:
 
 
 def _check_output(config: Config, output: Path) -> None:
-    """Refuse what is known before the seconds that a model takes."""
+    """Refuse known mistakes before the seconds that loading a model takes."""
     trained = config.model.path
     if output.is_dir():
         raise WorkerError(f"--output {output}: this is a directory", "name a file in it")
@@ -165,7 +165,7 @@ def _outputs(model: StreamingModel, inputs: list[Port]) -> list[Port]:
 
 
 def _initial(model: StreamingModel, inputs: list[Port]) -> dict[str, list[Any]]:
-    """What a new stream's states are, of those that are not zero; text for numbers that JSON has not."""
+    """A new stream's states that are not zero; text for numbers that JSON can't express."""
     rows = [state[0] for state in model.zero_states(1)]
     return {port.name: _plain(row.tolist()) for port, row in zip(inputs[1:], rows, strict=True) if np.any(row)}
 

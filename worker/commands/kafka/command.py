@@ -1,7 +1,8 @@
 """``worker kafka up`` and ``down``: the embedded broker by itself, for trying things out.
 
-Rule: who runs a broker holds a lock on the state file of its port. A file without a lock is a leftover, so ``down``
-can never end a process that this command did not start. Cheap to import: the broker is only imported to run it.
+Rule: the process that runs a broker holds a lock on the state file of its port. A file without a lock is a leftover, so
+``down`` can never end a process that this command did not start. Cheap to import: the broker is only imported to run
+it.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def _topic(text: str) -> tuple[str, int]:
 def _run(port: int, data: Path | None, topics: list[tuple[str, int]]) -> None:
     from worker.kafka.embedded.broker import EmbeddedKafka
 
-    # Both the same way; a second one while the broker is being ended ends us at once, and its watcher ends the broker.
+    # Both signals act the same way; a second one while the broker is being stopped ends this process at once, and the
+    # watcher ends the broker.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), _claim(port) as state, EmbeddedKafka(data, port) as broker:
@@ -182,7 +184,7 @@ def _lock(file: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def _claim(port: int) -> Iterator[IO[str]]:
-    """Hold the lock on the port's state file, which says who we are, until the end."""
+    """Hold the lock on the port's state file, which names this process, until the end."""
     path = _state_path(port)
     with path.open("a+") as file:
         if not _lock(file):

@@ -27,7 +27,7 @@ from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
 
 NO_TIMESTAMP = -1
-KEYS = "raw bytes come as key_base64"  # in where of text that can't be stored
+KEYS = "raw bytes come as key_base64"  # for text that can't be stored
 HEADERS = "leave this header out, headers are text here"
 TOPIC_CHARACTERS_SHOWN = 60
 

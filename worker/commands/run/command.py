@@ -13,7 +13,7 @@ from worker.commands.options import config_option, in_file, read_config
 from worker.stopping import Stopping
 
 EXIT_AT_ONCE = 1
-END_LIMIT_S = 55.0  # after the first signal; an orderly end takes about half of it, and Kubernetes is told to wait 60 s
+END_LIMIT_S = 55.0  # after the first signal; a stop in order takes about half, and Kubernetes is told to wait 60 s
 STDERR = 2
 
 
@@ -22,15 +22,15 @@ STDERR = 2
 def run(config_file: Path) -> None:
     """Read the input topic, step the model for every event, write the outputs, checkpoint all states.
 
-    SIGTERM or Ctrl-C ends in order: outputs acknowledged, offsets committed, checkpoints written, group left.
-    A second signal ends at once, and so does a minute without an end; the next start goes on rightly after either.
+    SIGTERM or Ctrl-C stops in order: outputs acknowledged, offsets committed, checkpoints written, group left. A second
+    signal exits at once, and a stop that hangs ends within a minute; the next start recovers either way.
 
     \b
     Example:
       worker run -c worker.yaml
     """
     config = read_config(config_file)
-    stop = stop_on_signals()  # before the imports: they take seconds, and an end in order is status 0 then, too
+    stop = stop_on_signals()  # before the imports: they take seconds, and a signal meanwhile is status 0, too
     from worker.commands.run.service import serve
 
     with in_file(config_file):
@@ -38,10 +38,10 @@ def run(config_file: Path) -> None:
 
 
 def stop_on_signals() -> Stopping:
-    """What the first SIGTERM or SIGINT sets; the second ends the process at once.
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once.
 
-    One that is told to end always does, within END_LIMIT_S: of what hangs then, also in a client's own code, the
-    stacks of all threads tell, and the exit status is 1.
+    A process that is told to stop always ends within END_LIMIT_S: if something hangs then, even in a client's own code,
+    the stacks of all threads are printed, and the exit status is 1.
     """
     stop = Stopping()
 

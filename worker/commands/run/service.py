@@ -30,14 +30,14 @@ Answer = TypeVar("Answer")
 
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 10.0
-REFUSED_FIRST_S = 5.0  # a broker answers each wrong password, and writes it into its log
+REFUSED_FIRST_S = 5.0  # a broker logs each wrong password
 REFUSED_LONGEST_S = 30.0
 
 
 def serve(config: Config, stop: Stopping) -> None:
-    """Run until ``stop`` is set. Raises WorkerError for what a restart would not mend by itself."""
+    """Run until ``stop`` is set. Raises WorkerError for anything that a restart alone would not mend."""
     configure_logs(config.log.format, config.log.level)
-    # What can be refused at once is not refused after the seconds that a model takes.
+    # Known mistakes are refused at once, not after the seconds that loading a model takes.
     check_clients(client_settings(config))
     open_store(config.state.directory, config.kafka.group_id).check_writable()
     metrics, status = Metrics(), WorkerStatus(time.monotonic)
@@ -77,7 +77,7 @@ def _tell_build(config: Config, model: StreamingModel, metrics: Metrics) -> None
 
 
 def patiently(attempt: Callable[[], Answer], name: str, status: WorkerStatus, stop: Stopping) -> Answer | None:
-    """Try until the cluster answers, waiting longer each time; None when told to stop before."""
+    """Try until the cluster answers, waiting longer each time; None when told to stop first."""
     wait_s = RETRY_FIRST_S
     while not stop.is_set():
         status.turned(time.monotonic())
