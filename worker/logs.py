@@ -22,7 +22,7 @@ CHATTY = (
     "s3fs",
     "fsspec",
     "aiohttp",
-)  # libraries whose information is not ours to pass on
+)  # libraries whose info lines are not passed on
 # Warnings of kafka-python at nearly every healthy start: topics whose metadata come a moment later (the worker itself
 # looks whether its topics exist), and tasks of its own that take longer than 0.2 s on a busy machine.
 HARMLESS = ("kafka.coordinator.assignors", "kafka.net.selector")
@@ -32,9 +32,9 @@ KINDS_LIMIT = 1_000
 
 
 class _Repeats(logging.Filter):
-    """Keeps back what a client library says again within a minute: it tries a cluster that is away many times a second.
+    """Drops lines that a client library repeats within a minute: it tries an unreachable cluster many times a second.
 
-    Lines that differ in numbers only are the same line.
+    Lines that differ only in numbers count as the same line.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class _Repeats(logging.Filter):
 
 
 class _Text(logging.Formatter):
-    """A line for each record, whatever a text in it holds: nobody who writes a topic writes lines of this log.
+    """One line for each record, whatever text it holds: the content of a topic can't forge lines of this log.
 
-    The lines of a traceback follow, each farther in than a line begins.
+    The lines of a traceback follow, indented.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,8 +1,8 @@
-"""Options that say how a connection is made, as whom, and to whom: they hold for every connection of the worker.
+"""Options that say how a connection is made, as which user, and to whom: they apply to every connection of the worker.
 
-``kafka.security`` holds everywhere. Of ``kafka.consumer`` and ``kafka.producer`` each holds for its own client, and
-what either says of connections holds for the others too: for the questions to the cluster, and for the other of the
-two where that says nothing of its own. Where both say it, questions are asked as the consumer connects.
+``kafka.security`` applies everywhere. ``kafka.consumer`` and ``kafka.producer`` apply to their own clients, and their
+options about connections apply to the others, too: to questions to the cluster, and to the other of the two where it
+does not set the same option. Where both set it, questions to the cluster use the consumer's.
 
 Rule of this file: pure functions, no client is imported, so the configuration check can use it.
 """
@@ -41,11 +41,11 @@ _SECURITY: Mapping[str, Mapping[Client, str]] = {
 }
 _CONFLUENT_HOSTNAME = {True: "https", False: "none"}
 
-# Who logs in, and how, is said by kafka.security alone; every other name that begins with sasl is of its mechanism.
+# Who logs in, and how, is set by kafka.security alone; every other name that begins with sasl belongs to its mechanism.
 _LOGIN_KEYS = ("protocol", "username", "password")
 _SASL = ("sasl_", "sasl.", "enable.sasl.", "oauth_cb")
 _TLS = ("ssl_", "ssl.", "enable.ssl.")
-# Further names for what a key of kafka.security says: if it says it, they say it twice, or something else.
+# Further names for a setting of kafka.security: if both are set, they repeat or contradict it.
 _SAME: Mapping[str, tuple[str, ...]] = {
     "ca_file": ("ssl.ca.pem", "ssl_ca", "ssl.ca.certificate.stores", "ssl_cadata", "ssl_context",
                 "enable.ssl.certificate.verification", "ssl.certificate.verify_cb"),
@@ -96,9 +96,10 @@ def security_options(client: Client, security: Mapping[str, Any]) -> dict[str, A
 
 
 def contradicting_security(section: Section, options: Mapping[str, Any], security: Mapping[str, Any]) -> Iterator[str]:
-    """What ``options`` say that ``kafka.security`` says, or has to say: a line each, that begins with the key's path.
+    """Settings in ``options`` that ``kafka.security`` sets, or should set: a line each, that begins with the key's
+    path.
 
-    In either client's spelling: the wrong one is no option at all, but this tells more.
+    In either client's spelling: the wrong spelling is not an option at all, but this message says more.
     """
     protocol = str(security.get("protocol", "PLAINTEXT"))
     for name in options:

@@ -1,9 +1,9 @@
-"""Source and Sink: all that the loop knows of Kafka. Offsets, ownership and acknowledgement are defined here, once.
+"""Source and Sink: all that the loop knows about Kafka. Offsets, ownership and acknowledgement are defined here, once.
 
 Three implementations keep these contracts and pass one test suite: memory, kafka-python and confluent-kafka.
 
 *Offset*: the position of a record in its partition. *Position*: the offset of the next record to read. *Committed*:
-the position the group goes on from. All three count records, markers and gaps alike, so they only ever compare.
+the position the group continues from. All three count records, markers and gaps alike, so they only ever compare.
 
 *Threads*: every call is made by the loop's thread, and ``react`` is called on it too, during ``poll`` or ``close``.
 """
@@ -26,7 +26,7 @@ NO_NOTES: Notes = MappingProxyType({})
 
 
 class Committed(NamedTuple):
-    """The position that a group goes on from, and the note that was committed with it."""
+    """The position that a group continues from, and the note that was committed with it."""
 
     offset: int
     note: str = ""
@@ -48,10 +48,10 @@ class Questions(Protocol):
         """How many partitions a topic has; None if it does not exist."""
 
     def comes_when_asked_for(self, topic: str, timeout_s: float) -> bool:
-        """Whether a topic is there once it was asked for as producers do: a broker may be set up to create it then."""
+        """Whether a topic exists after asking for it as producers do: a broker may be set up to create it then."""
 
     def rules(self, topic: str) -> TopicRules:
-        """What a topic says of its messages, as far as we may ask."""
+        """What a topic requires of its messages, as far as we may ask."""
 
     def create(self, topics: Mapping[str, int]) -> None:
         """Begin to create topics (name → partitions); one that exists is left as it is."""
@@ -60,7 +60,7 @@ class Questions(Protocol):
 class Source(Protocol):
     """Reads the partitions that the consumer group gives to this member.
 
-    ``rebuilds`` counts how often the client was stuck and made anew; its partitions were then Lost and Assigned.
+    ``rebuilds`` counts how often the client was stuck and replaced; its partitions were then Lost and Assigned.
     """
 
     rebuilds: int
@@ -76,8 +76,8 @@ class Source(Protocol):
         each named partition from (all of them); no record of a partition is delivered before. For Revoked and Lost the
         answer is ignored; once it has returned, no record of those partitions is delivered. While ``react`` handles
         Revoked, ``commit`` for these partitions is still possible, and the next owner does not start before it returns.
-        Partitions of a topic that is deleted and made again since ``react`` has asked for it (``topic``) are Lost, and
-        Assigned as of the new one.
+        Partitions of a topic that was deleted and created again since ``react`` asked for it (``topic``) are Lost, and
+        Assigned as those of the new topic.
         """
 
     def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
@@ -89,7 +89,7 @@ class Source(Protocol):
         """
 
     def still_here(self) -> None:
-        """Said during ``react`` while its work takes long: a group that hears of no poll would take us for gone."""
+        """Called during ``react`` while its work takes long: a group that sees no poll would consider us gone."""
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """Commit positions (next offset to read), each with its note, and wait for the answer.
@@ -112,15 +112,15 @@ class Source(Protocol):
     def seek(self, starts: StartOffsets) -> None:
         """Deliver these partitions from these offsets on, whatever was delivered before.
 
-        Not during ``react``. A partition that is no longer ours is passed over: the next ``poll`` says what became of
-        it.
+        Not during ``react``. A partition that is no longer ours is ignored: the next ``poll`` says what became of it.
         """
 
     def member(self) -> object:
-        """In whose name a transaction commits offsets, for ``TransactionalSink.commit`` of the same client.
+        """The member in whose name a transaction commits offsets, for ``TransactionalSink.commit`` of the same client.
 
-        Ask again before each commit: it holds the group's generation, by which the coordinator knows a member that has
-        been replaced (KIP-447). Raises CommitRefusedError when the member already knows that the group has removed it.
+        Ask again before each commit: it holds the group's generation, by which the coordinator recognises a member that
+        has been replaced (KIP-447). Raises CommitRefusedError when the member already knows that the group has removed
+        it.
         """
 
     def close(self, timeout_s: float) -> None:
@@ -154,16 +154,16 @@ class Sink(Writer, Protocol):
 
 
 class TransactionalSink(Writer, Protocol):
-    """Writes messages and commits offsets together: all that one transaction holds appears, or nothing of it does.
+    """Writes messages and commits offsets together: everything in a transaction appears, or nothing does.
 
     A transaction begins with the first ``send`` after the last ``commit``, or with a ``commit`` of offsets alone. It
     must end before the next ``poll``. Opening a sink ends what an earlier one with the same transactional id, of
     whatever process, has left open, and takes from it the right to write: offsets asked for after that are final.
 
-    After any error of any call the sink refuses everything, and whether its last transaction counts is not known. Who
-    goes on closes it, opens a new one, and then asks what is committed. Errors: KafkaUnavailableError (no answer, or
-    too late), CommitRefusedError (the group has moved on, or another sink has taken the id), DeliveryFailedError (a
-    message was refused for good: writing it again will fail again).
+    After any error of any call the sink refuses everything, and whether its last transaction was committed is not
+    known. To continue, close it, open a new one, and then ask what is committed. Errors: KafkaUnavailableError (no
+    answer, or too late), CommitRefusedError (the group has moved on, or another sink has taken the id),
+    DeliveryFailedError (a message was refused for good: writing it again will fail again).
     """
 
     def commit(

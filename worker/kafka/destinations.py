@@ -22,7 +22,7 @@ class Destination:
         return f"topic '{self.topic}'" + (f" ({self.key})" if self.key else "")
 
     def said(self, text: str) -> str:
-        """What is to be told of it."""
+        """The words of messages for it."""
         return text if self.topic is None else f"{self}: {text}"
 
 
@@ -32,7 +32,7 @@ def missing(to: Destination) -> TopicRefusedError:
 
 
 def deleted(to: Destination) -> TopicRefusedError:
-    """Somebody has deleted it, and may have made it anew since."""
+    """Somebody has deleted it, and may have created it again since."""
     return TopicRefusedError(f"{to} was deleted while messages were written to it: create it, or name another one")
 
 
@@ -45,10 +45,10 @@ def denied(to: Sequence[Destination], said: str) -> TopicRefusedError:
 
 
 def refused(to: Destination, said: str, too_large: bool) -> MessageRefusedError:
-    """It takes this message from nobody; ``too_large``: for its size."""
+    """It refuses this message; ``too_large``: for its size."""
     return MessageRefusedError(to.said(f"a message was refused: {said}"), too_large, to.topic)
 
 
 def undelivered(to: Destination, said: str) -> DeliveryFailedError:
-    """What else may have happened to a message."""
+    """Any other failure of a message."""
     return DeliveryFailedError(to.said(f"a message was not delivered: {said}"), to.topic)

@@ -2,9 +2,9 @@
 
 Rule of this file: no I/O and no clock; time is an argument.
 
-A static member whose session ran out while the cluster was away goes on, for a moment, without the name that the group
-knows it by. librdkafka then takes the group's answer to that for the end (https://github.com/confluentinc/librdkafka,
-issue 3437), though nobody else is there. So the group's description is asked who has the instance id.
+A static member whose session expired while the cluster was away continues, for a moment, without the name that the
+group knows it by. librdkafka then treats the group's answer as fatal (https://github.com/confluentinc/librdkafka, issue
+3437), though there is no other member. So we look up in the group's description who has the instance id.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ log = logging.getLogger("worker.kafka")
 
 QUESTION_TIMEOUT_S = 2.0
 REMEMBERED_IDS = 100  # names that the group has given us
-STILL_THERE = 1.5  # sessions; a member whose process is gone is put out after one
+STILL_THERE = 1.5  # sessions; a member whose process is gone is removed after one
 
 Holder = Callable[[ClientSettings, float], str | None]  # member id that has the instance id now; raises when unknown
 
 
 class Fencing:
-    """From the moment the client was told that it is fenced until it is clear by whom."""
+    """Handles the time from the moment the client was told that it is fenced until it is clear by whom."""
 
     def __init__(self, settings: ClientSettings, holder: Holder) -> None:
         self._settings, self._holder = settings, holder
@@ -41,9 +41,9 @@ class Fencing:
     def settle(self, now_s: float, member_id: str | None) -> None:
         """Returns when no other process has the instance id: join again, with a new client.
 
-        ``member_id``: the name under which we were fenced. Without one, another that we don't know may still be ours,
-        from a join whose answer was lost: then it goes away with its session.
-        Raises WorkerError when another process has the id, KafkaUnavailableError while it can't be said: ask again.
+        ``member_id``: the name under which we were fenced. Without one, an unknown member may still be ours, from a
+        join whose answer was lost: then it disappears with its session. Raises WorkerError when another process has the
+        id, KafkaUnavailableError while this is not known: ask again.
         """
         self.note(member_id)
         said = f"fenced as instance id '{self._settings.instance_id}'"

@@ -1,4 +1,4 @@
-"""How large a message may be: by what the producer is told, and by what its topic says.
+"""How large a message may be: by the producer's options, and by its topic's configuration.
 
 Rule of this file: pure functions, no client is imported.
 """
@@ -26,7 +26,7 @@ NO_COMPRESSION = (None, "none", "")
 
 @dataclass(frozen=True, slots=True)
 class TopicRules:
-    """What a topic says of its messages; None where it may not be asked."""
+    """What a topic requires of its messages; None where we may not ask."""
 
     largest_bytes: int | None = None  # of a batch, as it is written
     compacted: bool = False  # then no message without a key is taken
@@ -44,11 +44,11 @@ NO_RULES = TopicRules()
 def message_bytes_limit(
     client: Client, options: Mapping[str, Any], rules: TopicRules = NO_RULES, framing_bytes: int = FRAMING_BYTES
 ) -> int:
-    """What key, value and framed headers of one message may come to. ``options``: ``kafka.producer``.
+    """How large key, value and framed headers of one message may be together.
 
-    With FRAMING_BYTES all that is as large is taken, with LEAST_FRAMING_BYTES nothing that is larger.
-
-    What is compressed may be larger for its topic, by how much is known only to the broker that takes or refuses it.
+    ``options``: ``kafka.producer``. With FRAMING_BYTES every message up to this size is accepted; with
+    LEAST_FRAMING_BYTES no larger message is. A compressed message may be larger for its topic; by how much only the
+    broker knows.
     """
     own = next((options[name] for name in _LARGEST[client] if name in options), LARGEST_BYTES[client])
     limits = [_number(own, LARGEST_BYTES[client])]
@@ -63,7 +63,7 @@ def compresses(options: Mapping[str, Any]) -> bool:
 
 
 def with_batches_that_fit(settings: ClientSettings, *topics: TopicRules) -> ClientSettings:
-    """With smaller batches where a topic takes less than a batch of the client: it is refused as a whole."""
+    """With smaller batches where a topic takes less than a batch of the client: such a batch is refused as a whole."""
     client, name = settings.client, _BATCH[settings.client]
     limits = [rules.largest_bytes for rules in topics if rules.largest_bytes is not None]
     given = _number(settings.producer.get(name), BATCH_BYTES[client])

@@ -23,7 +23,7 @@ POLL_INTERVAL_S = 0.1
 
 
 def refused_clients(settings: ClientSettings) -> list[str]:
-    """What the client says of its options, a line for each problem, without a broker. Raises WorkerError when it is
+    """What the client refuses in its options, a line for each problem, without a broker. Raises WorkerError when it is
     not installed.
     """
     if settings.client == "confluent":
@@ -83,8 +83,8 @@ def open_transactional_sink(settings: ClientSettings) -> TransactionalSink:
 
 
 def open_questions(settings: ClientSettings, timeout_s: float) -> AbstractContextManager[Questions]:
-    """Connect to ask the cluster, with the client that will read and write. ``timeout_s``: for that, and for each
-    question. Entering it raises KafkaUnavailableError (KafkaRefusedError when nobody lets us in), WorkerError.
+    """Connect to ask the cluster, with the client that will read and write. ``timeout_s``: for connecting, and for each
+    question. Entering it raises KafkaUnavailableError (KafkaRefusedError when no broker accepts us), WorkerError.
     """
     if settings.client == "confluent":
         _require_confluent()

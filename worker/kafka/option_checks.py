@@ -1,6 +1,5 @@
-"""What is wrong with ``kafka.security``, ``kafka.consumer`` and ``kafka.producer``, told by building what they are for.
-
-Reaches no broker.
+"""What is wrong with ``kafka.security``, ``kafka.consumer`` and ``kafka.producer``, found by building the
+clients they are for. Reaches no broker.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def wrong_options(settings: ClientSettings, refused_value: RefusedValue, refused
     if files := list(wrong_files(settings.security)):
         return files
     lines = (line for section in SECTIONS for line in _wrong(settings, section, refused_value, refused_client))
-    return list(dict.fromkeys(lines))  # what is wrong with kafka.security both sections say
+    return list(dict.fromkeys(lines))  # both sections report what is wrong with kafka.security
 
 
 def _wrong(

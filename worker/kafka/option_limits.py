@@ -1,4 +1,4 @@
-"""The least that a number may be among the users' options, where the client takes less and then never works with it.
+"""The least value of numbers among the users' options, where the client accepts less but then never works.
 
 Rule of this file: pure functions, no client is imported.
 """
@@ -46,7 +46,7 @@ _SESSION, _HEARTBEAT = "session.timeout.ms", "heartbeat.interval.ms"
 
 
 def below_least(client: Client, name: str, value: Any) -> str | None:
-    """Why this is too small a number, in a few words; None when it is not, or none at all."""
+    """Why this number is too small, in a few words; None when it is not, or is not a number."""
     number = _number(value)
     if number is None or (number == 0 and name in _FOR_EVER):
         return None

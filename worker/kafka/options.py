@@ -1,4 +1,4 @@
-"""Client options as data: what users may set, and what the worker sets itself. Of connections: see connection_options.
+"""Client options as data: what users may set, and what the worker sets itself. For connections see connection_options.
 
 Rule of this file: pure functions, no client is imported, so the configuration check can use it.
 """
@@ -55,14 +55,14 @@ _CONTROLLED: Mapping[tuple[str, str], set[str]] = {
 
 # What kafka-python's producer gets for `delivery: exactly_once`, and users may set in `kafka.producer`.
 KAFKA_PYTHON_TRANSACTIONS: Mapping[str, int] = {
-    "transaction_timeout_ms": 10_000,  # the next owner of a partition waits for a dead one's transaction this long
+    "transaction_timeout_ms": 10_000,  # the next owner of a partition waits this long for a dead owner's transaction
     "request_timeout_ms": 8_000,
     "delivery_timeout_ms": 30_000,
     "max_block_ms": 10_000,  # for sending without metadata, and for opening: it is tried again
     "retry_backoff_ms": 5,  # how long the next transaction waits while the markers of the last one are written
 }
 
-# librdkafka says in its log, and nowhere else, that the connection to the transaction coordinator broke.
+# Only librdkafka's log says that the connection to the transaction coordinator broke.
 _HIDES_LOST_CONNECTIONS = ("log.connection.close", "log_level")
 
 
@@ -71,7 +71,7 @@ _MISSING_CODEC = re.compile(r"Libraries for (\w+) compression codec not found")
 
 
 def missing_codec(said: str) -> str | None:
-    """What to do about a codec that kafka-python misses, when that is what it said."""
+    """What to do about a codec that kafka-python lacks, when its error says so."""
     found = _MISSING_CODEC.search(said)
     return None if found is None else about_missing_codec(found[1])
 
@@ -137,7 +137,7 @@ def contradicting_options(client: Client, delivery: str, options: Mapping[str, A
 def spell_topic_id(digits: bytes) -> str:
     """A topic id, 16 bytes, in the spelling of Kafka's own tools: 22 characters of URL-safe base64.
 
-    Empty for the id of zeros, which stands for none: brokers before 2.8 have no ids.
+    Empty for the id of zeros, which means none: brokers before 2.8 have no ids.
     """
     assert len(digits) == 16
     if not any(digits):

@@ -1,6 +1,7 @@
-"""What to tell when a broker lets nobody in: one sentence per reason, the same for both clients, each with a remedy.
+"""What to say when a broker refuses our connection: one sentence per reason, the same for both clients, each with a
+remedy.
 
-Rule of this file: no client is imported; each client's words become one of these reasons where the client is.
+Rule of this file: no client is imported; the code of each client maps its words to one of these reasons.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ _REASONS: Mapping[int, Reason] = {
     62: "other_name", 64: "other_name", 9: "expired", 10: "expired",
     2: "untrusted", 18: "untrusted", 19: "untrusted", 20: "untrusted", 21: "untrusted",
 }  # fmt: skip
-# A broker that starts or stops may close connections, too: these tell something only where nothing ever worked.
+# A broker that starts or stops may close connections, too: these reasons mean something only if nothing ever worked.
 _DOUBTFUL = ("plain_port", "no_handshake", "tls_ended", "tls_port", "login_port", "http_port", "foreign_port")
 _HTTP, _TLS_ALERT = b"HTTP", b"\x15\x03"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the broker at ``server`` (host:port) lets us not in; ``detail`` in the words of the client or the broker."""
+    """Why the broker at ``server`` (host:port) refuses us; ``detail`` in the words of the client or the broker."""
 
     server: str
     reason: Reason
@@ -70,7 +71,7 @@ class Refusal:
 
     @property
     def sure(self) -> bool:
-        """Whether this can be nothing but what it says."""
+        """Whether this reason is certain."""
         return self.reason not in _DOUBTFUL
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ class Refusal:
 
 
 def about_answer(length: int, *, encrypted: bool) -> Reason:
-    """Who answers, when these are the first four bytes of it; a Kafka broker begins with the answer's length."""
+    """What kind of server answers with these first four bytes; a Kafka broker begins with the answer's length."""
     begun = length.to_bytes(4, "big", signed=length < 0)
     if begun == _HTTP:
         return "http_port"
@@ -89,18 +90,18 @@ def about_answer(length: int, *, encrypted: bool) -> Reason:
 
 
 def not_answered(within_s: float) -> str:
-    """Of a server that says nothing, not even that it refuses."""
+    """For a server that says nothing, not even a refusal."""
     return f"it has not answered within {within_s:g} s"
 
 
 def no_server(failures: Iterable[tuple[str, str]]) -> str:
-    """What to tell when nobody refuses us and nobody answers: what each server has failed with."""
+    """What to say when nobody refuses us and nobody answers: how each server failed."""
     said = [f"{server}: {why}" for server, why in islice(failures, TOLD_LIMIT)]
     return f"no server has answered ({'; '.join(said)})" if said else "no server has answered"
 
 
 def about_certificates(security: Mapping[str, Any]) -> Reason:
-    """What a broker means that is not content with this client's certificate."""
+    """What a broker means when it does not accept this client's certificate."""
     return "asks_certificate" if security.get("cert_file") is None else "refuses_certificate"
 
 

@@ -1,4 +1,4 @@
-"""How to reach the cluster and as whom: what every client is opened with."""
+"""How to reach the cluster and as which user: the settings of every client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S = (2.0, 20.0)  # at least, at most
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """How to reach the cluster and as whom: the section ``kafka`` of the configuration.
+    """How to reach the cluster and as which user: the section ``kafka`` of the configuration.
 
     ``consumer`` and ``producer`` go to the client as they are; names that ``refused_options`` gives must not be there.
     """
@@ -48,7 +48,7 @@ class ClientSettings:
 
     @property
     def session_s(self) -> float:
-        """After how long without a word the group puts a member out."""
+        """After how long without a sign of life the group removes a member."""
         try:
             return float(self.consumer.get(SESSION_OPTIONS[self.client], SESSION_S * 1000)) / 1000
         except (TypeError, ValueError):
@@ -58,17 +58,18 @@ class ClientSettings:
     def patience_s(self) -> float:
         """How long the loop may wait for the cluster without polling: a part of the session.
 
-        What comes of a session that is over reaches the group only while the consumer is polled. A librdkafka member
-        that is not goes on sending under no name, and the group then takes it for another one and puts it out for good.
+        A session that has ended is settled with the group only while the consumer is polled. A librdkafka member that
+        is not polled keeps sending without a name, and the group then takes it for another member and removes it for
+        good.
         """
         least, most = PATIENCE_S
         return min(max(self.session_s * PATIENCE_SHARE, least), most)
 
 
 def transactional_id(group_id: str, member: str) -> str:
-    """The name under which one member of a group writes: another one for every other pair of the two.
+    """The name under which one member of a group writes: unique for each pair of group and member.
 
-    It begins with the group's, so that a right for a prefix can name it.
+    It begins with the group's name, so that an ACL for a prefix can cover it.
     """
     name = f"{group_id}/{member}"
     if name.count("/") > 1:
@@ -79,7 +80,7 @@ def transactional_id(group_id: str, member: str) -> str:
 
 
 def instance_id_taken(settings: ClientSettings) -> WorkerError:
-    """Another process has joined with our instance id: coming back would only fence that one in turn."""
+    """Another process has joined with our instance id: coming back would only fence that process in turn."""
     return WorkerError(
         f"kafka.instance_id '{settings.instance_id}' is in use by another process of group '{settings.group_id}'; "
         "give every process its own"

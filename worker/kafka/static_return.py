@@ -1,10 +1,11 @@
 """Looks after a static member that has come back: did it die between the two rounds of a rebalance?
 
 Rebalances are cooperative (KIP-429): in the first round a member gives partitions back, in the second they get their
-next owner, and it is the member that gave them back who asks for the second. When that one dies in between and comes
-back under its instance id (KIP-345), the group gives it what the first round had left it and is content: nobody asks
-any more, and the partitions have no owner, for good. So whoever comes back looks whether all of them have one. If not,
-it is removed from the group, in its own name: the others rebalance, and it joins again like any member.
+next owner, and the member that gave them back asks for the second. If it dies in between and comes back under its
+instance id (KIP-345), the group gives it what the first round had left it and considers the rebalance done: nobody asks
+for the second round, and the partitions stay without an owner. So a member that comes back checks whether all
+partitions have an owner. If not, it removes itself from the group: the others rebalance, and it joins again like any
+member.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ log = logging.getLogger("worker.kafka")
 LOOK_INTERVAL_S = 5.0  # a second round that is under way is over by then
 LONGEST_INTERVAL_S = 60.0  # between looks that tell nothing
 QUESTION_TIMEOUT_S = 10.0
-REJOINS_LIMIT = 3  # what still has no owner then has another reason, and each time our partitions stand still
+REJOINS_LIMIT = 3  # a partition still without an owner then has another reason, and each rebalance stops our partitions
 NAMED_LIMIT = 5  # partitions that a line names
 REMEDY = "do all members of this group read the same topics? partitions that nobody reads get no outputs"
 
 
 class StaticReturn:
-    """Looks on a thread of its own, from each ``begin`` until the group has once given out everything."""
+    """Looks on a thread of its own, from each ``begin`` until the group has once assigned everything."""
 
     def __init__(self, settings: ClientSettings, interval_s: float = LOOK_INTERVAL_S) -> None:
         self._settings, self._interval_s = settings, interval_s
@@ -36,7 +37,7 @@ class StaticReturn:
         self._cluster = _questions_to_the_cluster(settings)
 
     def begin(self, topics: Sequence[str]) -> None:
-        """A consumer has just subscribed to these topics; nothing is done for one without an instance id."""
+        """A consumer has just subscribed to these topics; without an instance id nothing is done."""
         if self._settings.instance_id is None:
             return
         self.close()
@@ -67,7 +68,7 @@ class StaticReturn:
                     before, rejoins = set(), rejoins + 1
             except KafkaUnavailableError as error:
                 log.debug("kafka: %s", error)
-            except Exception as error:  # noqa: BLE001 (a right or an old broker's answer is missing: the stream goes on)
+            except Exception as error:  # noqa: BLE001 (a missing right or an old broker: the stream continues)
                 wait_s = min(2 * wait_s, LONGEST_INTERVAL_S)
                 log.warning("kafka: can't see whether all partitions have an owner: %s", error)
 

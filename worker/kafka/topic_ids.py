@@ -1,8 +1,9 @@
-"""A topic that is deleted and made again while we read it: another log, of which our states and positions are not.
+"""A topic that is deleted and created again while we read it: another log, to which our states and positions don't
+belong.
 
-Kafka tells the two apart by the topic's id. A client learns the id with its metadata and says nothing of a new one: it
-goes on at the old position. So what it has learnt is looked at with each poll, and nothing that it has read since is
-believed before it is clear which topic that was of. No I/O of its own.
+Kafka tells the two apart by the topic's id. A client learns the id with its metadata and does not report a new one: it
+continues at the old position. So the ids it has learnt are checked at each poll, and records read since then are not
+believed until it is clear which topic they are from. No I/O of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from worker.records.ownership import Assigned, Change, Partition, StartOffsets
 
 log = logging.getLogger("worker.kafka")
 
-LOOK_INTERVAL_S = 5.0  # between two looks of a client at its metadata: for topics of which no error has told it
+LOOK_INTERVAL_S = 5.0  # between two looks of a client at its metadata: for recreated topics that no error has revealed
 
 TopicId = Callable[[str], str]  # of a topic's name; empty: not known
 
@@ -26,15 +27,15 @@ class TopicIds:
     def __init__(self, known: TopicId) -> None:
         self._known = known
         self._asked: dict[str, str] = {}
-        self._begun: dict[tuple[str, str], set[Partition]] = {}  # (name, id) → partitions that were assigned as of it
+        self._begun: dict[tuple[str, str], set[Partition]] = {}  # (name, id) → partitions assigned as part of it
 
     def asked(self, name: str, topic_id: str) -> str:
-        """The loop has asked for it: what is assigned next begins with it."""
+        """The loop has asked for it: partitions assigned next belong to it."""
         self._asked[name] = topic_id
         return topic_id
 
     def following(self, react: React) -> React:
-        """The same ``react``, seen from here."""
+        """The same ``react``, with its changes noted here."""
 
         def followed(change: Change) -> StartOffsets:
             self._end(change.partitions)
@@ -48,15 +49,16 @@ class TopicIds:
         return followed
 
     def names(self) -> set[str]:
-        """Topics of which something is ours, as far as they have ids."""
+        """Topics of which we own a partition, as far as they have ids."""
         return {name for name, topic_id in self._begun if topic_id}
 
     def doubtful(self) -> set[str]:
-        """Topics that the client knows by another id than that with which our partitions began."""
+        """Topics whose id, as the client knows it, is not the one our partitions began with."""
         return {name for name, topic_id in self._begun if topic_id and self._known(name) not in ("", topic_id)}
 
     def made_anew(self, names: Iterable[str], now: TopicId) -> tuple[Partition, ...]:
-        """Our partitions of topics that have another id ``now``, as the cluster says: told once. Raises as ``now``."""
+        """Our partitions of topics that have another id ``now``, as the cluster says: returned once. Raises as
+        ``now``."""
         found: list[Partition] = []
         for name in names:
             topic_id = now(name)

@@ -2,7 +2,7 @@
 
 Rule of this file: no I/O, clock or logging; time is an argument.
 
-A kafka-python consumer on a starved host can poll for good without fetching, rejoining or raising. It is then replaced.
+A kafka-python consumer on a starved host can poll for ever without fetching, rejoining or raising. It is then replaced.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from worker.kafka.settings import ClientSettings
 log = logging.getLogger("worker.kafka")
 
 POLL_INTERVAL_S = 0.1
-ANY_TOPIC = "__consumer_offsets"  # asked for where any answer will do
+ANY_TOPIC = "__consumer_offsets"  # asked for when any answer will do
 _NOT_THERE = (
     KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE,
 )  # fmt: skip
@@ -49,7 +49,8 @@ def answers(client: Any, topic: str, timeout_s: float) -> bool:
 
 
 def close_consumer(consumer: Any, timeout_s: float) -> None:
-    """Leave the group. The client waits for the cluster's answer without a limit: it is left behind then."""
+    """Leave the group. The client waits for the cluster's answer without a limit: after the time-out it is left
+    behind."""
     closing = threading.Thread(target=consumer.close, daemon=True)
     closing.start()
     closing.join(timeout_s)
@@ -114,12 +115,13 @@ def questions(settings: ClientSettings, timeout_s: float) -> Iterator[ConfluentQ
     attempts = Attempts(settings, timeout_s)
     with translated(where):
         admin = AdminClient(client_options(settings, None, {"error_cb": lambda error: None}), logger=attempts)
-        # Not describe_cluster, whose answer without brokers, from one that is just coming back, ends this process.
+        # Not describe_cluster: a broker that is just coming back may answer it without brokers, which ends this
+        # process.
         asked = admin.describe_topics(TopicCollection([ANY_TOPIC]), request_timeout=timeout_s)
         answer = asked[ANY_TOPIC]
     with attempts.told(admin.poll):
         while not answer.done():
-            admin.poll(POLL_INTERVAL_S)  # this is when the client hands out its log
+            admin.poll(POLL_INTERVAL_S)  # at this call the client hands out its log
             if not answer.done() and (refusal := attempts.refusal(waiting=True)) is not None:
                 raise KafkaRefusedError(f"{where}: {refusal}")
         try:

@@ -31,7 +31,7 @@ def committed_offsets(
 
 
 def note_in(answer: Any) -> str:
-    """The note of an answer, and maybe more behind it: see commit_notes."""
+    """The note in an answer, perhaps with more behind it: see commit_notes."""
     try:
         return answer.metadata or ""
     except UnicodeDecodeError as error:
@@ -54,7 +54,7 @@ def commit_offsets(
     timeout_s: float,
     fatal: list[KafkaError],
 ) -> None:
-    """See Source.commit. What ends the client is added to ``fatal``."""
+    """See Source.commit. An error that ends the client is added to ``fatal``."""
     if not offsets:
         return
     named = with_notes(offsets, notes)
@@ -64,8 +64,8 @@ def commit_offsets(
     committed_offsets(consumer, offsets, timeout_s)
     if not consumer.memberid():
         raise CommitRefusedError(f"this process is no longer a member of group '{group_id}'")
-    # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread
-    # it holds up every other call. So it is sent off, and what then is committed tells, within the time.
+    # A synchronous commit has no time-out: while the cluster is silent it never returns, and from another thread it
+    # blocks every other call. So it is sent off, and the offsets committed then show, in time, whether it succeeded.
     with translated("commit"):
         consumer.commit(offsets=named, asynchronous=True)
     wanted = {partition: Committed(offset, notes.get(partition, "")) for partition, offset in offsets.items()}

@@ -42,12 +42,12 @@ def open_consumer(
         "allow.auto.create.topics": False,
         # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
         "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
-        # A full queue makes librdkafka wait 1 s before it fetches again: half of the time there was nothing to do.
+        # A full queue makes librdkafka wait 1 s before it fetches again: half of the time there would be nothing to do.
         "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
         # 10 s by default, also to a coordinator that has come back: as long as a session may be.
         "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
         "error_cb": tell,
-        # 5 minutes by default: a node before Kafka 3.1 tells of a topic that was made anew by nothing else.
+        # 5 minutes by default: before Kafka 3.1 nothing else shows that a topic was created again.
         "topic.metadata.refresh.interval.ms": round(LOOK_INTERVAL_S * 1000),
     }
     if settings.instance_id is not None:

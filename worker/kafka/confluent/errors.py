@@ -46,7 +46,7 @@ _NOT_ALLOWED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-# Nobody lets us in: somebody must mend it, and the worker goes on asking, slowly.
+# Our connection is refused: somebody must fix it, and the worker keeps asking, slowly.
 REFUSED = {
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
@@ -65,7 +65,7 @@ _REFUSED_MESSAGE = {
 }
 _PRODUCED_TO = re.compile(r"ProduceRequest for (\S+) \[\d+\]")
 _MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
-_DELETED = {KafkaError._DESTROY, KafkaError._UNKNOWN_PARTITION}  # what messages fail with whose partition is gone
+_DELETED = {KafkaError._DESTROY, KafkaError._UNKNOWN_PARTITION}  # errors of messages whose partition is gone
 _NEVER_ACCEPTED = {KafkaError.TOPIC_EXCEPTION, *_MISSING}
 _TRY_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
@@ -93,7 +93,7 @@ _TRY_AGAIN = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
-    # What brokers say while leaders, replicas and controllers change; librdkafka calls none of it retriable.
+    # Errors of brokers while leaders, replicas and controllers change; librdkafka calls none of them retriable.
     KafkaError.CONCURRENT_TRANSACTIONS,
     KafkaError.ELIGIBLE_LEADERS_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
@@ -137,7 +137,7 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
 
 @contextmanager
 def translated(what: str, partition: Partition | None = None) -> Iterator[None]:
-    """Raise the client's exceptions as ours; ``what`` says in a few words what was tried."""
+    """Raise the client's exceptions as ours; ``what`` names the attempt in a few words."""
     try:
         yield
     except KafkaException as error:
@@ -145,7 +145,7 @@ def translated(what: str, partition: Partition | None = None) -> Iterator[None]:
 
 
 def translate(error: KafkaError, what: str, partition: Partition | None = None) -> Exception | None:
-    """Our error for an error of the client, None when it is a bug. ``partition`` is what it is about."""
+    """Our error for an error of the client, None when it is a bug. ``partition``: the one it concerns."""
     code = error.code()
     said = f"{what}: {error.name()}: {error.str()}"
     if code in FENCED:
@@ -180,7 +180,7 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
         return DeliveryFailedError(said)
     if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
         return ConfigError(f"{said}; lower transaction.timeout.ms in kafka.producer to what the cluster allows")
-    # A call in the wrong state (_STATE): the transaction has failed in the background. A new producer begins anew.
+    # A call in the wrong state (_STATE): the transaction has failed in the background. A new producer starts over.
     if code in (KafkaError._FATAL, KafkaError._STATE):
         return KafkaUnavailableError(said)
     return translate(error, what) or KafkaUnavailableError(said)
@@ -212,7 +212,7 @@ def failed_transaction(error: KafkaError, what: str, written: Sequence[Destinati
 
 
 def _refused(error: KafkaError, to: Destination) -> WorkerError | None:
-    """What the topic does not take, None for any other error."""
+    """The error of a message that its topic does not take, None for any other error."""
     code, said = error.code(), f"{error.name()}: {error.str()}"
     if code in _REFUSED_MESSAGE:
         return destinations.refused(to, said, code in _TOO_LARGE)

@@ -1,4 +1,4 @@
-"""Questions about a confluent-kafka consumer that says nothing, or has been put out."""
+"""Questions about a confluent-kafka consumer that is silent, or has been removed from its group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOIN_LIMIT_S = 330.0  # longer than the group waits for a member that is busy (m
 def looks_stuck(
     consumer: Any, settings: ClientSettings, topic: str, positions: Mapping[Partition, int], without_a_group_s: float
 ) -> bool:
-    """One look: the cluster answers others but not this client, or this one reads nothing new, or joins no group.
+    """One look: the cluster answers others but not this client, or this client reads nothing new, or joins no group.
 
     Seen once, after a broker's restart: a consumer without a connection that never made another. A cluster that is
     away is no reason: a new client would change nothing, and this one may yet keep its place.

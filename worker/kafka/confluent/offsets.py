@@ -19,11 +19,11 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger("worker.kafka")
 
-ISOLATION = {"isolation.level": "read_committed"}  # also decides what the end of a log is
+ISOLATION = {"isolation.level": "read_committed"}  # also decides what counts as the end of a log
 LEAST_WAIT_S = 0.001
 REFRESH_WAIT_S = 0.1  # a new leader is not there at once
 CLOSE_TIMEOUT_S = 2.0  # of a client that is in no group
-TRY_S = 3.0  # a node that is gone is waited for as long as one may: then the leaders are asked for again
+TRY_S = 3.0  # a node that is gone is waited for this long: then the leaders are looked up again
 OUTDATED = (
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN,
     KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_BROKER,

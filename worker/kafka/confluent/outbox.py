@@ -30,10 +30,10 @@ _BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 class Outbox:
     """A producer that takes messages in order until the first failure, and nothing after it.
 
-    ``written``: the topics of messages that were handed over; whoever ends a transaction empties it.
-    ``options`` are added to those that every producer of ours has; ``explain`` makes our error of the client's, for a
-    message that was not delivered. ``disturbed``: a connection had a problem since this was last set to false.
-    ``attempts``: what the client says of its servers.
+    ``written``: the topics of messages that were handed over; whoever ends a transaction empties it. ``options`` are
+    added to those that every producer of ours has; ``explain`` makes our error of the client's, for a message that was
+    not delivered. ``disturbed``: a connection had a problem since this was last set to false. ``attempts``: what the
+    client reports about its servers.
 
     Raises KafkaUnavailableError when the cluster can't be reached in ``connect_timeout_s``, WorkerError when it refuses
     us.
@@ -97,7 +97,7 @@ class Outbox:
             raise self.failure
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until all is acknowledged; how many messages are not. Raises the first failure there was."""
+        """Wait until all is acknowledged; returns how many messages are not. Raises the first failure there was."""
         with self._heard():
             left: int = self.producer.flush(timeout_s)
         return left
@@ -105,24 +105,24 @@ class Outbox:
     def discard(self) -> None:
         """Give up what is not acknowledged.
 
-        Or librdkafka would go on trying, and the interpreter wait for it, when the object is freed.
+        Otherwise librdkafka would keep trying, and the interpreter would wait for it, when the object is freed.
         """
         self.producer.purge(in_queue=True, in_flight=True)
         with suppress(KafkaException):
             self.producer.flush(0)
 
     def free(self) -> None:
-        """End the client and its threads now, not when the garbage collector comes by. Nothing may follow."""
+        """End the client and its threads now, not when the garbage collector runs. No call may follow."""
         self.producer = None
 
     def serve(self, timeout_s: float) -> None:
-        """Hear of what has happened. Raises the first failure there was."""
+        """Let the client report what has happened. Raises the first failure there was."""
         with self._heard():
             self.producer.poll(timeout_s)
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
-        """The client calls back meanwhile; a fatal error it may also raise, as often as it is asked."""
+        """The client calls back meanwhile; a fatal error it may also raise, at every call."""
         try:
             yield
         except KafkaException as error:
@@ -139,7 +139,7 @@ class Outbox:
             self.serve(FULL_BUFFER_WAIT_S)
             waited_s += FULL_BUFFER_WAIT_S
             if waited_s > FULL_BUFFER_TIMEOUT_S:
-                # The rest of the batch was never handed over: nothing later may say that all is well.
+                # The rest of the batch was never handed over: no later call may report success.
                 self.failure = DeliveryFailedError("only part of a batch was handed over")
                 raise KafkaUnavailableError(f"no acknowledgement within {FULL_BUFFER_TIMEOUT_S:g} s")
 
@@ -155,7 +155,7 @@ class Outbox:
 
 
 class _Lines:
-    """librdkafka's own log, in which alone it tells that the connection to the transaction coordinator broke."""
+    """librdkafka's own log, the only place where it says that the connection to the transaction coordinator broke."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -1,10 +1,10 @@
-"""Which partitions a confluent-kafka consumer owns and where each goes on: the callbacks of a rebalance.
+"""Which partitions a confluent-kafka consumer owns and where each continues: the callbacks of a rebalance.
 
 Rule of this file: librdkafka calls back on the polling thread and waits for the callback, so ``react`` is called right
 there: a revoked partition has no new owner before it returns.
 
-Where to go on is said by assignment or by seek, never by unassigning for a moment: in the middle of a rebalance the
-client takes that for the answer to it.
+Where to continue is set by assignment or by seek, never by unassigning for a moment: in the middle of a rebalance the
+client takes an unassign for the answer to the rebalance.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked,
 
 
 class Ownership:
-    """``positions``: next offset of each partition that may deliver.
-    ``assigned``: the group has answered, be it without partitions.
-    ``begun``: partitions assigned since it was last cleared.
+    """``positions``: next offset of each partition that may deliver. ``assigned``: the group has answered, perhaps
+    without partitions. ``begun``: partitions assigned since it was last cleared.
     """
 
     def __init__(self, consumer: Any, react: React) -> None:
@@ -32,8 +31,8 @@ class Ownership:
         self._consumer = consumer
         self._react = react
         self._unanswered: tuple[Partition, ...] = ()  # assigned, but react raised
-        self._anew: tuple[Partition, ...] = ()  # lost with their topic, and to be assigned as of the new one
-        self._astray: set[Partition] = set()  # what the client would deliver next is not what the loop waits for
+        self._anew: tuple[Partition, ...] = ()  # lost with their topic, and to be assigned as those of the new one
+        self._astray: set[Partition] = set()  # the client would deliver from another offset than the loop expects
         self._leaving = False
 
     def on_assign(self, consumer: Any, names: list[TopicPartition]) -> None:
@@ -46,8 +45,8 @@ class Ownership:
         try:
             starts = self._react(Assigned(partitions))
         except BaseException:
-            # The client would assign them itself: it gets none until react answers. Held somewhere and paused, they
-            # would be read before the pause arrives, and what comes of that after the answer.
+            # The client would assign them itself: it gets none until react answers. If they were assigned and paused,
+            # they would be read before the pause arrives, and those records would come after the answer.
             consumer.incremental_assign([])
             self._unanswered += partitions
             raise
@@ -63,17 +62,17 @@ class Ownership:
         self._give_up(consumer, names, Lost)
 
     def seek(self, starts: StartOffsets) -> None:
-        """Go on from these offsets; what is not owned is passed over."""
+        """Continue from these offsets; partitions that are not owned are ignored."""
         known = {partition: start for partition, start in starts.items() if partition in self.positions}
         self.positions.update(known)
         self._astray.update(known)
 
     def doubt(self, partitions: Iterable[Partition] | None = None) -> None:
-        """What the client had handed out of these partitions (None: of all) has not come to the loop."""
+        """Records of these partitions (None: of all) that the client had handed out have not reached the loop."""
         self._astray.update(self.positions if partitions is None else partitions)
 
     def begin_anew(self, partitions: Iterable[Partition]) -> None:
-        """Their topic is another one now: what was read is lost, and ``realign`` has them assigned."""
+        """Their topic is another one now: what was read is lost, and ``realign`` assigns them again."""
         told = tuple(sorted(self.positions.keys() & set(partitions)))
         for partition in told:
             del self.positions[partition]
@@ -87,7 +86,7 @@ class Ownership:
         return Partition(message.topic(), message.partition()) in self.begun
 
     def realign(self) -> None:
-        """Before a poll: ask again what react did not answer, and go on from the positions the loop knows."""
+        """Before a poll: ask react again where it did not answer, and continue from the positions the loop knows."""
         if self._unanswered:
             asked = self._unanswered
             starts = self._react(Assigned(asked))
@@ -96,7 +95,7 @@ class Ownership:
             with translated("assignment"):
                 self._consumer.incremental_assign(self._named(asked))
         if self._anew:
-            # The client has never given them back, so it is told where to go on, not that they are assigned.
+            # The client has never given them back, so it is told where to continue, not that they are assigned.
             starts = self._react(Assigned(self._anew))
             self._begin(self._anew, starts)
             self._astray.update(self._anew)
@@ -108,7 +107,7 @@ class Ownership:
             self._astray.discard(partition)
 
     def _go_to(self, name: TopicPartition) -> None:
-        # The client drops what it has fetched for an earlier position, events of the log's end as well.
+        # The client drops records fetched for an earlier position, and end-of-log events, too.
         try:
             self._consumer.seek(name)
         except KafkaException as error:

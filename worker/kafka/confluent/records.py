@@ -15,7 +15,7 @@ from worker.records.record_batch import Headers, NotUtf8, RecordBatch
 def to_batches(messages: Sequence[Any], positions: dict[Partition, int]) -> list[RecordBatch]:
     """Sort messages into columns and move the positions; an end-of-partition event tells what no record does.
 
-    An event tells the truth only if everything fetched before it is among these or earlier messages: see Ownership.
+    An event is right only if everything fetched before it is among these or earlier messages: see Ownership.
     """
     groups: dict[tuple[str, int], list[Any]] = {}
     ends: dict[Partition, int] = {}
@@ -68,7 +68,7 @@ def _headers(messages: Sequence[Any]) -> list[Headers | None]:
     while True:
         try:
             # By map: a call in Python's own byte code may pass over the exception that comes with the client's answer,
-            # which then holds a pointer to nothing. So does the answer when it is asked for again.
+            # which then holds a dangling pointer. So does the answer when it is asked for again.
             found.extend(map(Message.headers, left))
         except (SystemError, UnicodeDecodeError) as error:
             found.append([(NotUtf8(_undecoded(error).decode(errors="backslashreplace")), None)])
@@ -77,7 +77,7 @@ def _headers(messages: Sequence[Any]) -> list[Headers | None]:
 
 
 def _undecoded(error: BaseException) -> bytes:
-    """The first name that could not be decoded: each further one wraps what was said of those before it."""
+    """The first name that could not be decoded: each further error wraps those before it."""
     inner: BaseException | None = error
     while inner is not None and not isinstance(inner, UnicodeDecodeError):
         inner = inner.__cause__ or inner.__context__

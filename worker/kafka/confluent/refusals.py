@@ -1,6 +1,6 @@
-"""Why brokers let librdkafka not in: it says so in its log, and to its caller only that it has no answer.
+"""Why brokers refuse librdkafka: its log says so, its caller is told only that there is no answer.
 
-It does not say what is wrong with a certificate; that is asked anew, by Python's own TLS.
+It does not say what is wrong with a certificate; Python's own TLS is asked for that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     ("alert certificate required", "asks_certificate"),
     ("alert unknown ca", "asks_certificate"),
     ("alert certificate", "asks_certificate"),
-    ("connecting to a PLAINTEXT broker listener", "no_handshake"),  # its guess at any end
+    ("connecting to a PLAINTEXT broker listener", "no_handshake"),  # its guess whenever a connection ends
     ("wrong version number", "plain_port"),
     ("SSL handshake failed", "tls_failed"),
 )
@@ -58,7 +58,7 @@ _BY_STATE: Mapping[str, Reason] = {_FIRST_QUESTION: "tls_port", "UP": "login_por
 
 
 class Attempts:
-    """What becomes of each server, when a client connects for the first time. For its ``logger=`` and ``error_cb``.
+    """The outcome of each server while a client connects for the first time. For its ``logger=`` and ``error_cb``.
 
     The client says it many times a second, so the log has none of it until ``let_in``: the error says it once.
     """
@@ -67,12 +67,12 @@ class Attempts:
         self._settings, self._timeout_s = settings, timeout_s
         self._servers = [_with_port(server.strip()) for server in settings.bootstrap_servers.split(",")]
         self._failed: dict[str, Refusal | None] = {}
-        self._said: dict[str, str] = {}  # server → what it has failed with last
+        self._said: dict[str, str] = {}  # server → its last failure
         self._lock = threading.Lock()
         self._let_in = False
 
     def let_in(self) -> None:
-        """The client is connected: from here on what it says is logged as it says it."""
+        """The client is connected: from here on its messages are logged as they come."""
         self._let_in = True
 
     def log(self, level: int, text: str, *words: str) -> None:
@@ -98,7 +98,7 @@ class Attempts:
                     self._failed[found[1]] = refusal
 
     def refusal(self, *, waiting: bool) -> Refusal | None:
-        """Why nobody lets us in. ``waiting``: None while a server that has not failed yet may do so."""
+        """Why no server accepts us. ``waiting``: None while a server that has not failed yet may still accept us."""
         with self._lock:
             failed = dict(self._failed)
         if waiting and len(failed) < len(self._servers):
@@ -108,10 +108,10 @@ class Attempts:
 
     @contextmanager
     def told(self, serve: Callable[[float], object]) -> Iterator[None]:
-        """Raise why there is no answer, where the client says only that there is none.
+        """Raise the reason for a missing answer, where the client only says that there is none.
 
-        ``serve``: lets the client hand out what it has not said yet. Raises KafkaUnavailableError (KafkaRefusedError),
-        and the client's other errors as ``translated`` does.
+        ``serve``: lets the client hand out its pending messages. Raises KafkaUnavailableError (KafkaRefusedError), and
+        the client's other errors as ``translated`` does.
         """
         where = f"kafka at {self._settings.bootstrap_servers}"
         try:
@@ -130,14 +130,14 @@ class Attempts:
     def _unanswered(self) -> str:
         with self._lock:
             said = dict(self._said)
-        # A listed server that did answer names others: then those are what can't be reached.
+        # A listed server that did answer names others: then those can't be reached.
         named = [server for server in said if server not in self._servers] or self._servers
         silent = not_answered(self._timeout_s)
         return no_server((server, said.get(server, silent)) for server in named)
 
 
 class Refused:
-    """Of a client that has been let in once: whether it is refused now. It says so once for each try."""
+    """For a client that was once connected: whether it is refused now. It says so once for each try."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self._security = settings.security

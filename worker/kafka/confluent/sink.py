@@ -14,7 +14,7 @@ from worker.records.messages import Messages
 
 CONNECT_TIMEOUT_S = 30.0
 LATENCY: Mapping[str, Any] = {
-    # A turn hands over all it has at once, and under load the queue fills by itself: 5 ms gained nothing.
+    # A turn hands over all its messages at once, and under load the queue fills by itself: 5 ms gained nothing.
     "linger.ms": 0,
     "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
 }
@@ -45,7 +45,7 @@ class ConfluentSink:
         if self._closed:
             return
         self._closed = True
-        with suppress(WorkerError):  # whoever wants to know flushes first
+        with suppress(WorkerError):  # a caller that wants to know flushes first
             if not self._outbox.flush(timeout_s):
                 return
         self._outbox.discard()

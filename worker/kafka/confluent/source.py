@@ -72,7 +72,7 @@ class ConfluentSource:
 
         self._ids.said = TopicIdLog()
         self._consumer = open_consumer(self._settings, on_error, timeout_s, self._ids.said)
-        self._fatal = fatal  # of this client alone: the end of one that was replaced says nothing
+        self._fatal = fatal  # of this client only: the end of a replaced client does not count
 
     def subscribe(self, topics: Sequence[str], react: React) -> None:
         """See Source."""
@@ -106,7 +106,7 @@ class ConfluentSource:
             owned.begin_anew(self._ids.look(self._consumer))
             owned.realign()
         except UnavailableError:
-            # The group goes on meanwhile, and wants answers.
+            # The group moves on meanwhile, and wants answers.
             self._read(owned, 0, 0.0)
             raise
         batches = self._read(owned, max_records, timeout_s)
@@ -171,7 +171,8 @@ class ConfluentSource:
         self._ownership.seek(starts)
 
     def member(self) -> object:
-        """See Source. Raises CommitRefusedError when the group has put us out: a commit in no name is never refused."""
+        """See Source. Raises CommitRefusedError when the group has removed us: a commit without a member name is never
+        refused."""
         before = self._consumer.memberid()
         found: object = self._consumer.consumer_group_metadata()
         if not before or self._consumer.memberid() != before:
@@ -206,7 +207,7 @@ class ConfluentSource:
         return looks_stuck(self._consumer, self._settings, self._topics[0], owned.positions, without_a_group_s)
 
     def _come_back(self, owned: Ownership, fatal: KafkaError) -> Ownership:
-        """From a client that was fenced, when it was not by another process: Lost, then assigned anew."""
+        """Replace a client that was fenced, but not by another process: Lost, then assigned anew."""
         if fatal.code() not in FENCED or self._settings.instance_id is None:
             raise translate(fatal, "poll") or KafkaException(fatal)
         owned.hand_back(Lost)
@@ -232,7 +233,8 @@ class ConfluentSource:
                 owned.begun.clear()
                 messages += self._consumer.consume(max_records - 1, 0)
                 if owned.begun:
-                    # A partition went and came back: its messages may be of before, and tell nothing of the position.
+                    # A partition went and came back: its messages may be from before, and say nothing about the
+                    # position.
                     owned.doubt(owned.begun)
                     messages = [each for each in messages if not owned.has_begun(each)]
         return messages

@@ -1,8 +1,8 @@
 """The ids that librdkafka gives topics: it says them in its log and nowhere else.
 
-It goes on at the old position of a topic that was made anew (its source calls that an open task). From Kafka 3.1 on it
-reads by the id, so it says a new one before it has a record of it, and both come to the thread that polls in this
-order. Where its log does not say the ids the cluster is asked, now and then.
+It continues at the old position of a topic that was created again (its source calls that an open task). From Kafka 3.1
+on it reads by the id, so it logs a new id before it delivers a record of that topic, and the polling thread sees both
+in this order. Where its log does not show the ids, the cluster is asked now and then.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CHANGED = re.compile(r"Topic (\S+) changed id from \S+ to ([\w+/]{22})$")
 
 
 def saying_ids(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a consumer whose log says what ``TopicIdLog`` listens for, beside what its user wants there."""
+    """The options of a consumer whose log shows what ``TopicIdLog`` listens for, beside what its user wants there."""
     return {**options, "debug": ",".join(filter(None, (options.get("debug"), SAID_IN)))}
 
 
 class TopicIdLog:
-    """For a consumer's ``logger=``: keeps the ``ids`` that it says. All but such small talk is handed on."""
+    """For a consumer's ``logger=``: keeps the ``ids`` that it shows. Other lines are passed on."""
 
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}
@@ -62,11 +62,11 @@ class ConfluentTopicIds(TopicIds):
         super().__init__(lambda name: self.said.ids.get(name) or self._answers.get(name, ""))
 
     def look(self, consumer: Any) -> tuple[Partition, ...]:
-        """Partitions of topics that were made anew. Raises KafkaUnavailableError, WorkerError."""
+        """Partitions of topics that were created again. Raises KafkaUnavailableError, WorkerError."""
         self._ask()
         doubtful = self.doubtful()
         anew = self.made_anew(doubtful, self._now)
-        for name in doubtful.difference(partition.topic for partition in anew):  # what the client knows is older
+        for name in doubtful.difference(partition.topic for partition in anew):  # the client's knowledge is older
             with translated(f"metadata of topic '{name}'"):
                 consumer.list_topics(name, QUESTION_TIMEOUT_S)
         return anew

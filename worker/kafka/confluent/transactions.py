@@ -1,11 +1,11 @@
 """The TransactionalSink contract on confluent-kafka: messages and offsets in one transaction per turn of the loop.
 
-Rule of this file: after the first error nothing is tried again with the same producer. What its last transaction came
-to is not known here, and the cluster's answer to the next producer of the same id settles it.
+Rule of this file: after the first error nothing is tried again with the same producer. The fate of its last transaction
+is not known here; the cluster settles it when the next producer of the same id asks.
 
 After a lost connection the next transaction has a new producer, too. A request that was on its way is sent again, and
-the first may yet arrive, in the middle of a later transaction of the same epoch, and end that. And librdkafka may wait
-for ever for a coordinator that the cluster's metadata have not named for a moment
+the first copy may still arrive in the middle of a later transaction of the same epoch, and end it. And librdkafka may
+wait for ever for a coordinator that the cluster's metadata have not named for a moment
 (https://github.com/confluentinc/librdkafka/issues/5511).
 """
 
@@ -30,15 +30,15 @@ from worker.records.ownership import Partition
 
 log = logging.getLogger("worker.kafka")
 
-CONNECT_TIMEOUT_S = 10.0  # then another attempt is made: a frozen coordinator may have a successor
+CONNECT_TIMEOUT_S = 10.0  # then there is another attempt: a frozen coordinator may have a successor
 TRANSACTION_TIMEOUT_MS = 10_000  # a successor under another id waits for our open transaction as long as this
 RETRY_BACKOFF_MS = 1  # a transaction begun right after another is refused until that one's markers are written
 RETRY_BACKOFF_MAX_MS = 100
-METADATA_REFRESH_MS = 100  # else it would be asked for as often as requests are repeated
+METADATA_REFRESH_MS = 100  # else it would be looked up at every repeated request
 LEAST_WAIT_S = 0.001
-MISSING_TOPIC_SHARE = 0.5  # of a commit's time, until a topic that the cluster does not know is a missing one
+MISSING_TOPIC_SHARE = 0.5  # of a commit's time, after which a topic that the cluster does not know is missing
 GRACE_S = 2.0  # for the client to keep its own time-out
-LOOK_S = 0.5  # between two looks at what broke, during a commit that takes its time
+LOOK_S = 0.5  # between two looks at broken connections, during a slow commit
 DISTURBED_S = 2.0  # for a commit after a lost connection
 
 
@@ -84,7 +84,7 @@ class ConfluentTransactions:
 
         with _or_dead(self._outbox, "transaction"):
             self._await(self._calls.begin(finish), deadline + GRACE_S)
-        # A message may have failed without the transaction's knowing of it.
+        # A message may have failed without the transaction noticing.
         self._outbox.serve(0)
         self._begun = False
 
@@ -94,7 +94,7 @@ class ConfluentTransactions:
             return
         self._closed = True
         if self._outbox.failure is not None:
-            # It can't even abort for sure. The next sink of this id does it, or the cluster when the time is over.
+            # Even an abort is not certain. The next sink of this id aborts, or the cluster when the time is over.
             self._outbox.discard()
         elif self._begun:
             producer, within_s = self._outbox.producer, max(timeout_s, LEAST_WAIT_S)
@@ -106,7 +106,7 @@ class ConfluentTransactions:
         self._calls.close()
 
     def _await(self, commit: Pending[None], deadline: float) -> None:
-        """Until it is answered. After a lost connection it often never is, though the cluster is there."""
+        """Wait for the answer. After a lost connection it often never comes, though the cluster is there."""
         begun_s = time.monotonic()
         while True:
             if lost := self._outbox.disturbed:
@@ -117,14 +117,14 @@ class ConfluentTransactions:
                 if time.monotonic() >= deadline:
                     why = "; a connection was lost" if lost else ""
                     raise TimeoutError(f"no answer within {deadline - begun_s:.1f} s{why}") from None
-            # A commit whose message has failed is answered only when its time is over: it fails of that now.
+            # A commit whose message has failed is answered only when its time is over: raise the failure now.
             self._outbox.serve(0)
 
     def _begin(self) -> None:
         self._outbox.check()
         if self._begun:
             return
-        self._outbox.serve(0)  # hear of what broke
+        self._outbox.serve(0)  # learn what broke
         if self._outbox.disturbed:
             self._replace()
         with _or_dead(self._outbox, "transaction"):
@@ -133,7 +133,7 @@ class ConfluentTransactions:
         self._outbox.written.clear()
 
     def _replace(self) -> None:
-        """A new producer, of a new epoch. All that the old one has sent is committed, so nothing is in doubt."""
+        """A new producer with a new epoch. Everything that the old one sent is committed, so nothing is in doubt."""
         log.info("transactional id '%s': a new producer after a lost connection", self._settings.transactional_id)
         old = self._outbox
         try:
@@ -153,7 +153,7 @@ class ConfluentTransactions:
             "socket.nagle.disable": True,  # or a small request waits until the broker has confirmed the one before
             "retry.backoff.max.ms": RETRY_BACKOFF_MAX_MS,
             "topic.metadata.refresh.fast.interval.ms": METADATA_REFRESH_MS,
-            # By default 30 s, which no commit waits for: nobody would hear that a topic is not there.
+            # By default 30 s, longer than any commit waits: nobody would learn that a topic is missing.
             "topic.metadata.propagation.max.ms": int(self._settings.patience_s * 1000 * MISSING_TOPIC_SHARE),
         }
         outbox = Outbox(self._settings, own, timeout_s, undelivered_in_transaction)
@@ -161,19 +161,19 @@ class ConfluentTransactions:
             left_s = _left(deadline)
             self._calls.run(lambda: outbox.producer.init_transactions(left_s), left_s + GRACE_S)
         outbox.serve(0)
-        outbox.disturbed = False  # what broke before it was open has held no request of a transaction
+        outbox.disturbed = False  # a connection that broke before it was open held no request of a transaction
         return outbox
 
 
 @contextmanager
 def _or_dead(outbox: Outbox, what: str) -> Iterator[None]:
-    """Raise the client's error as ours, or what a message had failed for before; either is kept for all calls."""
+    """Raise the client's error as ours, or the error of a message that failed before; either is kept for all calls."""
     try:
         yield
     except KafkaException as error:
         if error.args[0].code() == KafkaError._STATE:
             with suppress(Exception):
-                outbox.serve(0)  # what a message has failed for says more, and may not have been heard of yet
+                outbox.serve(0)  # the error of a failed message says more, and may not have been reported yet
         if outbox.failure is None:
             outbox.failure = failed_transaction(error.args[0], what, list(outbox.written.values()))
         raise outbox.failure from error

@@ -40,10 +40,10 @@ class _PortTakenError(Exception):
 class EmbeddedKafka:
     """One Kafka broker on 127.0.0.1, usable as a context manager.
 
-    ``data``: a folder that is kept and gone on with; None = a temporary one, removed at the end. ``port``: None = a
-    free one, which then stays the same over ``restart``. ``properties`` and ``listeners`` (name → port) are added to
-    the broker's own. ``cluster``: the id that a new folder gets; None = a random one. Whatever starts raises
-    WorkerError when the port is taken, the folder in use, or nothing comes up.
+    ``data``: a folder that is kept and used again; None = a temporary one, removed at the end. ``port``: None = a free
+    one, which then stays the same over ``restart``. ``properties`` and ``listeners`` (name → port) are added to the
+    broker's own. ``cluster``: the id that a new folder gets; None = a random one. Every start raises WorkerError when
+    the port is taken, the folder in use, or nothing comes up.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Three embedded Kafka nodes as one cluster: three replicas of everything, two of which must have a record.
+"""Three embedded Kafka nodes as one cluster: three replicas of everything, and a record counts once two of them have
+it.
 
 Rule: each node is an EmbeddedKafka, which can be killed, paused and restarted by itself; a majority must live for the
 others to start.
@@ -71,7 +72,7 @@ class EmbeddedCluster:
         next(node for node in self.nodes.values() if node.running).create_topic(name, partitions)
 
     def _all(self, call: Callable[[EmbeddedKafka], Any]) -> None:
-        # At once: a node answers only when a majority of them has come.
+        # All at once: a node answers only when a majority is running.
         with ThreadPoolExecutor(NODES) as threads:
             list(threads.map(call, self.nodes.values()))
 

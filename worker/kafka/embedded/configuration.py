@@ -26,8 +26,8 @@ PROPERTIES: Mapping[str, object] = {
     "share.coordinator.state.topic.num.partitions": 1,
     "default.replication.factor": 1,
     "min.insync.replicas": 1,
-    # A broker ended by kill -9 is let in again only when the session of its former life is over; one that a busy
-    # machine does not let speak for so long leads no partition until it does.
+    # A broker ended by kill -9 is accepted again only when the session of its former process is over; a broker that a
+    # busy machine silences for so long leads no partition until it speaks again.
     "broker.session.timeout.ms": 5_000,
     "broker.heartbeat.interval.ms": 500,
     "group.initial.rebalance.delay.ms": 0,
@@ -60,7 +60,7 @@ def server_properties(
 ) -> str:
     """The text of ``server.properties`` for a node that keeps its log in ``folder``.
 
-    ``listeners``: more of them, name → port; what they speak is said in ``properties``.
+    ``listeners``: more of them, name → port; their protocols are set in ``properties``.
     """
     broker = ",".join(f"{name}://{host}:{at}" for name, at in {"PLAINTEXT": port, **(listeners or {})}.items())
     settings: dict[str, object] = {

@@ -16,7 +16,7 @@ CLASS_ARCHIVE_TIMEOUT_S = 120
 
 
 def prepare() -> str:
-    """Fetch what is missing and make the archive of classes; returns one line that says what there is."""
+    """Fetch what is missing and make the archive of classes; returns a line that says what is installed."""
     executable, paths = java(), jars()
     archive = class_archive(executable)
     if not archive.is_file():

@@ -111,7 +111,7 @@ def fetch(folder: Path) -> None:
             if (folder / "classpath.txt").is_file():
                 return
             why = f"{folder} can't be written"
-        except Exception as error:  # noqa: BLE001 - jgo lets anything through: requests', zip's, its own
+        except Exception as error:  # noqa: BLE001 - jgo lets any error through: of requests, of zip, its own
             why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     raise WorkerError(f"no Kafka jars in {folder}, and fetching them failed ({why}); {REMEDY}")
 

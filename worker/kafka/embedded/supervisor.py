@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-OWNER_POLL_S = 0.5  # a fork of the owner may keep the pipe open: its parent id then tells that it is gone
+OWNER_POLL_S = 0.5  # a fork of the owner may keep the pipe open: the parent id then shows that the owner is gone
 GRACE_S = 10.0  # for a child whose folder is kept
 ANSWER_TIMEOUT_S = 60.0
 LINUX_PR_SET_PDEATHSIG = 1

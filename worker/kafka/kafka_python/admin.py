@@ -53,7 +53,7 @@ class KafkaPythonQuestions:
             try:
                 found = self._admin.describe_configs([asked], config_filter="all").get("topic", {}).get(topic, {})
             except (errors.AuthorizationError, errors.UnsupportedVersionError):
-                found = {}  # nor is an error of its own told by the client: then there is no configuration
+                found = {}  # nor does the client report its own errors: then there is no configuration
         return TopicRules.of({name: each["value"] for name, each in found.items()})
 
     def create(self, topics: Mapping[str, int]) -> None:
@@ -100,7 +100,7 @@ def unowned_partitions(settings: ClientSettings, topics: Sequence[str], timeout_
             group = admin.describe_groups([settings.group_id])[settings.group_id]
         members = group["members"]
         if not all(_tells_instance_id(each) for each in members):
-            return set()  # where they can't be told, nobody looks for ours again and again
+            return set()  # where owners can't be determined, we don't look for ours again and again
         if group["group_state"] != "Stable" or settings.instance_id not in {
             each["group_instance_id"] for each in members
         }:
@@ -126,7 +126,7 @@ def holder_of_instance_id(settings: ClientSettings, timeout_s: float) -> str | N
         except errors.GroupIdNotFoundError:
             return None
     if not all(_tells_instance_id(each) for each in members):
-        raise instance_id_taken(settings)  # so the group has said; who it is can't be asked
+        raise instance_id_taken(settings)  # so the group has said; these brokers can't say who it is
     return next((each["member_id"] for each in members if each["group_instance_id"] == settings.instance_id), None)
 
 

@@ -1,4 +1,4 @@
-"""One KafkaConsumer and what is asked of it, in the words of the contracts: partitions in, columns out, our errors.
+"""One KafkaConsumer behind the words of the contracts: partitions in, columns out, our errors.
 
 It lives as long as its client is healthy; ``KafkaPythonSource`` replaces it as a whole.
 """
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import crc32c  # noqa: F401  without it the client checks sums in pure Python, 13 MB/s, and says nothing
+import crc32c  # noqa: F401  without it the client silently computes checksums in pure Python, 13 MB/s
 from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-import worker.kafka.kafka_python.records  # noqa: F401  it reads more than the client does
+import worker.kafka.kafka_python.records  # noqa: F401  it reads more header names than the client does
 from worker.errors import CommitRefusedError, KafkaRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.contracts import NO_NOTES, Committed, Notes
 from worker.kafka.kafka_python.admin import is_reachable, leave_group
@@ -58,8 +58,8 @@ class Connection:
             # Members learn of a rebalance by their heartbeats: 1 s in place of 3 s for each of its two rounds.
             "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
             # An answer to a request sent before the topics were set counts as theirs: a member that leads its group
-            # then sees no partitions, and gives none out, until the metadata are old: for 5 minutes by default. And see
-            # topic_ids for what it may be told of there alone.
+            # then sees no partitions, and assigns none, until the metadata are old: for 5 minutes by default. And
+            # topic_ids says what only metadata reveal.
             "metadata_max_age_ms": METADATA_MAX_AGE_MS,
             # 30 s by default, also to a broker that has come back.
             "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
@@ -91,10 +91,10 @@ class Connection:
         self.consumer._coordinator.heartbeat.poll()
 
     def seek(self, starts: Mapping[Partition, int]) -> None:
-        """Go back or forth. What the client has fetched ahead it drops itself: its place is not the next one."""
+        """Go back or forth. The client itself drops records it has fetched ahead: their offset is not the next one."""
         ours = self.consumer.assignment()
         for partition, offset in starts.items():
-            # Not those that the loop has yet to start, nor those of which it has yet to hear that they are gone.
+            # Not partitions that the loop has yet to start, nor lost ones that it has not been told of yet.
             if partition in self.positions and named(partition) in ours:
                 self.consumer.seek(named(partition), offset)
                 self.positions[partition] = offset
@@ -173,7 +173,7 @@ class Connection:
         return offsets_by_time(self.consumer, partitions, time_ms, timeout_s)
 
     def reading(self) -> str:
-        """Where the client is in the log, for an error that it has raised there."""
+        """The client's position in the log, for an error that it raised there."""
         records = self.consumer._fetcher._next_partition_records
         if not records:
             return "poll"
@@ -181,13 +181,14 @@ class Connection:
         return f"poll: {name.topic}/{name.partition} at offset {records.next_fetch_offset}"
 
     def is_behind(self, error: Exception) -> bool:
-        """Whether a truncation that was found is of before the last seek: we read no further than the log reaches."""
+        """Whether a reported truncation dates from before the last seek: we then read no further than the log
+        reaches."""
         found = getattr(error, "divergent_offsets", {}).items()
         reached = all(at is not None and self.positions.get(self._by_name[name], 0) <= at.offset for name, at in found)
         return bool(found) and reached
 
     def check_let_in(self) -> None:
-        """Raises KafkaRefusedError while every broker refuses us: the client itself says so to its log alone."""
+        """Raises KafkaRefusedError while every broker refuses us: the client itself says so only in its log."""
         if (refusal := self.consumer._manager.locked_out()) is not None:
             raise KafkaRefusedError(f"kafka: {refusal}")
 
@@ -208,7 +209,7 @@ class Connection:
         return any(ends[partition][1] > position for partition, position in self.positions.items())
 
     def ask_whether_fenced(self) -> None:
-        """Set ``fenced`` if so: the client does not say it, its heartbeats just end.
+        """Set ``fenced`` if so: the client does not report it, its heartbeats just end.
 
         Asked by committing what is committed already, which changes nothing if we still are the member.
         """
@@ -219,7 +220,7 @@ class Connection:
             self.commit({partition: committed.offset for partition, committed in told}, QUESTION_TIMEOUT_S, notes)
 
     def close(self, timeout_s: float) -> None:
-        """Leave the group. A client that may be stuck waits for its own thread without a limit: we don't."""
+        """Leave the group. A client that may be stuck waits for its own thread without a limit; we don't."""
         self.ownership.ignore_changes()
         options = {"autocommit": False, "timeout_ms": timeout_s * 1000}
         closing = threading.Thread(target=self._leave, kwargs=options, daemon=True)
@@ -230,7 +231,7 @@ class Connection:
 
     def _leave(self, **options: Any) -> None:
         if self.ownership.awaits_answer():
-            # A broker reads no more of a connection until it has answered the join: nor that we leave.
+            # A broker reads nothing more from a connection until it has answered the join, not even that we leave.
             if self._settings.instance_id is None and (member_id := self.ownership.member_id()):
                 with suppress(KafkaUnavailableError, WorkerError):
                     leave_group(self._settings, member_id, QUESTION_TIMEOUT_S)

@@ -70,7 +70,7 @@ def client_options(settings: ClientSettings, section: Section | None, own: Mappi
 
 
 def _as_objects(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file can't spell as the client wants it: a version is a tuple, and no compression is None."""
+    """Values that a file can't spell as the client wants them: a version is a tuple, and no compression is None."""
     spelt = dict(options)
     if (version := options.get("api_version")) is not None:
         spelt["api_version"] = broker_version(version)
@@ -121,7 +121,7 @@ def open_client(
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise the client's exceptions as ours; ``what`` says in a few words what was tried."""
+    """Raise the client's exceptions as ours; ``what`` names the attempt in a few words."""
     try:
         yield
     except errors.KafkaError as error:
@@ -162,8 +162,8 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
 def translate_in_transaction(error: BaseException, said: str) -> Exception:
     """Our error for whatever ended a transaction.
 
-    What can't be told apart is KafkaUnavailableError: the client gives most of its transactional errors as text, and a
-    new producer that goes on from what is committed is right after any of them.
+    Errors that can't be told apart become KafkaUnavailableError: the client gives most of its transactional errors as
+    text, and a new producer that continues from what is committed is right after any of them.
     """
     if isinstance(error, (*_FENCED, *_REFUSED_COMMIT)):
         return CommitRefusedError(said)
@@ -188,7 +188,7 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
 
 
 def denied_topic(error: BaseException | None) -> str | None:
-    """The topic that may not be written. A transaction fails for it with all that it holds for others."""
+    """The topic that may not be written. Because of it a transaction fails with all its messages for other topics."""
     named = error.args[0] if isinstance(error, errors.TopicAuthorizationFailedError) and error.args else None
     if isinstance(named, (set, frozenset, list, tuple)):
         named = min(named, default=None)

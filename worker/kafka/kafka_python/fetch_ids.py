@@ -1,8 +1,8 @@
 """kafka-python's fetches, by topic ids in place of names (Fetch 13 in place of 12, Kafka 3.1, KIP-516).
 
-By a name the client reads on, at its old position, in whatever topic has that name: it may have been deleted and made
-again. By an id it gets no record of another topic before it has learnt the new id, which is seen then (topic_ids). An
-older broker, and one that tells no ids, is asked by names as before.
+By name the client continues, at its old position, in whatever topic has that name now: the topic may have been deleted
+and created again. By id it gets no record of another topic before it has learnt the new id, which topic_ids then
+notices. An older broker, and one that tells no ids, is asked by names as before.
 
 Rule of this file: what changes its requests runs on the client's own thread, inside its fetcher.
 """
@@ -27,7 +27,7 @@ class FetchesByTopicId:
     def __init__(self, consumer: Any) -> None:
         self._cluster, self._fetcher = consumer._cluster, consumer._fetcher
         self._subscriptions = consumer._subscription
-        self._ids: dict[str, uuid.UUID] = {}  # that open sessions are about; what was learnt is not forgotten
+        self._ids: dict[str, uuid.UUID] = {}  # of open sessions; what was learnt is not forgotten
         self._create, self._handle = self._fetcher._create_fetch_requests, self._fetcher._handle_fetch_response
         self._fetcher._create_fetch_requests = self._requests
         self._fetcher._handle_fetch_response = self._response
@@ -62,7 +62,7 @@ class FetchesByTopicId:
     def _response(self, node_id: Any, offsets: Any, sent_s: float, response: Any) -> Any:
         if response.API_VERSION >= BY_IDS:
             names = {topic_id: name for name, topic_id in self._ids.items()}
-            # What was asked for before another id was learnt is of a topic that is gone.
+            # Fetches sent before another id was learnt are of a topic that is gone.
             response.responses = [topic for topic in response.responses if topic.topic_id in names]
             for topic in response.responses:
                 topic.topic = names[topic.topic_id]

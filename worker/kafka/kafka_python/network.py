@@ -1,8 +1,8 @@
-"""How kafka-python connects. Its own way gives one server, taken at random, the whole time, and tells the log alone why
-a connection was refused.
+"""How kafka-python connects. The client itself gives all its time to one server, taken at random, and says only in its
+log why a connection was refused.
 
-Here all servers that are listed get their chance: the next one is asked when the last has failed, or has not answered
-for a moment. What refuses us is kept as ``refusals``, and tried again slowly.
+Here every listed server gets its chance: the next one is asked when the last has failed, or has not answered for a
+moment. Servers that refuse us are kept in ``refusals``, and tried again slowly.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ NEXT_SERVER_S = 1.0  # without an answer; the slow one may still be first
 ROUND_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 ROUND_LIMIT_S = 60.0
-REFUSED_PAUSE_S = 10.0  # a broker answers each wrong password, and writes it into its log
+REFUSED_PAUSE_S = 10.0  # a broker logs each wrong password
 SETUP_TIMEOUT_MS = 5_000  # for a connection to a broker, then twice as long up to the client's own limit
-# A node that is frozen keeps its connections: the client would wait 30 s for it, long after another has its place. So
-# what is answered at once, or not at all, by a node that is well is waited for no longer than this.
+# A frozen node keeps its connections: the client would wait 30 s for it, long after another node has replaced it. So
+# answers that a healthy node gives at once are waited for no longer than this.
 SHORT_ANSWER_MS = 5_000
 # As the protocol numbers them: ListOffsets, Metadata, OffsetFetch, FindCoordinator, Heartbeat.
 SHORT_REQUESTS = frozenset({2, 3, 9, 10, 12})
@@ -56,7 +56,7 @@ logging.getLogger("kafka.net.connection").addFilter(_Plain())
 
 
 class RefusedError(errors.KafkaError):  # type: ignore[misc]
-    """No server lets us in; the message says why."""
+    """No server accepts us; the message says why."""
 
 
 class Network(KafkaNetClient):  # type: ignore[misc]
@@ -88,7 +88,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
     def __init__(self, net: Any, **config: Any) -> None:
         super().__init__(net, **config)
         self.refusals: dict[Any, Refusal] = {}
-        self._failed: dict[str, BaseException] = {}  # server → how it has failed last
+        self._failed: dict[str, BaseException] = {}  # server → its last failure
 
     def send(self, request: Any, node_id: Any = None, request_timeout_ms: float | None = None) -> Any:
         """Send a request; its answer, in time, or its connection is given up."""
@@ -97,7 +97,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         return super().send(request, node_id, request_timeout_ms)
 
     def locked_out(self) -> Refusal | None:
-        """Why no broker lets us in, when that is sure; None while one does."""
+        """Why no broker accepts us, when that is certain; None while one does."""
         if any(connection.connected for connection in list(self._conns.values())):
             return None
         return next((refusal for refusal in list(self.refusals.values()) if refusal.sure), None)
@@ -117,7 +117,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         raise errors.KafkaTimeoutError(no_server(failed))
 
     async def _ask_all(self, limit: float) -> bool:
-        """One round; whether a server has told of the cluster."""
+        """One round; whether a server has described the cluster."""
         servers = self.cluster.bootstrap_brokers()
         random.shuffle(servers)
         tries: list[Any] = []
@@ -136,7 +136,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
                     connection.close(errors.KafkaConnectionError(_GIVEN_UP))
 
     def _note_failure(self, server: str, error: BaseException) -> None:
-        if server not in self._failed or not _is_silence(error):  # the end of the time tells least
+        if server not in self._failed or not _is_silence(error):  # the end of the time says least
             self._failed[server] = error
 
     async def _settled(self, tries: Sequence[Any], timeout_s: float) -> None:
@@ -161,7 +161,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             self._net.cancel(timer)
 
     async def _ask(self, node_id: Any, limit: float) -> None:
-        """Connect and let it tell of the cluster. Raises the client's errors."""
+        """Connect and let it describe the cluster. Raises the client's errors."""
         self.reset_backoff(node_id)
         left_ms = None if limit == math.inf else max(limit - time.monotonic(), 0.0) * 1000
         connection = self.get_connection(
@@ -186,7 +186,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             self.refusals.pop(node.node_id, None)
             return
         reason = reason_of(opened.exception, self.config, answered=conn.broker_version_data is not None)
-        # The client takes a failed login for a connection that was good, and would try again at once.
+        # The client treats a failed login as a good connection, and would try again at once.
         self.update_backoff(node.node_id)
         if reason is not None:
             self._note(node.node_id, reason, opened.exception)
@@ -214,7 +214,7 @@ def _is_silence(error: BaseException) -> bool:
 
 
 def _answer_first(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tuple[bytes, Any]]:
-    """What comes together with the connection's end is taken in before it: a broker that refuses a login says why."""
+    """Data that arrive together with the connection's end are read first: a broker that refuses a login says why."""
     held: list[Any] = []
 
     def answer() -> tuple[bytes, Any]:

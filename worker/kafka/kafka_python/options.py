@@ -1,6 +1,7 @@
 """Whether kafka-python can be built with the users' options: it is, without a network.
 
-It looks at few values itself, and meets the others when it sends: by their defaults' kinds they are looked at here.
+The client checks few values itself, and meets the others when it sends: here they are checked against the types of
+their defaults.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _TEXTS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile", "ssl_passw
 
 
 class _Offline(Network):
-    """Knows of a broker of the newest kind, and reaches none."""
+    """Knows a broker of the newest version, and reaches none."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

@@ -1,15 +1,15 @@
 """Changes of ownership as kafka-python reports them, noted for the loop's thread.
 
 What really happens in kafka-python 3.0.12, cooperative: the callbacks run on the client's I/O thread, inside ``poll``,
-after the new assignment has replaced the old one and under the new generation. When something was revoked the client
-then wants to rejoin, and the same ``poll`` call would do so at its next round: the next owner could start before the
-loop has committed. An exception raised by a callback ends that ``poll`` call, with assignment, generation and wish to
-rejoin in place. So the callbacks note the change and raise; ``react`` runs between two polls, when the member is stable
-and may commit, and the rejoin that frees the revoked partitions comes with the next ``poll``.
+after the new assignment has replaced the old one and under the new generation. After a revocation the client wants to
+rejoin, and the same ``poll`` call would do so at its next round: the next owner could start before the loop has
+committed. An exception raised by a callback ends that ``poll`` call, with assignment, generation and wish to rejoin in
+place. So the callbacks note the change and raise; ``react`` runs between two polls, when the member is stable and may
+commit, and the rejoin that frees the revoked partitions comes with the next ``poll``.
 
-And when the group has removed the member while a join was under way, the client joins anew and tells nobody: what the
-new assignment holds again it goes on with, although another member may have had it in between, and what it does not
-hold it calls revoked. So it is noted when the client gives up its place, and all of this is Lost.
+And when the group has removed the member while a join was under way, the client joins anew and tells nobody: partitions
+of the new assignment that it had before it continues, although another member may have had them in between, and the
+others it calls revoked. So we note when the client gives up its place, and all its partitions are Lost.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logging.getLogger("kafka.coordinator.consumer").addFilter(_Unalarmed())
 
 
 class _Unheard:
-    """The answer to a join, for a client that takes in only what was still open when it looked."""
+    """The answer to a join, for a client that reads only answers that were still pending when it looked."""
 
     is_done = False
 
@@ -63,8 +63,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         def note_and_give_up(*args: Any, **options: Any) -> None:
             self._removed = True
             give_up(*args, **options)
-            # The client would go on claiming what it had, and whoever leads the group takes its word: the partitions
-            # would be ours at once, while the member that has got them meanwhile still commits in the same generation.
+            # The client would keep claiming what it had, and the group's leader believes it: the partitions would be
+            # ours at once, while the member that got them meanwhile still commits in the same generation.
             for assignor in consumer._coordinator._assignors.values():
                 assignor.member_assignment = None
 
@@ -84,11 +84,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._note(Lost, lost)
 
     def farewell(self, owned: tuple[Partition, ...]) -> Change:
-        """What becomes of ``owned`` when the member leaves now."""
+        """How ``owned`` ends if the member leaves now: Revoked or Lost."""
         return Revoked(owned) if self.is_member() and not self._removed else Lost(owned)
 
     def member(self) -> Any:
-        """The client's word for who we are, generation and all. Raises CommitRefusedError when we no longer are it."""
+        """The client's identity in the group, with its generation. Raises CommitRefusedError when we are no longer a
+        member."""
         known = self._consumer.group_metadata()
         # In this order: the client's thread may give up our place, and get another one, at any moment.
         if self._removed or known.generation_id < 1:
@@ -103,7 +104,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self.begin_anew(owned)
 
     def begin_anew(self, owned: Iterable[Partition]) -> bool:
-        """Lost, and assigned anew, are those that the client keeps; whether there are any."""
+        """Partitions that the client keeps are Lost and assigned anew; returns whether there are any."""
         told = {partition for change in self.changes for partition in change.partitions}
         kept = tuple(partition for partition in owned if partition not in told)
         if kept:
@@ -124,7 +125,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self.is_member() and self._consumer.group_metadata().state is MemberState.STABLE
 
     def is_fenced(self) -> bool:
-        """Whether another process has our instance id: the client then ends its heartbeats, goes on, and says nothing.
+        """Whether another process has our instance id: the client then ends its heartbeats, continues, and reports
+        nothing.
 
         A member that is neither joining nor fenced always has them.
         """
@@ -132,12 +134,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         return bool(stable and not self._consumer._coordinator._heartbeat_enabled)
 
     def resume_join(self) -> None:
-        """Bring a join to its end that a poll has left half done.
+        """Complete a join that a poll has left half done.
 
         A join that only changed metadata asked for is forgotten when a poll's time ends before the answer: the client
         sees no more reason to join, never takes the answer in, and sends no more heartbeats. It has no public way to
-        say that there still is one. And an answer that has come between two polls it throws away to join once more, so
-        that every other member must, too: two busy members may go on like that for minutes.
+        say that there still is a reason. And it throws away an answer that arrived between two polls and joins once
+        more, so that every other member must, too: two busy members may repeat this for minutes.
         """
         coordinator = self._consumer._coordinator
         if not coordinator.rejoining:
@@ -149,12 +151,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
             coordinator._join_task = _Unheard(answer)
 
     def awaits_answer(self) -> bool:
-        """Whether the group has been asked to let us in, and has not answered."""
+        """Whether we have asked to join the group, and it has not answered."""
         answer = self._consumer._coordinator._join_task
         return answer is not None and not answer.is_done
 
     def give_up(self) -> None:
-        """Be nobody in the group, without a word to it."""
+        """Give up our membership without telling the group."""
         self._consumer._coordinator.reset_generation()
 
     def ignore_changes(self) -> None:
@@ -170,7 +172,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _hold(self, names: Iterable[TopicPartition]) -> None:
         for name in names:
-            # Any position will do: without one the client would ask for the committed offset, and raise if none is.
+            # Any position will do: without one the client would ask for the committed offset, and raise if there is
+            # none.
             self._consumer.seek(name, 0)
             self._consumer.pause(name)
 

@@ -1,7 +1,7 @@
-"""Records whose headers have names that are not UTF-8, which kafka-python takes for a damaged log.
+"""Records whose headers have names that are not UTF-8, which kafka-python treats as a damaged log.
 
-It would read nothing after such a record, for ever. Here the name is read as far as it goes (``NotUtf8``), and what
-becomes of the record is decided where all records are decoded.
+It would never read past such a record. Here the name is read as far as possible (``NotUtf8``), and the decoder decides
+what becomes of the record.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Batch(DefaultRecordBatch):  # type: ignore[misc]
             except UnicodeDecodeError:
                 self._buffer = _AnyNames(self._buffer)
             except (ValueError, IndexError):
-                pass  # the client's own says it again, in its words
+                pass  # the client's own code raises it again, in its words
             else:
                 self._next_record_index += 1
                 return record

@@ -23,7 +23,7 @@ _RESET = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool) -> Reason | None:
-    """Why a connection was not opened, None when it was not refused. ``answered``: the broker has said a word."""
+    """Why a connection was not opened, None when it was not refused. ``answered``: the broker has sent something."""
     if isinstance(error, errors.SaslAuthenticationFailedError):
         return "login"
     if isinstance(error, errors.UnsupportedSaslMechanismError):
@@ -46,7 +46,7 @@ def reason_of(error: BaseException, config: Mapping[str, Any], *, answered: bool
 
 
 def has_ended(error: BaseException) -> bool:
-    """Whether the other side has ended a connection that was there, with or without good manners."""
+    """Whether the other side has ended an open connection, cleanly or not."""
     return _ENDED in str(error) or isinstance(cause_of(error), _RESET)
 
 

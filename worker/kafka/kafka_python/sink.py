@@ -1,7 +1,8 @@
-"""The Sink contract on kafka-python: an idempotent producer whose every future is looked at.
+"""The Sink contract on kafka-python: an idempotent producer with every future checked.
 
-Rule of this file: kafka-python bounds no memory and calls no one back unasked, so the futures of all messages not yet
-seen as acknowledged are kept, their number is the bound, and ``flush`` returns only when all of them succeeded.
+Rule of this file: kafka-python does not bound its memory and reports nothing by itself, so the futures of all messages
+not yet known to be acknowledged are kept, their number is the bound, and ``flush`` returns only when all of them
+succeeded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import crc32c  # noqa: F401  without it the client computes sums in pure Python, 13 MB/s, and says nothing
+import crc32c  # noqa: F401  without it the client silently computes checksums in pure Python, 13 MB/s
 from kafka import KafkaProducer, errors
 
 from worker.errors import KafkaUnavailableError, WorkerError
@@ -37,9 +38,9 @@ ENDED_JOIN_S = 1.0  # for the thread of a producer that was told to drop everyth
 class KafkaPythonSink:
     """Writes messages. Once a message has failed the sink refuses everything: open a new one.
 
-    ``client`` is the producer; ``options`` are added to its own, and ``network`` makes what it sends with.
-    kafka-python can't write a null key with a null value, nor a null header value: these become empty bytes.
-    Raises KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
+    ``client`` is the producer; ``options`` are added to its own, and ``network`` makes its network client. kafka-python
+    can't write a null key with a null value, nor a null header value: these become empty bytes. Raises
+    KafkaUnavailableError when the cluster can't be reached, WorkerError when it refuses us.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class KafkaPythonSink:
                         pairs = [(name, content or b"") for name, content in some]
                         wait(put(topic, b"" if key is value is None else value, key, pairs))
         except errors.KafkaError as error:
-            # The rest of the batch was never handed over: no later flush may say that all is well.
+            # The rest of the batch was never handed over: no later flush may report success.
             to = self._settings.destination(topic)
             asked = self.client._metadata._last_successful_refresh_ms > refreshed_ms
             missing = asked and self._is_missing(topic)
@@ -99,8 +100,9 @@ class KafkaPythonSink:
     def _together(self) -> Iterator[None]:
         """Messages handed over meanwhile are sent together, and at once when all are there.
 
-        Between calls the client is as during a ``flush``, and sends whatever there is. Meanwhile it lingers: its thread
-        would send them one by one otherwise, and take the interpreter for each. A linger of the user's own is let be.
+        Between calls the client behaves as during a ``flush``, and sends whatever there is. During the call it lingers:
+        otherwise its thread would send messages one by one, and take the interpreter for each. A linger set by the user
+        is kept.
         """
         if not self._at_once:
             yield
@@ -117,7 +119,7 @@ class KafkaPythonSink:
         deadline = self._monotonic() + timeout_s
         while True:
             left_s = deadline - self._monotonic()
-            # The client's own limit holds for each batch anew, and it takes a batch that was split for a failed one.
+            # The client's own limit starts anew for each batch, and it counts a batch that was split as failed.
             with suppress(errors.KafkaTimeoutError, errors.UnknownError):
                 self.client.flush(timeout=min(max(left_s, 0.0), FLUSH_LOOK_S))
             self._forget_acknowledged()
@@ -168,7 +170,7 @@ class KafkaPythonSink:
         try:
             future.get(timeout=self._block_s)
         except errors.KafkaTimeoutError as error:
-            # Nothing of this batch was handed over, but the caller can't tell that from a part of it.
+            # Nothing of this batch was handed over, but the caller can't know that.
             self._failure = delivery_failed(error, self._to(future))
             raise KafkaUnavailableError(f"no acknowledgement within {self._block_s:g} s") from error
         except errors.KafkaError as error:

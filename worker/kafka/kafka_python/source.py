@@ -79,7 +79,7 @@ class KafkaPythonSource:
             if not isinstance(error.__cause__, OwnershipChangedError):
                 connection.fenced = isinstance(error, errors.FencedInstanceIdError)
                 if connection.fenced:
-                    raise KafkaUnavailableError(f"poll: {type(error).__name__}") from error  # the next one says more
+                    raise KafkaUnavailableError(f"poll: {type(error).__name__}") from error  # the next error says more
                 if isinstance(error, LOG_MOVED) and (
                     self._look_at_topics(connection, self._ids.names()) or connection.is_behind(error)
                 ):
@@ -160,7 +160,8 @@ class KafkaPythonSource:
         while changes:
             change = changes[0]
             if isinstance(change, Assigned):
-                # Stays noted when react raises, so that it is asked again: without offsets nothing can start.
+                # The change stays noted when react raises, so that react is asked again: without offsets nothing can
+                # start.
                 starts = react(change)
                 connection.start({partition: starts[partition] for partition in change.partitions})
                 changes.popleft()
@@ -171,12 +172,12 @@ class KafkaPythonSource:
             self._watch.progressed(self._monotonic())
 
     def _look_at_topics(self, connection: Connection, names: set[str]) -> bool:
-        """Whether some of these topics were made anew. Raises KafkaUnavailableError, WorkerError."""
+        """Whether some of these topics were created again. Raises KafkaUnavailableError, WorkerError."""
         if not names:
             return False
         anew = self._ids.made_anew(names, lambda name: find_topic(self._settings, name, QUESTION_TIMEOUT_S).id)
         if not anew:
-            connection.fetches.learn()  # what the client knows is older
+            connection.fetches.learn()  # the client's knowledge is older
         return connection.ownership.begin_anew(anew)
 
     def _hand_back(self, connection: Connection, react: React) -> None:
@@ -201,7 +202,7 @@ class KafkaPythonSource:
         self._reconnect()
 
     def _come_back(self, connection: Connection, react: React) -> Connection:
-        """From a client that was fenced, when it was not by another process: Lost, then assigned anew."""
+        """Replace a client that was fenced, but not by another process: Lost, then assigned anew."""
         owned = tuple(connection.positions)
         connection.forget(owned)
         if owned:

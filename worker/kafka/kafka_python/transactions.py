@@ -37,17 +37,17 @@ from worker.records.ownership import Partition
 
 log = logging.getLogger("worker.kafka")
 
-OLDEST_BROKERS = (2, 5)  # older ones don't tell a member's generation from an outdated one when offsets come this way
-LOOK_S = 0.1  # between two looks at what broke, during a step that takes its time
+OLDEST_BROKERS = (2, 5)  # older ones don't recognise an outdated generation when offsets come this way
+LOOK_S = 0.1  # between two looks at broken connections, during a slow step
 DISTURBED_S = 2.0  # for a step of which a request was lost
-OPEN_S = 4.0  # then another client tries; what the cluster has begun to end meanwhile it ends all the same
+OPEN_S = 4.0  # then another client tries; the cluster still finishes what it has begun to end
 ADD_PARTITIONS, ADD_OFFSETS, END, COMMIT_OFFSETS = 24, 25, 26, 28  # request types, as the protocol numbers them
 
 
 class _Noting(Network):
     """Notes requests of a transaction that were sent and not answered.
 
-    The client sends them again on a new connection. Should the first one arrive after all, once the transaction has
+    The client sends them again on a new connection. If the first copy arrives after all, once the transaction has
     ended, it would end or change the next one: Kafka tells them apart only by the epoch.
     """
 
@@ -84,8 +84,8 @@ class KafkaPythonTransactions:
             with self._failing_for_good("opening"):
                 if self._client.config["api_version"] < OLDEST_BROKERS:
                     raise WorkerError("delivery: exactly_once needs Kafka 2.5 or newer: use delivery: at_least_once")
-                # Not the client's own call, which waits for max_block_ms: one that has asked a node that is gone may
-                # look for no other, where a new client finds the coordinator at once.
+                # Not the client's own call, which waits for max_block_ms: a client that has asked a node that is gone
+                # may not look for another, whereas a new client finds the coordinator at once.
                 self._answered(self._manager.initialize_transactions, monotonic() + OPEN_S)
         except BaseException:
             end_producer(self._client, 0.0)
@@ -108,7 +108,7 @@ class KafkaPythonTransactions:
             if not offsets and not self._begun:
                 return
             if member.generation_id < 1:
-                # Without a generation the coordinator takes offsets from anybody.
+                # Without a generation the coordinator accepts offsets from anybody.
                 raise CommitRefusedError(f"this process is no longer a member of group '{member.group_id}'")
             self._begin()
             self._sink.flush(max(deadline - self._monotonic(), 0.0))
@@ -131,7 +131,7 @@ class KafkaPythonTransactions:
         self._closed = True
         deadline = self._monotonic() + timeout_s
         if self._failure is not None:
-            timeout_s = 0.0  # nothing of what it still holds is wanted, and it may be stuck
+            timeout_s = 0.0  # the messages it still holds are not wanted, and it may be stuck
         elif self._begun:
             with suppress(errors.KafkaError, KafkaUnavailableError):
                 self._answered(self._manager.begin_abort, deadline)
@@ -156,7 +156,7 @@ class KafkaPythonTransactions:
                 raise KafkaUnavailableError(f"transactional id '{self._name}': no answer in time{why}")
 
     def _check_committed(self) -> None:
-        """The client has said so, but it says the same when a new epoch has taken the transaction's place."""
+        """The client reports a commit, but it reports the same when a new epoch has replaced the transaction."""
         if self._manager.producer_id_and_epoch != self._epoch or self._manager.has_error():
             raise KafkaUnavailableError(f"transactional id '{self._name}': the epoch changed during the commit")
 
@@ -178,7 +178,7 @@ class KafkaPythonTransactions:
             raise
 
     def _meaning(self, error: Exception, what: str) -> Exception:
-        """Our error, by what the client says is the cause, or else by what it says of its state."""
+        """Our error, by the cause that the client gives, or else by the state that it reports."""
         if isinstance(error, (MessageRefusedError, TopicRefusedError)):
             return error
         cause = error if isinstance(error, errors.KafkaError) else error.__cause__

@@ -59,7 +59,7 @@ class Group:
 
 
 class MemoryBroker:
-    """Topics with their logs, groups with their committed offsets, and the faults that the next calls will meet."""
+    """Topics with their logs, groups with their committed offsets, and the faults that the next calls meet."""
 
     def __init__(self, topics: Mapping[str, int] | None = None) -> None:
         self._logs: dict[Partition, _Log] = {}
@@ -141,9 +141,9 @@ class MemoryBroker:
         del log.records[: bisect_left(log.records, start, key=lambda record: record.offset)]
 
     def commit(self, source: Member, offsets: Mapping[Partition, int], notes: Notes = NO_NOTES) -> None:
-        """Commit positions for a member; for partitions that another one owns it is a programmer's mistake.
+        """Commit positions for a member; committing partitions that another member owns is a programmer's mistake.
 
-        Raises CommitRefusedError when the group goes on without it.
+        Raises CommitRefusedError when the group has moved on without it.
         """
         group = self.group(source.group_id)
         if source.crashed or source.lost or source not in group.members:
