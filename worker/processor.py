@@ -1,8 +1,8 @@
-"""Which instructions of the processor TensorFlow's kernels use: their level, as oneDNN names it, and one to pin.
+"""Which processor instructions TensorFlow's kernels use: their level, as oneDNN names it, and how to pin one.
 
-oneDNN makes its kernels for the processor it finds itself on, and another kernel adds up in another order: the last
-digits of an output depend on the level. It reads the level to stop at from the environment, once, so that a level must
-be pinned before TensorFlow is loaded.
+oneDNN makes its kernels for the processor it runs on, and another kernel adds up in another order: the last digits of
+an output depend on the level. It reads the level to stop at from the environment, once, so that a level must be pinned
+before TensorFlow is loaded.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ SVE_BITS = (128, 256, 512)
 
 
 def cpu_level(environ: Mapping[str, str] = os.environ) -> str:
-    """The level that kernels use here: of x86 or ARM; where it can't be told, the machine's kind (``x86_64``)."""
+    """The level that kernels use here, of x86 or ARM; where it is not known, the machine's kind (``x86_64``)."""
     sve_bits = 0
-    with suppress(OSError, ValueError):  # no ARM, or one without
+    with suppress(OSError, ValueError):  # not ARM, or ARM without them
         sve_bits = 8 * int(SVE_BYTES.read_text())
     return level_of(platform.machine().lower(), _flags(), sve_bits, _pinned(environ))
 
 
 def level_of(machine: str, flags: frozenset[str], sve_bits: int, pinned: str = "") -> str:
-    """Of a machine with these flags; one that is not known allows every level, as it does for oneDNN."""
+    """The level of a machine with these flags; a pinned level that is not known allows every level, as for oneDNN."""
     if machine in ("aarch64", "arm64"):
         wide = [bits for bits in SVE_BITS if "sve" in flags and bits <= sve_bits]
         return f"sve_{wide[-1]}" if wide else "asimd"
@@ -61,7 +61,8 @@ def level_of(machine: str, flags: frozenset[str], sve_bits: int, pinned: str = "
 
 
 def pin_cpu_level(level: str | None, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Kernels use nothing above this level, from when TensorFlow is loaded. Raises ConfigError where that can't be."""
+    """Make kernels use nothing above this level once TensorFlow is loaded. Raises ConfigError where that is
+    impossible."""
     if level is None or _pinned(environ) == level:
         return
     for name in VARIABLES:
@@ -82,7 +83,7 @@ def _pinned(environ: Mapping[str, str]) -> str:
 
 
 def _flags() -> frozenset[str]:
-    """What Linux says of the first processor; nothing elsewhere."""
+    """The flags that Linux gives for the first processor; nothing elsewhere."""
     with suppress(OSError), CPUINFO.open() as lines:
         for line in lines:
             name, _, values = line.partition(":")

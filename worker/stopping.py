@@ -1,4 +1,4 @@
-"""Told to stop: what a signal handler may set and the loop looks at."""
+"""Told to stop: set by a signal handler, read by the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Stopping:
     """A ``threading.Event`` that is set once, also by a signal handler.
 
     An Event's lock is not reentrant: a handler that interrupts ``wait`` while that holds the lock would wait for itself
-    for ever. Here a pipe wakes who waits: a byte that is written is there whenever it is looked for.
+    for ever. Here a pipe wakes the waiting thread: a byte written to it stays until it is read.
     """
 
     def __init__(self) -> None:

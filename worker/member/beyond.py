@@ -1,8 +1,9 @@
 """Checkpoints beyond a partition's committed offset: there are none, unless records were lost or offsets set back.
 
-They would be believed again once the committed offset has passed them. Where nothing but the log has decided since,
-they are right then, too. Of records that no log has any more, or of states that have taken another way meanwhile (begun
-at zero by policy, gone on by other rules), nobody could tell it later: such checkpoints go, now.
+They would be believed again once the committed offset has passed them. If states since then followed from the log
+alone, they are right then, too. But if they hold records that no log has any more, or states that have since developed
+differently (started at zero by policy, or under other rules), nobody could tell later: such checkpoints are deleted
+now.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ log = logging.getLogger("worker.recovery")
 def delete_beyond(
     store: Store, facts: LogFacts, entries: Sequence[Entry], look: Look, rules: str, *, another_way: bool
 ) -> None:
-    """``entries`` are those beyond, newest first. ``another_way``: states don't go on as they did before this start.
+    """``entries`` are those beyond, newest first. ``another_way``: from this start on, states develop differently than
+    before.
 
-    From the first one that was written by other ``rules`` on, they did not before, either. Raises
-    StoreUnavailableError: what can't be deleted now must not be forgotten.
+    From the first checkpoint written under other ``rules`` on, they already did before. Raises StoreUnavailableError: a
+    checkpoint that can't be deleted now must not be forgotten.
     """
     for entry in reversed(entries):
         try:

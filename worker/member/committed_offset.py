@@ -1,4 +1,5 @@
-"""Whether the committed offset is one of this log: of this topic, not of a deleted one of the same name, and within."""
+"""Whether the committed offset belongs to this log: to this topic, not to a deleted one of the same name, and within
+its range."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ log = logging.getLogger("worker.recovery")
 
 
 def checked(facts: LogFacts, newest: Callable[[str], CheckpointHeader | None]) -> LogFacts:
-    """The same facts, without a committed offset where what is committed is of another topic.
+    """The same facts, without a committed offset where it belongs to another topic.
 
     ``newest`` finds the partition's newest checkpoint by its topic's id ("": of any).
     """
@@ -50,9 +51,9 @@ def checked(facts: LogFacts, newest: Callable[[str], CheckpointHeader | None]) -
 
 
 def _of_a_deleted_topic(newest: CheckpointHeader | None, ours: CheckpointHeader | None, facts: LogFacts) -> bool:
-    """Whether what was saved here is of another topic of this name: what was committed is, too, then.
+    """Whether the checkpoints here are of another topic of this name: then the committed offset is, too.
 
-    A checkpoint of this topic at its log's start only says that another start found the same.
+    A checkpoint of this topic at its log's start only shows that another start came to the same result.
     """
     if newest is None or of_this_topic(newest, facts.topic.id):
         return False

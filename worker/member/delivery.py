@@ -1,6 +1,6 @@
 """How outputs and positions become final: acknowledged and then committed, or both at once in a transaction.
 
-These are steps 1 and 2 of the commit law. What they may rely on is in ``kafka.contracts``.
+These are steps 1 and 2 of the commit law. They rely only on ``kafka.contracts``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from worker.records.ownership import Partition
 
 Opened = TypeVar("Opened")
 
-RENEWED_CLOSE_S = 1.0  # for a sink that is given up: nothing of what it still holds is wanted
+RENEWED_CLOSE_S = 1.0  # for a sink that is given up: the messages it still holds are not wanted
 
 
 class Delivery(Writer, Protocol):
     """``retried_after``: errors of a commit that do not end the worker.
 
     ``transactional``: each turn is committed with its outputs. After an error states have seen records whose outputs
-    nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Else it commits again, but
-    after MessageRefusedError: that, too, is followed by ``renew``.
+    nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Otherwise it commits again,
+    except after MessageRefusedError, which is also followed by ``renew``.
     """
 
     transactional: bool
@@ -33,15 +33,16 @@ class Delivery(Writer, Protocol):
 
     @property
     def behind(self) -> bool:
-        """Whether outputs of the last commit are not acknowledged yet: nothing more should be read until they are."""
+        """Whether outputs of the last commit are not acknowledged yet: no more records should be read until they
+        are."""
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""
 
     def renew(self) -> None:
-        """Write on after an error. Raises KafkaUnavailableError.
+        """Resume writing after an error. Raises KafkaUnavailableError.
 
-        Of what was sent and not committed nothing appears after this; without transactions a part of it may have.
+        Nothing that was sent and not committed appears after this; without transactions a part of it may have appeared.
         """
 
     def close(self, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What the engine has counted, as metrics, and what of it an operator is told."""
+"""The engine's counts, as metrics, and the warnings that follow from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOUBLED = (
 
 
 class EngineCounts:
-    """The engine counts since its start; metrics are told what was added since the last look."""
+    """The engine counts since its start; metrics get what was added since the last look."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -27,7 +27,7 @@ class EngineCounts:
         self._resets = [0] * len(Reset)
 
     def count(self, engine: Engine) -> Iterator[tuple[Any, ...]]:
-        """Sets the metrics; (kind, message, values…) of what is worth a warning."""
+        """Sets the metrics; yields (kind, message, values…) for each warning."""
         metrics, table = self._metrics, engine.table
         metrics.state_bytes.set(len(table) * table.initial.nbytes)
         resets = engine.resets.tolist()

@@ -1,4 +1,4 @@
-"""From polls to turns: records are read here, and wait here until a turn takes them."""
+"""From polls to turns: records are read here and wait until a turn takes them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Intake(Backlog):
         self._source, self._clock = source, clock
 
     def poll(self, limits: LoopLimits) -> None:
-        """Take in what there is now; with ``batch_wait_s`` also what comes until then, if it is not enough.
+        """Read the records available now; with ``batch_wait_s`` also wait that long for more, if there are too few.
 
-        Also while enough of them wait: but for the poll the group would take us for gone. Taking one costs no client
-        what it has read ahead, as taking none may. Raises as Source.poll.
+        Polls even while enough records wait: without a poll the group would consider us gone. It then takes one record,
+        because taking none may cost a client its read-ahead. Raises as Source.poll.
         """
         wait_s = 0.0 if self else limits.poll_wait_s
         self.add(self._source.poll(max(1, limits.poll_records - self.records()), wait_s))
@@ -29,9 +29,9 @@ class Intake(Backlog):
             self._fill(limits.poll_records, self._clock() + limits.batch_wait_s)
 
     def _fill(self, enough: int, deadline: float) -> None:
-        """Poll on until there are ``enough`` records, but no longer than until ``deadline``, monotonic seconds."""
+        """Keep polling until there are ``enough`` records, but at most until ``deadline``, monotonic seconds."""
         while self and (missing := enough - self.records()) > 0 and (left_s := deadline - self._clock()) > 0:
             try:
                 self.add(self._source.poll(missing, left_s))
             except UnavailableError:
-                break  # what is there is not lost for what is not
+                break  # records already read are used although the next poll failed

@@ -4,7 +4,7 @@ The commit law:
  1. All outputs and dead letters up to the positions are acknowledged.
  2. The positions are committed. Let C1 be the committed offset.
  3. A checkpoint taken at C0 gets its name only once C1 ≥ C0.
-Whoever restarts reads C1, the newest checkpoint C0 ≤ C1, and replays C0..C1 without emitting.
+A restarted worker reads C1, loads the newest checkpoint C0 ≤ C1, and replays C0..C1 without emitting.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Worker:
         self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional, topics.dead_letters)
         self._commit_due, self._checkpoint_due = Due(limits.commit_interval_s), Due(limits.checkpoint_interval_s)
         self._lag_due = Due(limits.lag_interval_s)
-        self._commit_until = math.inf  # when leaving: after that nothing is waited for any more
+        self._commit_until = math.inf  # when leaving: after that the worker waits for nothing any more
         self._in_doubt = False  # states have seen records whose outputs may never appear
 
     def start(self, now: float) -> None:
@@ -65,7 +65,8 @@ class Worker:
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int | None:
-        """The way of an event, for what one turn may hold; how many records it answered, None while Kafka is away."""
+        """The path of an event, for the events of one turn; returns how many records it answered, None while Kafka is
+        away."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
             if self._in_doubt:
@@ -75,7 +76,7 @@ class Worker:
             with timed(metrics.poll_duration):
                 self._poll()
         except UnavailableError as error:
-            # Only here is nothing lost by going on: no record of this poll has been taken yet.
+            # Only here is it safe to continue: no record of this poll has been taken yet.
             self.reporter.kafka_away(now, error)
             return None
         taken, outcomes = Taken(), list[Outcome]()
@@ -90,7 +91,7 @@ class Worker:
             committed = self.commit(now, outcomes)
             if committed:
                 self.states.save_due()
-        # After the commit: whoever waits for the outputs does not wait for our numbers.
+        # After the commit: readers of the outputs need not wait for our metrics.
         self.reporter.turned(now, outcomes, self.positions, self.pipeline.engine)
         self._look_around(now)
         return taken.records()
@@ -99,7 +100,7 @@ class Worker:
         return self._commit_due.at(now) or (self.setbacks.each_turn and sent)
 
     def _look_around(self, now: float) -> None:
-        """What is due now and then, between two turns."""
+        """Periodic work, between two turns."""
         self.membership.look(now, self.positions)
         if self._checkpoint_due.at(now):
             self.checkpoint(now)
@@ -108,9 +109,9 @@ class Worker:
         self.states.look_at_checkpoints()
 
     def commit(self, now: float, outcomes: Sequence[Outcome] = ()) -> bool:
-        """Steps 1 and 2 of the commit law, for all partitions; whether everything answered is committed.
+        """Steps 1 and 2 of the commit law, for all partitions; returns whether everything answered is committed.
 
-        ``outcomes``: of the turn that began ``now``, which a transaction may have failed for.
+        ``outcomes``: of the turn that began ``now``, because of which a transaction may have failed.
         """
         self._commit_due.put_off(now)
         offsets = self.positions.uncommitted()
@@ -122,7 +123,7 @@ class Worker:
         try:
             self.delivery.commit(offsets, timeout_s, self.positions.notes(offsets))
         except self.delivery.retried_after as error:
-            # Nothing is lost: whoever owns the partitions goes on from the last commit and repeats the outputs.
+            # Nothing is lost: the partitions' next owner continues from the last commit and repeats the outputs.
             self._failed(now, error, outcomes)
             return False
         self.setbacks.committed(offsets)
@@ -132,7 +133,7 @@ class Worker:
 
     def checkpoint(self, now: float) -> None:
         """Step 3 of the commit law, for all partitions that have moved since their last checkpoint; for as many at once
-        as memory is set aside for, for the others after the commits to come.
+        as the memory set aside allows, for the others after later commits.
         """
         self._checkpoint_due.put_off(now)
         self.states.begin_checkpoint()
@@ -152,7 +153,7 @@ class Worker:
             self.checkpoint(now)
             self.states.save_all_due(left_s() / 2)
         finally:
-            self.source.close(left_s() / 2)  # reacts to what is revoked, so the others are still needed
+            self.source.close(left_s() / 2)  # reacts to revoked partitions, so sink and store are still needed
             self.delivery.close(left_s() / 2)
             self.states.close(left_s())
 
@@ -170,7 +171,8 @@ class Worker:
         return starts
 
     def _let_go(self, change: Revoked | Lost) -> None:
-        # Commit and save what goes to another member; if the group does not wait, it repeats our last outputs.
+        # Commit and save the partitions that go to another member; if the group does not wait, that member repeats our
+        # last outputs.
         if isinstance(change, Revoked):
             committed = self.commit(self.clock.now())
             if committed:
@@ -178,20 +180,21 @@ class Worker:
         self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
-        """After a transaction that failed, or may have: states go back to what is committed. Raises as ``poll``."""
+        """After a transaction that failed, or may have failed: states go back to what is committed. Raises as
+        ``poll``."""
         try:
             self.delivery.renew()
             self.source.seek(self.states.reload())
         except UnavailableError:
-            # The client takes in a change of ownership, and is replaced when it is stuck, only while it is polled:
-            # either may be what stands in the way. What is read now is read again.
+            # The client handles a change of ownership, and is replaced when it is stuck, only while it is polled:
+            # either may be the obstacle. Records read now are read again later.
             self._poll()
             raise
         self._in_doubt = False
         self.reporter.began_again(self.positions)
 
     def _catch_up(self, now: float) -> None:
-        """Stay in the group, and read nothing until what was written is acknowledged. Raises as ``poll``."""
+        """Stay in the group, and read nothing until the written messages are acknowledged. Raises as ``poll``."""
         self.source.poll(0, 0.0)
         if not self.commit(now):
             raise KafkaUnavailableError("outputs are not acknowledged")
@@ -199,13 +202,13 @@ class Worker:
     def _poll(self) -> None:
         self.intake.poll(self.limits)
         if self._in_doubt:
-            self.intake.clear()  # a commit on the way may have failed: then they are read again
+            self.intake.clear()  # a commit in flight may have failed: then they are read again
 
     def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
         return self.pipeline.decode([marked for batch in batches for marked in self.positions.to_answer(batch)])
 
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
-        """Hand over outputs and dead letters; whether there were any."""
+        """Hand over outputs and dead letters; returns whether there were any."""
         sent = False
         self.reporter.answered(outcomes, self.topics)
         try:
@@ -222,7 +225,7 @@ class Worker:
         return sent
 
     def _failed(self, now: float, error: Exception, outcomes: Sequence[Outcome] = ()) -> None:
-        """A commit, or what was to be in it, has failed: try again, but not for ever."""
+        """A commit, or a message that belongs to it, has failed: try again, but not for ever."""
         self.reporter.commit_failed(now, error)
         if self.delivery.transactional or isinstance(error, MessageRefusedError):
             self._in_doubt = True
@@ -233,7 +236,7 @@ class Worker:
     def _look_at_lag(self, now: float) -> None:
         self._lag_due.put_off(now)
         self.reporter.rebuilt(self.source.rebuilds)
-        with suppress(KafkaUnavailableError):  # then it stays as it was
+        with suppress(KafkaUnavailableError):  # then the lag stays as it was
             ranges = self.source.log_range(self.positions.all(), self.limits.kafka_call_s)
             self.reporter.lags({partition: end for partition, (_, end) in ranges.items()}, self.positions)
 

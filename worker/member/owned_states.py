@@ -1,4 +1,4 @@
-"""The states of the partitions that this member owns: loaded when they come, saved, dropped when they go."""
+"""The states of the partitions that this member owns: loaded when a partition comes, saved, dropped when it goes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OwnedStates:
         self._due: dict[Partition, None] = {}  # for a checkpoint, in order
 
     def take_over(self, partitions: Iterable[Partition]) -> StartOffsets:
-        """Load what these partitions have; where to read each from. Raises for all of them, or for none."""
+        """Load the states of these partitions; returns where to read each from. Raises for all of them, or for none."""
         partitions = list(partitions)
         deadline = self._clock.now() + self._limits.kafka_call_s
 
@@ -69,7 +69,8 @@ class OwnedStates:
         return starts
 
     def reload(self) -> StartOffsets:
-        """Put all partitions back to what is committed; where to read each from. When it raises, call it again."""
+        """Set all partitions back to what is committed; returns where to read each from. When it raises, call it
+        again."""
         self._reloading.update(self.positions.all())
         self.drop(self._reloading)
         starts = self.take_over(sorted(self._reloading))
@@ -77,13 +78,13 @@ class OwnedStates:
         return starts
 
     def give_up(self, partitions: Iterable[Partition]) -> None:
-        """They are another member's now, or nobody's: drop them, and do not load them again."""
+        """They belong to another member now, or to nobody: drop them, and do not load them again."""
         partitions = list(partitions)
         self.drop(partitions)
         self._reloading.difference_update(partitions)
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """What is left of them belongs to nobody: no commit, no checkpoint."""
+        """Forget their states: no commit, no checkpoint."""
         for partition in list(partitions):
             self.positions.close(partition)
             self._due.pop(partition, None)
@@ -94,10 +95,11 @@ class OwnedStates:
         self._due.update(dict.fromkeys(self.positions.all()))
 
     def save_due(self) -> bool:
-        """Save as many of those due as may be copied at once, once the last ones are written; whether any are left.
+        """Save as many of those due as may be copied at once, once the last ones are written; returns whether any are
+        left.
 
-        So the loop is held for one part at a time, and there is memory for one part. What is due is saved where it has
-        moved and is committed now.
+        So the loop is held up for one part at a time, and there is memory for one part. A due partition is saved if it
+        has moved and is committed now.
         """
         if self._due and not self._writer.unfinished():
             unsaved, table = set(self.positions.unsaved()), self._table
@@ -129,7 +131,7 @@ class OwnedStates:
             self._due.pop(partition, None)
 
     def look_at_checkpoints(self) -> None:
-        """What the background has written since the last look."""
+        """The checkpoints written in the background since the last look."""
         results = self._writer.poll_results()
         for result in results:
             if not result.ok:

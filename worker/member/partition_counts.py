@@ -1,7 +1,8 @@
 """Partitions added to a topic: the hash of a key then names another partition than the one that has its states.
 
-No replay mends that, for a partition's states follow from its own log alone. So it is seen (each checkpoint says how
-many partitions the topic had), named once, and refused or accepted by policy. What was accepted is in new checkpoints.
+No replay mends that, because a partition's states follow from its own log alone. So the change is detected (each
+checkpoint says how many partitions the topic had), reported once, and refused or accepted by policy. New checkpoints
+record the accepted number.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ class PartitionCounts:
     def __init__(self, store: Store, policy: Literal["fail", "reset"]) -> None:
         self._store = store
         self._policy = policy
-        # (name, id) of a topic, whose id brokers may not tell → partitions, as this member goes on with
+        # (name, id) of a topic, whose id may not be known → the number of partitions that this member accepted
         self._accepted: dict[tuple[str, str], int] = {}
 
     def accepted(self, topic: str, topic_id: str) -> int:
-        """What new checkpoints of this topic say; 0 before ``accept``."""
+        """The number for new checkpoints of this topic; 0 before ``accept``."""
         return self._accepted.get((topic, topic_id), 0)
 
     def accept(self, partition: Partition, topic: TopicFacts, entries: Sequence[Entry], look: Look) -> bool:
-        """Whether partitions were added since this one's states were saved, which the policy let pass.
+        """Whether partitions were added since this one's states were saved, and the policy allowed it.
 
-        ``entries`` are the partition's checkpoints, at any offset, newest first; one without any goes by what this
-        member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
+        ``entries`` are the partition's checkpoints, at any offset, newest first; a partition without any goes by what
+        this member has open, or by the checkpoints of the others. Raises WorkerError where the policy says ``fail``,
         StoreUnavailableError.
         """
         known = self._accepted.get((partition.topic, topic.id))
         was = _saved(entries, look, topic.id) or known or self._saved_elsewhere(partition, topic)
-        # Kafka never takes partitions away from a topic: who sees fewer has old news.
+        # Kafka never removes partitions from a topic: a lower number is outdated.
         now = max(topic.partitions, known or 0, was)
         if was in (0, now):
             self._accepted[partition.topic, topic.id] = now
@@ -67,18 +68,18 @@ class PartitionCounts:
     def _saved_elsewhere(self, partition: Partition, topic: TopicFacts) -> int:
         others = (Partition(partition.topic, number) for number in range(topic.partitions))
         listed = (self._store.candidates(other, None) for other in others if other != partition)
-        # The greatest: what was accepted for one partition was accepted for the topic.
+        # The greatest: a number accepted for one partition was accepted for the topic.
         return max((_saved(entries, self._store.header, topic.id) for entries in listed), default=0)
 
 
 def _saved(entries: Sequence[Entry], look: Look, topic_id: str) -> int:
-    """As the newest of these checkpoints that can be read says; 0 where none does."""
+    """The number in the newest of these checkpoints that can be read; 0 where there is none."""
     header = newest_header(entries, look, topic_id)
     return 0 if header is None else header.identity.partitions
 
 
 def newest_header(entries: Sequence[Entry], look: Look, topic_id: str) -> CheckpointHeader | None:
-    """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are passed over."""
+    """Of the newest checkpoint that can be read and is of this topic ("": of any); damaged ones are skipped."""
     for entry in entries:
         try:
             header = look(entry)

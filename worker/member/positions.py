@@ -1,4 +1,4 @@
-"""The partitions that this member owns, and how far each has come. Positions only ever move on, by what was read."""
+"""The partitions that this member owns, and how far each has come. Positions only move forward, by what was read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Positions:
         return batch.answered_below(progress.live_from)
 
     def advance(self, partition: Partition, next_offset: int) -> None:
-        """All below ``next_offset`` has been processed."""
+        """All records below ``next_offset`` have been processed."""
         progress = self._owned[partition]
         assert next_offset >= progress.position, (partition, next_offset, progress.position)
         progress.position = next_offset
@@ -60,7 +60,7 @@ class Positions:
         return {p: progress.position for p, progress in self._owned.items() if progress.position > progress.committed}
 
     def notes(self, partitions: Iterable[Partition]) -> dict[Partition, str]:
-        """What is committed with their positions."""
+        """The notes to commit with their positions."""
         return {partition: self._owned[partition].note for partition in partitions}
 
     def committed(self, offsets: dict[Partition, int]) -> None:
@@ -73,11 +73,11 @@ class Positions:
         return [p for p, progress in self._owned.items() if progress.saved < progress.position <= progress.committed]
 
     def saved(self, partition: Partition, position: int) -> None:
-        """A checkpoint of this position is on its way."""
+        """A checkpoint of this position is being written."""
         self._owned[partition].saved = position
 
     def not_saved(self, partition: Partition) -> None:
-        """A checkpoint of this partition could not be written: its position is to be saved, moved or not."""
+        """A checkpoint of this partition could not be written: save its position again, even if it has not moved."""
         if partition in self._owned:
             self._owned[partition].saved = NOTHING_SAVED
 

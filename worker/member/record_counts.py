@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RecordCounts:
-    """What was answered and is not committed yet, partition by partition."""
+    """Records answered and not committed yet, partition by partition."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -25,7 +25,7 @@ class RecordCounts:
         self._next: dict[Partition, int] = {}  # offset after the last record answered
 
     def answered(self, outcome: Outcome, topics: Topics) -> None:
-        """These records were answered; what is replayed was committed, and counted, before."""
+        """These records were answered; replayed ones were committed, and counted, before."""
         if outcome.batch.replay:
             return
         metrics, partition = self._metrics, outcome.batch.partition
@@ -43,7 +43,7 @@ class RecordCounts:
                 counts[metrics.outputs_produced][topics.dead_letters] += len(outcome.dead)
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """What was answered below these offsets is final."""
+        """Records answered below these offsets are final."""
         for partition, offset in offsets.items():
             if self._next.get(partition, offset) > offset:
                 continue
@@ -52,10 +52,10 @@ class RecordCounts:
                     counter.labels(label).inc(count)
 
     def keep(self, partitions: Collection[Partition]) -> None:
-        """What was answered of all others will be answered again, here or by another member."""
+        """Records of all other partitions will be answered again, here or by another member."""
         self._open = {partition: counts for partition, counts in self._open.items() if partition in partitions}
 
     def begin_again(self, offsets: Mapping[Partition, int]) -> None:
-        """Go on from what is committed: the answer to a commit that was one may have been lost."""
+        """Continue from what is committed: a commit may have succeeded although its answer was lost."""
         self.committed(offsets)
         self.keep(())

@@ -1,9 +1,9 @@
-"""Where a partition goes on after a restart: the committed offset, the newest usable checkpoint below it, and policy.
+"""Where a partition continues after a restart: the committed offset, the newest usable checkpoint below it, and policy.
 
 Let C1 be the committed offset and C0 the position of a checkpoint. The states at C0 and the records C0..C1 give the
-states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer. What
-policy decides does not follow from the log: it is written to the store at once, so that it is decided once, in place of
-whatever stands there, and what stands beyond goes.
+states at C1, whichever checkpoint is taken, so any older file is as right as the newest; it only replays longer. A
+decision by policy does not follow from the log: it is written to the store at once, so that it is made once; it
+replaces the checkpoint at that offset, and checkpoints beyond it are deleted.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ log = logging.getLogger("worker.recovery")
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What a checkpoint is good for: ``start``, or nothing, also where it is sound but of another model or input.
+    """Whether a checkpoint is usable: ``start`` is None if it is not, also where it is sound but of another model or
+    input.
 
-    ``decides``: there is no better one among those that are older.
+    ``decides``: no older one can be better.
     """
 
     start: Start | None = None
@@ -56,7 +57,7 @@ class _Verdict:
 
 
 class Recovery:
-    """Finds the start of a partition. ``now`` is the wall clock, for the attribute ``created`` and nothing else."""
+    """Finds the start of a partition. ``now`` is the wall clock, only for the attribute ``created``."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Recovery:
         return self._identity.of_topic(topic_id, self._counts.accepted(topic, topic_id))
 
     def rebuild_since_ms(self, now_ms: int) -> int | None:
-        """The time for ``Source.offsets_at`` whose answer is ``LogFacts.rebuild_from``; None: nobody wants it."""
+        """The time for ``Source.offsets_at`` whose answer is ``LogFacts.rebuild_from``; None: it is not needed."""
         bounded = self._policy.recover == "rebuild" and self._policy.rebuild_from_ms is not None
         return max(0, now_ms - (self._policy.rebuild_from_ms or 0)) if bounded else None
 
@@ -95,7 +96,7 @@ class Recovery:
         within = [entry for entry in entries if entry.next_offset <= facts.believable]
         start = self._from_checkpoint(facts, within, look) or without_checkpoint(self._policy, facts)
         without_commit(self._policy, facts, start)
-        # From the log's first record on everything follows from the log, whatever policy calls it.
+        # From the log's first record on everything follows from the log, whatever the policy.
         another_way = start.new_rules or grown or (start.offset > 0 and (start.decided or start.state is None))
         beyond = entries[: len(entries) - len(within)]
         delete_beyond(self._store, facts, beyond, look, self._identity.rules, another_way=another_way)
@@ -106,7 +107,7 @@ class Recovery:
     def _from_checkpoint(self, facts: LogFacts, entries: Sequence[Entry], look: Look) -> Start | None:
         """None where no checkpoint does. Raises WorkerError, StoreUnavailableError."""
         judged: list[_Verdict] = []
-        for entry in entries:  # not all of them: to judge one is to load it
+        for entry in entries:  # one at a time: judging a checkpoint means loading it
             judged.append(self._judge(facts, entry, look))
             if judged[-1].decides:
                 break
@@ -129,21 +130,21 @@ class Recovery:
         if start.offset < facts.begin:
             log.warning("checkpoint skipped: %s is older than the log, which begins at %d", entry, facts.begin)
             return _Verdict(decides=True)
-        # States that have seen nothing are of any model, but an older checkpoint of ours that has is better.
+        # States that have seen nothing fit any model, but an older checkpoint of ours that has seen records is better.
         return _Verdict(start, decides=not (start.decided and start.saw_nothing))
 
     def _taken(
         self, start: Start, entry: Entry, header: CheckpointHeader, changed: CheckpointUnusableError | None
     ) -> Start:
-        """``changed``: a newer one was passed over. An older one of this model is as right as any."""
+        """``changed``: a newer one was skipped. An older one of this model is as right as any."""
         if changed is not None:
             log.warning("checkpoint skipped: %s; taking the one at %d", changed, start.offset)
         return start if start.saw_nothing else replace(start, new_rules=self._tell_differences(entry, header))
 
     def _read(self, facts: LogFacts, entry: Entry, header: CheckpointHeader) -> Start:
-        """A start with its states; ``decided``: they are not of this model and input, as new checkpoints will say."""
+        """A start with its states; ``decided``: they are of another model or input than new checkpoints will say."""
         state, ours = self._state(entry, header, facts.topic.id)
-        # Without a committed offset nobody says how far outputs went: they are repeated rather than lost.
+        # Without a committed offset nobody knows how far outputs went: they are repeated rather than lost.
         live = max(facts.live_from, state.next_offset)
         return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}", decided=not ours)
 
@@ -174,7 +175,8 @@ class Recovery:
         return InputChangedError(f"{entry}: its states were fed with another input ({found})", error.input)
 
     def _tell_differences(self, entry: Entry, header: CheckpointHeader) -> bool:
-        """Once, whatever the number of partitions, what is no reason to refuse it; whether the rules are others."""
+        """Logs, once for all partitions, differences that are no reason to refuse it; returns whether the rules
+        differ."""
         found, ours = header.identity, self._identity
         rules = changes(found.rules, ours.rules) if found.rules and ours.rules else ""
         if rules:

@@ -1,7 +1,7 @@
-"""Where to begin without a usable checkpoint: nothing in the log says it, so policy does.
+"""Where to begin without a usable checkpoint: the log does not say, so policy decides.
 
-Each answer says whether it is a decision: whether a later recovery, still without a checkpoint, would come to another
-one. Decisions are saved at once.
+Each answer says whether it is a decision: whether a later recovery, still without a checkpoint, could come to another
+answer. Decisions are saved at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Start:
     live_from: int
     state: PartitionState | None
     source: str  # where the states came from, for the log
-    decided: bool = False  # by policy: nothing but a checkpoint will tell it
+    decided: bool = False  # by policy: only a checkpoint will record it
     new_rules: bool = False  # since the checkpoint was written
 
     @property
@@ -74,7 +74,8 @@ class LogFacts:
 
     @property
     def believable(self) -> int:
-        """A checkpoint beyond C1 has seen records whose outputs nobody has; one beyond the log is of another log."""
+        """A checkpoint beyond C1 has seen records whose outputs may be missing; one beyond the log is of another
+        log."""
         return self.end if self.committed is None else min(self.committed, self.end)
 
 
@@ -93,7 +94,7 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> Start:
     """No checkpoint is there, or all are unusable. Raises WorkerError for ``fail``, but not at a first start."""
     recover, begin, live_from = policy.recover, facts.begin, facts.live_from
     bounded = policy.rebuild_from_ms is not None
-    # What a log that begins later held before is in no state: only a first start may take it for nothing.
+    # If the log begins later, its earlier records are in no state: only a first start may ignore them.
     if live_from == begin and (facts.committed is None or begin == 0 or recover != "fail"):
         return Start(begin, begin, None, "the beginning of the log", decided=recover != "rebuild" or bounded)
     if recover == "fail":
@@ -117,8 +118,8 @@ def without_checkpoint(policy: RecoveryPolicy, facts: LogFacts) -> Start:
 def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> None:
     """The group has a checkpoint, and Kafka has forgotten how far it was committed: at or beyond it, nobody knows.
 
-    Whoever stops in order leaves his last checkpoint there, so mostly nothing is repeated. Raises WorkerError where
-    nothing may be.
+    A worker that stops in order leaves its last checkpoint there, so mostly nothing is repeated. Raises WorkerError
+    where nothing may be repeated.
     """
     if facts.committed is not None or start.saw_nothing:
         return
@@ -136,7 +137,7 @@ def without_commit(policy: RecoveryPolicy, facts: LogFacts, start: Start) -> Non
 
 
 def saw_nothing(state: PartitionState) -> bool:
-    """No event was ever seen: these are states of any model."""
+    """No event was ever seen: these states fit any model."""
     return state.clock == NO_TIME_MS and not state.keys and not state.forgotten
 
 

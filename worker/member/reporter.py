@@ -57,7 +57,7 @@ class Reporter:
         histogram.observe(self._clock.now() - started)
 
     def answered(self, outcomes: Sequence[Outcome], topics: Topics) -> None:
-        """What they hold for these topics is about to be written."""
+        """Their messages for these topics are about to be written."""
         for outcome in outcomes:
             self._records.answered(outcome, topics)
 
@@ -80,11 +80,11 @@ class Reporter:
     def commit_failed(self, now: float, error: Exception) -> None:
         """Nothing is lost: the next commit covers it, or another member repeats the outputs."""
         self.metrics.commits.labels("failed").inc()
-        # By its class: a message that is refused is told, also just after a cluster that was slow.
+        # By its class: a refused message is reported even just after a slow cluster.
         self._say(now, f"commit {type(error).__name__}", "offsets are not committed now: %s", error)
 
     def rolling_back(self, told: str | None) -> None:
-        """The turn that failed will be made again; ``told``: why the worker does not get on, if it does not."""
+        """The turn that failed will be made again; ``told``: why the worker makes no progress, if it makes none."""
         self.status.set("delivery", told)
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
@@ -95,12 +95,12 @@ class Reporter:
         self._set(self.metrics.committed_offset, offsets)
 
     def rebuilt(self, rebuilds: int) -> None:
-        """How often the client was made anew, since the start."""
+        """How often the client was replaced, since the start."""
         self.metrics.client_rebuilds.inc(rebuilds - self._rebuilds)
         self._rebuilds = rebuilds
 
     def lags(self, ends: Mapping[Partition, int], positions: Positions) -> None:
-        """What is in the log and not answered yet, or not committed yet; ``ends`` of the logs."""
+        """How many records of the log are not answered yet, or not committed yet; ``ends`` of the logs."""
         for gauge, offsets in (
             (self.metrics.lag_records, positions.all()),
             (self.metrics.uncommitted_records, positions.commits()),
@@ -120,7 +120,7 @@ class Reporter:
         """The change of ownership is complete. A member without partitions is ready, too."""
         self.metrics.assigned_partitions.set(len(positions))
         owned = set(positions.all())
-        # Not before: giving a partition up commits it, which still tells of it.
+        # Not before: giving a partition up commits it, which still reports on it.
         for partition in self._owned - owned:
             self.metrics.drop_partition(partition)
         self._owned = owned
@@ -132,7 +132,7 @@ class Reporter:
         self._say_state()
 
     def outside(self, now: float, waited_s: float, session_s: float) -> None:
-        """The group has not let us in for so long; it waits ``session_s`` for a member that died."""
+        """We have not joined the group for so long; the group waits ``session_s`` for a member that died."""
         self.status.set(
             "kafka",
             f"has waited {waited_s:.0f} s to join the group, which waits for a member that does not answer: a dead "
@@ -141,12 +141,13 @@ class Reporter:
         self._say(now, "outside", "kafka: %s", self.status.reason("kafka"))
 
     def let_in(self, waited_s: float, told: bool) -> None:
-        """The group has let us in."""
+        """We have joined the group."""
         if told:
             log.info("kafka: joined the group after %.0f s", waited_s)
 
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
-        """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
+        """A partition's states are where ``start`` says. Loading a hundred of them may take longer than the loop may
+        stand still."""
         self.status.turned(self._clock.now())
         streams = 0 if start.state is None else len(start.state.keys) - left_out
         replay = start.live_from - start.offset
@@ -158,7 +159,7 @@ class Reporter:
             log.warning("%s: %d streams of the checkpoint are forgotten: state.max_streams", partition, left_out)
 
     def kafka_away(self, now: float, error: Exception) -> None:
-        """The cluster or the store does not answer. No reason to restart: the loop goes on asking."""
+        """The cluster or the store does not answer. No reason to restart: the loop keeps asking."""
         self.status.turned(now)
         if isinstance(error, StoreUnavailableError):
             self.status.set("states", str(error))  # until they are there
@@ -180,7 +181,7 @@ class Reporter:
         log.info("stopping: flushing outputs, committing offsets, writing checkpoints")
 
     def checkpoints(self, results: Iterable[CheckpointResult], delay_s: float) -> None:
-        """What the background has written, and how long the oldest copy has not been."""
+        """Checkpoints written in the background, and how long the oldest copy has been waiting."""
         metrics = self.metrics
         metrics.checkpoint_delay.set(delay_s)
         for result in results:
@@ -230,7 +231,7 @@ class Reporter:
         self._say(now, f"refused {refusal.error}", "record refused, %s: %s (%s)", where, refusal.reason, refusal.error)
 
     def _say(self, now: float, kind: str, message: str, *values: object) -> None:
-        """A warning, once per kind and interval; what was kept back is counted in the next one."""
+        """A warning, once per kind and interval; the next one counts those kept back."""
         last, kept_back = self._said.get(kind, (now - REPEAT_INTERVAL_S, 0))
         if now - last < REPEAT_INTERVAL_S:
             self._said[kind] = (last, kept_back + 1)

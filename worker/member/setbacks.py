@@ -1,9 +1,9 @@
-"""What follows from a commit that failed: smaller turns, a word to whoever looks, and in the end to stop.
+"""What follows from a failed commit: smaller turns, a warning, and in the end a stop.
 
-What fails as a whole may fail for its size, or for one message in it: after it the next turn has half as many events,
-down to one record, and twice as many after each one that was committed. A record whose outputs the cluster takes from
-nobody is found in this way, and has a dead letter instead; a dead letter that is refused is tried smaller, and ends the
-worker when nothing of it is taken. Time is an argument, in monotonic seconds.
+A turn that fails as a whole may fail for its size, or for one message in it: after it the next turn has half as many
+events, down to one record, and twice as many after each one that was committed. This finds a record whose outputs the
+cluster refuses; it gets a dead letter instead. A dead letter that is refused is tried smaller, and ends the worker when
+even the smallest is refused. Time is an argument, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SLOWER = 0.9  # of a measure of size, per turn: how soon large outputs are forgo
 
 
 class Setbacks:
-    """How large the next turn may be, and how long it may go on like this.
+    """How large the next turn may be, and how long failures may continue.
 
     ``units``: numbers in each output. ``transactional``: every turn is committed by itself. ``dead_letters``: the topic
     of dead letters. ``unwritable``: records whose outputs, or dead letters, were refused.
@@ -44,9 +44,9 @@ class Setbacks:
         self._limits = limits
         self._transactional = transactional
         self._dead_letters = dead_letters
-        # As users are told of it: without transactions what a turn has written may be there.
+        # For messages: without transactions a turn's outputs may have been written.
         self._turns, self._undone = ("transactions", "rolled back") if transactional else ("turns", "tried again")
-        self._most_events: float = math.inf  # in the next turn, by how the last ones went
+        self._most_events: float = math.inf  # in the next turn, according to the last ones
         self._output_bytes: float = OUTPUT_BYTES + units * NUMBER_BYTES
         self._measure()
         self._refused_since: float | None = None
@@ -55,15 +55,15 @@ class Setbacks:
 
     @property
     def each_turn(self) -> bool:
-        """Whether every turn is to be committed by itself, so that it alone fails."""
+        """Whether every turn is to be committed by itself, so that a failure is its own."""
         return self._transactional or self._most_events < math.inf
 
     def limit(self) -> TurnLimit:
-        """What the next turn holds at most."""
+        """The limit of the next turn."""
         return self._turn
 
     def sent(self, largest_bytes: int) -> None:
-        """What the largest of a turn's outputs came to; 0 if there was none."""
+        """The bytes of a turn's largest output; 0 if there was none."""
         if largest_bytes > self._output_bytes or self._turn.events < self._limits.turn_events:
             self._output_bytes = max(float(largest_bytes), self._output_bytes * SLOWER)
             self._measure()
@@ -85,7 +85,7 @@ class Setbacks:
             self._measure()
 
     def assigned(self) -> None:
-        """The group has let us in: what was refused before it is no reason any more."""
+        """We have joined the group: earlier refusals do not count any more."""
         self._refused_since = None
 
     def failed(self, now: float, error: Exception) -> None:
@@ -102,10 +102,10 @@ class Setbacks:
             )
 
     def rolled_back(self, outcomes: Sequence[Outcome], lost_s: float, error: Exception) -> str | None:
-        """A turn that took so many seconds will be made again; what to tell of it, if it is told.
+        """A turn that took so many seconds will be made again; returns what to report, if anything.
 
         Raises WorkerError when nothing was committed for too long, in spite of turns of one record, and
-        DeliveryFailedError when nothing of a dead letter is taken.
+        DeliveryFailedError when even the smallest dead letter is refused.
         """
         limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.batch.replay]
         events = sum(outcome.events + len(outcome.refusals) for outcome in answered)
@@ -128,7 +128,7 @@ class Setbacks:
         )
 
     def _suspect(self, answered: Sequence[Outcome], error: MessageRefusedError) -> None:
-        """A message of this turn was refused: if there is one record only, it is of that."""
+        """A message of this turn was refused: if the turn has only one record, it is that record's."""
         found = [outcome for outcome in answered if len(outcome.batch)]
         if [len(outcome.batch) for outcome in found] != [1]:
             return
@@ -147,7 +147,7 @@ class Setbacks:
         return not len(outcome.outputs) or error.topic == self._dead_letters
 
     def _smaller(self, outcome: Outcome, before: RefusedLetter | None, error: MessageRefusedError) -> RefusedLetter:
-        """What the next letter of this record must be less than. Raises DeliveryFailedError when there is no less."""
+        """The bound for the next letter of this record. Raises DeliveryFailedError when it can't be smaller."""
         before, letter_bytes = before or RefusedLetter(), outcome.dead.bytes_of(0)
         if error.too_large and (before.letter_bytes is None or letter_bytes < before.letter_bytes):
             return replace(before, letter_bytes=letter_bytes)

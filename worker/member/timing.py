@@ -1,4 +1,4 @@
-"""Time as the loop has it: the clocks that it reads, and what is due every so often."""
+"""The loop's time: the clocks that it reads, and periodic work."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What polls have brought and no turn has taken yet: handed out in turns that are bounded in events and in bytes.
+"""Records polled but not yet taken by a turn: handed out in turns that are bounded in events and in bytes.
 
-Rule of this file: lists in, lists out. A record is never cut, and of a partition nothing overtakes anything. How many
-events a record holds is known only once it is decoded, so a turn's worth of bytes is decoded first and then cut; what
-is left over stays decoded.
+Rule of this file: lists in, lists out. A record is never cut, and records of a partition never overtake each other. How
+many events a record holds is known only once it is decoded, so a turn's worth of bytes is decoded first and then cut;
+what is left over stays decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worker.records.events import Events
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 
-# Of Events, each with a value for every event or None; the others say something of the batch or of its records.
+# Columns of Events with a value for every event, or None; the others describe the batch or its records.
 COLUMNS = {each.name for each in fields(Events)} - {"batch", "records", "payloads", "refusals"}
 
 
@@ -26,7 +26,7 @@ COLUMNS = {each.name for each in fields(Events)} - {"batch", "records", "payload
 class TurnLimit:
     """What a turn holds at most. One record is always taken, however large it is.
 
-    ``live_events``: of records that are answered; those that only bring states back are not sent, and may be more.
+    ``live_events``: of records that are answered; replayed records send nothing, and may be more.
     """
 
     events: int
@@ -42,7 +42,7 @@ class Taken:
     passed: list[RecordBatch] = field(default_factory=list)
 
     def batches(self) -> list[RecordBatch]:
-        """All that the turn moves positions by, in order."""
+        """All batches that move positions in this turn, in order."""
         return [*self.passed, *(events.batch for events in self.events)]
 
     def records(self) -> int:
@@ -65,7 +65,7 @@ class Backlog:
         return sum(map(len, self._batches()))
 
     def add(self, batches: Iterable[RecordBatch]) -> None:
-        """Behind what waits. Of one partition batches come in offset order."""
+        """Add at the end. Batches of one partition must come in offset order."""
         for batch in batches:
             before = None if len(batch) else self._last_of(batch.partition)
             if before is None:
@@ -74,13 +74,13 @@ class Backlog:
                 before.next_offset = batch.next_offset
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """They are ours no longer, or read anew: nobody answers what waits of them."""
+        """These partitions are no longer ours, or are read anew: their waiting records are dropped."""
         gone = set(partitions)
         self._raw = [batch for batch in self._raw if batch.partition not in gone]
         self._decoded = [events for events in self._decoded if events.batch.partition not in gone]
 
     def clear(self) -> None:
-        """Everything is read anew."""
+        """Drop everything: it is read anew."""
         self._raw, self._decoded = [], []
 
     def take(self, decode: Callable[[Sequence[RecordBatch]], list[Events]], limit: TurnLimit) -> Taken:
@@ -131,7 +131,7 @@ def cut_bytes(batches: Sequence[RecordBatch], limit: int) -> tuple[list[RecordBa
 def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events], list[Events]]:
     """The first records of at most ``limit`` events, one record at least; and the others.
 
-    A record without events counts as one: it has a dead letter.
+    A record without events counts as one event: it has a dead letter.
     """
     left, live_left = limit.events, limit.live_events
     if sum(len(events.streams) + len(events.refusals) for events in decoded) <= min(left, live_left):
@@ -154,7 +154,7 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
 
 
 def part_of(events: Events, start: int, stop: int) -> Events:
-    """What the records from index ``start`` to before ``stop`` say."""
+    """The events of the records from index ``start`` to before ``stop``."""
     first, end = np.searchsorted(events.records, (start, stop)).tolist()
     columns: dict[str, Any] = {name: getattr(events, name) for name in COLUMNS}
     columns = {name: None if column is None else column[first:end] for name, column in columns.items()}

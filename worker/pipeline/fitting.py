@@ -1,4 +1,4 @@
-"""Which outputs can be written. In place of those that can't, their record has a dead letter.
+"""Which outputs can be written. A record with others gets a dead letter instead.
 
 Rule of this file: no I/O; sizes are those of the encoded messages, without the framing that the client adds.
 """
@@ -22,7 +22,7 @@ TOO_LARGE, REFUSED = "output_too_large", "output_refused"
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """What of a record's messages the cluster takes from nobody.
+    """Which of a record's messages the cluster refuses.
 
     ``why``: its outputs are refused, ``too_large``: for their size. ``letter``: what was refused of its dead letter.
     """
@@ -39,7 +39,8 @@ def fitting(
     limit_bytes: int,
     unwritable: Mapping[tuple[Partition, int], Unwritable],
 ) -> tuple[Messages, list[Refusal]]:
-    """The outputs that can be written, and a refusal for each record with others. ``emitted``: the event of each."""
+    """The outputs that can be written, and a refusal for each record with others. ``emitted``: the event of each
+    output."""
     large = too_large(outputs, limit_bytes)
     marked = of_these(events, unwritable) if unwritable else {}
     refused = {record: why for record, why in marked.items() if why.why is not None}
@@ -65,7 +66,7 @@ def too_large(messages: Messages, limit_bytes: int) -> list[int]:
 
 
 def one_each(first: Iterable[Refusal], others: Iterable[Refusal]) -> list[Refusal]:
-    """One refusal for each record, in order: where a record has several, the first one, which names the others."""
+    """One refusal for each record, in order: where a record has several, the first, which names the others."""
     found = {refusal.record: refusal for refusal in first}
     for other in others:
         known = found.get(other.record)

@@ -26,7 +26,7 @@ NOTHING_UNWRITABLE: Mapping[tuple[Partition, int], Unwritable] = MappingProxyTyp
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one batch. A replayed batch has moved states and says nothing."""
+    """What became of one batch. A replayed batch has moved states and has no messages."""
 
     batch: RecordBatch
     events: int
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Pipeline:
-    """One turn of the worker without its edges."""
+    """One turn of the worker without its I/O."""
 
     def __init__(self, decoder: Decoder, engine: Engine, encoder: Encoder, dead_letters: DeadLetters) -> None:
         self.decoder = decoder
@@ -47,17 +47,17 @@ class Pipeline:
         self.output_bytes = OUTPUT_BYTES_LIMIT
 
     def turn(self, batches: Sequence[RecordBatch]) -> list[Outcome]:
-        """What becomes of these batches; of one partition they come in offset order."""
+        """The outcome of these batches; batches of one partition must come in offset order."""
         return self.answer(self.decode(batches))
 
     def decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        """What the records of each batch say; no state takes part in it."""
+        """The events of each batch; no state is involved."""
         return self.decoder.decode_all(batches)
 
     def answer(
         self, decoded: Sequence[Events], unwritable: Mapping[tuple[Partition, int], Unwritable] = NOTHING_UNWRITABLE
     ) -> list[Outcome]:
-        """Move the states on by these events; of one partition they come in offset order.
+        """Advance the states by these events; those of one partition must come in offset order.
 
         ``unwritable``: (partition, offset) of records whose outputs, or dead letters, the cluster has refused.
         """

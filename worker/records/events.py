@@ -1,4 +1,4 @@
-"""What records say, decoded, and what the engine made of it.
+"""Decoded records, and what the engine made of them.
 
 Rule of this file: data only, as columns (one list or array per field, all of one length).
 """
@@ -55,12 +55,12 @@ class Refusal(NamedTuple):
     record: int  # index into its RecordBatch
     error: str  # a short fixed code
     reason: str  # one sentence
-    items: str = ""  # of a chunk, which are refused where it is not the whole record: 0-2,7
+    items: str = ""  # of a chunk: which items are refused, if not the whole record: 0-2,7
 
 
 @dataclass(slots=True)
 class Events:
-    """What one RecordBatch says, decoded: one row per step or command, in record order.
+    """One RecordBatch, decoded: one row per step or command, in record order.
 
     ``vectors`` is (events, features); rows of commands are zero. Columns that no configuration asks for are None.
     """
@@ -82,7 +82,7 @@ class Events:
         return len(self.streams)
 
     def cut(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        """Of batches that were decoded as one, each with an event for every record: the events of each."""
+        """The events of each batch, of batches decoded as one, each with an event for every record."""
         found, start = [], 0
         for batch in batches:
             rows = slice(start, start + len(batch))
@@ -106,7 +106,7 @@ class Events:
 
 @dataclass(slots=True)
 class Predictions:
-    """What is to be sent of what the engine made of one Events: one row per output, in the order of their events."""
+    """The engine's results for one Events that are to be sent: one row per output, in the order of their events."""
 
     events: Index  # (outputs,) index of each one's event: an event may have none, or several
     outputs: FloatArray  # (outputs, units)

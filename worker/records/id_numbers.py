@@ -11,6 +11,6 @@ from worker.records.arrays import BoolArray
 
 
 def unknown_ids(numbers: NDArray[Any], below: int) -> BoolArray:
-    """Which of these numbers are no ids: whole, from 0 to ``below`` - 1."""
+    """Which of these numbers are not ids, that is, whole numbers from 0 to ``below`` - 1."""
     wrong: BoolArray = (numbers < 0) | (numbers >= below) | (numbers != np.floor(numbers))
     return wrong

@@ -1,4 +1,4 @@
-"""Messages for one topic: what a sink is given, and what they come to in bytes.
+"""Messages for one topic: what a sink is given, and their size in bytes.
 
 Rule of this file: data only, as columns, like the records that are read.
 """
@@ -20,8 +20,8 @@ HEADER_FRAMING_BYTES = 10  # at most: two lengths
 class Messages:
     """Messages for one topic in the order in which they are sent, as columns of one length.
 
-    ``headers``: None when no message has any. ``records``: index into its batch of the record that a message answers;
-    without any where they answer none.
+    ``headers``: None when no message has any. ``records``: for each message the index of the record it answers, in its
+    batch; empty where they answer none.
     """
 
     keys: Sequence[bytes | None]
@@ -33,7 +33,7 @@ class Messages:
         return len(self.values)
 
     def largest_value(self) -> int:
-        """Bytes of the largest value. Only of messages that all have one, as outputs have."""
+        """Bytes of the largest value. Only for messages that all have a value, as outputs have."""
         return max(map(len, self.values), default=0)  # type: ignore[arg-type]
 
     def bytes_of(self, index: int) -> int:
@@ -56,6 +56,6 @@ NO_MESSAGES = Messages((), ())
 
 
 def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """What a message holds, without any framing."""
+    """Bytes of a message, without any framing."""
     size_bytes = len(key or b"") + len(value or b"")
     return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)

@@ -1,10 +1,10 @@
-"""Names that more than one room reads or writes: of topics, and the short ones of what has a SHA-256."""
+"""Names that more than one room reads or writes: of topics, and short names by SHA-256."""
 
 from __future__ import annotations
 
 import re
 
-TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # what Kafka allows, which is safe as a folder's name
+TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # the names that Kafka allows, which are safe as folder names
 DIGEST_DIGITS = 12
 
 

@@ -43,7 +43,7 @@ class RecordBatch:
         return len(self.offsets)
 
     def answered_below(self, offset: int) -> list[RecordBatch]:
-        """The records below ``offset`` as a replay, and the others as they are; of either only what there is.
+        """The records below ``offset`` as a replay, and the others as they are; empty parts are left out.
 
         The position of the first half is at most ``offset``.
         """

@@ -1,4 +1,4 @@
-"""Events that are refused after all → one refusal for each record, which says which of its items they are."""
+"""Events refused after decoding → one refusal for each record, which names its refused items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def by_record(events: Events, refused: IntArray, error: str, reason: str) -> lis
 
 
 def in_ranges(items: IntArray) -> str:
-    """Ascending items as ``0-2,7``; "" for the event of a record that is no chunk."""
+    """Ascending items as ``0-2,7``; "" for the event of a record that is not a chunk."""
     if items[0] == NO_ITEM:
         return ""
     runs = np.split(items, np.flatnonzero(np.diff(items) != 1) + 1)

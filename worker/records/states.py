@@ -13,7 +13,7 @@ from worker.records.ownership import Partition
 
 
 class _Unknown(dict[str, Any]):
-    """The sequence id of a stream whose sequence is not known: it differs from no id.
+    """The sequence id of a stream whose sequence is not known: it counts as equal to any id.
 
     In JSON, and so in checkpoints, it is an empty object, which no id can be.
     """
@@ -47,7 +47,7 @@ class StateLayout:
 
     slices: Slices  # (layer, name) → where in the row, and the shape there
     initial: FloatArray  # (width,) the row of a stream at zero
-    dtypes: Mapping[tuple[str, str], str] = field(default_factory=dict)  # where others than the row's
+    dtypes: Mapping[tuple[str, str], str] = field(default_factory=dict)  # where they differ from the row's
 
     @classmethod
     def of(cls, specs: Sequence[StateSpec], initial: FloatArray) -> StateLayout:

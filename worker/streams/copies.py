@@ -1,7 +1,7 @@
-"""Memory for copies of rows, set aside: a copy is taken between two turns, where nobody may wait for new pages.
+"""Memory set aside for copies of rows: a copy is taken between two turns, where nothing may wait for new pages.
 
-A part of it is free again when the last array that sees it is gone, whoever had it: nothing has to be given back, and
-no two copies can share a byte. What does not fit gets memory of its own, which is slower and no less right.
+A part of it is free again when the last array that sees it is gone: nothing has to be given back, and no two copies can
+share a byte. A copy that does not fit gets memory of its own, which is slower but just as right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Loan:
 
 
 class CopyArena:
-    """At most ``capacity`` rows; they take memory as far as ``ready`` was asked for."""
+    """At most ``capacity`` rows; only the rows that ``ready`` was called for take memory."""
 
     def __init__(self, capacity: int, dtype: np.dtype[Any]) -> None:
         self._memory: RowValues = np.empty(capacity, dtype)

@@ -1,4 +1,5 @@
-"""Streams of one name in several partitions of a topic: each has a state of its own, which has seen a part of them."""
+"""Streams of one name in several partitions of a topic: each has a state of its own, which has seen only a part of the
+records."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from worker.records.ownership import Partition
 from worker.streams.partition_streams import PartitionStreams
 
-DOUBLES_REMEMBERED = 100_000  # names; of more the oldest may be counted once more
+DOUBLES_REMEMBERED = 100_000  # names; beyond it the oldest may be counted again
 
 
 class Doubles:

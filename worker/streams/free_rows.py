@@ -1,14 +1,14 @@
 """Which rows of a table are free, dealt out so that the rows of one owner lie side by side.
 
-A checkpoint copies the rows of one partition. Were they dealt out one by one to whoever asks, the next row of a
-partition would lie some rows further on each time, and memory is read several times slower like that.
+A checkpoint copies the rows of one partition. If rows were dealt out one by one in the order of requests, the rows of a
+partition would lie scattered, and memory would be read several times slower.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-BLOCK_ROWS = 256  # that an owner gets at once
+BLOCK_ROWS = 256  # rows that an owner gets at once
 
 
 class FreeRows:
@@ -46,7 +46,7 @@ class FreeRows:
         self._kept.setdefault(owner, []).extend(rows)
 
     def disown(self, owner: Hashable) -> None:
-        """The owner is gone; its free rows are whoever's asks first, and lie together there, too."""
+        """The owner is gone; its free rows go to the next owner that asks, and stay side by side."""
         self._nobodys += self._kept.pop(owner, [])
         self._nobodys.sort(reverse=True)
 

@@ -1,8 +1,8 @@
 """Which streams of the table are idle at an event, and that they are forgotten before it. No I/O, clock or logging.
 
 A stream is idle at an event of its partition that comes more than ``idle_ms`` after its own last one, both by the
-partition's clock. It is forgotten before that event, and nothing else decides when: where a log lies in time shows in
-no output.
+partition's clock. It is forgotten before that event, and nothing else decides when: outputs do not depend on the time
+of day.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def forget_idle(table: StreamTable, partition: Partition, clock: int, used: Mapp
 def forget_idle_before(table: StreamTable, partition: Partition, clocks: IntArray, names: Collection[str]) -> bool:
     """As ``forget_idle`` before each of these events, (events,) ``clocks`` of streams of these ``names``, at once.
 
-    False, and nothing done, where that might not come to the same: where a stream that goes has an event, too, where
-    new ones may need its row, or where the reason for one of them may be forgotten before it comes back.
+    False, and nothing done, where the result might differ: where a forgotten stream has an event, too, where new ones
+    may need its row, or where the reason for one of them may be forgotten before it comes back.
     """
     assert table.idle_ms is not None
     streams, clock, seen = table.partitions[partition], int(clocks[-1]), set(names)

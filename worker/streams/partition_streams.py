@@ -33,7 +33,7 @@ class PartitionStreams:
     longest_idle: Iterator[tuple[int, str]] = field(default_factory=lambda: iter(()), repr=False)  # (touched, stream)
 
     def remember(self, stream: str, reason: int, limit: int) -> None:
-        """Why this stream, which leaves now, is at zero when it comes back; of at most ``limit`` streams."""
+        """Remember why this stream, which leaves now, is at zero when it comes back; for at most ``limit`` streams."""
         self.forgotten[stream] = reason
         if len(self.forgotten) > limit:
             for oldest in list(islice(self.forgotten, 1 + limit // FORGOTTEN_STREAMS_SHARE)):

@@ -1,6 +1,6 @@
 """The streams of one partition, side by side as numpy takes them: their rows in the table and their names.
 
-Names are not copied for a snapshot: it sees them where they are, and only a stream that leaves makes them be copied.
+Names are not copied for a snapshot: it sees them in place, and they are copied only when a stream leaves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Roster:
         assert len(rows) == len(names), (len(rows), len(names))
         self._rows = array("q", rows.tobytes())
         self._names = names
-        self._shared = False  # then what is below our length may not change: somebody sees it
+        self._shared = False  # then slots below our length may not change: a snapshot sees them
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -52,21 +52,21 @@ class Roster:
         return found
 
     def oldest(self, touched: IntArray, limit: int) -> Iterator[tuple[int, str]]:
-        """At most so many of them, those of the smallest ``touched``, (streams,) by slot, first."""
+        """At most so many streams, those with the smallest ``touched``, (streams,) by slot, first."""
         count = min(limit, len(touched))
         slots = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
         slots = slots[np.argsort(touched[slots])]
         return iter(list(zip(touched[slots].tolist(), self.named(slots), strict=True)))
 
     def add(self, row: int, name: str) -> int:
-        """The slot that the stream has got: above all that anybody sees."""
+        """The slot that the stream gets: above all slots that a snapshot sees."""
         slot = self._slot_for(1)
         self._names[slot] = name
         self._rows.append(row)
         return slot
 
     def extend(self, rows: IntArray, names: list[str]) -> IntArray:
-        """(streams,) the slots that they have got, see ``add``."""
+        """(streams,) the slots that they get, see ``add``."""
         slot = self._slot_for(len(rows))
         self._names[slot : slot + len(rows)] = names
         self._rows.frombytes(rows.tobytes())
@@ -82,7 +82,7 @@ class Roster:
         return slot
 
     def remove(self, slot: int) -> int:
-        """The row that stands at this slot from now on, or NO_ROW if it was the last slot."""
+        """The row at this slot from now on, or NO_ROW if it was the last slot."""
         if self._shared:
             self._names, self._shared = self._names.copy(), False
         moved, end = self._rows.pop(), len(self._rows)

@@ -20,8 +20,8 @@ from worker.records.states import UNKNOWN_ID
 from worker.streams.copies import CopyArena, RowValues
 from worker.streams.free_rows import FreeRows
 
-NO_ROW = -1  # where a row of the table is asked for and there is none
-MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
+NO_ROW = -1  # in place of a row of the table, where there is none
+MAP_NORESERVE = 0x4000  # of Linux; Python has it from 3.13 on
 COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
@@ -65,7 +65,7 @@ class PackedRows:
         self._have_rows(1)
 
     def _have_rows(self, partitions: int) -> None:
-        """For so many partitions: more than there are now, so that few copies are made on the way to many."""
+        """Make room for so many partitions and more, so that growing makes few copies."""
         if self.limit * partitions <= self.capacity:
             return
         self.capacity = self.limit * max(partitions, 2 * (self.capacity // self.limit))
@@ -85,7 +85,7 @@ class PackedRows:
         self.pending: CodeArray = self._values["pending"]
         self.origins: CodeArray = self._values["origins"]
         self.emitted: FloatArray | None = self._values["emitted"] if self._dtype["emitted"].itemsize else None
-        self.slots: IntArray = self._values["slot"]  # where in its partition's roster a row stands
+        self.slots: IntArray = self._values["slot"]  # the slot of a row in its partition's roster
 
     def __len__(self) -> int:
         return self.capacity - len(self.free)
@@ -95,11 +95,12 @@ class PackedRows:
         return self._octets.take(rows, mode="clip").view(self._values.dtype)  # no row is out of range
 
     def write(self, rows: IntArray, values: RowValues) -> None:
-        """Put what was read back, changed. No row twice."""
+        """Write back rows that were read and changed. No row twice."""
         self._octets[rows] = values.view(self._octets.dtype)
 
     def _will_copy(self, rows: int) -> None:
-        """Partitions of at most so many rows will be copied: have the memory now, or the first copy waits for it."""
+        """Partitions of at most so many rows will be copied: get the memory now, or the first copy has to wait for
+        it."""
         self._arena.ready(max(rows, min(len(self), self.copied_at_once)))
 
     def _give_back(self, owner: Partition, rows: list[int]) -> None:
@@ -107,7 +108,7 @@ class PackedRows:
         self.free.give_back(owner, rows)
 
     def clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
-        """One row, or some with a reason each: as those of streams that begin."""
+        """Reset one row, or several with a reason each, as for streams that begin."""
         self.states[row] = self.initial
         self.steps[row] = 0
         self.times[row] = NO_TIME_MS
@@ -119,7 +120,7 @@ class PackedRows:
             self.emitted[row] = np.nan
 
     def _copied(self, rows: IntArray) -> RowValues:
-        """(rows,) their numbers, in memory that nobody else sees."""
+        """(rows,) a copy of their numbers, in memory of its own."""
         copy = self._arena.take(len(rows))
         # With the default mode numpy would copy twice. No row is out of range.
         self._octets.take(rows, out=copy.view(self._octets.dtype), mode="clip")

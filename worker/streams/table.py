@@ -3,8 +3,8 @@
 A row belongs to exactly one stream; a forgotten stream gives it back. Why a stream was forgotten is remembered, for a
 bounded number of streams, so that its next event can say so.
 
-Rule of this file: who is forgotten and what is remembered follows from the records of one partition in their order, and
-from nothing else. Where turns end, which partitions a worker owns and when it was started must show in no output.
+Rule of this file: which streams are forgotten and what is remembered follows only from the records of one partition in
+their order. No output may depend on where turns end, which partitions a worker owns or when it was started.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from worker.streams.partition_streams import FORGOTTEN_STREAMS_LIMIT, PartitionS
 from worker.streams.roster import Roster
 from worker.streams.rows import NO_ROW, PackedRows
 
-DOUBLES_LOOKED_FOR = 10_000  # of a partition that is restored, streams of whose name another partition may have one
+DOUBLES_LOOKED_FOR = 10_000  # of a restored partition: streams whose name may exist in another partition, too
 EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a partition is full
 
 
 class StreamTable(PackedRows):
-    """Whose the rows are, for at most ``limit`` streams of each partition; the columns are those of PackedRows."""
+    """Which stream owns which row, for at most ``limit`` streams of each partition; the columns are those of
+    PackedRows."""
 
     def __init__(
         self,
@@ -62,8 +63,8 @@ class StreamTable(PackedRows):
         """The row of a stream, a new one if needed. A new row is at zero with its reason pending.
 
         When the partition is full its longest idle stream gives up its row. ``used`` rows are those of streams that
-        have had an event in this turn, of which ``leaving`` are forgotten already and only not released yet. NO_ROW
-        when no other row can be had: the caller finishes what it has begun and asks again.
+        have had an event in this turn; those ``leaving`` are forgotten already but not released yet. NO_ROW when no
+        other row is free: the caller finishes what it has begun and asks again.
         """
         streams = self.partitions[partition]
         row = streams.rows.get(stream)
@@ -82,7 +83,7 @@ class StreamTable(PackedRows):
         return row
 
     def add(self, partition: Partition, names: list[str]) -> None:
-        """Rows for streams that are not known, each named once, as ``row`` gives them. There must be room for all."""
+        """Rows for new streams, each named once, as ``row`` gives them. There must be room for all."""
         assert len(names) <= self.room(partition), (len(names), self.room(partition))
         streams = self.partitions[partition]
         rows, forgotten = np.array(self.free.take(partition, len(names)), np.int64), streams.forgotten
@@ -108,11 +109,11 @@ class StreamTable(PackedRows):
         self.release(partition, stream)
 
     def remember(self, partition: Partition, stream: str, reason: int) -> None:
-        """Why this stream, which leaves now, is at zero when it comes back."""
+        """Remember why this stream, which leaves now, is at zero when it comes back."""
         self.partitions[partition].remember(stream, reason, self.forgotten_limit)
 
     def release(self, partition: Partition, stream: str) -> None:
-        """Give the row of a stream back that is forgotten already."""
+        """Give back the row of a stream that is forgotten already."""
         streams = self.partitions[partition]
         row = streams.rows.pop(stream)
         slot = int(self.slots[row])
@@ -129,7 +130,7 @@ class StreamTable(PackedRows):
             self.free.disown(partition)
 
     def open(self, partition: Partition, state: PartitionState | None = None) -> int:
-        """Begin a partition, without streams or with its restored ones; how many of those did not fit."""
+        """Begin a partition, without streams or with its restored ones; returns how many of those did not fit."""
         assert partition not in self.partitions, partition
         self.partitions[partition] = PartitionStreams()
         self._have_rows(len(self.partitions))
@@ -138,8 +139,8 @@ class StreamTable(PackedRows):
     def snapshot(self, partition: Partition, next_offset: int) -> PartitionState:
         """A copy of a partition's streams, which have seen all records below ``next_offset``.
 
-        What the table does afterwards never shows in it. Keys and sequences are copied as references, and left
-        to whoever reads them: here the loop waits.
+        Later changes of the table never show in it. Keys and sequences are copied only as references, because the loop
+        waits here.
         """
         streams = self.partitions[partition]
         rows = streams.roster.rows()
@@ -164,7 +165,7 @@ class StreamTable(PackedRows):
         )
 
     def _load(self, state: PartitionState) -> int:
-        """Put a partition's streams back; when not all fit the longest idle are forgotten: how many."""
+        """Put a partition's streams back; when not all fit the longest idle are forgotten; returns how many."""
         streams = self.partitions[state.partition]
         streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
         order = np.argsort(state.touched, kind="stable")
@@ -186,7 +187,7 @@ class StreamTable(PackedRows):
         self.sequences[rows] = np.fromiter(state.sequences, np.object_, len(state.sequences))[order]
         self.origins[rows] = Origin.RESTORED
         if self.emitted is not None:
-            # What a model with another number of outputs has sent says nothing of what this one has.
+            # The last output of a model with another number of outputs means nothing for this one.
             emitted, units = state.emitted, self.emitted.shape[1]
             self.emitted[rows] = emitted[order] if emitted is not None and emitted.shape[1] == units else np.nan
         self.touch(rows)

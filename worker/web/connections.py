@@ -1,7 +1,7 @@
-"""TCP connections on so many threads at most: whoever says nothing makes room for whoever comes.
+"""TCP connections on a bounded number of threads: a silent connection makes room for a new one.
 
-Probes ask from outside while somebody else holds connections open: the newest has the least reason to be turned away,
-so above the limit the oldest is hung up on. A thread ends with its connection, and a connection within its time limits.
+Probes must get through while somebody else holds connections open: above the limit the oldest connection is closed, not
+the newest refused. A thread ends with its connection, and a connection within its time limits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any
 
 MAX_CONNECTIONS = 64
-BACKLOG_CONNECTIONS = 128  # that the system keeps until they are accepted
-ROOM_TIMEOUT_S = 1.0  # for the thread of the oldest to notice that it was hung up on
+BACKLOG_CONNECTIONS = 128  # connections that the system keeps until they are accepted
+ROOM_TIMEOUT_S = 1.0  # for the thread of the oldest connection to notice that it was closed
 ACCEPT_PAUSE_S = 0.1  # when the system has no more files to open
 
 log = logging.getLogger(__name__)
@@ -29,16 +29,16 @@ class BoundedServer(socketserver.TCPServer):
     request_queue_size = BACKLOG_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]) -> None:
-        """Raises OSError or OverflowError when the address can't be had."""
+        """Raises OSError or OverflowError when the address can't be used."""
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._lock = threading.Lock()  # what is in `_open` is open: its number is nobody else's yet
+        self._lock = threading.Lock()  # a connection in `_open` is open: no other connection has its number yet
         self._open: dict[socket.socket, None] = {}
         super().__init__(address, handler)
 
     def hang_up(self, connections: int) -> None:
-        """Ends so many connections, the oldest first, whatever they are waiting for."""
+        """Closes so many connections, the oldest first, whatever they are waiting for."""
         with self._lock:
             for oldest in list(self._open)[:connections]:
                 del self._open[oldest]
@@ -50,7 +50,7 @@ class BoundedServer(socketserver.TCPServer):
         try:
             return super().get_request()
         except OSError:
-            time.sleep(ACCEPT_PAUSE_S)  # or the loop asks again at once, for as long as it lasts
+            time.sleep(ACCEPT_PAUSE_S)  # or the loop would retry at once, for as long as the shortage lasts
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -73,7 +73,7 @@ class BoundedServer(socketserver.TCPServer):
         try:
             self.finish_request(request, client_address)
         except OSError:
-            pass  # a client that went away is no news
+            pass  # a client that went away is not worth a log line
         except Exception:
             log.exception("a request to http.port was not answered")
         finally:
@@ -86,5 +86,5 @@ class BoundedServer(socketserver.TCPServer):
         self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Called by the accepting thread, for which a connection that broke is no news either."""
+        """Called by the accepting thread; a connection that broke is not worth a log line either."""
         log.debug("a connection to http.port broke", exc_info=True)

@@ -1,7 +1,7 @@
 """Every metric of the worker: its name, its help text, its labels. Nothing here is called once per event.
 
-Labels have few values: never a stream. ``topic`` and ``partition`` stand on gauges of owned partitions only, and go
-with them; counters keep ``topic``, of which there are as many as the configuration names.
+Labels have few values: never a stream. ``topic`` and ``partition`` are labels only of gauges of owned partitions, and
+are removed with them; counters keep ``topic``, whose values are the topics of the configuration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Metrics:
     """One registry with all metrics; make one per worker."""
 
     def __init__(self) -> None:
-        # A timestamp beside every counter doubles what is scraped, and nobody asks for it.
+        # A timestamp beside every counter would double the scrape, and nobody needs it.
         _disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -48,9 +48,9 @@ class Metrics:
         return content_type, encode(self.registry)
 
     def drop_partition(self, partition: Partition) -> None:
-        """Removes the partition's gauges: it is another member's now, who reports it."""
+        """Removes the partition's gauges: another member owns and reports it now."""
         for gauge in self._per_partition:
-            # Removing what was never set is no mistake: gauges begin with their first value.
+            # Removing a gauge that was never set is no mistake: gauges begin with their first value.
             with suppress(KeyError):
                 gauge.remove(partition.topic, str(partition.number))
 

@@ -1,4 +1,5 @@
-"""HTTP requests as bytes → values. No I/O: the whole head comes in, and bodies, of which no route takes one, never do.
+"""HTTP requests as bytes → values. No I/O: the input is a whole head; bodies are never read, because no route takes
+one.
 
 Rule of this file: whatever the bytes are, the answer is a Request or the status with which to refuse it.
 """
@@ -16,7 +17,7 @@ REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)")
 END_OF_HEAD = re.compile(rb"\n\r?\n")
-# Methods of HTTP that exist and are no way to ask a page; any other is unknown here.
+# Methods of HTTP that exist but are not allowed here; any other is unknown.
 OTHER_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 OPENMETRICS = "application/openmetrics-text"
 VERSIONS = {OPENMETRICS: ("", "1.0.0"), "text/plain": ("", "0.0.4", "1.0.0"), "text/*": ("",), "*/*": ("",)}
@@ -50,7 +51,7 @@ def is_complete(received: bytes) -> bool:
 
 
 def read_request(head: bytes) -> Request | Refused:
-    """A whole head, with whatever came after it, as a Request."""
+    """Parses a whole head, with whatever came after it."""
     first, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
     found = REQUEST_LINE.fullmatch(first)
     method = found[1].decode("ascii") if found else ""
@@ -94,10 +95,10 @@ def _path(target: str) -> str | None:
 
 
 def metrics_format(accept: str) -> str:
-    """What an Accept header wants of the formats of Prometheus, spelt as prometheus_client understands it.
+    """The Prometheus format that an Accept header prefers, spelt as prometheus_client understands it.
 
-    "" is its plain text, also for who wants only what there is not: HTTP leaves it to the server, and a scraper can do
-    more with numbers than with status 406.
+    "" is its plain text, also for a client that accepts only unknown formats: HTTP leaves that to the server, and a
+    scraper can do more with numbers than with status 406.
     """
     ranges = [_media_range(text) for text in accept.split(",")]
     for media, parameters, quality in sorted(ranges, key=lambda found: -found[2]):
@@ -112,8 +113,7 @@ def metrics_format(accept: str) -> str:
 
 
 def _media_range(text: str) -> tuple[str, dict[str, str], float]:
-    """``text/plain; version=1.0.0; q=0.5`` → the type, its parameters, how much it is wanted (0 when that is not told
-    in HTTP's way)."""
+    """``text/plain; version=1.0.0; q=0.5`` → the type, its parameters, its weight (0 when that is not valid HTTP)."""
     media, *rest = (piece.strip() for piece in text.split(";"))
     parameters = {}
     for piece in rest:

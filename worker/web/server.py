@@ -16,9 +16,9 @@ from worker.web.metrics import Metrics
 from worker.web.requests import MAX_HEAD_BYTES, Refused, Request, is_complete, metrics_format, read_request
 from worker.web.status import WorkerStatus
 
-REQUEST_TIMEOUT_S = 10.0  # from the connection to the end of the request's head, however it drips
+REQUEST_TIMEOUT_S = 10.0  # from the connection to the end of the request's head, however slowly it comes
 ANSWER_TIMEOUT_S = 10.0  # for the client to take the whole answer
-LINGER_TIMEOUT_S = 1.0  # for the client to close first: what it sends meanwhile would break the answer under way
+LINGER_TIMEOUT_S = 1.0  # for the client to close first: data it still sends would break the answer under way
 LINGER_BYTES = 64 * 1024
 CLOSE_TIMEOUT_S = 5.0
 RECEIVE_BYTES = 4096
@@ -37,14 +37,14 @@ class ProbeServer:
     """Serves from construction until ``close``."""
 
     def __init__(self, host: str, port: int, metrics: Metrics, status: WorkerStatus) -> None:
-        """Port 0 takes any free one. Raises WorkerError when the address can't be had."""
+        """Port 0 takes any free one. Raises WorkerError when the address can't be used."""
 
         class Handler(_Handler):
             routes = _Routes(metrics, status)
 
         try:
             self._server = BoundedServer((host, port), Handler)
-        except (OSError, OverflowError, TypeError) as error:  # the last: a name that can't be one of a host
+        except (OSError, OverflowError, TypeError) as error:  # TypeError: a name that can't be a host's
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise WorkerError(
                 f"http.port: can't listen on {host}:{port}: {reason}; choose another http.port or http.host"
@@ -93,7 +93,7 @@ def _verdict(reasons: list[str], fine: str) -> tuple[HTTPStatus, str, bytes]:
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """One request a connection: no client of a probe asks twice, and what is over is no limit to watch."""
+    """One request per connection: probes don't ask twice, and a closed connection needs no limit."""
 
     routes: _Routes
     request: socket.socket

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-# Longer than the longest batch and a commit that waits for a dead broker; a restart mends neither.
+# Longer than the longest batch and a commit that waits for a dead broker; a restart would mend neither.
 LIVE_LIMIT_S = 300.0
 
 
@@ -20,14 +20,15 @@ class WorkerStatus:
         self._clock = clock
         self._turned_at = clock()
         self._missing: dict[str, str] = {"model": "not loaded", "kafka": "not connected"}
-        self._until: dict[str, float] = {}  # when what is missing counts no more
+        self._until: dict[str, float] = {}  # until when each missing item counts
 
     def turned(self, now: float) -> None:
-        """The loop gets on, as of ``now`` of the same clock; a turn tells when it began, what it did of later."""
+        """The loop makes progress, at ``now`` of the same clock: a turn passes the time it began, its parts their
+        own."""
         self._turned_at = max(self._turned_at, now)
 
     def set(self, name: str, reason: str | None, for_s: float = math.inf) -> None:
-        """What ``name`` (model, kafka, states, …) still lacks; None: nothing. It counts for so many seconds."""
+        """Set what ``name`` (model, kafka, states, …) still lacks; None: nothing. It counts for so many seconds."""
         others = {key: value for key, value in self._missing.items() if key != name}
         self._missing = others if reason is None else {**others, name: reason}
         self._until = {**self._until, name: self._clock() + for_s}
