@@ -68,8 +68,7 @@ class KafkaUnavailableError(UnavailableError):
 
 
 class KafkaRefusedError(KafkaUnavailableError):
-    """The cluster refuses our connection (login, certificate, protocol): somebody must fix it; try again, but
-    slowly."""
+    """The cluster refuses our connection (login, certificate, protocol): somebody must fix it; try again slowly."""
 
 
 class StoreUnavailableError(UnavailableError):
@@ -115,8 +114,7 @@ class OffsetOutOfRangeError(WorkerError):
 
 
 class ModelChangedError(CheckpointUnusableError):
-    """The checkpoint is sound but of other weights. ``model_sha256`` says of which; ``on_model_change`` decides what to
-    do."""
+    """The checkpoint is sound but of other weights. ``model_sha256`` says of which; ``on_model_change`` decides."""
 
     def __init__(self, message: str, model_sha256: str) -> None:
         super().__init__(message)

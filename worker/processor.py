@@ -61,8 +61,7 @@ def level_of(machine: str, flags: frozenset[str], sve_bits: int, pinned: str = "
 
 
 def pin_cpu_level(level: str | None, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Make kernels use nothing above this level once TensorFlow is loaded. Raises ConfigError where that is
-    impossible."""
+    """Kernels will use nothing above this level once TensorFlow is loaded. Raises ConfigError where impossible."""
     if level is None or _pinned(environ) == level:
         return
     for name in VARIABLES:

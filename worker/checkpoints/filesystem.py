@@ -21,8 +21,7 @@ class Filesystem(Protocol):
         """Forget what was listed."""
 
     def ls(self, path: str, detail: bool) -> list[dict[str, Any]]:
-        """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. Raises FileNotFoundError where there
-        is none."""
+        """What is in a folder: ``name`` (whole path), ``type``, ``size`` of each. FileNotFoundError for none."""
 
     def exists(self, path: str) -> bool:
         """Whether there is such an object, folder or bucket."""

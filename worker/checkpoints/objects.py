@@ -111,8 +111,7 @@ class ObjectStore:
         return entry.listed.size_bytes
 
     def prune(self, partition: Partition, keep: int, *, newest: int | None, now_s: float) -> None:
-        """See Store. Objects have no temporary files, but files that dead writers left in this machine's folder are
-        deleted."""
+        """See Store. Objects have no temporary files, but those that dead writers left on this machine go."""
         assert keep >= 1, keep
         _sweep(self._temporary, now_s)
         for entry in self.candidates(partition, newest)[keep:]:

@@ -78,8 +78,7 @@ class Remote:
         return listed
 
     def fetch(self, name: str, listed: Listed, file: Path) -> bool:
-        """Into a new file; whether there is one of this name. Raises StoreUnavailableError, also when fewer bytes
-        arrived."""
+        """Into a new file; whether there is one of this name. Raises StoreUnavailableError, also for a part of it."""
 
         def ask() -> int | None:
             try:

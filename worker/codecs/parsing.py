@@ -107,8 +107,7 @@ def is_utf8(values: Sequence[bytes]) -> bool:
 
 
 def is_note(data: bytes) -> bool:
-    """Whether it is a text that does not begin like an object: then it holds no field, whatever else is wrong with
-    it."""
+    """Whether it is a text that does not begin like an object: then it holds no field, however broken it is."""
     try:
         text = data.removeprefix(BYTE_ORDER_MARK).decode().lstrip()
     except UnicodeDecodeError:

@@ -33,8 +33,7 @@ Guard: TypeAlias = Callable[[Tree, Paths], None]  # adds the fields that must no
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``type`` is what bytes or objects become, the others are the ways to its parts; None: there is nothing to
-    read."""
+    """``type`` is what bytes or objects become, the others are the ways to its parts; None: read nothing."""
 
     type: type[msgspec.Struct]
     features: Callable[[Any], Any]

@@ -1,5 +1,4 @@
-"""Which keys need or exclude each other, and what this version does not have yet: lines that begin with the key's
-path."""
+"""Which keys need or exclude each other, and what is not available yet: lines that begin with the key's path."""
 
 from __future__ import annotations
 

@@ -212,8 +212,7 @@ class Engine:
     def _scatter(
         self, rows: IntArray, found: RowValues, states: FloatArray, steps: IntArray, pending: CodeArray, now: Incoming
     ) -> None:
-        """``found`` is what these rows held, with their current origins; it is changed to what they hold from now
-        on."""
+        """``found`` is what these rows held, with their current origins; it becomes what they hold from now on."""
         found["states"], found["steps"], found["pending"] = states, steps, pending
         found["times"], found["clocks"] = np.maximum(found["times"], now.times), now.clocks
         self.table.write(rows, found)

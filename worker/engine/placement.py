@@ -50,8 +50,7 @@ def _forget_idle(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
 
 
 def _together(table: StreamTable, turn: Turn, start: int, stop: int) -> bool:
-    """Place all at once, if each is of a known stream, or of a new one for which there is room; returns whether it was
-    possible."""
+    """All at once, if each is of a known stream, or of a new one for which there is room; returns whether so."""
     found = _known(table, turn, start, stop)
     if None in found:
         if not _add_new(table, turn, start, found):

@@ -176,8 +176,7 @@ LATE_REASON = "its event time is before the greatest that its stream has seen (s
 
 
 def numbered(rows: IntArray) -> tuple[IntArray, IntArray]:
-    """The events that have a row, ordered by row and then as in the log; and for each how many of its row come before
-    it."""
+    """The events that have a row, ordered by row and then as in the log; how many of its row precede each."""
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]
     ordered = rows[order]

@@ -57,8 +57,7 @@ class TopicIds:
         return {name for name, topic_id in self._begun if topic_id and self._known(name) not in ("", topic_id)}
 
     def made_anew(self, names: Iterable[str], now: TopicId) -> tuple[Partition, ...]:
-        """Our partitions of topics that have another id ``now``, as the cluster says: returned once. Raises as
-        ``now``."""
+        """Our partitions of topics that have another id ``now``, by the cluster: returned once. Raises as ``now``."""
         found: list[Partition] = []
         for name in names:
             topic_id = now(name)

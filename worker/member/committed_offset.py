@@ -1,5 +1,4 @@
-"""Whether the committed offset belongs to this log: to this topic, not to a deleted one of the same name, and within
-its range."""
+"""Whether the committed offset belongs to this log: to this topic, not a deleted namesake, and within its range."""
 
 from __future__ import annotations
 

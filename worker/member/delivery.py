@@ -33,8 +33,7 @@ class Delivery(Writer, Protocol):
 
     @property
     def behind(self) -> bool:
-        """Whether outputs of the last commit are not acknowledged yet: no more records should be read until they
-        are."""
+        """Whether outputs of the last commit are not acknowledged yet: no record should be read until they are."""
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""

@@ -65,8 +65,7 @@ class Worker:
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int | None:
-        """The path of an event, for the events of one turn; returns how many records it answered, None while Kafka is
-        away."""
+        """One turn, the path of an event; returns how many records it answered, None while Kafka is away."""
         timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
             if self._in_doubt:
@@ -171,8 +170,7 @@ class Worker:
         return starts
 
     def _let_go(self, change: Revoked | Lost) -> None:
-        # Commit and save the partitions that go to another member; if the group does not wait, that member repeats our
-        # last outputs.
+        # Commit and save what goes to another member; if the group does not wait, that member repeats our last outputs.
         if isinstance(change, Revoked):
             committed = self.commit(self.clock.now())
             if committed:
@@ -180,8 +178,7 @@ class Worker:
         self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
-        """After a transaction that failed, or may have failed: states go back to what is committed. Raises as
-        ``poll``."""
+        """After a transaction that failed, or may have: states go back to what is committed. Raises as ``poll``."""
         try:
             self.delivery.renew()
             self.source.seek(self.states.reload())

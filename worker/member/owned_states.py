@@ -69,8 +69,7 @@ class OwnedStates:
         return starts
 
     def reload(self) -> StartOffsets:
-        """Set all partitions back to what is committed; returns where to read each from. When it raises, call it
-        again."""
+        """Set all partitions back to what is committed; returns where to read each from. If it raises, call again."""
         self._reloading.update(self.positions.all())
         self.drop(self._reloading)
         starts = self.take_over(sorted(self._reloading))

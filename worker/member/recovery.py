@@ -175,8 +175,7 @@ class Recovery:
         return InputChangedError(f"{entry}: its states were fed with another input ({found})", error.input)
 
     def _tell_differences(self, entry: Entry, header: CheckpointHeader) -> bool:
-        """Logs, once for all partitions, differences that are no reason to refuse it; returns whether the rules
-        differ."""
+        """Logs differences that don't matter, once for all partitions; returns whether the rules differ."""
         found, ours = header.identity, self._identity
         rules = changes(found.rules, ours.rules) if found.rules and ours.rules else ""
         if rules:

@@ -74,8 +74,7 @@ class LogFacts:
 
     @property
     def believable(self) -> int:
-        """A checkpoint beyond C1 has seen records whose outputs may be missing; one beyond the log is of another
-        log."""
+        """A checkpoint beyond C1 has seen records whose outputs may be missing; one beyond the log, another log."""
         return self.end if self.committed is None else min(self.committed, self.end)
 
 

@@ -146,8 +146,7 @@ class Reporter:
             log.info("kafka: joined the group after %.0f s", waited_s)
 
     def restored(self, partition: Partition, start: Start, left_out: int) -> None:
-        """A partition's states are where ``start`` says. Loading a hundred of them may take longer than the loop may
-        stand still."""
+        """A partition's states are where ``start`` says. A hundred of them may take longer than the loop may stand."""
         self.status.turned(self._clock.now())
         streams = 0 if start.state is None else len(start.state.keys) - left_out
         replay = start.live_from - start.offset

@@ -39,8 +39,7 @@ def fitting(
     limit_bytes: int,
     unwritable: Mapping[tuple[Partition, int], Unwritable],
 ) -> tuple[Messages, list[Refusal]]:
-    """The outputs that can be written, and a refusal for each record with others. ``emitted``: the event of each
-    output."""
+    """The outputs that can be written, and a refusal for each record with others. ``emitted``: their events."""
     large = too_large(outputs, limit_bytes)
     marked = of_these(events, unwritable) if unwritable else {}
     refused = {record: why for record, why in marked.items() if why.why is not None}

@@ -1,5 +1,4 @@
-"""Streams of one name in several partitions of a topic: each has a state of its own, which has seen only a part of the
-records."""
+"""Streams of one name in several partitions of a topic: each has a state of its own, from a part of the records."""
 
 from __future__ import annotations
 

@@ -99,8 +99,7 @@ class PackedRows:
         self._octets[rows] = values.view(self._octets.dtype)
 
     def _will_copy(self, rows: int) -> None:
-        """Partitions of at most so many rows will be copied: get the memory now, or the first copy has to wait for
-        it."""
+        """Partitions of at most so many rows will be copied: get the memory now, or the first copy waits for it."""
         self._arena.ready(max(rows, min(len(self), self.copied_at_once)))
 
     def _give_back(self, owner: Partition, rows: list[int]) -> None:

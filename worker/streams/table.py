@@ -28,8 +28,7 @@ EVICTION_CANDIDATES = 4096  # streams sorted at once by their last event when a 
 
 
 class StreamTable(PackedRows):
-    """Which stream owns which row, for at most ``limit`` streams of each partition; the columns are those of
-    PackedRows."""
+    """Which stream owns which row, for at most ``limit`` streams of each partition; columns as in PackedRows."""
 
     def __init__(
         self,

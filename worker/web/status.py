@@ -23,8 +23,7 @@ class WorkerStatus:
         self._until: dict[str, float] = {}  # until when each missing item counts
 
     def turned(self, now: float) -> None:
-        """The loop makes progress, at ``now`` of the same clock: a turn passes the time it began, its parts their
-        own."""
+        """The loop makes progress at ``now``, of the same clock: a turn's beginning, or a part of a turn."""
         self._turned_at = max(self._turned_at, now)
 
     def set(self, name: str, reason: str | None, for_s: float = math.inf) -> None:

@@ -57,8 +57,7 @@ class Load:
         return max(1, round((WARM_UP_S + self.seconds) * self.rate / self.streams))
 
     def measure(self, way: Way, begun: dict[str, int]) -> Sequence[float]:
-        """Milliseconds of each event. ``begun``: steps that the streams of a source have already made; it is
-        updated."""
+        """Milliseconds of each event. ``begun``: steps already made by the streams of a source; updated."""
         count, before = self.steps * self.streams, begun.get(way.source, 0)
         reader = Reader(way.client, self.servers, way.target, self.partitions, count)
         reader.start()

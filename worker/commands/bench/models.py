@@ -48,8 +48,7 @@ def save_model(name: str, features: int, path: Path) -> None:
 
 
 def expected(path: Path, job: Job) -> Expected:
-    """What Keras itself answers to the first events of some streams: each prefix from its beginning, without any
-    state."""
+    """Keras' own answers to the first events of some streams: each prefix from its beginning, without any state."""
     from worker.model.backend import keras
 
     model = keras.models.load_model(path, compile=False)

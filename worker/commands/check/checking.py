@@ -1,5 +1,4 @@
-"""What ``worker check`` finds out, as values. Whatever is wrong with a model is a problem in the report, not an
-error."""
+"""What ``worker check`` finds out, as values. A fault of the model is a problem in the report, not an error."""
 
 from __future__ import annotations
 

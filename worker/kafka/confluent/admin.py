@@ -49,8 +49,7 @@ def answers(client: Any, topic: str, timeout_s: float) -> bool:
 
 
 def close_consumer(consumer: Any, timeout_s: float) -> None:
-    """Leave the group. The client waits for the cluster's answer without a limit: after the time-out it is left
-    behind."""
+    """Leave the group. The client waits for an answer without a limit: after the time-out it is left behind."""
     closing = threading.Thread(target=consumer.close, daemon=True)
     closing.start()
     closing.join(timeout_s)

@@ -181,8 +181,7 @@ class Connection:
         return f"poll: {name.topic}/{name.partition} at offset {records.next_fetch_offset}"
 
     def is_behind(self, error: Exception) -> bool:
-        """Whether a reported truncation dates from before the last seek: we then read no further than the log
-        reaches."""
+        """Whether a reported truncation is older than the last seek: then we read no further than the log."""
         found = getattr(error, "divergent_offsets", {}).items()
         reached = all(at is not None and self.positions.get(self._by_name[name], 0) <= at.offset for name, at in found)
         return bool(found) and reached

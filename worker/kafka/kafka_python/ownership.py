@@ -88,8 +88,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         return Revoked(owned) if self.is_member() and not self._removed else Lost(owned)
 
     def member(self) -> Any:
-        """The client's identity in the group, with its generation. Raises CommitRefusedError when we are no longer a
-        member."""
+        """Our identity in the group, with its generation. Raises CommitRefusedError when we are no longer a member."""
         known = self._consumer.group_metadata()
         # In this order: the client's thread may give up our place, and get another one, at any moment.
         if self._removed or known.generation_id < 1:
