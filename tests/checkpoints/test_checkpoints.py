@@ -220,13 +220,15 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
         copy = CheckpointStore(tmp_path, GROUP).path_for(Partition(topic, partition), offset)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-        assert reason(copy).startswith("it is the checkpoint of group/readings/2/00000000000000001234, its name says ")
+        assert reason(copy).startswith(
+            "it is the checkpoint of group/readings/2/00000000000000001234, but its name says "
+        )
     assert "topic has since been deleted" in reason(path, IDENTITY.of_topic("topic-id-2"))
     assert read_checkpoint(path, IDENTITY.of_topic(""), SPECS).keys == SMALL.keys
     copied = CheckpointStore(tmp_path, "elsewhere").path_for(PARTITION, 1234)
     copied.parent.mkdir(parents=True)
     copied.write_bytes(path.read_bytes())
-    said = "it is the checkpoint of group/readings/2/00000000000000001234, its name says elsewhere/readings/2/"
+    said = "it is the checkpoint of group/readings/2/00000000000000001234, but its name says elsewhere/readings/2/"
     assert reason(copied).startswith(said)
     with pytest.raises(CheckpointUnusableError, match="its name says elsewhere"):
         read_header(copied)

@@ -231,7 +231,7 @@ def test_damaged_and_foreign_files_are_refused_in_one_line_that_names_them(store
     stored.put(NAME.replace("1234", "1235"), good)
     (renamed,) = store.candidates(PARTITION, None)[:1]
     with pytest.raises(
-        CheckpointUnusableError, match=r"1235\.h5: it is the checkpoint of group/readings/2/0*1234, its name"
+        CheckpointUnusableError, match=r"1235\.h5: it is the checkpoint of group/readings/2/0*1234, but its name"
     ):
         store.read(renamed, IDENTITY, SPECS)
 

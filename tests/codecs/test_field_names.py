@@ -624,7 +624,7 @@ def configured(folder: File, **keys: Any) -> Config:
         ({"input__stream": "header:h"}, "the record's header 'h'", "the record's own timestamp; a field of that name"),
         (
             {"input__stream": "key:payload.id", "input__time": "ts", "input__time_unit": "us"},
-            "field 'payload.id' (or else 'id' inside of 'payload') of the record's key, which is JSON",
+            "field 'payload.id' (or else 'id' inside 'payload') of the record's key, which is JSON",
             "field 'ts' of the value, in microseconds since the epoch or ISO 8601",
         ),
         ({"input__stream": "key:value:id"}, "field 'value:id' of the record's key, which is JSON", "the record's own"),

@@ -200,7 +200,10 @@ def test_not_durations(text: object) -> None:
         ({"kafka__security": {"protocol": "SSL", "key_file": "k"}}, "kafka.security.key_file: needs cert_file too"),
         ({"kafka__security": {"protocol": "SSL", "key_password": "k"}}, "kafka.security.key_password: needs cert_file"),
         *(
-            ({"kafka__bootstrap_servers": servers}, f"kafka.bootstrap_servers: '{wrong}' is no address: host:port")
+            (
+                {"kafka__bootstrap_servers": servers},
+                f"kafka.bootstrap_servers: '{wrong}' is not an address; write host:port",
+            )
             for servers, wrong in {
                 "a:9092,b:x": "b:x",
                 "a:9092,": "",

@@ -398,7 +398,7 @@ def test_when_the_bounded_past_is_asked_for(tmp_path: Path) -> None:
 
 
 CHANGES = {
-    "model": (of(6, model_sha256=THEIRS), r"it was written for another model \(bbbbbbbbbbbb, now aaaaaaaaaaaa\)"),
+    "model": (of(6, model_sha256=THEIRS), r"it is of another model \(bbbbbbbbbbbb, now aaaaaaaaaaaa\)"),
     "input": (
         of(6, input=OTHER_INPUT),
         r'its states were fed with another input \(input.stream was "device", is "key"\)',

@@ -144,7 +144,7 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
         raise UnusableColumnError(f"its topic has since been deleted (id {found.topic_id}, now {wanted.topic_id})")
     if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
         models = f"{short_digest(found.model_sha256)}, now {short_digest(wanted.model_sha256)}"
-        raise ModelChangedError(f"{name}: it was written for another model ({models})", found.model_sha256)
+        raise ModelChangedError(f"{name}: it is of another model ({models})", found.model_sha256)
     if found.input and wanted.input and found.input != wanted.input:
         inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"
         raise InputChangedError(f"{name}: its states were fed with another input ({inputs})", found.input)

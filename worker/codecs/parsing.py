@@ -55,7 +55,7 @@ def parse_json(data: bytes, what: str = "the value") -> Any:
         at = f"byte {error.start} is {data[error.start]:#04x}"
         raise UnusableError("not_utf8", f"{what} is not UTF-8: {at}{_known_start(data)}") from None
     except RecursionError:
-        raise UnusableError("not_json", f"{what} can't be read as JSON: it is nested too deeply") from None
+        raise UnusableError("not_json", f"{what} is not JSON that can be read: it is nested too deeply") from None
     except ValueError:
         why = f"{strict}{_known_start(data)}" if data.strip() else "it is empty"
         raise UnusableError("not_json", f"{what} is not JSON: {why}") from None

@@ -19,6 +19,7 @@ from worker.errors import (
     KafkaUnavailableError,
     MessageRefusedError,
     WorkerError,
+    counted,
 )
 from worker.member.limits import LoopLimits
 from worker.pipeline.backlog import TurnLimit
@@ -118,7 +119,7 @@ class Setbacks:
         if self._lost_s > limits.no_progress_s:
             raise WorkerError(
                 f"nothing was committed in {self._rolled_back} {self._turns} that took {self._lost_s:.0f} s together, "
-                f"the last with {events} events; the cause: {error}"
+                f"the last with {counted(events, 'event')}; the cause: {error}"
             )
         if self._rolled_back < TOLD_ROLLBACKS:
             return None

@@ -95,7 +95,7 @@ def _check(layer: str, text: str, names: Mapping[str, Any]) -> None:
 
 
 def _globals(code: CodeType) -> Iterator[str]:
-    """Names that the code takes from around it, functions inside of it too."""
+    """Names that the code takes from around it, functions inside it too."""
     yield from (str(one.argval) for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
