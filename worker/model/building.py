@@ -1,4 +1,4 @@
-"""What is collected while a model's graph is walked: copies of the layers, states, marks and reports."""
+"""What a walk through a model's graph collects: copies of the layers, states, marks and reports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Building:
     _initials: list[FloatArray] = field(default_factory=list)
     _times: dict[int, Time] = field(default_factory=dict)
     _shares: dict[int, Share] = field(default_factory=dict)
-    _kept: list[Tensor] = field(default_factory=list)  # times go by id, so no tensor may be freed meanwhile
+    _kept: list[Tensor] = field(default_factory=list)  # times are stored by id, so no tensor may be freed meanwhile
     _names: set[str] = field(default_factory=set)
     _copies: dict[tuple[int, str], Layer] = field(default_factory=dict)
     _call_name: tuple[LayerCall, str] | None = None

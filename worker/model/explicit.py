@@ -44,7 +44,7 @@ class ExplicitModel:
 
     @property
     def output_times(self) -> list[Time]:
-        """For each output of the trained model whether it runs over time."""
+        """For each output of the trained model, whether it runs over time."""
         return [part.time for part in self.outputs]
 
 
@@ -57,7 +57,7 @@ def build(model: Any) -> ExplicitModel:
             return _build(model, graph, parts)
         except ModelRefusedError as refusal:
             refusals.append(refusal)
-    # The first assignment is the likeliest; what stands against it is what the user should hear.
+    # The first assignment is the likeliest; its refusal is the one the user should see.
     raise refusals[0]
 
 
@@ -99,7 +99,7 @@ def _build(model: Any, graph: Any, parts: list[InputPart]) -> ExplicitModel:
 
 
 def _open_inputs(graph: Any, parts: list[InputPart], building: Building) -> tuple[Tensor, list[Tensor]]:
-    """The streaming form's x, and made of it what the trained model's graph begins with."""
+    """The streaming form's x, and made from it the inputs of the trained model's graph."""
     if len(parts) == 1:
         (part,), (source,) = parts, graph.inputs
         x = keras.Input((1, *part.shape), dtype=source.dtype, name=building.unique(part.name, ()))

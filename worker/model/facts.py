@@ -31,12 +31,10 @@ class SkippedSteps:
 class TrainedFacts:
     """How a model was built for training; layers are named with the nested models around them.
 
-    ``window``    steps of the time axis; None when any number of them fits
-    ``batch``     sequences per batch; None when any number of them fits
-    ``stateful``  recurrent layers with stateful=True
-    ``skipped``   layers that hide steps
-    ``half``      layers that compute in float16 or bfloat16
-    ``code``      Lambda layers: Python code, of which nobody knows what it does with time
+    ``window``    steps of the time axis; None when any number of them fits ``batch``     sequences per batch; None when
+    any number of them fits ``stateful``  recurrent layers with stateful=True ``skipped``   layers that hide steps
+    ``half``      layers that compute in float16 or bfloat16 ``code`` Lambda layers: Python code, whose use of time is
+    not known
     """
 
     window: int | None

@@ -28,7 +28,7 @@ class LayerCall:
     """One call of one layer in the graph, with the tensors it is to be called with now.
 
     ``path`` names the nested models around the layer, outermost first. ``tensors`` are the tensors among ``args`` and
-    ``kwargs`` but for masks.
+    ``kwargs``, except masks.
     """
 
     layer: Layer
@@ -85,7 +85,7 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
 
 
 def _refuse_shapeless(model: Any, path: tuple[str, ...]) -> None:
-    """Name the layer for which Keras has given up making a Sequential model's graph."""
+    """Name the layer at which Keras has given up making a Sequential model's graph."""
     first, *others = model._layers or [None]
     if not isinstance(first, keras.layers.InputLayer):
         return
@@ -151,13 +151,14 @@ def copy_layer(layer: Layer, name: str, kind: Any = None, **changes: Any) -> Lay
 
     Raises ModelRefusedError where the layer can't be made from its configuration.
     """
-    if type(layer) is keras.layers.Lambda:  # its function as it is: written down, it would lose what is around it
+    if type(layer) is keras.layers.Lambda:  # its function as it is: serialised, it would lose its closure
         given = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments, **changes}
         return keras.layers.Lambda(layer.function, name=name, dtype=layer.dtype_policy, **given)
     try:
         config = layer.get_config()
         config = {**config, **functions(layer, config), **_vocabulary(layer), "name": name, **changes}
-        # Python code inside the layer is in this process already: whoever loaded or wrote the model has allowed it.
+        # Python code inside the layer is in this process already: the caller who loaded or wrote the model has allowed
+        # it.
         with keras.src.saving.serialization_lib.SafeModeScope(False), also_known(within(layer)):
             return (kind or type(layer)).from_config(config)
     except Exception as error:  # whatever a layer's own from_config may raise
@@ -169,7 +170,7 @@ def copy_layer(layer: Layer, name: str, kind: Any = None, **changes: Any) -> Lay
 
 
 def _vocabulary(layer: Layer) -> dict[str, Any]:
-    """What a lookup layer has learned from data: neither a weight nor, as Keras has it, configuration."""
+    """The vocabulary that a lookup layer has learned from data: neither a weight nor, for Keras, configuration."""
     if not isinstance(layer, keras.layers.IntegerLookup):
         return {}
     return {"vocabulary": [int(word) for word in layer.get_vocabulary(include_special_tokens=False)]}
@@ -186,7 +187,7 @@ def copy_weights(source: Layer, target: Layer) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: of Keras' own wrapping the first line that tells what happened."""
+    """An error's message in one line: within Keras' own wrapping, the first line that says what happened."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception encountered when calling")] or lines
@@ -204,7 +205,7 @@ def layers_of(model: Any, path: tuple[str, ...] = ()) -> Iterator[Layer]:
 
 
 def made_of(layer: Layer) -> Iterator[Layer]:
-    """All that lies between this layer and the inputs of its graph; nested models whole."""
+    """All layers between this layer and the inputs of its graph; nested models whole."""
     seen, waiting = {id(layer)}, [layer]
     while waiting:
         for tensor in [tensor for node in waiting.pop()._inbound_nodes for tensor in node.input_tensors]:

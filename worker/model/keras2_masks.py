@@ -1,4 +1,4 @@
-"""Layers of Keras 2 that hand masks on in another way than those of Keras 3 of the same name.
+"""Layers of Keras 2 that pass masks on differently from the Keras 3 layers of the same name.
 
 Only models of Keras 2 with masks in them are built with these. Where they stream, layers of Keras 3 take their place.
 """
@@ -24,7 +24,7 @@ class _Merging:
 
 
 class _Dropping:
-    """No mask goes on. Keras 3 hands it on."""
+    """The mask ends here. Keras 3 passes it on."""
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
@@ -58,7 +58,7 @@ def looks_at_its_mask(layer: Any) -> bool:
 
 
 def known_as(kind: str) -> dict[str, str]:
-    """What says in a configuration that a layer is one of these, or another of their package."""
+    """The name by which a configuration marks a layer as one of these, or another of their package."""
     return {"module": __name__, "registered_name": f"{PACKAGE}>{kind}"}
 
 

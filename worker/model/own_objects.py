@@ -1,4 +1,4 @@
-"""Classes and functions within a layer that are not of Keras: what Keras must know to make the layer again."""
+"""Classes and functions within a layer that are not of Keras, which Keras must know to make the layer again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NOT_OWN = ("keras", "tensorflow", "numpy", "builtins")
 
 
 def in_scope() -> dict[str, Any]:
-    """What the scopes around this call make known."""
+    """The objects that the scopes around this call make known."""
     return dict(keras.src.backend.common.global_state.get_global_attribute("custom_objects_scope_dict", {}))
 
 
@@ -32,7 +32,7 @@ def within(layer: Any) -> dict[str, Any]:
 
 
 def functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The layer's own functions by their keys: Keras writes one down that is named as one of its own as that."""
+    """The layer's own functions by their keys: Keras writes one down as its own if the names are the same."""
     given = {key: getattr(layer, key, None) for key in config}
     return {
         key: value

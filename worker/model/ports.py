@@ -1,4 +1,4 @@
-"""A model's inputs and outputs by name: which numbers of a step's vector, and of its answer, are whose."""
+"""A model's inputs and outputs by name: which numbers of a step's vector, and of its answer, belong to which."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from worker.records.arrays import FloatArray
 
 
 class Time(Enum):
-    """What a tensor of the model has to do with the stream's time."""
+    """How a tensor of the model relates to the stream's time."""
 
     EACH_STEP = "each step"  # axis 1 is the time, of length 1 in the step
-    SO_FAR = "so far"  # no time axis: what all steps until now have come to
+    SO_FAR = "so far"  # no time axis: the result of all steps until now
     CONSTANT = "constant"  # no time axis: the same in all steps of a sequence
     WINDOW = "window"  # axis 1 holds the last steps, zeros before the first; only rules that say so take it
     SHARE = "share"  # a part in a sum over time (``Share``); only rules of their own take it
@@ -29,12 +29,12 @@ class Time(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What each step has in a sum over time. After every step the sum is known; the parts go on changing.
+    """A step's part in a sum over time. After every step the sum is known; the parts keep changing.
 
-    ``source`` is the layer that made shares of the steps, as refusals name it.
-    ``now`` is what this step adds. ``gone``: which share of the sum so far makes room for it, None for nothing.
-    ``total``: what the sum is divided by in the end, None for nothing. All are (batch, …) with 1 at ``axis``, the time;
-    ``gone`` and ``total`` are spread over ``now`` as numpy does.
+    ``source`` is the layer that made shares of the steps, as refusals name it. ``now`` is what this step adds.
+    ``gone``: which share of the sum so far makes room for it, None for nothing. ``total``: the final divisor of the
+    sum, None for nothing. All are (batch, …) with 1 at ``axis``, the time; ``gone`` and ``total`` are spread over
+    ``now`` as numpy does.
     """
 
     source: str
@@ -50,10 +50,10 @@ class StepBuilder(Protocol):
     last_recurrent: str | None  # name of the recurrent layer converted last, for advice in refusals
 
     def time(self, tensor: Tensor) -> Time:
-        """What this tensor has to do with the stream's time."""
+        """How this tensor relates to the stream's time."""
 
     def mark(self, outputs: Any, time: Time) -> Any:
-        """Say what these tensors have to do with the stream's time; returns them."""
+        """Say how these tensors relate to the stream's time; returns them."""
 
     def share(self, tensor: Tensor) -> Share:
         """The share that this tensor of Time.SHARE stands for."""
@@ -129,7 +129,7 @@ def rule_for(call: LayerCall, builder: StepBuilder) -> Rule:
 
 
 def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
-    """What takes shares in another way than the sum over time is not at fault: the softmax over time is named."""
+    """A layer that uses shares in another way than a sum over time is not at fault: the softmax over time is named."""
     share = next(builder.share(tensor) for tensor in call.tensors if builder.time(tensor) is Time.SHARE)
     raise ModelRefusedError(
         share.source,
@@ -139,7 +139,7 @@ def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
 
 
 def refuse_windows(call: LayerCall, builder: StepBuilder) -> None:
-    """Refuse what stands on more steps than came in, unless the rule is made for it."""
+    """Refuse a tensor with more steps than came in, unless the rule is made for it."""
     if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {builder.time(tensor) for tensor in call.tensors}:
         refuse(
             call,
@@ -155,7 +155,7 @@ def has_rule(kind: type) -> bool:
 def _unknown(call: LayerCall, builder: StepBuilder) -> Any:
     """A kind without a rule may do anything with time; a layer without a time axis can only compute.
 
-    Plain operations may also work across the batch, so that one stream would hear of another.
+    Plain operations may also work across the batch, so that one stream would affect another.
     """
     time = without_time(call, builder)
     if time is None or not isinstance(call.layer, keras.Layer):
@@ -196,7 +196,7 @@ def part_before(call: LayerCall) -> str:
 def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: Any) -> Any:
     """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``.
 
-    ``changes`` of its configuration take out what binds it to one number of steps.
+    ``changes`` of its configuration remove what binds it to one number of steps.
     """
     if call.kwargs.get("training"):
         refuse(
@@ -218,7 +218,7 @@ def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: A
 
 
 def without_time(call: LayerCall, builder: StepBuilder) -> Time | None:
-    """What a layer's output is when none of its inputs runs over time; None when one does."""
+    """How a layer's output relates to time when none of its inputs runs over time; None when one does."""
     times = {builder.time(tensor) for tensor in call.tensors}
     if Time.EACH_STEP in times:
         return None

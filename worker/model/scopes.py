@@ -1,11 +1,11 @@
-"""Names of layers: Keras takes any, and TensorFlow makes them the names of scopes, which it does not take all."""
+"""Names of layers: Keras accepts any, but TensorFlow turns them into names of scopes, of which it accepts only some."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")  # what TensorFlow takes for one anywhere
+SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")  # characters that TensorFlow accepts anywhere in a name
 
 
 def with_names_of_scopes(model: Any) -> Any:

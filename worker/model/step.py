@@ -1,8 +1,8 @@
 """The hot path: one step of many streams in one TensorFlow call, all states of a stream in one packed row.
 
 A row's result depends neither on the batch around it nor on its place, to the last bit. TensorFlow's kernels take rows
-in blocks and compute those that are left over at the end another way, so batches are padded to whole blocks. How many
-rows that is differs between processors, and ``settle`` tries it out: Eigen's blocks have 24 rows with AVX2 and 48 with
+in blocks and compute the rows left over at the end in another way, so batches are padded to whole blocks. The size of a
+block differs between processors, and ``settle`` finds it by trial: Eigen's blocks have 24 rows with AVX2 and 48 with
 AVX-512 (``gebp_traits::mr`` in Eigen/src/Core/products/GeneralBlockPanelKernel.h), oneDNN's 16.
 """
 
@@ -23,7 +23,7 @@ from worker.records.states import StateLayout
 
 BATCH_MULTIPLES_ROWS = (16, 24, 48)  # the last one is a multiple of the others
 TRIED_BLOCKS = (1, 2, 3, 5)  # batches of so many blocks are compared with a large one
-PADDING = 0  # a valid id and a valid state, so it never makes NaN or an index out of range
+PADDING = 0  # a valid id and a valid state, so padding never makes NaN or an index out of range
 
 Graph: TypeAlias = Callable[..., Any]  # tensors → a list of tensors
 
@@ -58,7 +58,7 @@ class PackedStep:
         return np.asarray(y)[:rows], np.asarray(after)[:rows]
 
     def settle(self, x: FloatArray, packed: FloatArray) -> bool:
-        """Pad to the fewest rows with which each row's result is its own, tried with these (n, …); False with none."""
+        """Pad to the fewest rows with which no row's result depends on the others, tried with these; False if none."""
         for self.multiple_rows in BATCH_MULTIPLES_ROWS:
             whole, block = self.step(x, packed), self.multiple_rows
             pieces = [
@@ -82,7 +82,7 @@ class PackedStep:
 
         The same bits as ``step`` called time after time; read-only arrays. ``resets`` (time, n): here the row is
         ``initial`` (state_width,) before the step. ``active`` (time, n): elsewhere the row stays as it is and y says
-        nothing. With either, what was not finite after any step is NaN in the end: a reset can't hide it.
+        nothing. With either, a row that was not finite after any step is NaN at the end: a reset can't hide it.
         """
         rows = xs.shape[1]
         if not len(xs):
@@ -188,8 +188,8 @@ class PackedStep:
 def _graph(run: Callable[..., Any], specs: list[Any]) -> Graph:
     """``run`` as one graph for every batch size, to be called with tensors.
 
-    The operation that calls a function costs a fifth of what calling the ConcreteFunction does, which looks after
-    gradients, structures and arguments by name before it comes to the same.
+    The operation that calls a function costs a fifth of what calling the ConcreteFunction does, which handles
+    gradients, structures and arguments by name before it does the same.
     """
     graph = tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
     captured, dtypes = graph.captured_inputs, [tensor.dtype for tensor in graph.outputs]

@@ -39,8 +39,8 @@ class StreamingModel:
     """The streaming form of a trained Keras model.
 
     Raises ModelRefusedError, naming the layer, for a model that can't be streamed. The trained model is copied: it
-    stays as it is, and training it further changes nothing here. Several inputs stand side by side in a step's
-    vector, several outputs in its answer, as ``inputs`` and ``outputs`` say::
+    stays as it is, and training it further changes nothing here. Several inputs are side by side in a step's vector,
+    several outputs in its answer, as ``inputs`` and ``outputs`` say::
 
         model = StreamingModel.load("door.keras")  # or StreamingModel(keras_model)
         print(model.summary())  # each layer and how it runs on a step
@@ -67,7 +67,7 @@ class StreamingModel:
 
     def __init__(self, keras_model: Any, *, sha256: str | None = None) -> None:
         self._original = keras_model
-        # Keras warns of masks that a layer drops: it did so in training, too, and the proof is what tells here.
+        # Keras warns of masks that a layer drops: it did so in training, too, and here the proof decides.
         with catch_warnings(action="ignore"):
             self._explicit: ExplicitModel = build(keras_model)
         self._packed = PackedStep(self._explicit)
@@ -141,16 +141,16 @@ class StreamingModel:
         """As ``step_packed`` for xs (time, n, features) → ys (time, n, units), packed after the last step.
 
         ``resets`` (time, n): before these steps the row returns to ``initial``, (state_width,), if not given
-        ``initial_row``. ``active`` (time, n): at other steps the row stays as it is, and ys hold nothing of meaning.
-        With either, what was not finite after any step is NaN in the end.
+        ``initial_row``. ``active`` (time, n): at other steps the row stays as it is, and ys are meaningless. With
+        either, a row that was not finite after any step is NaN at the end.
         """
         return self._packed.scan(xs, packed, resets, active, self.initial_row if initial is None else initial)
 
     def warm_up(self, max_batch: int) -> bool:
         """Build the graphs and run them at small batches and the largest, so that no event waits for it.
 
-        Finds out the fewest rows that batches must be padded to here; whether with these a row's result is its own to
-        the last bit. Where not, a replay may differ from what was before by rounding.
+        Finds the fewest rows that batches must be padded to here; returns whether a row's result is then independent of
+        the others to the last bit. If not, a replay may differ from the earlier outputs by rounding.
         """
         vectors = self.samples(max(max_batch, TRIED_ROWS), 1)[:, 0]
         _, packed = self._packed.step(vectors, np.broadcast_to(self.initial_row, (len(vectors), self.state_width)))

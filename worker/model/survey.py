@@ -1,4 +1,4 @@
-"""Goes on after a refusal, with stand-ins for what was refused: so all layers in the way are named at once."""
+"""Continues after a refusal, with stand-ins for the refused layers, so that all layers in the way are named at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.model.rules import Time
 
 
 class _LostError(Exception):
-    """Nobody can say what comes out of a refused layer in one step: what stands behind it is not judged."""
+    """Nobody can say what a refused layer gives in one step: layers after it are not judged."""
 
 
 def refusals(model: Any) -> list[ModelRefusedError]:
@@ -26,7 +26,7 @@ def refusals(model: Any) -> list[ModelRefusedError]:
             shape = (1, *part.shape) if part.time is Time.EACH_STEP else part.shape
             inputs.append(survey.mark(keras.Input(shape, dtype=part.dtype), part.time))
         walk(model, inputs, survey.visit)
-    except Exception:  # noqa: BLE001 (a search among stand-ins: what was found before is still true)
+    except Exception:  # noqa: BLE001 (a search among stand-ins: earlier findings still hold)
         return survey.found
     return survey.found
 
@@ -43,7 +43,7 @@ class _Survey(Building):
             return keras.tree.map_structure(lambda tensor: self._stand_in(call, tensor), call.layer.output)
 
     def _stand_in(self, call: LayerCall, trained: Tensor) -> Tensor:
-        """What the trained layer answers, cut down to one step."""
+        """The trained layer's output, cut down to one step."""
         inputs = tensors_in(call.layer.input)
         over_time = not {self.time(tensor) for tensor in call.tensors} <= {Time.SO_FAR, Time.CONSTANT}
         if over_time and {trained.shape[1]} == {tensor.shape[1] for tensor in inputs}:

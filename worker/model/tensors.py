@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from worker.model.backend import tf
 
-ALIGNMENT_BYTES = 64  # kernels read with instructions that need it (EIGEN_MAX_ALIGN_BYTES), and nobody checks
+ALIGNMENT_BYTES = 64  # kernels use instructions that need this alignment (EIGEN_MAX_ALIGN_BYTES), and nobody checks it
 
 
 def shared(shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Any]:

@@ -1,4 +1,4 @@
-"""What users hand to ``step`` and ``scan``, one array or one for each input of the model, as vectors side by side."""
+"""Turns what users pass to ``step`` and ``scan``, one array or one for each input of the model, into vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> 
     """``x`` as vectors (*axes, features). ``axes`` are STEP or SCAN.
 
     Inputs of their own are (*axes, *shape) each, without the time axis in a step; in a scan those that are constant per
-    stream also (batch, *shape). Raises ValueError that says what is wanted of which input.
+    stream also (batch, *shape). Raises a ValueError that says what is wanted for which input.
     """
     if isinstance(x, Mapping):
         array = _joined(_named(x, parts, axes), parts, axes)
@@ -41,7 +41,7 @@ def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> 
 
 
 def _sizes(nested: Any) -> tuple[int, ...]:
-    """The shape of nested lists, told by the first of each; () for anything else."""
+    """The shape of nested lists, judged by the first of each; () for anything else."""
     return (len(nested), *_sizes(nested[0])) if isinstance(nested, list | tuple) and nested else ()
 
 
@@ -72,7 +72,7 @@ def _listed(x: Sequence[ArrayLike], parts: Sequence[InputPart], axes: tuple[str,
 
 
 def _joined(arrays: list[NDArray[Any]], parts: Sequence[InputPart], axes: tuple[str, ...]) -> NDArray[Any]:
-    """Those over time tell how many rows and steps there are; what is constant must have as many rows."""
+    """The inputs over time determine the number of rows and steps; constant inputs must have as many rows."""
     first = next((i for i, part in enumerate(parts) if part.time is Time.EACH_STEP), 0)
     lead = arrays[first].shape[: len(axes)]
     columns = []
@@ -106,7 +106,7 @@ def _shape(axes: tuple[str, ...], shape: tuple[int, ...]) -> str:
 
 
 def _ways(parts: Sequence[InputPart], axes: tuple[str, ...]) -> str:
-    """What to give to a model of several inputs."""
+    """How to pass x to a model with several inputs."""
     names = ", ".join(f"'{part.name}': {_shape(axes, part.shape)}" for part in parts)
     columns = ", ".join(f"{part.name} in {columns_words(part.columns)}" for part in parts)
     whole = _shape(axes, (sum(part.width for part in parts),))

@@ -171,7 +171,7 @@ class ConfluentSource:
         self._ownership.seek(starts)
 
     def member(self) -> object:
-        """See Source. Raises CommitRefusedError when removed from the group: a commit without a name is never refused."""
+        """See Source. Raises CommitRefusedError once removed from the group: a nameless commit is never refused."""
         before = self._consumer.memberid()
         found: object = self._consumer.consumer_group_metadata()
         if not before or self._consumer.memberid() != before:

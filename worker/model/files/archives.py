@@ -26,7 +26,7 @@ _NO_METADATA = b'{"keras_version": "3"}'
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What is read of a `.keras` archive. ``vocabularies``: what lookup layers have learned, by the entry's name."""
+    """The entries read from a `.keras` archive. ``vocabularies``: of lookup layers, by the entry's name."""
 
     config: bytes
     metadata: bytes
@@ -35,9 +35,9 @@ class Entries:
 
 
 def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
-    """The entries of a `.keras` archive that Keras reads by itself; nothing else of it is ever read.
+    """The entries of a `.keras` archive that Keras reads by itself; no other entry is ever read.
 
-    Raises WorkerError for whatever a model saved by Keras never has.
+    Raises WorkerError for anything that a model saved by Keras never has.
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))

@@ -19,7 +19,7 @@ TENSOR_LIMIT_NUMBERS = 2**24  # in one tensor between two layers, as far as its 
 
 
 def parse(where: str, raw: bytes | str) -> Config:
-    """The JSON of a file's configuration. Raises WorkerError when it is none, or nested too deeply to be a model's."""
+    """The JSON of a file's configuration. Raises WorkerError when it is not JSON, or nested too deeply for a model."""
     deep = WorkerError(f"{where}: its configuration is nested deeper than {NESTING_LIMIT} levels", "it was not opened")
     try:
         config = json.loads(raw)
@@ -74,7 +74,7 @@ def without_unrolling(config: Config) -> None:
 
 
 def reserve_names(config: Config) -> None:
-    """Keras counts to name the operations that join masks, and may hit upon a name in the file: count on from there."""
+    """Keras numbers the operations that join masks, and may hit a name in the file: start counting above these."""
     counters = keras.src.backend.common.global_state.get_global_attribute(
         "object_name_uids", defaultdict(int), set_to_default=True
     )

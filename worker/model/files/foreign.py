@@ -1,4 +1,4 @@
-"""What a file or a folder is that is no model file of Keras, and the way from there to one: each has been gone."""
+"""What a file or folder is that is not a Keras model file, and how to get one from it: each way has been tried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRAPH, NOTES, OLD_NOTES = "saved_model.pb", "keras_metadata.pb", "assets/saved_m
 
 
 class Foreign(NamedTuple):
-    """What something is that is no model file, and what to do."""
+    """What a path is that is not a model file, and what to do."""
 
     what: str
     instead: str
@@ -68,7 +68,7 @@ def _what_saved_model(path: Path) -> Foreign:
 
 
 def what_file(path: Path, data: bytes) -> Foreign:
-    """What this file is, by its first bytes, and what to do."""
+    """What this file is, judged by its first bytes, and what to do."""
     start = data[:LOOKED_AT_BYTES]
     text = start.lstrip().lower()
     if path.name in (GRAPH, NOTES) and path.parent.joinpath(GRAPH).exists():
@@ -96,7 +96,7 @@ def what_file(path: Path, data: bytes) -> Foreign:
 
 
 def what_archive(names: list[str]) -> Foreign:
-    """What a zip archive is that has no model at its top."""
+    """What a zip archive without a model at its top is."""
     inner = sorted({name.rpartition("/")[0] for name in names if name.endswith("/config.json")})
     models = sorted(name for name in names if name.endswith((".keras", ".h5", ".hdf5", GRAPH)))
     if inner and f"{inner[0]}/model.weights.h5" in names:
@@ -114,7 +114,7 @@ def what_archive(names: list[str]) -> Foreign:
 
 
 def what_hdf5(file: Any) -> Foreign:
-    """What an HDF5 file is that has no configuration of a model."""
+    """What an HDF5 file without a model's configuration is."""
     if "model_config" in file.attrs:
         return Foreign("holds the layers without their weights", BUILD)
     if "layer_names" in file.attrs or any(name in file for name in ("layers", "_layer_checkpoint_dependencies")):

@@ -1,6 +1,6 @@
 """Judges what a model file claims to be, before Keras builds anything: only layers of Keras and of the caller, no code.
 
-Keras' safe mode stays on besides; this is the list of what may be in a file, not of what may not.
+Keras' safe mode stays on, too; this is the list of what may be in a file, not of what may not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from worker.model.graph import subclassed
 LAMBDA_REFUSED = "its Python code comes from the file and is not run"
 LAMBDA_INSTEAD = "use layers of Keras instead, or set model.allow_lambda: true if you trust this file as much as code"
 
-# Values inside a configuration that are no objects of their own.
+# Values inside a configuration that are not objects of their own.
 _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
 # They load other files, other frameworks' code, or text: none of it can be part of a recurrent model's step.
 _OUTSIDE = {
@@ -36,7 +36,7 @@ _FUNCTIONS = ("builtins", "keras.activations", "keras.ops", "keras.initializers"
 
 
 def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) -> None:
-    """Raises ModelRefusedError, by the layer's name, for whatever is not of Keras or not known from the caller."""
+    """Raises ModelRefusedError, with the layer's name, for what is neither of Keras nor given by the caller."""
     for node, layer in objects(config):
         kind, body = str(node["class_name"]), node.get("config")
         if isinstance(body, dict) and any(_is_lost_function(key, value) for key, value in body.items()):
@@ -81,7 +81,7 @@ def _unknown(node: Config, layer: str, is_root: bool) -> ModelRefusedError:
 
 
 def _is_code(kind: str, body: Any) -> bool:
-    """A Lambda of a function that the file only names, and gives no arguments to, is no code in the file."""
+    """A Lambda whose function the file only names, without arguments, is not code in the file."""
     function = body.get("function") if isinstance(body, dict) else None
     is_named = isinstance(function, dict) and function.get("class_name") == "function" and not body.get("arguments")
     name = kind.rsplit(">", 1)[-1]
@@ -105,12 +105,12 @@ def is_known(node: Config) -> bool:
     if module.split(".")[0] != "keras":
         return False
     symbol = keras.src.api_export.get_symbol_from_name(f"{module}.{kind}")
-    # What is not public, Keras looks up in the module by its name; it is not imported here for that.
+    # Keras looks up names that are not public in their module; the module is not imported here for that.
     return _is_allowed(symbol or vars(sys.modules.get(module, keras)).get(kind))
 
 
 def _has_vocabulary(body: Any, has_vocabularies: bool) -> bool:
-    """A list in the configuration, or one in the archive; a path would be read by Keras, whatever it leads to."""
+    """A list in the configuration, or one in the archive; Keras would read a path, whatever it leads to."""
     given = [body.get("vocabulary"), body.get("idf_weights")] if isinstance(body, dict) else [""]
     return (has_vocabularies or given[0] is not None) and all(isinstance(value, list | None) for value in given)
 

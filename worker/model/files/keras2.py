@@ -1,6 +1,7 @@
-"""Files of Keras 2: brings their configuration to what Keras 3 takes, and their weights to what Keras 3 computes.
+"""Files of Keras 2: converts their configuration to what Keras 3 accepts, and their weights to what Keras 3 computes.
 
-What has another meaning in Keras 3 under the same name is converted exactly or refused by name, never passed on.
+A setting that means something else in Keras 3 under the same name is converted exactly or refused by name, never passed
+on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _RENAMED = {
     "BatchNormalizationV2": "BatchNormalization",
     **_CUDNN,
 }
-# Of training only (weights come from the file), of how Keras 2 computed the same, or of old ways to give shapes.
+# Arguments for training only (weights come from the file), for how Keras 2 computed the same, or for old ways to give
+# shapes.
 _DROPPED = ("implementation", "input_length", "input_dtype", "batch_input_shape", "input_shape", "ragged", "fused")
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 _CONV_LSTM = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -38,20 +40,20 @@ _WITHOUT: dict[str, Config] = {
     **{f"SpatialDropout{n}D": {"trainable": None, "noise_shape": None} for n in (1, 2, 3)},  # inference drops nothing
     **{f"Conv{n}DTranspose": {"groups": 1} for n in (1, 2, 3)},
 }
-# Where weights stand right before a hard_sigmoid, so that they can be scaled.
+# Layers with weights right before a hard_sigmoid, so that these can be scaled.
 _SCALABLE = {
     **dict.fromkeys(("Dense", "Conv1D", "SimpleRNN", "SimpleRNNCell"), ("activation",)),
     **dict.fromkeys(("LSTM", "LSTMCell", *_CONV_LSTM), ("recurrent_activation",)),
     **dict.fromkeys(("GRU", "GRUCell"), ("activation", "recurrent_activation")),
 }
-# These dtypes are of the output of a layer, but for those that compute in them.
+# These dtypes are of a layer's output, except for layers that compute in them.
 _WHOLE = ("int", "uint", "bool", "string")
 _COMPUTE_WHOLE = ("InputLayer", "CategoryEncoding", "Hashing", "IntegerLookup", "StringLookup", "Rescaling")
 _ALREADY = ("InputLayer", "Sequential", "Functional")
 
 
 def is_keras_2(version: Any) -> bool:
-    """Whether the ``keras_version`` of a file is of Keras 2; a file without one is. Raises WorkerError for Keras 1."""
+    """Whether a ``keras_version`` is of Keras 2, as is a file without one. Raises WorkerError for Keras 1."""
     text = version.decode(errors="replace") if isinstance(version, bytes) else str(version or "2")
     if text.split(".")[0] in ("0", "1"):
         raise WorkerError("saved by Keras 1", "load it with Keras 2.2 or older where it was trained, and save it again")
@@ -73,9 +75,9 @@ def refuse_cudnn(config: Config) -> None:
 
 
 def modernise(config: Config) -> None:
-    """Bring the configuration of a Keras 2 model to what Keras 3 takes, in place.
+    """Convert the configuration of a Keras 2 model to what Keras 3 accepts, in place.
 
-    Raises ModelRefusedError, by the layer's name, for what Keras 3 has no equal of.
+    Raises ModelRefusedError, by the layer's name, for anything that has no equal in Keras 3.
     """
     for node, _ in list(objects(config)):
         if isinstance(node.get("config"), list):  # a Sequential until 2.2
@@ -90,7 +92,7 @@ def modernise(config: Config) -> None:
             if node["class_name"] == "Sequential":
                 _open_with_an_input(body)
             _modernise_layer(node, body, layer)
-            if isinstance(body.get("dtype"), dict):  # a policy of mixed precision: its name says it all
+            if isinstance(body.get("dtype"), dict):  # a policy of mixed precision: its name is enough
                 body["dtype"] = body["dtype"].get("config", {}).get("name")
             _without_rounding(node["class_name"], body)
     for node, _ in list(objects(config)):
@@ -99,7 +101,7 @@ def modernise(config: Config) -> None:
 
 
 def _at_home(node: Config) -> None:
-    """The class where Keras 3 has it, whichever module Keras 2 had it in; what is not of Keras gets no module."""
+    """The class in its module of Keras 3, whichever module Keras 2 had; a class not of Keras gets no module."""
     kind = node["class_name"]
     registered = node.pop("registered_name", None)
     for key in ("module", "build_config", "shared_object_id"):
@@ -154,7 +156,7 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
     if {key for key, value in body.items() if _says_hard(value)} - set(_SCALABLE.get(kind, ())):
         raise hard_sigmoid(layer)
     axis = body.get("axis")
-    if isinstance(axis, list):  # Keras 3 would take the last axis for any longer list, and say nothing
+    if isinstance(axis, list):  # for a longer list Keras 3 would silently take the last axis
         if not axis and kind == "Normalization":  # one mean for all
             body["axis"] = None
             return
@@ -166,7 +168,7 @@ def _modernise_layer(node: Config, body: Config, layer: str) -> None:
 
 
 def _convert(node: Config, body: Config) -> None:
-    """What has other names, other defaults or another precision in Keras 3."""
+    """Convert settings with other names, other defaults or another precision in Keras 3."""
     kind = node["class_name"]
     if kind in ("GRU", "GRUCell"):
         body.setdefault("reset_after", False)  # files from before 2.1.5 don't say so; Keras 3 takes True
@@ -184,7 +186,7 @@ def _convert(node: Config, body: Config) -> None:
 
 
 def _without_rounding(kind: str, body: Config) -> None:
-    """The dtype in which Keras 3 takes numbers as they are: it makes its inputs whole where Keras 2 does its output."""
+    """The dtype in which Keras 3 takes numbers as they are: it rounds inputs where Keras 2 rounds the output."""
     if not str(body.get("dtype") or "float32").startswith(_WHOLE) or kind in _COMPUTE_WHOLE:
         return
     # As exact as any input: Keras 2 compares float64 as float64 with the boundaries.
@@ -192,7 +194,7 @@ def _without_rounding(kind: str, body: Config) -> None:
 
 
 def _mask_as_exactly(body: Config) -> None:
-    """Keras 2 has the value of masked steps in the layer's own precision, Keras 3 in float32."""
+    """Keras 2 keeps the value of masked steps in the layer's own precision, Keras 3 in float32."""
     policy = body.get("dtype")
     name = policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
     precision = str(name or "float32").removeprefix("mixed_")
@@ -218,7 +220,7 @@ def _says_hard(value: Any) -> bool:
 
 
 def hard_sigmoid(layer: str) -> ModelRefusedError:
-    """The refusal of one that can't be converted by the weights before it."""
+    """The refusal of a hard_sigmoid that can't be converted by scaling the weights before it."""
     return ModelRefusedError(
         layer,
         "its hard_sigmoid is clip(0.2x + 0.5) in Keras 2 and clip(x/6 + 0.5) in Keras 3",

@@ -1,4 +1,4 @@
-"""What Keras 2 had and Keras 3 has not, and what does the same there."""
+"""Layers of Keras 2 that Keras 3 lacks, and what does the same there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WRAPPERS = {
 
 
 def refuse_gone(kind: Any, body: Config, layer: str) -> None:
-    """Raises ModelRefusedError, by the layer's name, for what Keras 3 has no class for."""
+    """Raises ModelRefusedError, by the layer's name, for layers without a class in Keras 3."""
     if kind in _GONE and not is_registered(kind):
         raise _was_there(kind, layer, f"train it with {_GONE[kind]} in its place")
     if kind in _WRAPPERS and not is_registered(kind):

@@ -14,7 +14,7 @@ _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "Co
 _CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name: a number follows
 _OPERATIONS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
 _COMPARING = ("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual")
-# Python of Keras 2 around a tensor, such as x.shape: nothing that a model of Keras 3 could hold.
+# Python of Keras 2 around a tensor, such as x.shape: a model of Keras 3 can't hold it.
 _PYTHON = {"ClassMethod", "InstanceMethod", "InstanceProperty"}
 _AGAIN = "build the model with layers in its place (Add, Multiply, ReLU, Concatenate, Reshape, ...), copy the weights "
 _AGAIN += "with set_weights(old.get_weights()), and save it again"
@@ -54,7 +54,7 @@ def modernise_graph(body: Config, masked: bool = False) -> None:
 
 
 def _entries(call: Any) -> Any:
-    """[[layer, call, tensor, arguments], …]; until TensorFlow 2.0 and for operations one alone stands by itself."""
+    """[[layer, call, tensor, arguments], …]; until TensorFlow 2.0, and for operations, one alone has no outer list."""
     return [call] if isinstance(call, list) and call and isinstance(call[0], str) else call
 
 
@@ -131,7 +131,7 @@ def _as_operation(layer: Config, calls: list[Any], names: set[Any], dtypes: dict
     if function in ("__operators__.getitem", "None") and "slice_spec" in arguments:
         if any(_references(arguments, names)):
             raise _refused(layer, " of places that are tensors")
-        spec = arguments["slice_spec"]  # x[...] alone is no list of one
+        spec = arguments["slice_spec"]  # x[...] alone is not a list of one
         parts = [_part(part) for part in (spec if isinstance(spec, list) else [spec])]
         _put(layer, Equal("GetItem"), [_tensor(entries[0]), parts], {})
         return
@@ -161,7 +161,7 @@ def _put(layer: Config, equal: Equal, args: list[Any], settings: Config) -> None
 
 
 def _dtypes(layers: list[Config], names: set[Any]) -> dict[str, str]:
-    """What each layer computes in, or an operation takes, as far as it can be told: for arrays beside tensors."""
+    """The dtype in which each layer computes, or an operation takes, as far as known: for arrays beside tensors."""
     found: dict[str, str] = {}
     for layer in layers:
         config = layer.get("config") or {}

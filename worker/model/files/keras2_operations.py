@@ -18,8 +18,8 @@ class Equal:
     """An operation of Keras 3 in place of one of TensorFlow.
 
     ``operands``: arguments behind the first that are tensors or numbers. ``settings``: the other arguments, by the
-    names that Keras has for them. ``given``: settings where the file says nothing, as TensorFlow has them: Keras' own
-    may be others. ``same``: arguments that change nothing as long as they have this value.
+    names that Keras has for them. ``given``: TensorFlow's defaults for settings that the file omits: Keras' own may
+    differ. ``same``: arguments that change nothing as long as they have this value.
     """
 
     kind: str
@@ -153,7 +153,7 @@ def of_node(config: Config, entries: list[Any]) -> tuple[str, list[Any], Config]
     if equal and len(operands) == 2 and equal.operands:
         one = operands[1]
         return function, operands[:1], {equal.operands[0]: one[2] if one[0] == "_CONSTANT_VALUE" else one[:3]}
-    if equal and len(operands) == 2:  # what it works along
+    if equal and len(operands) == 2:  # the axis it works along
         kept = bool((attributes.get("keep_dims") or {}).get("b"))
         return function, operands[:1], {"axis": values[1], **({"keepdims": True} if kept else {})}
     return function if len(operands) == 1 else "", operands, {}
@@ -183,7 +183,7 @@ def equal_of(function: str) -> Equal | None:
 
 
 def settings_of(equal: Equal, given: Config) -> tuple[Config, str]:
-    """How to make the operation of Keras, from the arguments in the file; and in words what has no equal there."""
+    """How to make the operation of Keras, from the arguments in the file; and, in words, those without an equal."""
     found, odd = dict(equal.given), []
     for name, value in sorted(given.items()):
         same = equal.same.get(name, ())

@@ -1,4 +1,4 @@
-"""Weights of Keras 2 brought to what Keras 3 computes with them."""
+"""Weights of Keras 2 converted for what Keras 3 computes with them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _replace(part: Any, name: str, value: Any) -> None:
 
 
 def set_right(model: Any) -> None:
-    """Make Keras 3 compute with these weights what Keras 2 did: scale what goes into a hard_sigmoid, in place.
+    """Make Keras 3 compute with these weights what Keras 2 did: scale the weights before a hard_sigmoid, in place.
 
     Raises ModelRefusedError for a hard_sigmoid where no weights stand before it.
     """

@@ -1,7 +1,7 @@
 """Names for the Python code in a file's Lambda layers, of which Keras keeps the byte code alone.
 
 The code says ``tf.reduce_sum`` and means what ``tf`` was where it was written. Keras gives it the names of one of its
-own modules, which has none of them. Here it has those that nearly all such code means, and the caller's own.
+own modules, which has none of these. Here the code gets the names that nearly all such code uses, and the caller's own.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FUNCTIONS = ("function", "output_shape", "mask")
 
 @contextmanager
 def named(config: Config, given: Objects) -> Iterator[None]:
-    """Meanwhile, Keras gives these names to the Lambda layers that it makes of a configuration.
+    """While this is active, Keras gives these names to the Lambda layers that it makes from a configuration.
 
-    ``given`` are the caller's objects or modules. Raises ModelRefusedError for code that says any other name.
+    ``given`` are the caller's objects or modules. Raises ModelRefusedError for code that uses any other name.
     """
     names = _names(given)
     for layer, code in _codes(config):
@@ -47,7 +47,7 @@ def named(config: Config, given: Objects) -> Iterator[None]:
 
 
 def _names(given: Objects) -> dict[str, Any]:
-    # With what TensorFlow calls Keras, which has the old functions, keras.backend.sum, too.
+    # With TensorFlow's own Keras, which also has the old functions such as keras.backend.sum.
     full = import_module("keras._tf_keras.keras")
     names: dict[str, Any] = {
         "__builtins__": builtins, "math": math, "np": np, "numpy": np, "tf": tf, "tensorflow": tf,

@@ -155,7 +155,7 @@ def _legacy(safe_mode: bool) -> Build:
 
 @contextmanager
 def _known(config: Config, given: Objects) -> Iterator[None]:
-    """Keras knows the caller's own objects that this configuration names, meanwhile."""
+    """While this is active, Keras knows the caller's own objects that this configuration names."""
     without_training(config)
     with also_known(find(config, given)):
         yield
@@ -168,7 +168,7 @@ def _code(config: Config, allow_lambda: bool, given: Objects) -> AbstractContext
 def _judge(
     config: Config, allow_lambda: bool, old: bool, build: Build, group: Any, has_vocabularies: bool = False
 ) -> None:
-    """Everything that is checked before the model is built for good; changes ``config`` to what is to be built."""
+    """All checks before the model is finally built; changes ``config`` to what is to be built."""
     if old:
         keras2.modernise(config)
     check(config, allow_lambda, has_vocabularies)
@@ -180,7 +180,7 @@ def _judge(
     except ModelRefusedError:
         raise
     except Exception:
-        # A class that the caller has registered may make its variables in a way that can't be counted beforehand.
+        # A class that the caller has registered may create variables in a way that can't be counted beforehand.
         names = [str(node.get("registered_name") or node["class_name"]) for node, _ in objects(config)]
         if not any(is_registered(name) for name in names if not name.startswith(f"{PACKAGE}>")):
             raise
@@ -202,13 +202,13 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except WorkerError as error:
         raise WorkerError(f"model {path}: {error.why}", error.instead) from error
-    except Exception as error:  # whatever a broken configuration makes Keras raise
+    except Exception as error:  # any error that a broken configuration makes Keras raise
         raise WorkerError(
             f"model {path}: Keras {keras.__version__} can't load it ({_reason(error)[:REASON_CHARS]})"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """Keras wraps its errors and says the first of them last."""
+    """Keras wraps its errors and names the first one last."""
     *_, cause = str(error).split("Exception encountered: ")
     return first_line(ValueError(cause))

@@ -1,7 +1,7 @@
 """Classes and functions of the caller's own, found by the names that a file has for them.
 
-Keras registers a class as "package>Name" and writes the bare name where a script never registered it, which is how
-most files are. So what the named modules define is found by its bare name, and told where two things have one name.
+Keras registers a class as "package>Name" and writes the bare name where a script never registered it, which is how most
+files are. So objects of the named modules are found by their bare names, and it is an error if two share a name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Brings the weights of a file into a model that has been built: to the right layers, and nothing else of the file."""
+"""Loads the weights of a file into a model that has been built: into the right layers, and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_state(model: Any, stored: bytes, vocabularies: dict[str, bytes]) -> Non
 
 
 def order_by_name(weights: Any, model: Any) -> None:
-    """Keras assigns weights to layers in order; Keras 2 may have had another order than Keras 3: go by the names."""
+    """Keras assigns weights to layers in order, which may differ between Keras 2 and Keras 3: use the names."""
     saved = list(_LEGACY.legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names"))
     built = [layer.name for layer in model.layers]
     wanted = [name for name in built if name in saved]

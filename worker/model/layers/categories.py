@@ -16,7 +16,7 @@ _TIME_DISTRIBUTED = "use output_mode='one_hot', or TimeDistributed where a step 
 
 @streams(L.CategoryEncoding)
 def category_encoding(call: LayerCall, builder: StepBuilder) -> Any:
-    """One vector per id. Keras takes a last axis of size 1 away, which for ids (batch, 1) is the step itself."""
+    """One vector per id. Keras removes a last axis of size 1, which for ids (batch, 1) is the step itself."""
     time = single_time(call, builder, features=False)
     layer, tensor = call.layer, call.tensors[0]
     if time is not Time.EACH_STEP:

@@ -116,8 +116,8 @@ def one_step(call: LayerCall, builder: StepBuilder, x: Tensor, states: Any) -> t
 
 
 def _by_cell(call: LayerCall, name: str, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
-    """The cell itself: asked for its states, Keras' RNN tells other shapes than nested states have, and rounds them
-    to its own dtype, which may be less exact than the cell's.
+    """The cell itself: Keras' RNN reports wrong shapes for nested states, and rounds states to its own dtype, which may
+    be less exact than the cell's.
     """
     layer = call.layer
     try:

@@ -1,4 +1,4 @@
-"""The rule of Lambda layers, Python code of which nobody can read what it does with time: the proof alone decides.
+"""The rule of Lambda layers, Python code whose use of time can't be read from it: only the proof decides.
 
 Loading refuses Lambda layers unless the caller allows them; in a model from memory they are the caller's own code.
 """
@@ -37,7 +37,7 @@ def python_code(call: LayerCall, builder: StepBuilder) -> Any:
 
 
 def of_length(layer: Layer, steps: int | None) -> dict[str, Any]:
-    """Changes with which a Lambda that was told its output's shape tells it for this number of steps, any if None."""
+    """Changes of a Lambda with a given output shape, so that it has this number of steps; any number if None."""
     shapes = set(_shapes(layer))
     if not isinstance(layer._output_shape, (tuple, list)) or len(shapes) != 1:
         return {}
@@ -52,7 +52,7 @@ def _shapes(layer: Layer) -> list[tuple[tuple[int | None, ...], tuple[int | None
 
 
 def _try(call: LayerCall, copy: Layer) -> None:
-    """Once on numbers: where its shape is given, Keras would not run the code before the first event does."""
+    """Run it once on numbers: where its shape is given, Keras would not run the code before the first event."""
 
     def zeros(leaf: Tensor) -> Any:
         return keras.ops.zeros((TRIED_ROWS, *leaf.shape[1:]), leaf.dtype) if tensors_in(leaf) else leaf

@@ -1,6 +1,6 @@
 """Rules of the convolutions: a causal one needs the last (kernel − 1) · dilation inputs, and they are its state.
 
-What stands before the first step is zeros, as in Keras' own padding, so the state of a new stream is zeros too.
+Before the first step there are zeros, as in Keras' own padding, so the state of a new stream is zeros, too.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _last(steps: int) -> str:
 
 
 def check_axes(call: LayerCall) -> None:
-    """Refuses what runs along another axis than axis 1, the time."""
+    """Refuses layers that run along another axis than axis 1, the time."""
     if call.layer.data_format != "channels_last":
         refuse(
             call,
@@ -133,7 +133,7 @@ def check_axes(call: LayerCall) -> None:
 def last_inputs(call: LayerCall, builder: StepBuilder, steps: int) -> Tensor:
     """x (batch, 1, channels) → (batch, steps + 1, channels), x last; opens and answers the state ``inputs``."""
     (x,), name = call.tensors, builder.name(call)
-    dtype = getattr(call.layer, "compute_dtype", x.dtype)  # an operation computes in what it is given
+    dtype = getattr(call.layer, "compute_dtype", x.dtype)  # an operation computes in the dtype of its input
     run = NamedOperations(builder, name)
     before = builder.state(name, "inputs", (steps, x.shape[-1]), dtype)
     window = run(OPS.Concatenate, [before, run.cast(x, dtype)], axis=1)
@@ -187,7 +187,7 @@ def _one_output(call: LayerCall, builder: StepBuilder, window: Tensor) -> Tensor
     """
     layer, run = call.layer, NamedOperations(builder, builder.name(call))
     if call.mask is not None:
-        window = run.without_mask(window)  # convolutions hand no mask on, Dense does
+        window = run.without_mask(window)  # convolutions pass no mask on, Dense does
     if layer.dilation_rate[0] > 1 and layer.kernel_size[0] > 1:
         window = run(OPS.GetItem, window, (slice(None), slice(None, None, layer.dilation_rate[0])))
     kernel = _kernel_of_one_group(layer)

@@ -1,6 +1,6 @@
-"""Rules of the layers of Keras 2 that Keras 3 has not.
+"""Rules of the layers of Keras 2 that Keras 3 lacks.
 
-Those that hand masks on as Keras 2 does become layers of Keras 3 without masks, and the mask beside them.
+Those that pass masks on as Keras 2 does become layers of Keras 3 without masks, with the mask computed beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks: which steps count. Where one does not, everything stays as it was; the mask goes on as Keras hands it on.
+"""Masks: which steps count. Where one does not, everything stays as it was; the mask is passed on as Keras does.
 
 Keras attaches a mask to a tensor. The call of a layer that takes nothing but that tensor records the mask as an
 argument, so in a graph masks are seen as operations on booleans: NotEqual, Any, LogicalOr.
@@ -28,8 +28,8 @@ def where_counted(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
 def carrying(builder: StepBuilder, tensor: Tensor, mask: Tensor, name: str) -> Tensor:
     """The same values (batch, 1, …) with the mask attached, in the graph and when it runs.
 
-    Merging layers look for masks while they compute, and an operation such as ``where`` attaches none then. Of Keras'
-    own layers this one takes a mask, hands it on and changes nothing.
+    Merging layers look for masks while they compute, and an operation such as ``where`` attaches none then. This layer
+    of Keras takes a mask, passes it on and changes nothing.
     """
     inside = keras.layers.Identity(dtype=tensor.dtype)
     return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=builder.unique(f"{name}.masked", ()))(

@@ -18,7 +18,7 @@ _REPEAT = "repeat one vector for every step, RepeatVector(number of steps), join
 
 @streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum)
 def merge(call: LayerCall, builder: StepBuilder) -> Any:
-    """Keras puts missing axes behind the batch, so that a vector per stream meets every step."""
+    """Keras inserts missing axes after the batch, so that a vector per stream is combined with every step."""
     time = joint_time(call, builder, ranks=False)
     rank = max(len(tensor.shape) for tensor in call.tensors)
     over_time = [tensor for tensor in call.tensors if builder.time(tensor) is Time.EACH_STEP]
@@ -47,7 +47,7 @@ def concatenate(call: LayerCall, builder: StepBuilder) -> Any:
 
 
 def joint_time(call: LayerCall, builder: StepBuilder, ranks: bool = True) -> Time:
-    """What the tensors have to do with time together; refuses those that meet no step in common.
+    """How the tensors together relate to time; refuses those that share no step.
 
     With ``ranks`` all of them must have as many axes, as where axes are counted from the last.
     """

@@ -1,4 +1,4 @@
-"""Rules of keras.ops and of operators in a graph, by exact class: what single numbers or features are made of.
+"""Rules of keras.ops and of operators in a graph, by exact class: what works on single numbers or features.
 
 An axis that an operation works along may neither be time nor the batch, whose rows are different streams.
 """
@@ -170,7 +170,7 @@ def refuse_axes(call: LayerCall, time: Time, axis: Any, rank: int) -> None:
 
 
 def _axis_of(call: LayerCall) -> Any:
-    """The axis it works along; of what has no such argument, the last."""
+    """The axis it works along; without such an argument, the last."""
     layer = call.layer
     return getattr(layer, "axes", None) if isinstance(layer, OPS.nn.Moments) else getattr(layer, "axis", -1)
 

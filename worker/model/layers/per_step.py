@@ -22,7 +22,7 @@ TIME_AXIS = 1
     *(L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D),
 )
 def per_step(call: LayerCall, builder: StepBuilder) -> Any:
-    """Works on single values or on the last axis, whatever stands before."""
+    """Works on single values or on the last axis, whatever comes before it."""
     return run_as_it_is(call, builder, single_time(call, builder))
 
 
@@ -129,7 +129,7 @@ def embedding(call: LayerCall, builder: StepBuilder) -> Any:
 
 
 def single_time(call: LayerCall, builder: StepBuilder, features: bool = True) -> Time:
-    """What the single input has to do with time.
+    """How the single input relates to time.
 
     With ``features`` refuses (batch, time), where the last axis, which most layers work along, is time.
     """

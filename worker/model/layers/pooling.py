@@ -1,4 +1,4 @@
-"""Rules of what pools over time: a running mean, maximum or sum, which is the pooled value of the steps so far.
+"""Rules of pooling over time: a running mean, maximum or sum, which is the pooled value of the steps so far.
 
 Every state begins at zero. Accumulators are at least float32, with the rounding errors of the sum carried along
 (Kahan), so that small changes still count after many steps. A count in float32 stops growing after 2**24 steps: from
@@ -56,7 +56,7 @@ def running_minimum(builder: StepBuilder, name: str, run: NamedOperations, x: Te
 
 
 def _extreme(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, state: str, further: type) -> Tensor:
-    """States ``max`` or ``min`` (units,), ``begun`` (1,): 0 before the first step, when the other says nothing."""
+    """States ``max`` or ``min`` (units,), ``begun`` (1,): 0 before the first step, when the other has no meaning."""
     before, begun = builder.state(name, state, tuple(x.shape[1:]), x.dtype), builder.state(name, "begun", (1,), x.dtype)
     after = run(OPS.Where, run(OPS.Greater, begun, 0.0), run(further, before, x), x)
     builder.answer([after, run(OPS.Maximum, begun, 1.0)])
@@ -64,7 +64,7 @@ def _extreme(builder: StepBuilder, name: str, run: NamedOperations, x: Tensor, s
 
 
 def added(run: NamedOperations, total: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-    """total + change, and what of it was lost to rounding."""
+    """total + change, and the part of it that was lost to rounding."""
     after = run(OPS.Add, total, change)
     return after, run(OPS.Subtract, change, run(OPS.Subtract, after, total))
 
@@ -128,7 +128,7 @@ def _so_far(call: LayerCall, builder: StepBuilder, running: Running, time: Time,
 
 @streams(L.AveragePooling1D, L.MaxPooling1D, windows=True)
 def local(call: LayerCall, builder: StepBuilder) -> Any:
-    """Over the last steps; at the beginning of a stream it needs zeros to stand there, so ZeroPadding1D before it."""
+    """Over the last steps; at the beginning of a stream it needs zeros there, so ZeroPadding1D before it."""
     time = builder.time(call.tensors[0])
     if time not in (Time.EACH_STEP, Time.WINDOW):
         return run_as_it_is(call, builder, time)

@@ -124,7 +124,7 @@ def _check(call: LayerCall, given: _Given, builder: StepBuilder) -> None:
 
 
 def _follows_another(call: LayerCall, builder: StepBuilder) -> bool:
-    """Whether a recurrent layer lies before it: of what is around a nested model, whether there is any."""
+    """Whether a recurrent layer lies before it: around a nested model, whether there is any at all."""
     before = any(is_model(one) or isinstance(one, _KINDS) for one in made_of(call.layer))
     return builder.last_recurrent is not None and (bool(call.path) or before)
 

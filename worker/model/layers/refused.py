@@ -21,7 +21,7 @@ def _refused(kinds: list[type], why: str, instead: str) -> None:
 
 
 def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
-    """Refused along time, harmless once the time axis is gone."""
+    """Refused over time, harmless without a time axis."""
 
     def rule(call: LayerCall, builder: StepBuilder) -> Any:
         time = without_time(call, builder)

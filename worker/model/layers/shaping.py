@@ -1,4 +1,4 @@
-"""Rules of what changes the shape of a step and leaves batch and time where they are, or takes time away."""
+"""Rules of layers that change the shape of a step and keep batch and time in place, or remove time."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def key_of(call: LayerCall) -> Any:
 
 
 def per_axis(key: Any, rank: int) -> list[Any]:
-    """One entry per axis of the input, then what is left over; new axes among the first two stay, as a stop."""
+    """One entry per axis of the input, then the rest; new axes among the first two stay, and get refused."""
     entries = list(key) if isinstance(key, (list, tuple)) else [key]
     named = sum(entry is not None and entry is not Ellipsis for entry in entries)
     for index, entry in enumerate(entries):

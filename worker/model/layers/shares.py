@@ -1,7 +1,7 @@
 """Rules of a softmax over time and of the sum that takes it: attention pooling, exact after every step.
 
-With scores s and steps v, sum(softmax(s) · v) over the steps so far follows from what it was a step before:
-``sum + (v − sum) · share``, where share = exp(s) / (the sum of all exp(s) so far); the greatest s keeps exp(s) small.
+With scores s and steps v, sum(softmax(s) · v) over the steps so far follows from its value one step earlier: ``sum + (v
+− sum) · share``, where share = exp(s) / (the sum of all exp(s) so far); the greatest s keeps exp(s) small.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _called(call: LayerCall, builder: StepBuilder, change: Callable[[Tensor], Te
 
 
 def _shared(call: LayerCall, builder: StepBuilder) -> Share:
-    """The one share that the call takes."""
+    """The only share that the call takes."""
     shares = [tensor for tensor in call.tensors if builder.time(tensor) is Time.SHARE]
     if len(shares) != 1 or call.kwargs.get("training"):
         refuse_share(call, builder)
@@ -77,7 +77,7 @@ def _shared(call: LayerCall, builder: StepBuilder) -> Share:
 
 
 def _reshaped(call: LayerCall, builder: StepBuilder, axis: int) -> Tensor:
-    """What only moves or renames numbers, done to all that a share is made of; the time is at ``axis`` then."""
+    """Apply an operation that only moves numbers to all parts of a share; then the time is at ``axis``."""
     share = _shared(call, builder)
     moved = _each(share, lambda part: _called(call, builder, lambda _: part), axis)
     if moved.now.shape[axis] != 1:
@@ -87,7 +87,7 @@ def _reshaped(call: LayerCall, builder: StepBuilder, axis: int) -> Tensor:
 
 
 def _each(share: Share, change: Callable[[Tensor], Tensor], axis: int = TIME_AXIS) -> Share:
-    """The same change of all that a share is made of."""
+    """The same change to all parts of a share."""
     gone, total = (None if part is None else change(part) for part in (share.gone, share.total))
     return Share(share.source, change(share.now), gone, total, axis)
 
@@ -178,7 +178,7 @@ def _over_time(call: LayerCall, builder: StepBuilder) -> Tensor:
 
 @takes_shares(L.Lambda)
 def _over_time_by_code(call: LayerCall, builder: StepBuilder) -> Tensor:
-    """Nearly always ``K.sum(x, axis=1)``, which is taken for granted: the proof tells whether it is."""
+    """Nearly always ``K.sum(x, axis=1)``, which is assumed: the proof shows whether it is."""
     share = _shared(call, builder)
     node = call.layer._inbound_nodes[0]
     given, made = node.input_tensors[0].shape, node.output_tensors[0].shape

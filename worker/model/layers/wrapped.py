@@ -1,4 +1,4 @@
-"""Rules of the layers around other layers: what is inside must keep nothing from one step to the next."""
+"""Rules of the layers around other layers: the inner layer must keep nothing from one step to the next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ L = keras.layers
 
 @streams(L.TimeDistributed)
 def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
-    """What is inside sees every step alone, so any layer or model of Keras will do that keeps nothing for the next."""
+    """The inner layer sees every step alone, so any layer or model of Keras that keeps nothing for the next will do."""
     if len(call.tensors) != 1 or builder.time(call.tensors[0]) is not Time.EACH_STEP:
         refuse(call, "the axis it runs along is not the time of the stream", "use the layer inside by itself")
     for layer, path in _inside(call.layer.layer, (*call.path, call.layer.name)):
@@ -58,6 +58,6 @@ def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[
 
 @streams(L.SpectralNormalization)
 def spectral_normalization(call: LayerCall, builder: StepBuilder) -> Any:
-    """It changes the weights while training; afterwards it is the layer inside."""
+    """It changes the weights only in training; otherwise it is the layer inside."""
     inner = replace(call, layer=call.layer.layer, path=(*call.path, call.layer.name))
     return rule_for(inner, builder)(inner, builder)

@@ -1,4 +1,4 @@
-"""What binds a layer to one number of steps, taken out: so the proof can run the trained layers on every prefix.
+"""Removes what binds a layer to one number of steps, so that the proof can run the trained layers on every prefix.
 
 Only for calls whose rule has said that each step stays alone.
 """

@@ -26,7 +26,7 @@ def flexible_copy(original: Any, parts: list[InputPart]) -> Any:
 
 
 class _Copier:
-    """Copies each layer once, with what binds it to one length taken out."""
+    """Copies each layer once, without what binds it to one length."""
 
     def __init__(self, reference: Tensor | None) -> None:
         self._reference = reference

@@ -1,7 +1,7 @@
-"""The proof: what is streamed step by step equals what the trained model says to each prefix of a sequence.
+"""The proof: outputs streamed step by step equal the trained model's outputs for each prefix of a sequence.
 
 The trained model may be bound to one batch size and length and keep states of its own, so a flexible copy answers for
-the prefixes, and the copy is held against the trained model itself once, at the shape that one takes.
+the prefixes, and the copy is compared with the trained model itself once, at the shape that the model takes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Parity:
     steps: int
 
     def within(self, tolerance: float) -> bool:
-        """Whether the proof holds. Where outputs go beyond ±1, the tolerance goes with them, as rounding does.
+        """Whether the proof holds. Where outputs exceed ±1, the tolerance grows with them, as rounding does.
 
         False when a difference is not a number.
         """
@@ -65,7 +65,7 @@ def measure(
     streamed = np.swapaxes(streamed, 0, 1)
     flexible = flexible_copy(original, explicit.inputs)
     wanted = _prefixes(flexible, explicit, xs)
-    # To nothing at all some models have no answer, such as the mean of no step.
+    # Some models have no answer to an empty sequence, such as the mean of no step.
     unanswered = samples.empty[..., np.newaxis] & ~np.isfinite(wanted)
     difference, where = _worst(streamed, np.where(unanswered, streamed, wanted))
     alone = np.concatenate([np.swapaxes(packed.scan(x[:, np.newaxis], zero[:1])[0], 0, 1) for x in xs])
@@ -103,7 +103,7 @@ def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
 
 
 def _prefixes(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray:
-    """(sequences, steps, units): what the model says to each prefix."""
+    """(sequences, steps, units): the model's answer to each prefix."""
     sequences, steps = xs.shape[:2]
     times, inputs = explicit.output_times, split(explicit.inputs, xs)
     if all(time is Time.EACH_STEP for time in times):

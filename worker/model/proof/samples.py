@@ -62,7 +62,7 @@ def split(parts: list[InputPart], vectors: FloatArray) -> list[NDArray[Any]]:
 
 
 def _near(graph: Any, tensor: Any) -> list[Layer]:
-    """The layers that an input meets before anything recurrent."""
+    """The layers after an input and before anything recurrent."""
     if len(graph.inputs) > 1:
         found = consumers(graph, tensor)
     else:
@@ -89,7 +89,7 @@ def _values(rng: np.random.Generator, part: InputPart, layers: list[Layer], shap
 
 
 def _mask_value(part: InputPart, layers: list[Layer]) -> FloatArray | None:
-    """What an input has in steps that do not count."""
+    """An input's value in steps that do not count."""
     if part.time is not Time.EACH_STEP:
         return None
     for layer in layers:
