@@ -243,14 +243,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "padded for a recurrent layer": (
         lambda: sequential(L.ZeroPadding1D((2, 0)), L.GRU(2, name="culprit")),
         "culprit",
-        "zeros stand before",
+        "its input begins with zeros, before the first step",
     ),
     "padded too much": (
         lambda: sequential(L.ZeroPadding1D((3, 0)), L.Conv1D(2, 3), L.GRU(2, name="culprit")),
         "culprit",
         "zeros",
     ),
-    "padded output": (_pad_and_stop, "culprit", "zeros stand"),
+    "padded output": (_pad_and_stop, "culprit", "begins with zeros"),
     "average of some steps": (_alone(lambda: L.AveragePooling1D(2, name="culprit")), "culprit", "strides=2"),
     "average of the last steps": (
         _alone(lambda: L.AveragePooling1D(3, 1, "same", name="culprit")),
