@@ -57,6 +57,6 @@ def test_a_worker_that_dies_during_the_play_is_told_with_the_end_of_its_log(
 ) -> None:
     die = "import os; print('disk full', flush=True); os._exit(1)"
     out, error = play(monkeypatch, bootstrap_servers, f"time.sleep(0.2); {die}")
-    assert error.startswith("the worker ended with status 1 while it was needed; the last lines of its log:")
+    assert error.startswith("the worker ended with status 1 while it was still needed; the last lines of its log:")
     assert "disk full" in error
     assert "exactly one output" not in out

@@ -43,7 +43,7 @@ def test_the_configuration_is_one_that_the_worker_takes(tmp_path: Path) -> None:
 def test_a_worker_that_ends_by_itself_is_named_with_the_end_of_its_log() -> None:
     with process("print('no such topic'); raise SystemExit(3)") as worker:
         worker.start("localhost:1", NAMES)
-        with pytest.raises(WorkerError, match=r"status 3 while it was needed(.|\n)*no such topic"):
+        with pytest.raises(WorkerError, match=r"status 3 while it was still needed(.|\n)*no such topic"):
             worker.wait_ready()
     assert not worker.folder.exists()
 

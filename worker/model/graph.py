@@ -164,7 +164,7 @@ def copy_layer(layer: Layer, name: str, kind: Any = None, **changes: Any) -> Lay
     except Exception as error:  # whatever a layer's own from_config may raise
         raise ModelRefusedError(
             layer.name,
-            f"it can't be made again from its configuration ({first_line(error)})",
+            f"it can't be rebuilt from its configuration ({first_line(error)})",
             "let get_config of its class, and of those within it, name all that __init__ takes",
         ) from error
 

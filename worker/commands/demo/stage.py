@@ -144,7 +144,7 @@ class WorkerProcess:
         """Raise WorkerError with the end of its log when it has ended by itself."""
         status = self._supervised.exit_code()
         if status is not None:
-            raise WorkerError(self.with_log(f"the worker ended with status {status} while it was needed"))
+            raise WorkerError(self.with_log(f"the worker ended with status {status} while it was still needed"))
 
     def stop(self) -> None:
         """End it in order. Raises WorkerError when it had ended before, takes too long or does not exit with 0.

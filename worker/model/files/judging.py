@@ -50,7 +50,7 @@ def check(config: Config, allow_lambda: bool, has_vocabularies: bool = False) ->
                 raise ModelRefusedError(layer, LAMBDA_REFUSED, LAMBDA_INSTEAD)
         elif kind in _OUTSIDE:
             raise ModelRefusedError(
-                layer, f"{kind} reads what is outside the model", "remove it, and do it to the data beforehand"
+                layer, f"{kind} reads data outside the model", "remove it, and do it to the data beforehand"
             )
         elif kind == "IntegerLookup" and not _has_vocabulary(body, has_vocabularies):
             raise ModelRefusedError(
