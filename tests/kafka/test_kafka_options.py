@@ -270,7 +270,7 @@ WRONG = [
     ("kafka-python", "producer", {"linger_ms": 2**31}, "linger_ms", "should be a number"),
     ("kafka-python", "producer", {"proxy_url": "ftp://proxy"}, "proxy_url", "Unsupported proxy url scheme"),
     ("kafka-python", "consumer", {"client_dns_lookup": "all"}, "client_dns_lookup", "must be one of"),
-    ("kafka-python", "consumer", {"metric_reporters": ["x"]}, "metric_reporters", "object of Python"),
+    ("kafka-python", "consumer", {"metric_reporters": ["x"]}, "metric_reporters", "Python object"),
     ("kafka-python", "consumer", {"socket_options": [[1]]}, "socket_options", "should be a list"),
     ("kafka-python", "consumer", {"api_version": "new"}, "api_version", "should be text such as"),
     ("kafka-python", "consumer", {"api_version": 2.7}, "api_version", "should be text such as"),

@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "culprit",
         "last step",
     ),
-    "padded with ones": (_padded_with_ones, "pad", "else than zeros"),
+    "padded with ones": (_padded_with_ones, "pad", "other than zeros"),
     "padded too little": (
         _alone(lambda: L.ZeroPadding1D((1, 0)), lambda: L.Conv1D(2, 3, name="culprit")),
         "culprit",
