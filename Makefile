@@ -5,32 +5,32 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KAFKA := $(VENV)/.kafka
 
-# Two processes; the longest files first, so that only short ones are left for the end.
+# Two processes; the longest files run first, so that only short ones are left at the end.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 CHOSEN = $(if $(ONLY),-k "$(ONLY)",$(SIDE_BY_SIDE))
 
 .PHONY: help setup demo test test-fast test-deep coverage faults bench bench-compare bench-peers lint lock clean
 
 help:
-	@echo "make setup      .venv with everything in it, Kafka too (once; later it does nothing)"
+	@echo "make setup      .venv with everything in it, Kafka too (only once; after that it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
-	@echo "make test       style, types and all tests; ONLY=rebalance: the tests with that in a name, of a folder too"
+	@echo "make test       style, types and all tests; ONLY=rebalance: only tests (or folders) with that in their name"
 	@echo "make test-fast  the tests that need neither a broker nor many models (a minute)"
-	@echo "make test-deep  a night: twenty times as many drawn cases, ten rounds of faults on one broker and on three nodes"
-	@echo "make coverage   which lines and branches of worker/ the tests run; ONLY= as for make test"
+	@echo "make test-deep  takes a night: twenty times as many random cases, ten rounds of faults on one broker and on three nodes"
+	@echo "make coverage   which lines and branches of worker/ the tests run; ONLY= as in make test"
 	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
-	@echo "                CLIENT=confluent and DELIVERY=exactly_once for less; CLUSTER=3 on three nodes; MINUTES=30 and"
-	@echo "                STATE=file to stop then and go on later; writes its report into docs/reliability.md"
+	@echo "                CLIENT=confluent and DELIVERY=exactly_once limit it; CLUSTER=3: on three nodes; MINUTES=30 and"
+	@echo "                STATE=file: stop after that time and resume later; writes its report into docs/reliability.md"
 	@echo "make bench      the benchmark suite (about an hour), then its tables and pictures in docs/performance.md"
-	@echo "make bench-compare  REV=HEAD~5: the worker of now beside the worker of another commit"
-	@echo "make bench-peers    the worker beside Quix Streams, Bytewax, faust-streaming, Kafka Streams; sets them up in .peers"
+	@echo "make bench-compare  REV=HEAD~5: this worker compared with the worker of another commit"
+	@echo "make bench-peers    the worker compared with Quix Streams, Bytewax, faust-streaming, Kafka Streams; set up in .peers"
 	@echo "make lint       style and types"
-	@echo "make lock       write constraints.txt anew from pyproject.toml"
-	@echo "make clean      remove .venv and what tools have left"
+	@echo "make lock       rewrite constraints.txt from pyproject.toml"
+	@echo "make clean      remove .venv and everything that tools have left behind"
 
 setup: $(READY) $(KAFKA)
 
-# Any of these may be on the path; PYTHON=... names another. TensorFlow has no build for 3.14 yet.
+# Any of these may be on the path; PYTHON=... names another one. TensorFlow has no build for 3.14 yet.
 $(READY): pyproject.toml constraints.txt
 	@rm -f $(READY); \
 	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
@@ -43,10 +43,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps tf-keras
 	@touch $(READY)
 
-# Where this fails it is tried again the next time.
+# If this fails, it is tried again next time.
 $(KAFKA): $(READY)
 	@$(BIN)/python -m worker.kafka.embedded.prepare && touch $(KAFKA) || \
-	  echo "going on without: a worker for a cluster of yours needs none of it" >&2
+	  echo "continuing without Kafka: a worker for your own cluster does not need it" >&2
 
 demo: setup
 	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))

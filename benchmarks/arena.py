@@ -1,4 +1,4 @@
-"""Where contenders meet: the broker, and what cells share: filled topics, models, and what they must answer."""
+"""Where contenders run: the broker, and what cells share: filled topics, models, and the expected answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Cell:
 
 
 class Arena:
-    """Runs cells. ``peers``: where the environments of ``benchmarks/peers/setup.sh`` are."""
+    """Runs cells. ``peers``: the folder with the environments of ``benchmarks/peers/setup.sh``."""
 
     def __init__(self, servers: str, folder: Path, peers: Path | None = None) -> None:
         self.folder, self.peers = folder, peers

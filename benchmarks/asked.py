@@ -1,6 +1,6 @@
-"""What the worker is to reach, beside what the suite has found. Pure.
+"""The worker's targets, beside the suite's results. Pure.
 
-Rule: a ratio is of two contenders in the same round; shown are the median, the lowest and the highest round.
+Rule: a ratio compares two contenders in the same round; the table shows the median, the lowest and the highest round.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RATIOS = (
 
 
 def asked_table(results: Mapping[str, Any]) -> str:
-    """Markdown, of the contenders that there are: ``results`` are those of the suite by group."""
+    """Markdown, for the contenders that have results: ``results`` are those of the suite, by group."""
     body = []
     for each in RATIOS:
         cells = results.get(each.group, {}).get("cells", {})
@@ -62,7 +62,7 @@ def asked_table(results: Mapping[str, Any]) -> str:
 
 
 def latency_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Medians at RATE: at least once against one hop of the client, exactly once in ms."""
+    """Medians at RATE: at least once relative to one hop of the client, exactly once in ms."""
     at = {one.name: one.ms[RATE][MEDIAN] for one in latencies(results) if one.client == "confluent"}
     hops = [one / hop for one, hop in zip(at[WORKER], at[HOP], strict=True)]
     title = f"p50 at {RATE:,} events/s, confluent"

@@ -1,13 +1,13 @@
-"""How long a checkpoint holds the loop: the copy between two turns, and what its writer does to the turns after it.
+"""How long a checkpoint stops the loop: the copy between two turns, and the effect of its writer on later turns.
 
     python benchmarks/checkpoint.py                                   100,000 and 1,000,000 streams, 1 and 8 partitions
     python benchmarks/checkpoint.py --streams 100000 --partitions 8
 
-Each case is measured in a process of its own, so that the first copy is a first one: 96 floats a stream, keys of 8 to
-20 characters, a sequence id each; with several partitions their rows are scattered among each other. Between two
-copies one row in twenty changes and, in every other round, each partition gets a new stream. "Turns" are of 1 ms,
-pure Python and numpy, once alone and once beside the thread that writes the files. Where others use the machine, too,
-CPU times say more than the clock.
+Each case is measured in a separate process, so that the first copy really is a first one: 96 floats per stream, keys of
+8 to 20 characters, one sequence id each; with several partitions their rows are interleaved. Between two copies one row
+in twenty changes and, in every other round, each partition gets a new stream. "Turns" take 1 ms, are pure Python and
+numpy, and run once alone and once beside the thread that writes the files. If others use the machine as well, CPU times
+say more than the clock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REPEATS = 24
 ROOM_ROWS = 10_000  # for new streams
 TURN_S = 0.001
 ALONE_S = 2.0  # turns measured without a writer
-LONG_TURN_S = 0.006  # one that waited for the interpreter
+LONG_TURN_S = 0.006  # a turn that waited for the interpreter
 DEADLINE_S = 600
 TOPIC = "readings"
 SPECS = [StateSpec("lstm", name, (FLOATS // 2,)) for name in ("h", "c")]
@@ -44,7 +44,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--streams", type=int, help="default: 100,000 and 1,000,000")
     options.add_argument("--partitions", type=int, help="default: 1 and 8")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.case:
@@ -131,7 +131,7 @@ def key(draw: random.Random, number: int) -> str:
 
 
 def copied(table: Any, places: list[Any]) -> tuple[list[float], list[float]]:
-    """Seconds that all partitions take, round by round, and of them the thread's own; odd rounds know all streams."""
+    """Seconds that all partitions take, per round, and the thread's own share; odd rounds have no new streams."""
     draw, held, used = np.random.default_rng(2), [], []
     for number in range(1 + REPEATS):
         if number % 2 == 0 and number:
@@ -144,7 +144,7 @@ def copied(table: Any, places: list[Any]) -> tuple[list[float], list[float]]:
             state = table.snapshot(place, number)
             own_seconds += time.thread_time() - own
             seconds += time.perf_counter() - started
-            del state  # as the worker, which never holds more copies than it has set memory aside for
+            del state  # like the worker, which never holds more copies than it has reserved memory for
         used.append(own_seconds)
         held.append(seconds)
     return held, used

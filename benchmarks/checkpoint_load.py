@@ -1,12 +1,13 @@
-"""What checkpoints cost a worker under full load, and how long a million streams take to write and to read.
+"""The cost of checkpoints for a worker under full load, and how long a million streams take to write and to read.
 
     python -m benchmarks.checkpoint_load                                 100,000 and 1,000,000 streams
     python -m benchmarks.checkpoint_load --streams 20000 --events 400000 --interval 1s
 
-One worker (confluent, at_least_once) answers a filled topic and writes a checkpoint every few seconds. All of them are
-kept: a file says when it was begun and, by its last change, when it had its name. Speed is read from the broker's times
-of the outputs, once every stream is known: in the time of each checkpoint beside the free time around it. A gap is the
-time between two outputs. Asked: 0.8 of the speed; a million streams of 96 floats written in 5 s and read in 5 s.
+One worker (confluent, at_least_once) reads a filled topic and writes a checkpoint every few seconds. All of them are
+kept: a file says when it was begun, and its last change says when it got its name. Speed comes from the broker's
+timestamps of the outputs, once every stream is known: during each checkpoint, compared with the free time around it. A
+gap is the time between two outputs. Targets: 0.8 of the speed; a million streams of 96 floats written in 5 s and read
+in 5 s.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def under_load(topics: Topics, folder: Path, job: Job, interval: str, cores: str
 
 
 def written_in(file: Path) -> Span:
-    """From the copy until the file had its name."""
+    """From the copy until the file got its name."""
     begun = datetime.fromisoformat(read_header(file).created).timestamp()
     return Span(begun - COPY_S, file.stat().st_ctime)
 
@@ -92,9 +93,9 @@ def main() -> None:
     options.add_argument("--streams", type=int, nargs="+", default=[100_000, 1_000_000])
     options.add_argument("--events", type=int, default=4_000_000)
     options.add_argument("--interval", default="5s", help="between two checkpoints")
-    options.add_argument("--cores", help="hold the worker to these cores and all else to the others; default: all")
-    options.add_argument("--store-streams", type=int, default=STORE_STREAMS, help="that are written and read alone")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--cores", help="pin the worker to these cores and all else to the others; default: all")
+    options.add_argument("--store-streams", type=int, default=STORE_STREAMS, help="written and read without a worker")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--store", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.store:

@@ -1,9 +1,9 @@
-"""A load of streams that come and go, as fast as their answers come, as a process of its own.
+"""A load of streams that come and go, as fast as their answers arrive, in a separate process.
 
     python -m benchmarks.churn SERVERS SOURCE TARGET PARTITIONS
 
-Every stream has EVENTS_PER_STREAM events and is never heard of again. Never more than LAG_EVENTS are without an answer,
-so that the topics need not keep much. Runs until it is told to end.
+Every stream has EVENTS_PER_STREAM events and then ends. At most LAG_EVENTS are unanswered, so that the topics need not
+keep much. Runs until it is stopped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FULL_WAIT_S = 0.02
 
 
 def streams_of(events: IntArray) -> IntArray:
-    """(events,) the stream of each: in every round of ALIVE events the oldest streams have gone and new ones come."""
+    """(events,) the stream of each: in every round of ALIVE events the oldest streams end and new ones begin."""
     rounds, places = np.divmod(events, ALIVE)
     return rounds * (ALIVE // EVENTS_PER_STREAM) + places
 
 
 def main(servers: str, source: str, target: str, partitions: str) -> None:
-    """Send, and wait where too many answers are missing. Raises KafkaException when an event is lost."""
+    """Send, and wait while too many answers are missing. Raises KafkaException when an event is lost."""
     producer = Producer(
         {"bootstrap.servers": servers, "linger.ms": 5, "partitioner": "murmur2_random", "enable.idempotence": True,
          "delivery.report.only.error": True, "on_delivery": _lost}

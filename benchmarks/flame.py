@@ -1,10 +1,10 @@
-"""Where the time of one event goes: samples of the worker's loop while it works through a filled topic (py-spy).
+"""Where the time of one event goes: samples (py-spy) of the worker's loop while it processes a filled topic.
 
     python -m benchmarks.flame    about a minute: benchmarks/results/flame.{raw,json}, docs/pictures/flame.svg
     python -m benchmarks.flame --duration 10 --events 1500000
 
-Samples are of the wall clock, so a loop that waits (for TensorFlow's threads, for the broker) is counted as well. Only
-the loop's thread is looked at, from ``Worker.turn`` on. Worker on core 0, py-spy and broker on the others.
+Samples follow the wall clock, so time that the loop waits (for TensorFlow's threads, for the broker) counts as well.
+Only the loop's thread is sampled, from ``Worker.turn`` on. Worker on core 0, py-spy and broker on the others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LOOK_S = 0.1
 RECORDING_SLACK_S = 60.0
 ANY = ""
 REST = "rest"
-# The innermost frame that is named here says what a sample belongs to.
+# The innermost frame that is named here decides which stage a sample belongs to.
 STAGES: Mapping[str, Sequence[Frame]] = {
     "read from Kafka": [("worker/member/loop.py", "_poll")],
     "decode": [("worker/codecs/decoding.py", "decode")],
@@ -74,14 +74,14 @@ def parse(raw: str) -> Stacks:
 
 
 def _frame(text: str) -> Frame:
-    """``function (file:line)``, with a file as py-spy, or as ``collapsed``, names it."""
+    """``function (file:line)``, with the file named as by py-spy or by ``collapsed``."""
     function, _, place = text.rpartition(" (")
     path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
     return _module(path), function.rpartition(".")[2]
 
 
 def _module(path: str) -> str:
-    """No folder of this machine: the path from the package, or from the standard library, on."""
+    """The path without this machine's folders: from the package, or from the standard library, on."""
     for root in ("site-packages/", "lib-dynload/"):
         if root in path:
             return path.rpartition(root)[2]
@@ -91,13 +91,13 @@ def _module(path: str) -> str:
 
 
 def collapsed(stacks: Stacks) -> str:
-    """Stacks in the same form as py-spy's, without lines and folders; what ``parse`` takes again."""
+    """Stacks in py-spy's form, without lines and folders; ``parse`` can read them again."""
     lines = [";".join(f"{function} ({module})" for module, function in stack) for stack in stacks]
     return "".join(f"{line} {samples}\n" for line, samples in sorted(zip(lines, stacks.values(), strict=True)))
 
 
 def stage_of(stack: Iterable[Frame]) -> str:
-    """What the loop does there."""
+    """The stage of the loop that a stack belongs to."""
     found = REST
     for module, function in stack:
         found = STAGE_OF.get((module, function)) or STAGE_OF.get((module, ANY)) or found
@@ -114,7 +114,7 @@ def stages(stacks: Stacks, events_per_s: float) -> dict[str, dict[str, float]]:
 
 
 def boxes(stacks: Stacks) -> list[Box]:
-    """The stacks as boxes below each other, beside each other in the order of stages; of foreign code the way in."""
+    """Boxes: callees below callers, stages side by side in their order; of foreign code only the entry."""
     found: list[Box] = []
     shown: Counter[tuple[Frame, ...]] = Counter()
     for stack, samples in stacks.items():
@@ -140,7 +140,7 @@ def _place(part: Stacks, depth: int, left: float, whole: int, found: list[Box]) 
 
 
 def _main_stage(stacks: Stacks) -> int:
-    """The place of the stage that most of these samples belong to."""
+    """The index of the stage that most of these samples belong to."""
     counted: Counter[str] = Counter()
     for stack, samples in stacks.items():
         counted[stage_of(stack)] += samples
@@ -148,7 +148,7 @@ def _main_stage(stacks: Stacks) -> int:
 
 
 def record(job: Job, duration_s: float) -> tuple[str, float]:
-    """Run the worker on a broker of our own: py-spy's raw lines, and the events/s meanwhile. Raises WorkerError."""
+    """Run the worker on an embedded broker: py-spy's raw lines, and the events/s during them. Raises WorkerError."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         kafka = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER]))
@@ -192,7 +192,7 @@ def _samples(pid: int, file: Path, duration_s: float) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--duration", type=float, default=20.0, metavar="SECONDS")
-    options.add_argument("--events", type=int, default=4_000_000, help="in the topic; must last for the recording")
+    options.add_argument("--events", type=int, default=4_000_000, help="in the topic; must be enough for the recording")
     given = options.parse_args()
     with standing_aside(CONTENDERS_CORE):
         raw, events_per_s = record(Job(given.events, 1_000), given.duration)

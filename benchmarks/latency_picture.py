@@ -1,4 +1,4 @@
-"""Latency as a picture: percentiles over the rate, one panel per client, one hop beside null pipelines and workers."""
+"""Latency as a picture: percentiles by rate, one panel per client; one hop beside null pipelines and workers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.ticker import FuncFormatter
 from benchmarks.pictures import BLUE, GREY, GRID, INK, LOG_MARGIN, ORANGE, PALE, STYLE, picture
 from benchmarks.tables import PERCENTILES, Latency, rates_of
 
-COLOURS = {"at_least_once": BLUE, "exactly_once": ORANGE}  # what has no delivery is grey
+COLOURS = {"at_least_once": BLUE, "exactly_once": ORANGE}  # grey: no delivery
 MARKS = (("o", PALE), ("D", "white"), ("^", "white"))  # p50, p99, p99.9
-WAY_IN, EDGES_IN, PANEL_IN = 0.6, 1.0, 2.7  # width of one way at one rate, and of what is beside; height of a panel
+WAY_IN, EDGES_IN, PANEL_IN = 0.6, 1.0, 2.7  # width of one way at one rate, and of the margins; height of a panel
 RATE_GAP = 0.7  # between two rates, in ways
 BELOW_PT = (-4, -19)  # names of ways, rates
-LABEL_GAP = 0.065  # between two labels one above the other, as a part of the axis
+LABEL_GAP = 0.065  # between two labels, one above the other, as a share of the axis
 
 
 def ranges(found: Sequence[Latency], file: Path) -> None:
@@ -62,7 +62,7 @@ def _below(axes: Any, x: float, text: str, points: int, colour: str) -> None:
 
 
 def _range(axes: Any, x: float, percentiles: Sequence[Sequence[float]], colour: str) -> None:
-    """Rounds as dots, medians as marks with their numbers to the right."""
+    """Rounds as dots, medians as marks with their numbers on the right."""
     middles = [statistics.median(values) for values in percentiles]
     axes.vlines(x, middles[0], middles[-1], color=colour, linewidth=1, alpha=0.6, zorder=2)
     lowest = 0.0

@@ -3,12 +3,12 @@
     python -m benchmarks.memory                                  a million streams; some minutes
     python -m benchmarks.memory --streams 100000 --json FILE
 
-Each case is a process of its own, with room for a million streams whatever ``--streams`` says. "Idle" is the process
-when model, pipeline and partitions are there and nothing has been read. "plain": every stream has an event;
-"checkpoint": and one checkpoint of all is written at each size; "replaced": streams are forgotten, half of them by
-tombstones and half because they are idle, and as many others come, round after round. "Rows used" are those that have
-ever been. Asked: at most 1.3 × the raw states + 200 B for each stream above the idle process. The lower table says
-which structures take the bytes.
+Each case is a separate process, with room for a million streams whatever ``--streams`` says. "Idle" is the process once
+model, pipeline and partitions exist and nothing has been read. "plain": every stream has an event; "checkpoint": in
+addition, one checkpoint of all streams is written at each size; "replaced": streams are forgotten, half of them by
+tombstones and half because they are idle, and as many others arrive, round after round. "Rows used" are the rows that
+were ever in use. Target: at most 1.3 × the raw states + 200 B for each stream above the idle process. The lower table
+shows which structures take the bytes.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SHARES = (0.1, 0.5, 1.0)  # of --streams
 ROUNDS = 3
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000  # streams are idle after a day
 NOON_MS = 1_750_000_000_000
-STATES_FACTOR, STREAM_BYTES = 1.3, 200  # asked
+STATES_FACTOR, STREAM_BYTES = 1.3, 200  # target
 VALUE = b'{"f0":0.125,"f1":0.25,"f2":0.5}'
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--streams", type=int, default=CAPACITY)
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.case:
@@ -81,7 +81,7 @@ def measure(case: str, streams: int) -> dict[str, Any]:
 
 
 def replace(process: PipelineProcess, streams: int) -> None:
-    """Half of the streams get a tombstone, the other half is idle, and as many new ones come in place of each."""
+    """Half of the streams get a tombstone, the other half become idle, and as many new ones replace them."""
     half, first, now_ms = streams // 2, 0, NOON_MS
     process.events(range(streams), VALUE, now_ms)
     process.see("all came")
@@ -97,7 +97,7 @@ def replace(process: PipelineProcess, streams: int) -> None:
 
 
 def parts(table: Any) -> dict[str, float]:
-    """Bytes of each structure, over the streams that the table has now."""
+    """Bytes of each structure, divided by the streams that the table has now."""
     rosters = [streams.roster for streams in table.partitions.values()]
     rows = [streams.rows for streams in table.partitions.values()]
     record = table._values.dtype.itemsize

@@ -1,6 +1,6 @@
-"""What a user would take instead: each peer with the same model, job and records, in an environment of its own.
+"""The alternatives: each peer with the same model, job and records, in a separate environment.
 
-``benchmarks/peers/setup.sh`` makes the environments; a peer without one is left out.
+``benchmarks/peers/setup.sh`` creates the environments; a peer without one is left out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ JVM_WARM_UP = 0.5  # of the outputs: its compilers work for half a minute
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A contender, and how many events of it are enough: slow ones get fewer."""
+    """A contender, and how many events it gets: slow ones get fewer."""
 
     contender: Contender
     events: int
 
 
 def prepare(model: Path, folder: Path) -> None:
-    """Beside a Keras file: its weights as arrays, and one step of it for ONNX Runtime."""
+    """Written beside a Keras file: its weights as arrays, and one step of it for ONNX Runtime."""
     weights = model.with_suffix(".npz")
     subprocess.run([sys.executable, str(HERE / "weights.py"), str(model), str(weights)], check=True)
     python = folder / "onnx" / "bin" / "python"

@@ -1,11 +1,11 @@
-"""One worker on one core at a steady rate, each stream once a second: what a pod takes, to check the capacity model.
+"""One worker on one core at a steady rate, each stream once a second: what a pod can take, to check the capacity model.
 
     python -m benchmarks.paced                               20,000 streams at 1 Hz, a minute
     python -m benchmarks.paced --rate 5000 --seconds 30 --json FILE
 
-The load keeps its pace, however the worker does. A worker that has time makes small turns, so processor time per event
-is far more than at full speed; a wait (--max-wait) makes them larger. The lag is the mean time from an event's arrival
-at the broker to its turn. Checkpoints are written as in production, every 30 s.
+The load keeps its pace, however fast the worker is. A worker with time to spare makes small turns, so processor time
+per event is far higher than at full speed; a wait (--max-wait) makes turns larger. The lag is the mean time from an
+event's arrival at the broker to its turn. Checkpoints are written as in production, every 30 s.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LAG_S, LAGS = "rnnw_event_time_lag_seconds_sum", "rnnw_event_time_lag_seconds_co
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A worker at a moment: its metrics, and what it has taken since its start."""
+    """A worker at one moment: its metrics, and what it has used since its start."""
 
     at_s: float
     said: Mapping[str, float]
@@ -50,7 +50,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What happened between two sights."""
+    """What happened between two samples."""
 
     events_per_s: float
     core: float  # share of one core
@@ -73,9 +73,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rate", type=int, default=20_000, help="events per second, and streams")
     options.add_argument("--seconds", type=float, default=60.0)
-    options.add_argument("--cores", default="0", help="hold the worker to these")
+    options.add_argument("--cores", default="0", help="pin the worker to these")
     options.add_argument("--max-wait", default="0ms", help="batch.max_wait of the worker")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     print("  events/s  of a core  CPU µs/event  events/turn  lag, ms  RSS, MB")
     looks = []
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def paced(rate: int, seconds: float, cores: str, max_wait: str) -> Iterator[Look]:
-    """A worker under a load that lasts as long as this takes, and looks at it."""
+    """A worker under a load that lasts as long as the measurement, and samples of it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         stack.enter_context(standing_aside(cores))
@@ -118,7 +118,7 @@ def paced(rate: int, seconds: float, cores: str, max_wait: str) -> Iterator[Look
 
 
 def looks_at(running: Running, loading: Running, port: int, seconds: float) -> Iterator[Look]:
-    """Every LOOK_S, once it has settled. Raises WorkerError when one of them ends."""
+    """A sample every LOOK_S, once the worker has settled. Raises WorkerError when worker or load ends."""
     deadline = time.monotonic() + BEGIN_TIMEOUT_S
     while not scrape(port)[PROCESSED]:
         loading.check()

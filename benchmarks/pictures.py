@@ -44,7 +44,7 @@ ROW_IN, FOOT_IN, PLOT_IN = 0.38, 0.45, 3.6
 SPEED_AT, RATIO_AT = 1.36, 1.92  # right edges of the columns of numbers, in widths of the plot
 LOG_MARGIN = 1.6
 FLAME_IN, LAYER_IN = 10.0, 0.24  # width; height of one call
-NARROWEST = 0.0015  # of the whole: what is not drawn
+NARROWEST = 0.0015  # share of the whole below which nothing is drawn
 LETTER_PAD_IN = 0.08
 LEAST_LETTERS = 3  # of a name that is shortened
 STAGE_COLOURS = ("#9ecae1", "#a1d99b", "#fdd49e", "#fc9272", "#bcbddc", "#fa9fb5", "#c7b299", "#ece37f", "#eef0f2")
@@ -52,7 +52,7 @@ STAGE_COLOURS = ("#9ecae1", "#a1d99b", "#fdd49e", "#fc9272", "#bcbddc", "#fa9fb5
 
 @contextmanager
 def picture(file: Path, figure: Figure) -> Iterator[None]:
-    """What is drawn inside is written to ``file``."""
+    """Whatever is drawn inside is written to ``file``."""
     yield
     figure.savefig(
         file, format="svg", bbox_inches="tight", pad_inches=PAD_IN, facecolor="white", metadata={"Date": None}
@@ -104,7 +104,7 @@ def _bar(axes: Any, place: int, row: Row) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One call in an icicle: ``left`` and ``width`` as parts of the whole, ``depth`` 0 at the top."""
+    """One call in an icicle: ``left`` and ``width`` as shares of the whole, ``depth`` 0 at the top."""
 
     depth: int
     left: float
@@ -139,7 +139,7 @@ def icicle(boxes: Sequence[Box], shares: Mapping[str, float], file: Path) -> Non
 
 
 def _fitting(box: Box) -> str:
-    """As much of its name as there is room for."""
+    """As much of the name as fits."""
     font = FontProperties()
     shortened = [f"{box.name[:end]}…" for end in range(len(box.name) - 1, LEAST_LETTERS - 1, -1)]
     for text in (f"{box.name} · {box.module}", box.name, *shortened):

@@ -1,4 +1,4 @@
-"""The pipeline of ``worker run`` in this process, without Kafka, and what the system says of its memory."""
+"""The pipeline of ``worker run`` in this process, without Kafka, and its memory as reported by the system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITE_TIMEOUT_S = 600.0
 
 
 class PipelineProcess:
-    """Room for CAPACITY streams; ``rows`` is what ``see`` has seen, first before the pipeline was built, then idle."""
+    """Room for CAPACITY streams; ``rows`` holds what ``see`` found: first before the pipeline was built, then idle."""
 
     def __init__(self, folder: Path) -> None:
         subject = folder / "model.keras"

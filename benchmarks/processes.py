@@ -1,4 +1,4 @@
-"""What measuring scripts ask of a process: its memory, files, threads and times, and what a worker says of itself."""
+"""What the measuring scripts read from a process: memory, files, threads and times, and a worker's own metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAM_TIMEOUT_S = 1800.0
 
 
 def memory_bytes(pid: int | str = "self", field: str = "VmRSS") -> int:
-    """What /proc/PID/status says of memory; VmHWM is the most that VmRSS has ever been."""
+    """The memory values of /proc/PID/status; VmHWM is the highest VmRSS so far."""
     return _status(pid, field) * 1024
 
 
@@ -65,7 +65,7 @@ def sums(exposition: str) -> dict[str, float]:
 
 
 def run(*arguments: str) -> tuple[float, float]:
-    """Seconds by the clock and of processor that this Python takes for a program, its start included."""
+    """Seconds by the clock and of processor time that this Python takes for a program, including its start."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, *arguments]
     subprocess.run(command, check=True, capture_output=True, timeout=PROGRAM_TIMEOUT_S)
@@ -74,13 +74,13 @@ def run(*arguments: str) -> tuple[float, float]:
 
 
 def imports() -> dict[str, float]:
-    """What any program pays that uses TensorFlow and Keras, in seconds."""
+    """What every program that uses TensorFlow and Keras pays, in seconds."""
     seconds, cpu_s = run("-c", "import tensorflow, keras")
     return {"import tensorflow, keras": seconds, "  CPU": cpu_s}
 
 
 def answer_of(*arguments: str) -> Any:
-    """What a program of this Python prints last, as JSON: for measurements that need a process of their own."""
+    """The last line that a program prints in this Python, as JSON: for measurements that need a separate process."""
     command = [sys.executable, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=False)
     if answer.returncode:

@@ -1,4 +1,4 @@
-"""What the suite has found, as tables in docs/performance.md and pictures beside it.
+"""The suite's results, as tables in docs/performance.md and pictures beside it.
 
     python -m benchmarks.report                       benchmarks/results → docs/performance.md, docs/pictures
     python -m benchmarks.report --compare OLD NEW     two folders of results side by side
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def report(results: Path, page: Path) -> None:
-    """Write what there is into ``page``, and pictures beside it. Ends with a line when a marker is missing."""
+    """Write the available results into ``page``, and pictures beside it. Exits with one line if a marker is missing."""
     pictures = page.parent / "pictures"
     pictures.mkdir(exist_ok=True)
     text = page.read_text()

@@ -3,10 +3,10 @@
     python -m benchmarks.restart                                  100,000 streams, both clients, an embedded broker
     python -m benchmarks.restart --streams 10000 --client confluent --rounds 5
 
-A first `worker run` sees every stream once and is ended in order: checkpoints of 4 partitions hold them all. Then new
-records are written, and the worker is started again: the clock runs from the start of its process until the first new
-output has been read from Kafka. Parts are taken from the lines of its log. Importing TensorFlow and Keras is timed in a
-process of its own, in the same round; CPU times say more than the clock where others use the machine, too.
+A first `worker run` sees every stream once and is stopped in order: the checkpoints of 4 partitions hold all streams.
+Then new records are written, and the worker is started again: the clock runs from the start of its process until the
+first new output has been read from Kafka. The parts are taken from the lines of its log. Importing TensorFlow and Keras
+is timed in a separate process, in the same round; if others use the machine as well, CPU times say more than the clock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     options.add_argument("--streams", type=int, default=100_000)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--client", choices=("kafka-python", "confluent"), help="default: both")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     from worker.kafka.embedded.broker import EmbeddedKafka
 
@@ -105,7 +105,7 @@ class Case:
         )
 
     def fill(self, streams: int) -> None:
-        """See every stream once, and end in order."""
+        """See every stream once, and stop in order."""
         self.write(streams)
         with self.worker("fill") as process:
             self.wait(lambda: self.count() >= self.written, process)
@@ -144,7 +144,7 @@ class Case:
         self.written += records
 
     def count(self) -> int:
-        """Outputs so far."""
+        """Number of outputs so far."""
         self.read += sum(map(len, self.source.poll(10_000, LOOK_S)))
         return self.read
 

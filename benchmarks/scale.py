@@ -3,9 +3,9 @@
     python -m benchmarks.scale
     python -m benchmarks.scale --events 40000 --rounds 1 --json FILE
 
-Events are written in one transaction while the workers, all of them ready with their partitions, wait; its end shows
-them all at once. Speed is read from the broker's times of the outputs of all workers. Where workers have to share the
-cores the processor time per event, of all workers together, says what more of them cost.
+Events are written in one transaction while the workers wait, all of them ready with their partitions; the end of the
+transaction makes all events visible at once. Speed comes from the broker's timestamps of the outputs of all workers. If
+workers have to share cores, the processor time per event, of all workers together, says what additional workers cost.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Scale:
 
 
 def fill_at_once(servers: str, topic: str, job: Job) -> None:
-    """A job's events, none of which a reader of committed records sees before all are there."""
+    """A job's events: a reader of committed records sees either none or all of them."""
     producer = Producer(
         {"bootstrap.servers": servers, "linger.ms": 5, "partitioner": "murmur2_random", "transactional.id": topic,
          "transaction.timeout.ms": TRANSACTION_MS, "queue.buffering.max.messages": job.events + 1,
@@ -113,7 +113,7 @@ def main() -> None:
     options.add_argument("--events", type=int, default=400_000)
     options.add_argument("--streams", type=int, default=1_000)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     job = Job(given.events, given.streams)
     with ExitStack() as stack:

@@ -1,13 +1,13 @@
-"""At full speed with streams coming and going: does anything grow?
+"""Full speed with streams that come and go: does anything grow?
 
     python -m benchmarks.soak --minutes 10
     python -m benchmarks.soak --minutes 2 --json FILE
 
-A worker (confluent, at_least_once, a checkpoint every 30 s) answers the load of benchmarks/churn.py, whose streams live
-for some seconds; it forgets them because they are idle or because its table is full. A straight line is fitted to the
-RSS of the second half. "Flat": it grows by less than 1 % and its own error. The worker remembers for up to 80,000
-streams of each partition why they were forgotten, and grows until those are full: some minutes. Exit
-status 1 when not flat.
+A worker (confluent, at_least_once, a checkpoint every 30 s) processes the load of benchmarks/churn.py, whose streams
+live for some seconds; it forgets them because they are idle or because its table is full. A straight line is fitted to
+the RSS of the second half. "Flat" means that the line rises by less than 1 % and its own error. For up to 80,000
+streams of each partition the worker remembers why they were forgotten; it grows for some minutes, until that limit is
+reached. Exit status 1 if not flat.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LOOK_S = 10.0
 LOOKS = 30  # at least
 MAX_STREAMS = round(1.4 * ALIVE)
 STATE = {"idle": "10s", "max_streams": MAX_STREAMS, "checkpoint_interval": "30s"}
-RETENTION = {  # of every topic: far more than the load's lag, and little enough for any disk
+RETENTION = {  # of every topic: far more than the load's lag, and small enough for any disk
     "log.retention.bytes": 128 << 20,
     "log.segment.bytes": 32 << 20,
     "log.retention.check.interval.ms": 5_000,
@@ -53,7 +53,7 @@ ERRORS = 2  # standard errors of the line that are noise
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the worker was like at a moment."""
+    """A sample of the worker at one moment."""
 
     at_s: float
     events_per_s: float
@@ -75,7 +75,7 @@ class Line:
 
     @classmethod
     def through(cls, times_s: Sequence[float], values: Sequence[float]) -> Line:
-        """Least squares; three points at least."""
+        """Least squares; needs at least three points."""
         assert len(times_s) == len(values) >= 3, len(times_s)
         x, y = np.array(times_s, np.float64), np.array(values, np.float64)
         x = x - x.mean()
@@ -108,7 +108,7 @@ class Verdict:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--minutes", type=float, default=10.0)
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     looks = []
     print("     s  events/s  RSS, MB     rows  forgotten  files     MB  open  threads")
@@ -131,7 +131,7 @@ def main() -> int:
 
 
 def soak(seconds: float) -> Iterator[Look]:
-    """A worker under load, and looks at it until the time is over."""
+    """A worker under load, and samples of it until the time is over."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         kafka = stack.enter_context(EmbeddedKafka(heap_mb=HEAP_MB, jvm_flags=[FULL_COMPILER], properties=RETENTION))

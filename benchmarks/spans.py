@@ -1,4 +1,4 @@
-"""Outputs within some spans of time and outside of them: how many a second, and how long none came. Pure."""
+"""Outputs inside and outside some spans of time: how many per second, and the longest gaps. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Span:
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
-    """Spans that overlap or touch as one, in order: the files of a checkpoint's partitions follow one another."""
+    """Spans that overlap or touch, merged, in order: the files of a checkpoint's partitions follow one another."""
     found: list[Span] = []
     for span in sorted(spans, key=lambda each: each.start):
         if found and span.start <= found[-1].end:
@@ -35,7 +35,7 @@ def merged(spans: Sequence[Span]) -> list[Span]:
 
 
 def within(spans: Sequence[Span], whole: Span) -> list[Span]:
-    """Those that lie in a whole from begin to end."""
+    """Those that lie wholly between begin and end."""
     return [span for span in spans if whole.start <= span.start and span.end <= whole.end]
 
 
@@ -52,14 +52,14 @@ def speed(times_s: FloatArray, spans: Sequence[Span]) -> float:
 
 
 def longest_gap_s(times_s: FloatArray, spans: Sequence[Span]) -> float:
-    """Between two outputs one of which, or the time between which, is in one of these spans."""
+    """Gaps between two outputs, if one of the outputs, or the time between them, is in one of these spans."""
     starts, ends = times_s[:-1], times_s[1:]
     gaps = [(ends - starts)[(ends > span.start) & (starts < span.end)].max(initial=0.0) for span in spans]
     return float(max(gaps, default=0.0))
 
 
 def compare(times_s: FloatArray, checkpoints: Sequence[Span], first: int) -> dict[str, Any]:
-    """Figures of the outputs after the ``first``. Raises ValueError where no checkpoint was written meanwhile."""
+    """Figures of the outputs after the ``first``. Raises ValueError if no checkpoint was written during them."""
     whole = Span(float(times_s[first]), float(times_s[-1]))
     spans = within(merged(checkpoints), whole)
     if not spans:
@@ -71,7 +71,7 @@ def compare(times_s: FloatArray, checkpoints: Sequence[Span], first: int) -> dic
         "seconds of each": [span.length for span in spans],
         "events/s during": speed(times_s, spans),
         "events/s otherwise": speed(times_s, free),
-        # Where two checkpoints nearly touch there may be no output in between to compare with.
+        # If two checkpoints nearly touch, there may be no output in between to compare with.
         "ratio": [speed(times_s, [span]) / beside for span, beside in zip(spans, around, strict=True) if beside],
         "longest gap during, ms": 1e3 * longest_gap_s(times_s, spans),
         "longest gap otherwise, ms": 1e3 * longest_gap_s(times_s, free),

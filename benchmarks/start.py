@@ -3,8 +3,8 @@
     python -m benchmarks.start
     python -m benchmarks.start --rounds 2 --client confluent --json FILE
 
-Importing TensorFlow and Keras, and `worker --help`, are timed in the same round, in processes of their own; CPU times
-say more than the clock where others use the machine, too. Asked: ready in 10 s, help in 0.3 s.
+Importing TensorFlow and Keras, and `worker --help`, are timed in the same round, in separate processes; if others use
+the machine as well, CPU times say more than the clock. Targets: ready in 10 s, help in 0.3 s.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--client", choices=CLIENTS, help="default: both")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -77,7 +77,7 @@ def measure(topics: Topics, clients: Sequence[str], model: Path) -> dict[str, fl
 
 
 def until_ready(topics: Topics, client: str, model: Path) -> tuple[float, float]:
-    """Seconds by the clock and of processor. Raises WorkerError."""
+    """Seconds by the clock and of processor time. Raises WorkerError."""
     source, target, port = topics.create("events"), topics.create("answers"), free_port()
     servers = topics.settings.bootstrap_servers
     task = Task(servers, source, target, FEATURES, 1_000, model, new_folder(), port)
@@ -92,7 +92,7 @@ def until_ready(topics: Topics, client: str, model: Path) -> tuple[float, float]
 
 
 def age_s(pid: int) -> float:
-    """How long a process has been there."""
+    """How long a process has existed."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     up_s = float(Path("/proc/uptime").read_text().split()[0])
     return up_s - int(fields[19]) / os.sysconf("SC_CLK_TCK")

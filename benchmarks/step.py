@@ -1,14 +1,14 @@
-"""What the streaming form costs at start, beside the bare cells, and what a hot stream costs.
+"""The cost of the streaming form at start and compared with the bare cells, and the cost of a hot stream.
 
     python benchmarks/step.py                     both tables; about a minute
     python benchmarks/step.py --rounds 9 --json figures.json
 
 Step: one call of StreamingModel.step_packed beside a tf.function of the same Keras cells written by hand: LSTMCell 32,
-LSTMCell 16, Dense, the same weights, states as tensors of their own, open batch; numpy in and numpy out for all. It is
+LSTMCell 16, Dense, the same weights, states as separate tensors, open batch; numpy in and numpy out for all. It is
 called as it is written ("bare"), and as a concrete function with tensors made by hand ("traced"), which is faster.
 Hot streams: Engine.process of one turn of events of one stream, or of 40 in turn, in scans over time and by waves.
 
-The contenders run in turns, round by round, so that what else the machine does falls on all. Quote the ratios.
+The contenders run in turns, round by round, so that other load on the machine affects all of them. Quote the ratios.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--events", type=int, default=3_000, help="of the hot stream, in one turn; default 3,000")
     options.add_argument("--seconds", type=float, default=120, help="no round but the first begins later; default 120")
-    options.add_argument("--json", type=Path, help="write the figures here, too")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     if given.rounds < 1 or given.events < 1:
         options.error("--rounds and --events: at least 1")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def until(deadline: float, rounds: int) -> Iterator[int]:
-    """The numbers of the rounds: one at least, since to load TensorFlow may take longer than it was given."""
+    """The numbers of the rounds: at least one, because loading TensorFlow alone may take longer than the time limit."""
     for number in range(rounds):
         if number and time.monotonic() > deadline:
             return
@@ -79,7 +79,7 @@ def trained() -> Any:
 
 
 def start(rounds: int, deadline: float) -> list[float]:
-    """Seconds from a trained model of three recurrent layers to its proof, as a worker does it at start."""
+    """Seconds to convert and prove a trained model of three recurrent layers, as a worker does at start."""
     from worker import StreamingModel
     from worker.model.backend import keras
 
@@ -96,7 +96,7 @@ def start(rounds: int, deadline: float) -> list[float]:
 
 
 def bare_step(model: Any) -> Any:
-    """(x, h1, c1, h2, c2) → (y, h1, c1, h2, c2): what one would write by hand for this model."""
+    """(x, h1, c1, h2, c2) → (y, h1, c1, h2, c2): what a user would write by hand for this model."""
     from worker.model.backend import keras, tf
 
     cells = [keras.layers.LSTMCell(units) for units in UNITS]
@@ -119,7 +119,7 @@ def answers(step: Callable[..., Any], *given: Any) -> list[np.ndarray]:
 
 
 def steps(model: Any, rounds: int, deadline: float) -> dict[int, Any]:
-    """Microseconds of one call by rows, all ways, after they are seen to say the same."""
+    """Microseconds of one call by number of rows, for all ways, after a check that their results agree."""
     from worker import StreamingModel
     from worker.model.backend import tf
 
@@ -159,7 +159,7 @@ def steps(model: Any, rounds: int, deadline: float) -> dict[int, Any]:
 
 
 def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[str, Any]:
-    """Steps per second of one stream's events in a row, with and without boundaries among them."""
+    """Steps per second for consecutive events of one stream, with and without boundaries among them."""
     from worker import StreamingModel
     from worker.engine.boundaries import BoundaryRules
 
@@ -195,7 +195,7 @@ def hot_streams(model: Any, count: int, rounds: int, deadline: float) -> dict[st
 
 
 def processing(streaming: Any, rules: Any, given: Any, **options: Any) -> Callable[[], Any]:
-    """One turn of an engine of its own."""
+    """One turn of a separate engine."""
     from worker.engine.emission import EmitRule
     from worker.engine.engine import Engine
     from worker.streams.table import StreamTable
@@ -227,7 +227,7 @@ def events(count: int, ends: Any = None, streams: int = 1) -> Any:
 def measure(contenders: Contenders, rounds: int, calls: int, deadline: float) -> tuple[Seconds, Seconds]:
     """Seconds of one call (the median of ``calls``) in each round: by the clock, and of processor time.
 
-    One round at least, after one call unmeasured. Processor time is what a busy machine changes least.
+    At least one round, after one call that is not measured. A busy machine changes processor time the least.
     """
     times: tuple[Seconds, Seconds] = ({name: [] for name in contenders}, {name: [] for name in contenders})
     for call in contenders.values():

@@ -2,7 +2,7 @@
 
     python -m benchmarks.step_alone MODEL.keras FEATURES
 
-What the model costs when nothing else does. Prints events per second and µs of processor time per event as JSON.
+The cost of the model alone. Prints events per second and µs of processor time per event as JSON.
 """
 
 from __future__ import annotations

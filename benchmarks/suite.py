@@ -2,11 +2,11 @@
 
     python -m benchmarks.suite                                   everything but peers; about an hour
     python -m benchmarks.suite --only clients streams --rounds 3
-    python -m benchmarks.suite --peers .peers                    peers that benchmarks/peers/setup.sh has put there
-    python -m benchmarks.suite --compare HEAD~5                  the worker of now beside the worker of then
+    python -m benchmarks.suite --peers .peers                    peers that benchmarks/peers/setup.sh has set up there
+    python -m benchmarks.suite --compare HEAD~5                  this worker compared with the worker of that commit
 
-For throughput, contenders are held to core 0 and everything else to the other cores, unless a group says otherwise.
-Figures go to benchmarks/results/GROUP.json; benchmarks/report.py makes tables and pictures of them.
+For throughput, contenders are pinned to core 0 and everything else to the other cores, unless a group says otherwise.
+Figures go to benchmarks/results/GROUP.json; benchmarks/report.py turns them into tables and pictures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 FLAT = 2_000_000  # events: of a million streams each has two
 RATES = (100, 1_000, 10_000)  # events per second
-QUICK_FETCHES = {"fetch.queue.backoff.ms": "10"}  # as the worker's consumer has it
+QUICK_FETCHES = {"fetch.queue.backoff.ms": "10"}  # as set for the worker's consumer
 LATENCY = "latency"
 LATENCY_SECONDS = 8.0
 
@@ -78,7 +78,7 @@ def keys() -> list[Cell]:
 
 
 def models() -> list[Cell]:
-    """Small and large, and what their steps cost alone."""
+    """Small and large models, and what their steps cost alone."""
     ways = (("worker", worker("confluent")), ("step alone", None))
     return [Cell(f"{name}, {way}", contender, model=name) for name in MODELS for way, contender in ways]
 
@@ -101,7 +101,7 @@ def then(revision: str, folder: Path) -> Iterator[Contender]:
     subprocess.run([*git, "add", "--quiet", "--detach", str(tree), revision], check=True)
     now = worker("confluent")
     try:
-        # Without the first, `python -m` would look in the current folder before anywhere else: the worker of now.
+        # Without the first, `python -m` would look in the current folder first, and find the current worker.
         there = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={tree}"]
         yield Contender(f"worker of {revision}", lambda task: [*there, *now.command(task)])
     finally:
@@ -169,7 +169,7 @@ def latencies(rounds: int) -> None:
 
 
 def write(group: str, figures: Any) -> None:
-    """For ``benchmarks/report.py``."""
+    """Written for ``benchmarks/report.py``."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{group}.json").write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
 """Figures of the suite as markdown and text.
 
-Rule: pure; everything shown is a median with the lowest and highest round, computed here and nowhere else.
+Rule: pure; every figure is a median with the lowest and highest round, computed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def rows_of(figures: Mapping[str, Any]) -> list[Row]:
 
 
 def base_of(name: str, names: Sequence[str]) -> str:
-    """The null pipeline of the same client, of the same delivery where there is one; without any the first of all."""
+    """The null pipeline of the same client, with the same delivery if there is one; otherwise the first contender."""
     _, *way = name.split(", ")  # client, delivery
     own = [null for null in names if null.startswith(NULL) and null.split(", ")[1:2] == way[:1]]
     same = [null for null in own if null.split(", ")[1:3] == way[:2]]
@@ -59,7 +59,7 @@ def base_of(name: str, names: Sequence[str]) -> str:
 
 
 def base_title(rows: Sequence[Row]) -> str:
-    """What ratios are relative to."""
+    """The contender that ratios are relative to."""
     bases = {row.base for row in rows}
     if len(bases) == 1:
         return bases.pop()
@@ -99,7 +99,7 @@ def latencies(results: Iterable[Mapping[str, Any]]) -> list[Latency]:
 
 
 def rates_of(found: Iterable[Latency]) -> list[int]:
-    """Events per second that were tried, ascending."""
+    """The rates that were measured, in events per second, ascending."""
     return sorted({rate for one in found for rate in one.ms})
 
 
@@ -123,7 +123,7 @@ def flame_table(figures: Mapping[str, Any]) -> str:
 
 
 def machine(facts: Mapping[str, Any]) -> str:
-    """On what it was measured."""
+    """The machine that it was measured on."""
     return f"{facts['cores']} cores ({facts['processor']}), Python {facts['python']}"
 
 
@@ -140,7 +140,7 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def comparison(group: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Text: events/s of the contenders that both results have."""
+    """Text: events/s of the contenders that are in both results."""
     lines = [f"{group:<46}{'old, events/s':>16}{'new, events/s':>16}{'new / old':>12}"]
     for name, cell in old["cells"].items():
         if name in new["cells"]:

@@ -1,4 +1,4 @@
-"""One step of LSTM → LSTM → Dense(sigmoid) in numpy, for peers that bring no model of their own.
+"""One step of LSTM → LSTM → Dense(sigmoid) in numpy, for peers without their own model runtime.
 
 Weights are those of the Keras model, saved by ``benchmarks/peers/weights.py``. Gates are in Keras' order: i, f, c, o.
 """

@@ -66,7 +66,7 @@ def onnx_step(weights: dict[str, Any]) -> Any:
 
 
 def _reordered(gates: Any) -> Any:
-    """Keras has the gates i, f, c, o along the first axis here, ONNX i, o, f, c."""
+    """Along the first axis Keras has the gates i, f, c, o, and ONNX i, o, f, c."""
     i, f, c, o = np.split(gates, 4, axis=0)
     return np.concatenate([i, o, f, c])
 

@@ -1,4 +1,4 @@
-"""The record that every peer writes: the size of the worker's, and what the benchmark's judge looks at."""
+"""The record that every peer writes: as large as the worker's, with the fields that the benchmark's judge checks."""
 
 from __future__ import annotations
 

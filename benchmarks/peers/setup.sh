@@ -1,6 +1,6 @@
 #!/bin/sh
-# Environments of the peers, each its own, below the folder named (default .peers). Needs network; Java 17 and Maven for
-# Kafka Streams, which is left out without them.
+# A separate environment for each peer, below the folder given (default .peers). Needs network; without Java 17 and Maven,
+# Kafka Streams is left out.
 set -eu
 folder=$(realpath "${1:-.peers}")
 here=$(dirname "$(realpath "$0")")

@@ -1,4 +1,4 @@
-"""The usual way: one stateful Keras model of batch 1, each device's states put in and taken out, `predict_on_batch`.
+"""The usual way: one stateful Keras model of batch 1; each device's states are set and read around `predict_on_batch`.
 
 python usual_way.py SERVERS INPUT OUTPUT MODEL.keras
 """
@@ -17,7 +17,7 @@ from record import FEATURES, answer
 
 
 def stateful(trained: keras.Model) -> keras.Model:
-    """The model built again with ``stateful=True`` and batch 1, its weights copied."""
+    """The model rebuilt with ``stateful=True`` and batch 1, its weights copied."""
     layers = [keras.Input((1, len(FEATURES)), batch_size=1)]
     for layer in trained.layers:
         changes = {"stateful": True} if isinstance(layer, keras.layers.RNN) else {}

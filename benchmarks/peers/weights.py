@@ -1,4 +1,4 @@
-"""A Keras model's weights as arrays, for peers that bring no model of their own.
+"""A Keras model's weights as arrays, for peers without their own model runtime.
 
 python benchmarks/peers/weights.py MODEL.keras WEIGHTS.npz
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def arrays(model: Any) -> dict[str, Any]:
-    """Of LSTMs and a Dense layer at the end."""
+    """The weights of LSTMs and of a Dense layer at the end."""
     *recurrent, dense = model.layers
     found: dict[str, Any] = {"layers": len(recurrent)}
     for number, layer in enumerate(recurrent):
