@@ -102,7 +102,7 @@ def main() -> None:
         print(json.dumps(store(given.store_streams)))
         return
     alone = answer_of("-m", "benchmarks.checkpoint_load", "--store", "--store-streams", str(given.store_streams))
-    print(f"{given.store_streams:,} streams × 96 floats in {STORE_PARTITIONS} partitions, nothing else going on")
+    print(f"{given.store_streams:,} streams × 96 floats in {STORE_PARTITIONS} partitions, nothing else running")
     print("  " + ", ".join(f"{name.strip()}: {value:.2f}" for name, value in alone.items()) + "\n", flush=True)
     with ExitStack() as stack:
         stack.enter_context(standing_aside(given.cores))

@@ -161,7 +161,7 @@ class KafkaProxy:
                     break
                 if kind in self._rewritten:
                     frame = self._rewritten[kind](frame)
-                with suppress(OSError):  # a client that has gone: the broker goes on with what it was asked
+                with suppress(OSError):  # a client that has gone: the broker continues with its request
                     client.sendall(struct.pack(">i", len(frame)) + frame)
         _close(client, broker)
 

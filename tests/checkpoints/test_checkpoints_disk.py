@@ -1,5 +1,5 @@
 """Whatever the disk does, and wherever the process dies: afterwards there is the new checkpoint or an older one, never
-a wrong one, and the next writer goes on."""
+a wrong one, and the next writer continues."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def places(names: list[str]) -> list[int]:
 
 
 def check(folder: Path) -> list[int]:
-    """The offsets that are there, each one whole and right; then the next writer goes on."""
+    """The offsets that are there, each one whole and right; then the next writer continues."""
     store = CheckpointStore(folder, GROUP)
     there = [entry.next_offset for entry in store.candidates(PARTITION, None)]
     for entry in store.candidates(PARTITION, None):

@@ -1,4 +1,4 @@
-"""``worker run`` with its checkpoints on S3: a store that fails holds no event back, and a restart goes on from it."""
+"""``worker run`` with its checkpoints on S3: a store that fails holds no event back, and a restart resumes from it."""
 
 from __future__ import annotations
 

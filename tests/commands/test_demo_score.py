@@ -63,7 +63,7 @@ def test_an_event_without_an_output_is_missing() -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        Output("w-1", 1, "walking", (1.0,), False),  # again, while the sequence goes on
+        Output("w-1", 1, "walking", (1.0,), False),  # again, while the sequence continues
         Output("w-1", 4, "walking", (1.0,), False),  # a step that was never sent
         Output("w-1", 0, "walking", (1.0,), False),
         Output("other-1", 1, "walking", (1.0,), False),  # a sequence that was never sent

@@ -121,7 +121,7 @@ def test_kill_9_under_load(place: tuple[Any, ...], bootstrap_servers: str, clien
             with worker(folder, f"life-{life}") as process:
 
                 def enough(before: Any = before, life: int = life, process: Any = process) -> bool:
-                    # Every second life has time for a checkpoint, so that the next one goes on from it.
+                    # Every second life has time for a checkpoint, so that the next one resumes from it.
                     saved = life % 2 == 0 or checkpoints(folder) != before[1]
                     return (outputs.count() > before[0] + LIFE and saved) or process.poll() is not None
 

@@ -53,7 +53,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--session", type=float, default=SESSION_S, help="seconds; also how long some faults take")
     parser.add_argument("--static", action="store_true", help="all workers have an instance id")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no round after that; see --state")
-    parser.add_argument("--state", type=Path, help="a file of finished legs: a run that is begun again goes on there")
+    parser.add_argument("--state", type=Path, help="a file of finished legs, from which an interrupted run resumes")
     parser.add_argument("--report", type=Path, help="the page whose report is rewritten; without: standard output")
     parser.add_argument("--keep", type=Path, help="a new folder that keeps all logs, configurations and checkpoints")
     found = parser.parse_args(words)

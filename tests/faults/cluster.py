@@ -55,7 +55,7 @@ def coordinator(cluster: EmbeddedCluster, topic: str, name: str, draw: random.Ra
 
 
 def aside(leg: Leg, call: Callable[[], object]) -> None:
-    """Do it while the harness goes on listening. Raises what it raises."""
+    """Do it while the harness keeps listening. Raises what it raises."""
     raised: list[BaseException] = []
 
     def run() -> None:

@@ -1,6 +1,6 @@
-"""The faults, one function each, which returns once nothing stands in the way of recovery any more.
+"""The faults, one function each, which returns as soon as nothing prevents recovery any more.
 
-``leg`` gives the workers, the broker, the folders, and ``pump``: time goes by while the harness goes on listening.
+``leg`` gives the workers, the broker, the folders, and ``pump``: time passes while the harness keeps listening.
 """
 
 from __future__ import annotations

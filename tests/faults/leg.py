@@ -44,7 +44,7 @@ LIMIT_OPTIONS = {
 
 
 class StuckError(Exception):
-    """Outputs do not flow again, even with new workers: the leg can't go on."""
+    """Outputs do not flow again, even with new workers: the leg can't continue."""
 
 
 class Mark(NamedTuple):

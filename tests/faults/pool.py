@@ -18,7 +18,7 @@ ADDRESS = re.compile(r"metrics and probes on http://127\.0\.0\.1:(\d+)")
 # What the log tells about recoveries: that faults have had the effect they were made for.
 SAID = {
     "checkpoint skipped": re.compile(r"checkpoint skipped"),
-    "went on from a checkpoint": re.compile(r": from checkpoint at \d+"),
+    "continued from a checkpoint": re.compile(r": from checkpoint at \d+"),
     "rebuilt from the log's start": re.compile(r"state\.recover: rebuild"),
     "replays": re.compile(r", replaying \d+ offsets"),
     "checkpoint failed": re.compile(r"checkpoint of \S+ at \d+: "),

@@ -1,4 +1,4 @@
-"""What rounds and legs have come to; kept in a file, so that a run can be interrupted and goes on where it was."""
+"""The results of rounds and legs, kept in a file, so that an interrupted run can resume where it stopped."""
 
 from __future__ import annotations
 

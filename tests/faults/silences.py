@@ -21,7 +21,7 @@ class Silences:
 
     @property
     def silent(self) -> bool:
-        """Whether a pause is going on."""
+        """Whether a pause is in progress."""
         return self._last is None or time.monotonic() - self._last > SILENCE_S
 
     def back_after(self, begun_s: float, now_s: float) -> float:

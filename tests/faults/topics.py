@@ -54,7 +54,7 @@ class TopicReader:
         self.reopen()
 
     def reopen(self) -> None:
-        """A new client that goes on where the last one was."""
+        """A new client that resumes where the last one stopped."""
         self.close()
         self._heard = time.monotonic()
         self._consumer = consumer(self._servers)

@@ -78,7 +78,7 @@ def test_who_was_removed_claims_nothing_when_it_joins_again(group: tuple[Any, li
 
 
 def test_a_member_hears_that_another_process_has_its_instance_id(bootstrap_servers: str) -> None:
-    """The client does not say so: its heartbeats just end, and it goes on reading."""
+    """The client does not say so: its heartbeats just end, and it keeps reading."""
     kit = ClusterKit(bootstrap_servers, "kafka-python")
     topic = kit.topic()
     settings = replace(kit.settings, group_id=f"group-{topic}", instance_id="one", transactional_id=f"id-{topic}")

@@ -1,7 +1,7 @@
 """Every known way in which a client could lose, double or tear a transaction, provoked on a real broker's network.
 
 After each provocation the same judgement: the transaction appears whole, together with its offsets, or not at all; and
-whoever goes on from what is committed completes the output exactly once.
+whoever resumes from what is committed completes the output exactly once.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Stage:
             reader.close()
 
     def judge(self, error: Exception | None) -> None:
-        """Whole and once, or not at all; then go on as the loop does, until it is there exactly once."""
+        """Whole and once, or not at all; then continue as the loop does, until it is there exactly once."""
         self.proxy.release()
         heir = self.go_on()
         counts = self.committed()[0] == OFFSET
@@ -358,7 +358,7 @@ def _heir_of_a_late(kind: int, on: Stage) -> Any:
     on.proxy.delay_request(kind)
     error = on.write(sink)
     if error is None and hasattr(sink, "_outbox"):
-        return sink  # goes on by itself, with a new producer
+        return sink  # continues by itself, with a new producer
     with pytest.raises(KafkaUnavailableError, match="the last transaction" if error is None else None):
         sink.send(on.topic, Messages([b"key"], [b"next"]))
     return _complete(on, MESSAGES, OFFSET)

@@ -198,7 +198,7 @@ def test_an_unusable_state_ends_the_worker_and_leaves_the_partition_to_others(cl
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("shared", [True, False], ids=["one folder", "own folders"])
 def test_one_three_two_one_under_load(tmp_path: Path, shared: bool, exactly_once: bool) -> None:
-    """Whoever has a partition goes on where the one before was, from its own files or from those of all."""
+    """The new owner of a partition resumes where the previous one stopped, from its own files or shared ones."""
     cluster = Cluster(tmp_path, partitions=3)
     places = [Partition(IN, number) for number in range(3)]
     members: list[Member] = []

@@ -1,4 +1,4 @@
-"""Where a partition goes on: every case of committed offset C1, checkpoint C0 and log. Lists in, lists out.
+"""Where a partition resumes: every case of committed offset C1, checkpoint C0 and log. Lists in, lists out.
 
 Each case is a history (what ran before) and what the next member makes of three records: (offset, step, sum, origin).
 """

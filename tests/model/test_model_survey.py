@@ -1,4 +1,4 @@
-"""After a refusal the survey goes on: every layer in the way is named, and none that is not."""
+"""After a refusal the survey continues: it names every layer that prevents streaming, and no other."""
 
 from __future__ import annotations
 

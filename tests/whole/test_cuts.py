@@ -165,7 +165,7 @@ class Owner:
         self.saved.append((self.position, table.snapshot(self.partition, self.position)))
 
     def move(self, worker: int, saved: int, committed: int) -> None:
-        """It goes on there, from an earlier state; ``committed``: how much of what was said since is not said again."""
+        """It resumes there, from an earlier state; ``committed``: how much of what was said since is not said again."""
         self.workers[self.worker].engine.table.drop(self.partition)
         self.worker = worker
         known = [each for each in self.saved if each[0] <= self.position]
