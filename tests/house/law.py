@@ -38,14 +38,14 @@ LAW = {
     "errors": Room("errors, sorted by what the caller does about them"),
     "records": Room("the values at the seams: records, events, states, ownership, arrays"),
     "bounded_calls": Room("calls that may never return, with a deadline", "", "threads"),
-    "stopping": Room("told to stop: what a signal may set", "", "files network"),
-    "processor": Room("the level of the processor's instructions", "errors", "files"),
-    "logs": Room("the lines of the log", "errors", "logs time"),
-    "streams": Room("the table of streams: rows, rosters, who is silent, idle, doubled", "records"),
+    "stopping": Room("the request to stop, which a signal may set", "", "files network"),
+    "processor": Room("the level of the processor's instruction set", "errors", "files"),
+    "logs": Room("the log lines", "errors", "logs time"),
+    "streams": Room("the table of streams: rows, rosters; silent, idle and doubled streams", "records"),
     "engine": Room("events → outputs: boundaries, turns, waves, scans, emission", "records streams"),
     "model": Room("Keras files → the streaming form, proven; the batched step", "records errors", "files tensorflow"),
     "codecs": Room("bytes → events, outputs → bytes", "records errors"),
-    "pipeline": Room("decoder, engine, encoder in a row; how large a turn is", "records streams engine codecs"),
+    "pipeline": Room("decoder, engine, encoder in a row; the size of a turn", "records streams engine codecs"),
     "kafka": Room(
         "Source and Sink on memory, kafka-python, confluent-kafka; a broker on this machine",
         "records errors bounded_calls",
@@ -68,7 +68,9 @@ LAW = {
         "records errors processor streams engine model codecs pipeline kafka checkpoints web config member",
         "files time chance logs",
     ),
-    "commands": Room("what is typed: command.py is light, the rest is loaded when typed", EVERYTHING, EVERYTHING),
+    "commands": Room(
+        "the commands: command.py is light, the rest is loaded when a command is typed", EVERYTHING, EVERYTHING
+    ),
 }
 
 # In a room that may touch these, only these modules do.
