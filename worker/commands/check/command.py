@@ -136,7 +136,7 @@ def _proof(report: Report) -> Lines:
     rows = [
         ("streamed, against the trained model", _distance(parity.prefixes)),
         ("many streams at once, against one alone", _distance(parity.batching)),
-        ("the copy with flexible length, against the original", _distance(parity.original)),
+        ("a copy of any length, against the original", _distance(parity.original)),
     ]
     yield from table("", rows)
     if parity.max_abs_difference:
