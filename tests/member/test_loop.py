@@ -129,7 +129,7 @@ def test_outputs_that_are_never_acknowledged_end_the_worker(cluster: Cluster) ->
     cluster.broker.fail("flush", AWAY, times=3)
     member.turn(after_s=COMMIT_S)
     assert member.turn(after_s=limit_s / 2) is None
-    with pytest.raises(DeliveryFailedError, match="nobody answers, and none were for 120 s"):
+    with pytest.raises(DeliveryFailedError, match="nobody answers, and none was acknowledged for 120 s"):
         member.turn(after_s=limit_s / 2)
 
 

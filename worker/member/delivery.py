@@ -107,7 +107,8 @@ class AtLeastOnce:
             if self._late_since_s is None:
                 self._late_since_s = begun_s
             elif self._clock() - self._late_since_s >= self._limits.flush_s:
-                raise DeliveryFailedError(f"{error}, and none were for {self._limits.flush_s:g} s") from error
+                late = f"{error}, and none was acknowledged for {self._limits.flush_s:g} s"
+                raise DeliveryFailedError(late) from error
             raise
         self._late_since_s = None
         self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()), notes)

@@ -39,7 +39,7 @@ DELIVERIES = ("at_least_once", "exactly_once")
     type=click.IntRange(min=1, max=100),
     default=3,
     show_default=True,
-    help="In each round, every contender runs once.",
+    help="Rounds; every contender runs once in each.",
 )
 @click.option(
     "--cores", metavar="LIST", help="Pin each contender to these cores, as for taskset: 0 or 0,1. Default: all."
