@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import hypothesis
 import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
@@ -75,7 +76,12 @@ def topic(embedded_kafka: EmbeddedKafka) -> NewTopic:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """kafka-python reads its own schemas in a way that Python 3.11 alone calls deprecated, hundreds of times a run."""
+    """kafka-python reads its own schemas in a way that Python 3.11 alone calls deprecated, hundreds of times a run.
+
+    How long a drawn case takes says more about what else the machine does than about the case.
+    """
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 

@@ -24,6 +24,7 @@ def vectors(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", models.ZOO)
 def test_each_streamed_output_is_the_models_output_for_the_prefix(name: str) -> None:
     model = StreamingModel(ZOO[name]())

@@ -201,13 +201,14 @@ def test_the_oldest_reasons_are_forgotten_together() -> None:
 
 
 def test_the_memory_of_reasons_has_its_size_once_they_are_as_many_as_there_may_be() -> None:
-    table, partition = StreamTable(LAYOUT, 10), PARTITIONS[0]
+    limit = FORGOTTEN_STREAMS_LIMIT // 16  # a power of two: a dict of so many is as full as one of all
+    table, partition = StreamTable(LAYOUT, 10, forgotten_limit=limit), PARTITIONS[0]
     table.open(partition)
     sizes = set()
-    for number in range(4 * FORGOTTEN_STREAMS_LIMIT):
+    for number in range(4 * limit):
         table.row(partition, f"s{number}")
         table.forget(partition, f"s{number}", Reset.IDLE)
-        if number >= 1.1 * FORGOTTEN_STREAMS_LIMIT:
+        if number >= 1.1 * limit:
             sizes.add(sys.getsizeof(table.partitions[partition].forgotten))
     assert len(sizes) == 1, sizes
 
@@ -244,7 +245,7 @@ def test_each_partition_has_its_own_limit_and_rows_for_as_many_as_come() -> None
 
 
 def test_memory_for_rows_is_taken_where_they_are_touched() -> None:
-    terabytes = StreamTable(StateLayout({}, np.zeros(1000, np.float32)), 1_000_000)
+    terabytes = StreamTable(StateLayout({}, np.zeros(1_000_000, np.float32)), 1_000)
     for partition in PARTITIONS * 100:
         terabytes.open(partition._replace(topic=f"in-{len(terabytes.partitions)}"))
     assert terabytes._values.nbytes > 1e12
