@@ -9,6 +9,7 @@ import pytest
 import yaml
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.admin import KafkaAdminClient
+from kafka.errors import TopicAuthorizationFailedError
 
 from tests.conftest import eventually
 from worker.commands.demo.stage import Names, WorkerProcess, configuration, topics
@@ -94,7 +95,22 @@ def test_topics_and_group_on_a_cluster_of_others_are_gone_afterwards(bootstrap_s
             member.assign([TopicPartition(names.readings, 0)])
             member.commit({TopicPartition(names.readings, 0): OffsetAndMetadata(0, "", -1)})
             member.close()
-        left = {topic for topic in admin.list_topics() if topic.startswith(names.group)}
-        groups = {group["group_id"] for group in admin.list_groups()}
-    assert left == ({names.readings, names.probabilities} if keep else set())
-    assert (names.group in groups) == keep
+        wanted = ({names.readings, names.probabilities}, {names.group}) if keep else (set(), set())
+
+        def left() -> tuple[set[str], set[str]]:
+            groups = {group["group_id"] for group in admin.list_groups()}
+            return {each for each in admin.list_topics() if each.startswith(names.group)}, groups & {names.group}
+
+        eventually(lambda: left() == wanted)  # a deletion is known to all of the cluster a moment later
+
+
+def test_what_can_not_be_taken_down_is_named(monkeypatch: pytest.MonkeyPatch, bootstrap_servers: str) -> None:
+    names = Names.of("stage-left")
+
+    def refused(*_: object, **__: object) -> None:
+        raise TopicAuthorizationFailedError("no")
+
+    with pytest.raises(WorkerError) as raised, topics(bootstrap_servers, names, keep=False):
+        monkeypatch.setattr(KafkaAdminClient, "delete_topics", refused)
+    said = str(raised.value)
+    assert f"delete the topics {names.readings} and {names.probabilities} and the group {names.group} yourself" in said

@@ -63,7 +63,7 @@ def configuration(bootstrap_servers: str, names: Names, folder: Path, port: int)
 def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None]:
     """Create both topics; delete them and the group at the end unless ``keep``.
 
-    Raises WorkerError when the cluster does not answer or refuses.
+    Raises WorkerError when the cluster does not answer or refuses, then or at the end.
     """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
@@ -80,13 +80,28 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
             f"Kafka at {bootstrap_servers}: the demonstration's topics can't be created "
             f"({error}); check --bootstrap-servers, or leave it out to start a broker here"
         ) from error
-    try:
-        yield
-    finally:
-        if not keep:
-            with contextlib.suppress(KafkaError), admin() as client:
+
+    def take_down() -> None:
+        try:
+            with admin() as client:
                 client.delete_topics(both)
                 client.delete_groups([names.group])
+        except KafkaError as error:
+            raise WorkerError(
+                f"Kafka at {bootstrap_servers}: what the demonstration created can't be deleted ({error}); delete the "
+                f"topics {both[0]} and {both[1]} and the group {names.group} yourself"
+            ) from error
+
+    told: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    try:
+        yield
+    except Exception:
+        told = contextlib.suppress(WorkerError)  # the first failure is the one to tell
+        raise
+    finally:
+        with told:
+            if not keep:
+                take_down()
 
 
 class WorkerProcess:
