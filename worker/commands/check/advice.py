@@ -88,7 +88,7 @@ def _skipped(trained: TrainedFacts) -> Iterator[str]:
             numbers = f"all {layer.value:g}" if isinstance(layer.value, float) else f"{layer.value}"
             what = f"layer '{layer.layer}' (Masking) skips every event whose numbers are {numbers}"
             means = "right for padding, but a device that really measures this is ignored"
-        yield f"{what}, and the states after it stay unchanged: {means}"
+        yield f"{what}: the states after it stay unchanged; {means}"
 
 
 def _precision(config: Config, trained: TrainedFacts) -> Iterator[str]:

@@ -65,33 +65,17 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
 
     Raises WorkerError when the cluster does not answer or refuses, then or at the end.
     """
-    from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
-
-    def admin() -> Any:
-        return KafkaAdminClient(bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=int(CONNECT_TIMEOUT_S * 1000))
 
     both = [names.readings, names.probabilities]
     try:
-        with admin() as client:
+        with _admin(bootstrap_servers) as client:
             client.create_topics({topic: {"num_partitions": PARTITIONS} for topic in both}, wait_for_metadata=True)
     except KafkaError as error:
         raise WorkerError(
             f"Kafka at {bootstrap_servers}: the demonstration's topics can't be created "
             f"({error}); check --bootstrap-servers, or leave it out to start a broker here"
         ) from error
-
-    def take_down() -> None:
-        try:
-            with admin() as client:
-                client.delete_topics(both)
-                client.delete_groups([names.group])
-        except KafkaError as error:
-            raise WorkerError(
-                f"Kafka at {bootstrap_servers}: what the demonstration created can't be deleted ({error}); delete the "
-                f"topics {both[0]} and {both[1]} and the group {names.group} yourself"
-            ) from error
-
     told: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     try:
         yield
@@ -101,7 +85,27 @@ def topics(bootstrap_servers: str, names: Names, *, keep: bool) -> Iterator[None
     finally:
         with told:
             if not keep:
-                take_down()
+                _take_down(bootstrap_servers, names)
+
+
+def _take_down(bootstrap_servers: str, names: Names) -> None:
+    from kafka.errors import KafkaError
+
+    try:
+        with _admin(bootstrap_servers) as client:
+            client.delete_topics([names.readings, names.probabilities])
+            client.delete_groups([names.group])
+    except KafkaError as error:
+        raise WorkerError(
+            f"Kafka at {bootstrap_servers}: what the demonstration created can't be deleted ({error}); delete the "
+            f"topics {names.readings} and {names.probabilities} and the group {names.group} yourself"
+        ) from error
+
+
+def _admin(bootstrap_servers: str) -> Any:
+    from kafka.admin import KafkaAdminClient
+
+    return KafkaAdminClient(bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=int(CONNECT_TIMEOUT_S * 1000))
 
 
 class WorkerProcess:
