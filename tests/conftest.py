@@ -5,10 +5,14 @@ Rule: nothing sleeps for a fixed time; ``eventually`` polls with a deadline.
 
 from __future__ import annotations
 
+import functools
+import gc
 import itertools
 import os
 import signal
+import sys
 import time
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -83,6 +87,16 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+    if sys.version_info < (3, 12):  # later ones remember a protocol's members; TensorFlow asks a thousand times a model
+        members = vars(typing)["_get_protocol_attrs"]
+        setattr(typing, "_get_protocol_attrs", functools.cache(members))  # noqa: B010
+
+
+def pytest_collection_finish() -> None:
+    """All that is imported stays: the collector need not look at TensorFlow's million objects again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
