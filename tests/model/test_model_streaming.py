@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import models
 from tests.models import F, door, nested, sequential, shared
 from tests.zoo import REFUSED, ZOO
 from worker import ModelRefusedError, StateShapeError, StreamingModel
@@ -18,6 +17,11 @@ from worker.model.backend import keras
 from worker.model.proof.parity import check, measure
 
 TOLERANCE = 1e-5
+# In memory not quite what their files say: states and statistics of their own, layers called twice, operations.
+UNSAVED = [
+    *("door", "door, batch 20, stateful, length 7", "characters", "adapted", "nested", "shared"),
+    *("residual", "last step by slice", "final states"),
+]
 
 
 def vectors(*shape: int, seed: int = 0) -> Any:
@@ -25,8 +29,9 @@ def vectors(*shape: int, seed: int = 0) -> Any:
 
 
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", models.ZOO)
+@pytest.mark.parametrize("name", UNSAVED)
 def test_each_streamed_output_is_the_models_output_for_the_prefix(name: str) -> None:
+    """As ``test_zoo`` proves of each model's file."""
     model = StreamingModel(ZOO[name]())
     found = model.parity(sequences=3, steps=9)
     assert found.max_abs_difference <= TOLERANCE, found
