@@ -21,15 +21,12 @@ import hypothesis
 import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
+from tests.order import group_of, ordered
 from worker.kafka.embedded.broker import EmbeddedKafka
 
 Answer = TypeVar("Answer")
 EVENTUALLY_TIMEOUT_S = 120.0
 POLL_S = 0.05
-LONGEST = (
-    "test_end_to_end.py", "test_zoo.py", "test_kafka_python_transactions.py", "test_run_kafka.py",
-    "test_fault_harness.py", "test_kafka_contract.py", "test_transactions_contract.py", "test_crash_points.py",
-)  # fmt: skip
 
 JAVA_HOME = os.environ.get("JAVA_HOME")
 NO_JAVA = str(Path(__file__).parent / "no_java")  # where Kafka is looked for first: it says who may start it, and ends
@@ -99,20 +96,16 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such, and those whose cases are drawn.
-
-    The longest files come first, then the others with a broker.
-    On several processes (pytest -n 2 --dist loadfile --no-loadscope-reorder) only short ones are left for the end.
-    """
+    """Tests that ask for the broker are marked as such, and those whose cases are drawn; then see ``order``."""
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.deep)
-    waiting = {item.path.name for item in items if item.get_closest_marker("broker")}
-    order = [*LONGEST, *sorted(waiting.difference(LONGEST))]
-    items.sort(key=lambda item: order.index(item.path.name) if item.path.name in order else len(order))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items[:] = ordered(items)
 
 
 @pytest.hookimpl(tryfirst=True)
