@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
-from tests.order import group_of, ordered
+from tests.order import Groups, ordered
 from worker.kafka.embedded.broker import EmbeddedKafka
 
 Answer = TypeVar("Answer")
@@ -96,7 +96,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    """How tests are dealt to several processes."""
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that ask for the broker are marked as such, and those whose cases are drawn; then see ``order``."""
     for item in items:
@@ -104,7 +108,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.broker)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.deep)
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items[:] = ordered(items)
 
 

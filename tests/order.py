@@ -2,8 +2,7 @@
 
 Some tests wait, for a broker or for time to pass; others compute. Side by side the two fill the processors, so both
 kinds begin at once and end together: each is dealt in proportion to its share of the whole. The longest come first, so
-that only short ones are left for the end. (pytest-xdist deals groups in the order of their first test, with
-``--dist loadgroup --no-loadscope-reorder``.)
+that only short ones are left for the end. (pytest-xdist deals groups in this order with ``--no-loadscope-reorder``.)
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that a file's tests take together, about; by ``pytest --durations=0`` on two quiet cores.
 MEASURED_S = {
@@ -35,16 +35,24 @@ DEALT_ONE_BY_ONE = {
 }  # fmt: skip
 
 
-def group_of(item: pytest.Item) -> str:
+class Groups(LoadScopeScheduling):
+    """Deals whole groups to processes, in the order of their first tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
     """Tests of one group run in one process, one after the other."""
-    return item.nodeid if item.path.name in DEALT_ONE_BY_ONE else item.path.name
+    file = nodeid.partition("::")[0]
+    return nodeid if file.rpartition("/")[2] in DEALT_ONE_BY_ONE else file
 
 
 def ordered(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     """The items, groups whole: waiting and computing ones mixed so that both last as long as the whole."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        groups.setdefault(group_of(item), []).append(item)
+        groups.setdefault(group_of(item.nodeid), []).append(item)
     waiting = {item.path.name for group in groups.values() for item in group if item.get_closest_marker("broker")}
     counts = Counter(item.path.name for group in groups.values() for item in group)
 

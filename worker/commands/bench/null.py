@@ -22,6 +22,8 @@ import orjson
 POLL_RECORDS = 4096  # as the worker's batch.max_events
 POLL_WAIT_S = 0.1
 COMMIT_INTERVAL_S = 1.0
+# kafka-python may take the answer to an older request for that about its topic, and asks again after 5 minutes.
+METADATA_MAX_AGE_MS = 2000
 ANSWER_S = 30.0
 LINGER_MS = {"at_least_once": 5, "exactly_once": 0}
 GROUP = "null"
@@ -38,7 +40,7 @@ def kafka_python(
     group, exactly_once = f"{GROUP}-{target}", delivery == "exactly_once"
     consumer = KafkaConsumer(
         source, bootstrap_servers=servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
-        isolation_level="read_committed", **options,
+        isolation_level="read_committed", **{"metadata_max_age_ms": METADATA_MAX_AGE_MS, **options},
     )  # fmt: skip
     own = {"transactional_id": group, "retry_backoff_ms": 5} if exactly_once else {}
     producer = KafkaProducer(
