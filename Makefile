@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 KAFKA := $(VENV)/.kafka
 
 # More processes than processors: many tests only wait. tests/order.py says which runs where, and when.
-SIDE_BY_SIDE := -n 5 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := -n 4 --dist loadscope --no-loadscope-reorder
 CHOSEN = $(if $(ONLY),-k "$(ONLY)",$(SIDE_BY_SIDE))
 
 .PHONY: help setup demo test test-fast test-deep coverage faults bench bench-compare bench-peers lint lock clean
