@@ -15,7 +15,7 @@ help:
 	@echo "make setup      .venv with everything in it, Kafka too (only once; after that it does nothing)"
 	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
 	@echo "make test       style, types and all tests; ONLY=rebalance: only tests (or folders) with that in their name"
-	@echo "make test-fast  the tests that need neither a broker nor many models (a minute)"
+	@echo "make test-fast  the tests that need no broker, few models and no time to pass (a minute)"
 	@echo "make test-deep  takes a night: twenty times as many random cases, ten rounds of faults on one broker and on three nodes"
 	@echo "make coverage   which lines and branches of worker/ the tests run; ONLY= as in make test"
 	@echo "make faults     processes, brokers and disks fail at random while every output is checked; ROUNDS=200, SEED=1,"
@@ -72,7 +72,7 @@ test: setup $(if $(ONLY),,lint)
 	@$(BIN)/python -m pytest $(CHOSEN)
 
 test-fast: $(READY)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not broker and not zoo"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -n 3 -m "not broker and not zoo and not slow and not deep"
 
 test-deep: setup
 	@TEST_DEEP=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m deep

@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
-from tests.order import Groups, ordered
+from tests.order import SLOW, Groups, ordered
 from worker.kafka.embedded.broker import EmbeddedKafka
 
 Answer = TypeVar("Answer")
@@ -102,12 +102,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for the broker are marked as such, and those whose cases are drawn; then see ``order``."""
+    """Marks tests that ask for the broker, whose cases are drawn, and that are slow; then see ``order``."""
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.deep)
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
     items[:] = ordered(items)
 
 

@@ -34,6 +34,13 @@ DEALT_ONE_BY_ONE = {
     "test_docs_pages.py", "test_crash_points.py", "test_faults_anywhere.py", "test_embedded_kafka.py",
 }  # fmt: skip
 
+# They start processes, or let real time pass: `make test-fast` leaves them out.
+SLOW = {
+    "test_checkpoints_disk.py", "test_checkpoints_stores.py", "test_commands.py", "test_crash_points.py",
+    "test_demo_motions.py", "test_kafka_unreachable.py", "test_model_loading.py", "test_model_own_objects.py",
+    "test_processor.py", "test_run_kafka.py",
+}  # fmt: skip
+
 
 class Groups(LoadScopeScheduling):
     """Deals whole groups to processes, in the order of their first tests."""

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tests.order import DEALT_ONE_BY_ONE, MEASURED_S, group_of, ordered
+from tests.order import DEALT_ONE_BY_ONE, MEASURED_S, SLOW, group_of, ordered
 
 TESTS = Path(__file__).parents[1]
 
@@ -56,4 +56,4 @@ def test_waiting_and_computing_tests_begin_at_once() -> None:
 
 def test_files_that_are_named_are_there() -> None:
     files = {path.name for path in TESTS.rglob("test_*.py")}
-    assert set(MEASURED_S) | DEALT_ONE_BY_ONE <= files
+    assert set(MEASURED_S) | DEALT_ONE_BY_ONE | SLOW <= files

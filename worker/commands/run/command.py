@@ -51,6 +51,6 @@ def stop_on_signals() -> Stopping:
         stop.set()
         faulthandler.dump_traceback_later(END_LIMIT_S, exit=True, file=STDERR)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGINT, signal.SIGTERM):  # who sees that SIGTERM is heard may send either
         signal.signal(number, stop_or_die)
     return stop
