@@ -38,11 +38,11 @@ def log_ranges(
     """See Source.log_range."""
     deadline = time.monotonic() + timeout_s
     found = {}
-    for partition in partitions:
-        with translated(f"ends of {partition}", partition):
-            name = TopicPartition(partition.topic, partition.number)
-            ask = partial(_ends, name)
-            found[partition] = _of_the_leaders(consumer, settings, [partition.topic], deadline, ask)
+    with _Leaders(consumer, settings, deadline) as leaders:
+        for partition in partitions:
+            with translated(f"ends of {partition}", partition):
+                name = TopicPartition(partition.topic, partition.number)
+                found[partition] = leaders.answer([partition.topic], partial(_ends, name))
     return found
 
 
@@ -59,51 +59,53 @@ def offsets_by_time(
     names = [TopicPartition(partition.topic, partition.number, time_ms) for partition in partitions]
     if not names:
         return {}
-    with translated("offsets by time"):
-        found = _of_the_leaders(
-            consumer, settings, sorted({name.topic for name in names}), deadline,
+    with translated("offsets by time"), _Leaders(consumer, settings, deadline) as leaders:
+        found = leaders.answer(
+            sorted({name.topic for name in names}),
             lambda asked, left_s: _by_partition(asked.offsets_for_times(names, timeout=left_s)),
-        )  # fmt: skip
+        )
     later = [partition for partition, offset in found.items() if offset < 0]  # no record is as late as that
     ends = log_ranges(consumer, settings, later, _left_s(deadline))
     return found | {partition: end for partition, (_, end) in ends.items()}
 
 
-def _of_the_leaders(
-    consumer: Any,
-    settings: ClientSettings,
-    topics: Iterable[str],
-    deadline: float,
-    ask: Callable[[Any, float], Answer],
-) -> Answer:
-    """The answer; asked again by a client with fresh metadata when what this one knows of leaders is outdated.
+class _Leaders:
+    """Asks the leaders of partitions: by this client, and, once what it knows of leaders is outdated, by a fresh one.
 
     It does not refresh them itself: after the death of a node it calls each partition that the node led unknown, at
     once and for minutes. And to have it do so may end the process: a consumer that is asked for metadata in the middle
     of a callback has forgotten by the next one that it is in a call (CallState_get in confluent_kafka.c 2.16).
     """
-    try:
-        return ask(consumer, min(TRY_S, _left_s(deadline)))
-    except KafkaException as error:
-        if not _may_be_outdated(error, deadline):
-            raise
-    fresh = Consumer(client_options(settings, "consumer", {"group.id": settings.group_id, **ISOLATION}), logger=log)
-    try:
+
+    def __init__(self, consumer: Any, settings: ClientSettings, deadline: float) -> None:
+        self._client, self._settings, self._deadline = consumer, settings, deadline
+        self._fresh: Any = None
+
+    def __enter__(self) -> _Leaders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fresh is not None:
+            close_consumer(self._fresh, CLOSE_TIMEOUT_S)
+
+    def answer(self, topics: Iterable[str], ask: Callable[[Any, float], Answer]) -> Answer:
+        """Asked until the deadline with ever fresher metadata of these topics. Raises KafkaException."""
         while True:
-            for topic in topics:
-                fresh.list_topics(topic, _left_s(deadline))
             try:
-                return ask(fresh, min(TRY_S, _left_s(deadline)))
+                return ask(self._client, min(TRY_S, _left_s(self._deadline)))
             except KafkaException as error:
-                if not _may_be_outdated(error, deadline):
+                if error.args[0].code() not in OUTDATED or time.monotonic() >= self._deadline:
                     raise
-            time.sleep(min(REFRESH_WAIT_S, _left_s(deadline)))
-    finally:
-        close_consumer(fresh, CLOSE_TIMEOUT_S)
+            self._refresh(topics)
 
-
-def _may_be_outdated(error: KafkaException, deadline: float) -> bool:
-    return error.args[0].code() in OUTDATED and time.monotonic() < deadline
+    def _refresh(self, topics: Iterable[str]) -> None:
+        if self._fresh is None:
+            own = {"group.id": self._settings.group_id, **ISOLATION}  # it joins no group
+            self._client = self._fresh = Consumer(client_options(self._settings, "consumer", own), logger=log)
+        else:
+            time.sleep(min(REFRESH_WAIT_S, _left_s(self._deadline)))
+        for topic in topics:
+            self._fresh.list_topics(topic, _left_s(self._deadline))
 
 
 def _left_s(deadline: float) -> float:
