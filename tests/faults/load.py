@@ -15,6 +15,7 @@ from tests.sequences import Log
 TICK_S = 0.02
 STUCK_S = 25.0  # without an acknowledgement, the broker being there: librdkafka can forget its only broker
 PURGE_S = 5.0
+UNDER_WAY_S = 5.0  # so long may requests be written that were under way when their producer was given up
 
 
 class Load(threading.Thread):
@@ -81,7 +82,8 @@ class Load(threading.Thread):
         settings = {
             "bootstrap.servers": self._servers, "enable.idempotence": True, "partitioner": "murmur2_random",
             "linger.ms": 5, "message.timeout.ms": 600_000, "reconnect.backoff.max.ms": 500,
-            "request.timeout.ms": 5_000,  # a frozen leader's successor is to get the load, not the leader once it wakes
+            # A frozen leader's successor is to get the load, not the leader once it wakes.
+            "request.timeout.ms": int(UNDER_WAY_S * 1000),
         }  # fmt: skip
         return Producer(settings, logger=QUIET)
 
@@ -109,6 +111,7 @@ class Load(threading.Thread):
         """A new producer; what the old one had not got through, and only that, is sent again in the same order."""
         self._producer.purge()
         self._producer.flush(PURGE_S)
+        self._stopping.wait(UNDER_WAY_S)
         written = {row.value for row in everything(self._servers, self._topic, self.partitions)}
         again = sorted(index for index in self._unacknowledged if self._log.values[index] not in written)
         self._unacknowledged.clear()
