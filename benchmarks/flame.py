@@ -56,7 +56,14 @@ STAGES: Mapping[str, Sequence[Frame]] = {
     "encode": [("worker/codecs/encoding.py", "encode"), ("worker/codecs/encoding.py", "dead_letters")],
     "hand over to the producer": [("worker/member/loop.py", "_send")],
     "commit": [("worker/member/loop.py", "commit")],
-    "metrics": [("worker/member/reporter.py", ANY), ("worker/web/metrics.py", ANY)],
+    "metrics": [
+        *(
+            ("worker/member/" + name, ANY)
+            for name in ("reporter.py", "answer_times.py", "turn_times.py", "lag_gauges.py")
+        ),
+        *(("worker/member/" + name, ANY) for name in ("lateness.py", "client_gauges.py", "model_watch.py")),
+        *((path, ANY) for path in ("worker/engine/sampling.py", "worker/web/metrics.py", "worker/web/histogram.py")),
+    ],
     REST: [],
 }
 STAGE_OF = {frame: stage for stage, frames in STAGES.items() for frame in frames}

@@ -4,8 +4,8 @@
     python -m benchmarks.paced --rate 5000 --seconds 30 --json FILE
 
 The load keeps its pace, however fast the worker is. A worker with time to spare makes small turns, so processor time
-per event is far higher than at full speed; a wait (--max-wait) makes turns larger. The lag is the mean time from an
-event's arrival at the broker to its turn. Checkpoints are written as in production, every 30 s.
+per event is far higher than at full speed; a wait (--max-wait) makes turns larger. The lag is the mean time from a
+record's arrival in the worker to its acknowledged output. Checkpoints are written as in production, every 30 s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOOK_S = 5.0
 SETTLED_S = 10.0  # until every stream is known and the first turns are over
 BEGIN_TIMEOUT_S = 120.0
 PROCESSED, TURNS = "rnnw_events_processed_total", "rnnw_batch_events_count"
-LAG_S, LAGS = "rnnw_event_time_lag_seconds_sum", "rnnw_event_time_lag_seconds_count"
+LAG_S, LAGS = "rnnw_answer_duration_seconds_sum", "rnnw_answer_duration_seconds_count"
 
 
 @dataclass(frozen=True, slots=True)

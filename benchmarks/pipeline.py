@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.processes import memory_bytes
 from worker.assembly.model import prove_model
-from worker.assembly.pipeline import build_pipeline
+from worker.assembly.pipeline import build_scoring
 from worker.checkpoints.folder import CheckpointStore
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.writer import CheckpointWriter
 from worker.commands.bench.models import DEFAULT_MODEL, save_model
 from worker.config.sections import Config
+from worker.model.streaming import StreamingModel
 from worker.records.ownership import Partition
 from worker.records.record_batch import RecordBatch
 
@@ -41,10 +42,11 @@ class PipelineProcess:
             }
         )
         model = prove_model(config)
+        assert isinstance(model, StreamingModel)
         gc.collect()
         gc.freeze()  # as the worker does
         before = memory_bytes()
-        self.pipeline = build_pipeline(config, model)
+        self.pipeline = build_scoring(config, model)
         self.places = [Partition("readings", number) for number in range(PARTITIONS)]
         self.offsets = dict.fromkeys(self.places, 0)
         for place in self.places:

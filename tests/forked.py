@@ -15,9 +15,11 @@ import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 
 LINUX_PR_SET_PDEATHSIG = 1
 COMMAND = ("worker", "run", "-c")
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["worker.commands.run.service", "worker.__main__", "tests.forked"])
 
@@ -25,8 +27,8 @@ _context.set_forkserver_preload(["worker.commands.run.service", "worker.__main__
 class WorkerProcess:
     """``worker run -c FILE``. Its output goes to a file or to the end of a pipe; to be used as a subprocess.Popen."""
 
-    def __init__(self, file: Path, output: Path | Connection) -> None:
-        arguments = (file, output, Path.cwd(), dict(os.environ))
+    def __init__(self, file: Path, output: Path | Connection, environment: Mapping[str, str] = NOTHING_MORE) -> None:
+        arguments = (file, output, Path.cwd(), {**os.environ, **environment})
         self._process = _context.Process(target=_be, args=arguments, daemon=True)
         self._process.start()
         assert self._process.pid is not None

@@ -183,13 +183,15 @@ def _always_dropping() -> Any:
 
 def _constant_per_step() -> Any:
     x = keras.Input((4, F))
-    y = keras.ops.add(x, np.arange(4 * F, dtype="float32").reshape(4, F))
+    y = keras.ops.logaddexp(x, np.arange(4 * F, dtype="float32").reshape(4, F))
     return keras.Model(x, L.LSTM(3)(y))
 
 
 class Unknown(keras.layers.Layer):
+    """Its code can't be followed."""
+
     def call(self, x: Any) -> Any:
-        return x * 2
+        return x * 2 if keras.ops.sum(x) > 0 else x
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -201,7 +203,10 @@ class Subclassed(keras.Model):
         self.lstm = L.LSTM(3)
 
     def call(self, x: Any) -> Any:
-        return self.lstm(x)
+        return self.lstm(x) if keras.ops.sum(x) > -1e9 else self.lstm(-x)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], 3)
 
 
 def _trap(layer: Any, *after: Any, length: int | None = 4) -> Callable[[], Any]:
@@ -222,13 +227,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "softmax over time": (_trap(lambda: L.Softmax(axis=1, name="culprit")), "culprit", "time"),
     "group": (_trap(lambda: L.GroupNormalization(1, name="culprit")), "culprit", "window"),
     "slopes per step": (_trap(lambda: L.PReLU(name="culprit")), "culprit", "each step"),
-    "upsampling": (_trap(lambda: L.UpSampling1D(2, name="culprit")), "culprit", "how many"),
-    "repeat": (lambda: sequential(L.LSTM(3), L.RepeatVector(4, name="culprit"), L.LSTM(2)), "culprit", "time axis"),
-    "wrapped rnn": (
-        lambda: sequential(L.LSTM(4), L.Reshape((2, 2)), L.LSTM(2, name="culprit")),
-        "culprit",
-        "not the time",
-    ),
+    "upsampling": (_trap(lambda: L.UpSampling1D(2, name="culprit")), "culprit", "several steps"),
     "unknown in a wrapper": (
         _trap(lambda: L.TimeDistributed(Unknown(name="culprit"), name="each")),
         "each.culprit",
@@ -270,5 +269,5 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "state from inside": (_state_from_inside, "decoder", "initial state"),
     "branches of two kinds": (_branches_of_two_kinds, "culprit", "branch"),
     "always dropping": (_always_dropping, "culprit", "training=True"),
-    "constant per step": (_constant_per_step, "add", "array"),
+    "constant per step": (_constant_per_step, "logaddexp", "array"),
 }

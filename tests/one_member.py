@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,19 @@ from worker.member.recovery import Recovery
 from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
 from worker.member.timing import Clock
+from worker.pipeline.generation import GenerationPipeline
 from worker.pipeline.pipeline import Pipeline
 from worker.records.events import Reset
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
-from worker.records.states import PartitionState
+from worker.records.states import PartitionState, StateSpec
 from worker.web.metrics import Metrics
 from worker.web.status import WorkerStatus
 
 IN, OUT, DEAD, GROUP = "in", "out", "dead", "group"
 P0, P1 = Partition(IN, 0), Partition(IN, 1)
 MODEL, OTHER_MODEL = "a" * 64, "b" * 64
-WALL_S = 1_000_000.0
+WALL_S = 1_000_000.0  # of the day, when the test's time is 0
 WRITER_TIMEOUT_S = 120.0
 COMMIT_S, CHECKPOINT_S = 1.0, 30.0  # the loop's intervals
 DRAIN_TURNS_LIMIT = 200
@@ -56,6 +57,7 @@ class Cluster:
         self.broker = MemoryBroker({IN: partitions, OUT: 1, DEAD: 1})
         self.folder = folder
         self.now_s = 0.0
+        self.day_passes = False  # with the test's time
         self.numbers = itertools.count()
         self.commits_take_s = 0.0  # those of transactions
         self.restored: Callable[[], object] = lambda: None  # called after each partition that a member takes over
@@ -63,6 +65,9 @@ class Cluster:
 
     def clock(self) -> float:
         return self.now_s
+
+    def wall(self) -> float:
+        return WALL_S + (self.now_s if self.day_passes else 0.0)
 
     def write(self, rows: Iterable[Row]) -> None:
         for number, key, value, *more in rows:
@@ -177,13 +182,14 @@ class Member:
     def __init__(
         self,
         cluster: Cluster,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | GenerationPipeline | None = None,
         policy: RecoveryPolicy | None = None,
         model: str = MODEL,
         folder: Path | None = None,
         joined: bool = True,
         exactly_once: bool = False,
         patient: bool = True,
+        specs: Sequence[StateSpec] = SPECS,
         **limits: Any,
     ) -> None:
         self.cluster = cluster
@@ -193,9 +199,9 @@ class Member:
         self.writer = (PatientWriter if patient else CheckpointWriter)(store)
         given = LoopLimits(**{"commit_interval_s": COMMIT_S, "checkpoint_interval_s": CHECKPOINT_S, **limits})
         self.sink = MemorySink(cluster.broker)
-        clock = Clock(cluster.clock, lambda: WALL_S)
+        clock = Clock(cluster.clock, cluster.wall)
         pipeline, reporter = pipeline or sums_pipeline(), Reporter(self.metrics, self.status, clock)
-        recovery = Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), SPECS, policy or RecoveryPolicy())
+        recovery = Recovery(store, CheckpointIdentity(model, "", GROUP, "0"), specs, policy or RecoveryPolicy())
         self.worker = Worker(
             self.source,
             self._delivery(exactly_once, given),
@@ -231,7 +237,8 @@ class Member:
             self.turn(after_s=COMMIT_S)
             positions = self.worker.positions.all()
             ends = {partition: self.cluster.broker.log_range(partition)[1] for partition in positions}
-            if positions and positions == ends and not self.worker.positions.uncommitted():
+            done = not self.worker.positions.uncommitted() and not self.worker.pipeline.busy
+            if positions and positions == ends and done:
                 return
         raise AssertionError(f"not at the end: {positions} of {ends}")
 

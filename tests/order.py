@@ -24,7 +24,15 @@ MEASURED_S = {
     "test_kafka_late_poll.py": 38, "test_embedded_kafka.py": 38, "test_embedded_cluster.py": 35,
     "test_kafka_static_return.py": 30, "test_model_streaming.py": 30, "test_model_kinds.py": 30,
     "test_model_keras2_calls.py": 30, "test_processor.py": 30, "test_check_command.py": 28, "test_cuts.py": 25,
-    "test_commands.py": 25, "test_export_command.py": 25,
+    "test_feedback_cuts.py": 15, "test_generation_crash_points.py": 80, "test_generation_faults_anywhere.py": 40,
+    "test_generation_loop.py": 25, "test_commands.py": 25, "test_export_command.py": 25, "test_examples.py": 25,
+    "test_demo_texts_session.py": 40, "test_generate_kafka.py": 190, "test_translate_kafka.py": 70,
+    "test_check_texts.py": 30, "test_encoder_decoder.py": 60, "test_derivation.py": 40, "test_pair_refusals.py": 40,
+    "test_generative.py": 20, "test_decoding.py": 20, "test_handover_kafka.py": 90, "test_model_url.py": 25,
+    "test_check_expect.py": 20,
+    "test_prometheus.py": 100, "test_alerts.py": 15,
+    "test_helm.py": 20, "test_compose_kafka.py": 20,
+    "test_run_telemetry.py": 30, "test_shadow_kafka.py": 40, "test_published.py": 60,
 }  # fmt: skip
 WAITING_S, COMPUTING_S = 1.0, 0.05  # a test of any other file: with a broker, without
 # Their tests share nothing that is dear: they go to whichever process is free. Others stay with their file.
@@ -32,13 +40,16 @@ DEALT_ONE_BY_ONE = {
     "test_unwritable_topics.py", "test_fault_rounds.py", "test_run_kafka.py", "test_end_to_end.py", "test_zoo.py",
     "test_transactions_contract.py", "test_kafka_contract.py", "test_model_remedies.py", "test_kafka_unreachable.py",
     "test_docs_pages.py", "test_crash_points.py", "test_faults_anywhere.py", "test_embedded_kafka.py",
+    "test_examples.py", "test_generation_crash_points.py", "test_generation_faults_anywhere.py",
+    "test_generate_kafka.py", "test_translate_kafka.py", "test_handover_kafka.py", "test_published.py",
 }  # fmt: skip
 
 # They start processes, or let real time pass: `make test-fast` leaves them out.
 SLOW = {
     "test_checkpoints_disk.py", "test_checkpoints_stores.py", "test_commands.py", "test_crash_points.py",
     "test_demo_motions.py", "test_kafka_unreachable.py", "test_model_loading.py", "test_model_own_objects.py",
-    "test_processor.py", "test_run_kafka.py",
+    "test_examples.py", "test_generation_crash_points.py", "test_processor.py", "test_run_kafka.py",
+    "test_helm.py", "test_kubernetes.py",
 }  # fmt: skip
 
 

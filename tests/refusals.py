@@ -1,4 +1,7 @@
-"""Every sentence of advice that a refusal of ``worker.model`` can end with, read from the source."""
+"""Every sentence of advice that a refusal of ``worker.model`` can end with, read from the source.
+
+Those of the window form are in tests/model/test_window.py.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,19 @@ from pathlib import Path
 
 MODEL = Path(__file__).parent.parent / "worker" / "model"
 CALLS = {"refuse": 2, "ModelRefusedError": 2, "_refused": 2, "_refused_over_time": 2}  # place of the advice
+WRITING = {"item_ports", "generative"}
 HANDED_ON = {"instead", "refusal.instead"}  # parameters: the sentence stands where it is given
 
 
-def sentences() -> dict[str, str]:
-    """{regular expression of a sentence: where it stands}, but for the refusals of files."""
+def sentences(of_texts: bool = False) -> dict[str, str]:
+    """{regular expression of a sentence: where it stands}, but for the refusals of files.
+
+    ``of_texts``: those of models that write, or else all others.
+    """
     found = {}
     for path in sorted(MODEL.rglob("*.py")):
-        if "files" in path.parts:
+        rooms = path.relative_to(MODEL).parts
+        if {"files", "window"} & set(rooms) or ("pair" in rooms or path.stem in WRITING) != of_texts:
             continue
         tree = ast.parse(path.read_text())
         for scope, call in _calls(tree):
@@ -55,7 +63,7 @@ def _texts(node: ast.expr, scope: ast.AST, tree: ast.Module) -> Iterator[str]:
 def _assigned(node: ast.expr, scope: ast.AST, tree: ast.Module) -> Iterator[str]:
     """What a name stands for: in this function, in this module, or in the one that it comes from."""
     name = ast.unparse(node)
-    for where in (scope, tree, _tree("graph.py")):
+    for where in (scope, tree, _tree("graph.py"), _tree("advice.py"), _tree("pair/one_step.py")):
         for one in ast.walk(where):
             if isinstance(one, ast.Assign) and name in map(ast.unparse, one.targets):
                 yield from _texts(one.value, where, tree)

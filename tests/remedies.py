@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.models import F, L, Subclassed, sequential, shaken
-from worker.model.backend import keras
+from tests.models import F, L, Subclassed, shaken
+from worker.model.backend import keras, tf
 from worker.model.rules import Time, run_as_it_is, streams
 
 ops = keras.ops
@@ -29,6 +29,8 @@ class Remedy:
     refused: Model
     followed: tuple[Model, ...]
     keeps: str = ""
+    memory: int | None = None  # model.memory of the followed models, and of the refused one
+    given: int | None = None
 
 
 def of(*layers: Any, shape: tuple[int | None, ...] = (T, F), dtype: str = "float32") -> Model:
@@ -76,12 +78,42 @@ def _as_of_keras_2(layer: Any) -> Any:
 
 
 class Clip(keras.layers.Layer):
+    """Not of keras.ops, so its code can't be followed."""
+
     def call(self, x: Any) -> Any:
-        return ops.clip(x, -0.5, 0.5)
+        return tf.clip_by_value(x, -0.5, 0.5)
 
 
 class ClipWithARule(Clip):
     pass
+
+
+class Dropping(keras.layers.Layer):
+    """Keras drops a mask here, as in training."""
+
+    def call(self, x: Any) -> Any:
+        return ops.tanh(x)
+
+
+class Handing(Dropping):
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None if mask is None else ops.logical_not(mask)
+
+
+class Ending(Handing):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+
+class Counted(keras.layers.Layer):
+    """Positions as in the transformer examples of Keras."""
+
+    def call(self, x: Any) -> Any:
+        return x + ops.cast(ops.arange(ops.shape(x)[1]), "float32")[:, None]
 
 
 @streams(
@@ -188,11 +220,6 @@ def _encoder(model: Any) -> Any:
     return keras.Model(model.inputs, model.get_layer("encoder").output)
 
 
-def _decoder() -> Any:
-    layers = [L.LSTM(U, name="encoder"), L.RepeatVector(T), L.LSTM(3, return_sequences=True), L.Dense(F)]
-    return sequential(*layers, length=T)
-
-
 def _started(x: Any) -> Any:
     _, h, c = L.LSTM(U, return_state=True, name="encoder")(x)
     return L.LSTM(U, name="decoder")(x, initial_state=[h, c])
@@ -222,6 +249,14 @@ def _by_hand(s: Any) -> Any:
 
 def _attended(h: Any) -> Any:
     return L.Attention()([h, h])
+
+
+def _luong(h: Any) -> Any:
+    return L.Dot(axes=1)([h, L.Softmax(axis=1)(L.Dot(axes=(1, 2))([h[:, -1], h]))])
+
+
+def _causal(h: Any) -> Any:
+    return L.Attention()([h, h], use_causal_mask=True)
 
 
 PICTURES = (T, 8, 8, 1)
@@ -326,20 +361,29 @@ REMEDIES: dict[str, Remedy] = {
         on(lambda x: L.LSTM(U)(x, mask=x > 0)), (on(lambda x: L.LSTM(U)(x, mask=x[:, :, 0] > 0)),)
     ),
     "backwards": Remedy(of(lstm(go_backwards=True)), (of(lstm()),)),
-    "along what all steps have come to": Remedy(
-        on(lambda x: L.LSTM(3)(ops.mean(x, axis=1, keepdims=True))), (on(lambda x: L.LSTM(3)(x)),)
-    ),
-    "along another axis": Remedy(of(last, lambda: L.Reshape((3, 1)), last), (of(lstm(), last),)),
     "stateful afterwards": Remedy(lambda: _unread(2), (of(last),), "weights"),
     # ---- convolution and pooling
-    "strides": Remedy(
-        of(lambda: L.Conv1D(2, 3, strides=2, padding="causal"), last),
-        (of(lambda: L.Conv1D(2, 3, padding="causal"), last),),
+    "strides over too many zeros": Remedy(
+        of(lambda: L.ZeroPadding1D((3, 0)), lambda: L.Conv1D(2, 3, strides=2), last),
+        (of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.Conv1D(2, 3, strides=2), last),),
     ),
-    "valid": Remedy(of(lambda: L.Conv1D(2, 3), last), (of(lambda: L.Conv1D(2, 3, padding="causal"), last),)),
-    "same, separable": Remedy(
-        of(lambda: L.SeparableConv1D(2, 3, padding="same"), last),
-        (of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.SeparableConv1D(2, 3, padding="valid"), last),),
+    "strides past counting": Remedy(
+        of(lambda: L.Conv1D(2, 1, strides=2**24), last, shape=(None, F)), (of(lambda: L.Conv1D(2, 1, strides=2), last),)
+    ),
+    "branches of different speeds": Remedy(
+        on(lambda x: L.Concatenate()([L.Conv1D(2, 1 + T // 2)(x), L.MaxPooling1D(2)(x)])),
+        (on(lambda x: L.Concatenate()([L.Conv1D(2, 2, strides=2)(x), L.MaxPooling1D(2)(x)])),),
+    ),
+    "same, by the length": Remedy(
+        of(lambda: L.Conv1D(2, 3, strides=2, padding="same"), last),
+        (of(lambda: L.Conv1D(2, 3, strides=2, padding="valid"), last),),
+    ),
+    "ahead": Remedy(
+        on(lambda x: ops.sum(x * ops.softmax(L.Conv1D(F, 3, padding="same")(x), axis=1), axis=1)),
+        (on(lambda x: ops.sum(x * ops.softmax(L.Conv1D(F, 3, padding="causal")(x), axis=1), axis=1)),),
+    ),
+    "padded behind": Remedy(
+        of(lambda: L.ZeroPadding1D((1, 1)), last), (of(lambda: L.ZeroPadding1D((1, 1)), lambda: L.Conv1D(2, 3), last),)
     ),
     "batch padded": Remedy(
         on(lambda x: L.Conv1D(2, 2)(ops.pad(x, [[1, 0], [1, 0], [0, 0]]))),
@@ -349,20 +393,24 @@ REMEDIES: dict[str, Remedy] = {
         on(lambda x: L.Conv1D(2, 2)(ops.pad(x, [[0, 0], [1, 0], [0, 0]], constant_values=1))),
         (on(lambda x: L.Conv1D(2, 2)(ops.pad(x, [[0, 0], [1, 0], [0, 0]]))),),
     ),
-    "padded behind": Remedy(
-        of(lambda: L.ZeroPadding1D((1, 1)), lambda: L.Conv1D(2, 3), last),
-        (of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.Conv1D(2, 3), last),),
-    ),
-    "padded too little": Remedy(
-        of(lambda: L.ZeroPadding1D((1, 0)), lambda: L.Conv1D(2, 3), last),
+    "padded twice": Remedy(
+        of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.Conv1D(2, 3, padding="causal"), last),
         (of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.Conv1D(2, 3, padding="valid"), last),),
     ),
     "padded, and a recurrent layer": Remedy(
         of(lambda: L.ZeroPadding1D((2, 0)), last), (of(lambda: L.ZeroPadding1D((2, 0)), lambda: L.Conv1D(2, 3), last),)
     ),
-    "two dimensions over time": Remedy(
-        on(lambda x: L.Conv2D(2, 2)(x), (T, 8, 1)),
-        (on(lambda x: L.Conv2D(2, (1, 2))(x), (T, 8, 1)), on(lambda x: EACH(L.Conv1D(2, 2))(x), (T, 8, 1))),
+    "strides over planes": Remedy(
+        on(lambda x: L.Conv2D(2, 3, strides=2, padding="same")(x), (T, 8, 1)),
+        (on(lambda x: L.Conv2D(2, 3, strides=2, padding="valid")(x), (T, 8, 1)),),
+    ),
+    "planes padded twice": Remedy(
+        on(lambda x: L.Conv2D(2, 3, padding="same")(ops.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])), (T, 8, 1)),
+        (on(lambda x: L.Conv2D(2, 3)(ops.pad(x, [[0, 0], [2, 0], [0, 0], [0, 0]])), (T, 8, 1)),),
+    ),
+    "planes padded too much": Remedy(
+        on(lambda x: L.MaxPooling2D(2)(ops.pad(x, [[0, 0], [2, 0], [0, 0], [0, 0]])), (T, 8, 1)),
+        (on(lambda x: L.MaxPooling2D(2)(ops.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])), (T, 8, 1)),),
     ),
     "transposed": Remedy(
         of(lambda: L.Conv1DTranspose(2, 2), last), (of(lambda: L.Conv1D(2, 2, padding="causal"), last),)
@@ -371,14 +419,13 @@ REMEDIES: dict[str, Remedy] = {
         of(lambda: L.Conv1D(2, 2, data_format="channels_first"), last),
         (of(lambda: L.Conv1D(2, 2, padding="causal", data_format="channels_last"), last),),
     ),
-    "pooled with strides": Remedy(of(lambda: L.MaxPooling1D(2), last), (of(last),)),
-    "pooled over steps": Remedy(
-        of(lambda: L.MaxPooling1D(2, strides=1), last),
-        (of(lambda: L.ZeroPadding1D((1, 0)), lambda: L.MaxPooling1D(2, strides=1, padding="valid"), last),),
-    ),
     "pooled over planes": Remedy(
-        on(lambda x: L.MaxPooling2D(2)(x), (T, 8, 1)),
-        (on(lambda x: L.MaxPooling2D((1, 2))(x), (T, 8, 1)), on(lambda x: EACH(L.MaxPooling1D(2))(x), (T, 8, 1))),
+        on(lambda x: L.MaxPooling2D(3, padding="same")(x), (T, 8, 1)),
+        (on(lambda x: L.MaxPooling2D(3, padding="valid")(x), (T, 8, 1)),),
+    ),
+    "channels first, planes": Remedy(
+        on(lambda x: L.MaxPooling2D(2, data_format="channels_first")(x), (T, 8, 2)),
+        (on(lambda x: L.MaxPooling2D(2, data_format="channels_last")(x), (T, 8, 2)),),
     ),
     "pooled into parts": Remedy(
         on(lambda x: L.AdaptiveMaxPooling1D(2)(L.LSTM(U, return_sequences=True)(x))),
@@ -411,7 +458,7 @@ REMEDIES: dict[str, Remedy] = {
         (on(lambda x, c: L.Concatenate(axis=-1)([x, L.RepeatVector(T)(c)]), (T, F), (F,)),),
     ),
     "array for each step": Remedy(
-        on(lambda x: x + np.ones((T, 1), "float32")),
+        on(lambda x: ops.logaddexp(x, np.ones((T, 1), "float32"))),
         (on(lambda x: x + 1.0), on(lambda x: x + np.arange(3.0, dtype="float32"))),
     ),
     # ---- operations
@@ -514,18 +561,48 @@ REMEDIES: dict[str, Remedy] = {
         of(lstm(), Halved, last),
         (of(lstm(), lambda: L.Activation("tanh"), last),),
     ),
+    "a kind that hands its mask on": Remedy(
+        of(L.Masking, Handing, last), (of(Handing, last), of(L.Masking, Ending, last)), "weights"
+    ),
+    "positions over an open length": Remedy(of(Counted, last, shape=(None, F)), (of(Counted, last),), "weights"),
     "a kind of one's own": Remedy(
         of(lstm(), Clip, last), (of(lstm(), ClipWithARule, last), of(lstm(), lambda: L.ReLU(), last))
     ),
     # ---- shapes
+    "flattened, nothing recurrent": Remedy(of(L.Flatten, dense), (of(lstm(return_sequences=False), dense),)),
     "flattened": Remedy(of(lstm(), L.Flatten, dense), (of(lstm(return_sequences=False), dense),)),
-    "decoder": Remedy(_decoder, (lambda: _encoder(_decoder()),), "weights"),
+    "decoder masked by steps": Remedy(
+        on(lambda x: L.GRU(U)(L.RepeatVector(T)(L.GRU(2)(x)), mask=x[:, :, 0] > 0)),
+        (on(lambda x: L.GRU(U)(L.RepeatVector(T)(L.GRU(2)(x)))),),
+    ),
     "window repeated": Remedy(on(lambda x: L.RepeatVector(2)(x), (T,)), (of(last),)),
     "time moved": Remedy(of(lambda: L.Permute((2, 1)), last), (of(last),)),
     # ---- layers that never stream over time
     "both ways": Remedy(of(lambda: L.Bidirectional(L.LSTM(3)), dense), (of(last, dense),)),
-    "attention": Remedy(on(_attended), (on(lambda x: L.LSTM(U, return_sequences=True)(x)),)),
-    "cropped": Remedy(of(lambda: L.Cropping1D(1), last), (of(last),)),
+    "attention": Remedy(on(_attended), (on(lambda x: _causal(x)),), memory=T),
+    "attention, nobody says how far back": Remedy(on(lambda x: _causal(x)), (on(lambda x: _causal(x)),), "numbers", T),
+    "attention along two axes": Remedy(
+        on(lambda x: L.MultiHeadAttention(2, 3, attention_axes=1)(x, x, use_causal_mask=True), (T, 2, F)),
+        (on(lambda x: L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True), (T, F)),),
+        memory=T,
+    ),
+    "last step asks, answered": Remedy(
+        on(lambda x: [L.Dot(axes=(1, 2))([x[:, -1], x]), L.GRU(2)(x)]), (on(_luong),), memory=T, given=T
+    ),
+    "last step asks, into a recurrent layer": Remedy(
+        on(lambda x: L.GRU(2)(ops.tanh(x + x[:, -1:]))), (on(_luong),), memory=T, given=T
+    ),
+    "attention, masked": Remedy(
+        on(lambda x: _causal(L.Masking()(x))),
+        (on(lambda x: _causal(x)),),
+        memory=T,
+    ),
+    "attention of what is so far": Remedy(
+        on(lambda x: L.Attention()([L.RepeatVector(T)(L.LSTM(F)(x)), x], use_causal_mask=True)),
+        (on(lambda x: L.Attention()([L.RepeatVector(T)(L.LSTM(F)(x)), x])),),
+        memory=T,
+    ),
+    "repeated steps": Remedy(of(lambda: L.UpSampling1D(2), last), (of(last),)),
     "groups": Remedy(
         of(lstm(), lambda: L.GroupNormalization(2), last), (of(lstm(), lambda: L.LayerNormalization(axis=-1), last),)
     ),
@@ -549,11 +626,6 @@ REMEDIES: dict[str, Remedy] = {
         (on(lambda x: EACH(mel(power_to_db=False))(x), (T, 64)),),
     ),
     # ---- around other layers
-    "each of no step": Remedy(
-        of(last, lambda: L.Reshape((3, 1)), lambda: EACH(L.Dense(2)), L.Flatten),
-        (of(last, lambda: L.Reshape((3, 1)), dense, L.Flatten),),
-        "numbers",
-    ),
     "stateful inside a step": Remedy(
         lambda: keras.Sequential([keras.Input((T, 5, 2), batch_size=2), EACH(L.LSTM(3, stateful=True)), L.GRU(2)]),
         (of(lambda: EACH(L.LSTM(3)), last, shape=(T, 5, 2)),),

@@ -85,12 +85,16 @@ def expected(log: Log, prefix_model: Any) -> tuple[np.ndarray, list[int]]:
     return found, steps
 
 
-def save_model(path: Path) -> Any:
-    """A window model in a file, as users have it; answers the same weights as a model that answers every prefix."""
+def save_model(path: Path, scale: float = 1.0) -> Any:
+    """A window model in a file, as users have it; answers the same weights as a model that answers every prefix.
+
+    It has the same weights each time, but for their ``scale``.
+    """
     from tests.models import L, sequential
     from worker.model.backend import keras
 
     model = sequential(L.LSTM(12, return_sequences=True), L.LeakyReLU(), L.GRU(8), L.Dense(3, activation="softmax"))
+    model.set_weights([scale * weights for weights in model.get_weights()])
     model.save(path)
     every = keras.Sequential(
         [

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from worker import StreamingModel
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
@@ -28,8 +29,11 @@ class Sums:
     """Not finite for an input of 666: a model may always fail on one stream of a batch."""
 
     units = 2
+    waits = False
+    rows_computed = 0
 
     def step_packed(self, x: Any, packed: Any) -> tuple[Any, Any]:
+        self.rows_computed += len(x)
         after = packed + x[:, :1]
         after[x[:, 0] == 666] = np.nan
         outputs = np.concatenate([after, x[:, :1]], axis=1)
@@ -49,19 +53,35 @@ class Sums:
         return np.stack(answers), np.where(spoilt, np.float32(np.nan), packed)
 
 
+class WaitingSums(Sums):
+    """Has no answer while the sum is even."""
+
+    waits = True
+
+    def step_packed(self, x: Any, packed: Any) -> tuple[Any, Any]:
+        outputs, after = super().step_packed(x, packed)
+        answered = np.where(np.isnan(after), after, np.floor(after) % 2)
+        outputs = np.concatenate([np.where(answered == 0, 0, outputs), answered], axis=1)
+        outputs.flags.writeable = False
+        return outputs, after
+
+
 def sums_pipeline(
     rules: BoundaryRules | None = None,
     emit: EmitRule | None = None,
     max_streams: int = 1000,
     form: str = "json",
+    waits: bool = False,
+    model: StreamingModel | None = None,
     **fields: Any,
 ) -> Pipeline:
     rules = rules or BoundaryRules()
     emit = emit or EmitRule()
-    table = StreamTable(LAYOUT, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
+    layout = LAYOUT if model is None else model.layout
+    table = StreamTable(layout, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
     return Pipeline(
-        decoder=open_decoder(form, InputFields(width=1, **{"features": ("x",), **fields}), LAYOUT),
-        engine=Engine(Sums(), table, rules, emit),
+        decoder=open_decoder(form, InputFields(width=1, **{"features": ("x",), **fields}), layout),
+        engine=Engine(model or (WaitingSums() if waits else Sums()), table, rules, emit),
         encoder=Encoder("json", "0123456789ab", None, stream_is_key=True),
         dead_letters=DeadLetters("g", "0123456789ab", "0.0"),
     )

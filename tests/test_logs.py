@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.said import said
 from tests.sums import batch, sums_pipeline
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import REASON_CHARACTERS_LIMIT, UnusableError, in_one_line
 from worker.errors import printable
-from worker.logs import _Json, _Text
+from worker.logs import LINES_OF_A_KIND, REPEAT_INTERVAL_S, Repeats, _Json, _Text, configure_logs
+from worker.records.log_fields import FIELDS, LISTED_LIMIT, about, about_all
 from worker.records.ownership import Partition
 from worker.records.record_batch import NotUtf8
 
@@ -45,6 +48,80 @@ def test_the_lines_of_a_traceback_are_none_of_the_logs() -> None:
     assert first.endswith("warning a request was not answered")
     assert lines[0] == "    Traceback (most recent call last):"
     assert all(line.startswith("    ") and line.isprintable() for line in lines)
+
+
+def test_a_line_of_json_says_what_it_is_about_in_fields_of_their_own() -> None:
+    line = record("record refused, %s offset %d", IN, 7)
+    vars(line).update(about(IN, 7, key="k", error="not_json", stream=None), unknown="left out")
+    told = json.loads(_Json().format(line))
+    assert list(told) == ["time", "level", "logger", "message", "topic", "partition", "offset", "key", "error"]
+    assert told["message"] == "record refused, in/0 offset 7"
+    assert (told["topic"], told["partition"], told["offset"], told["key"]) == ("in", 0, 7, "k")
+    assert _Text().format(line).endswith(" warning record refused, in/0 offset 7")
+
+
+def test_a_line_about_many_partitions_lists_so_many_at_most() -> None:
+    partitions = [Partition("in", number) for number in range(LISTED_LIMIT + 5)]
+    listed = about_all(partitions)["partitions"]
+    assert isinstance(listed, Sequence)
+    assert (len(listed), listed[0], listed[-1]) == (LISTED_LIMIT, "in/0", f"in/{LISTED_LIMIT - 1}")
+
+
+def test_no_field_hides_one_of_every_line() -> None:
+    assert not set(FIELDS) & {*vars(record("")), "message", "asctime", "time", "level", "logger", "exception"}
+
+
+def test_half_a_surrogate_pair_is_escaped_in_json() -> None:
+    line = record("%s", "\ud800")
+    line.stream, line.offset = "\udfff", 7
+    told = json.loads(_Json().format(line))
+    assert (told["message"], told["stream"]) == ("\\ud800", "\\udfff")
+
+
+def at(second: float, name: str, message: str, *values: object) -> logging.LogRecord:
+    line = logging.LogRecord(name, logging.WARNING, "", 0, message, values, None)
+    line.created = second
+    return line
+
+
+def test_of_our_own_lines_so_many_of_a_kind_are_said_in_a_minute_and_the_next_one_counts_the_others() -> None:
+    repeats = Repeats()
+    said = [repeats.filter(at(1.0, "worker.recovery", "checkpoint skipped: %s", n)) for n in range(LINES_OF_A_KIND + 7)]
+    assert said == [True] * LINES_OF_A_KIND + [False] * 7
+    assert repeats.filter(at(2.0, "worker.recovery", "another kind"))
+    later = at(1.0 + REPEAT_INTERVAL_S, "worker.recovery", "checkpoint skipped: %s", "100 %")
+    assert repeats.filter(later)
+    assert later.getMessage() == "checkpoint skipped: 100 % (and 7 more of this kind)"
+    assert json.loads(_Json().format(later))["kept_back"] == 7
+    last = at(2.0 + 2 * REPEAT_INTERVAL_S, "worker.recovery", "checkpoint skipped: %s", 1)
+    assert repeats.filter(last)
+    assert last.getMessage() == "checkpoint skipped: 1"
+
+
+def test_a_clock_that_is_set_back_silences_nobody() -> None:
+    repeats = Repeats()
+    assert [repeats.filter(at(second, "kafka", "away")) for second in (1000.0, 1001.0, 5.0, 6.0)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+
+
+def test_a_traceback_is_a_line_of_json_where_the_others_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    configure_logs("json", "info")
+    error = ValueError(FORGED)
+    sys.excepthook(ValueError, error, None)
+    line, end = capsys.readouterr().err.split("\n")
+    assert end == ""
+    told = json.loads(line)
+    assert (told["level"], told["message"]) == ("critical", "the worker has met a bug and ends")
+    assert told["exception"] == f"ValueError: {FORGED}"
+    configure_logs("text", "info")
+    assert sys.excepthook is sys.__excepthook__
 
 
 def reasons(fields: dict[str, Any], form: str, value: Any, key: bytes = b"k", headers: Any = None) -> list[str]:
@@ -88,3 +165,10 @@ def test_escaping_does_not_make_a_reason_too_long_or_another_one_when_done_twice
     with pytest.raises(UnusableError) as refused:
         EventTimes("ms").of("\0" * 10_000, 0)
     assert len(refused.value.reason) < 150
+
+
+def test_what_others_say_is_not_the_workers(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("worker", "kafka.cluster", "worker.loop", "workers"):
+        logging.getLogger(name).info("said by %s", name)
+    assert said(caplog) == ["said by worker", "said by worker.loop"]

@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.errors import ModelRefusedError, StateShapeError
+    from worker.model.encoder_decoder import EncoderDecoder
+    from worker.model.generative import GenerativeModel
     from worker.model.streaming import StreamingModel
     from worker.records.states import StateSpec
 
 __version__ = "0.1.0"
-__all__ = ["ModelRefusedError", "StateShapeError", "StateSpec", "StreamingModel", "__version__"]
+__all__ = [
+    "EncoderDecoder",
+    "GenerativeModel",
+    "ModelRefusedError",
+    "StateShapeError",
+    "StateSpec",
+    "StreamingModel",
+    "__version__",
+]
 
 _HOMES = {
+    "EncoderDecoder": "worker.model.encoder_decoder",
+    "GenerativeModel": "worker.model.generative",
     "ModelRefusedError": "worker.errors",
     "StateShapeError": "worker.errors",
     "StateSpec": "worker.records.states",

@@ -15,10 +15,11 @@ from worker.commands.bench.command import bench
 from worker.commands.check.command import check
 from worker.commands.demo.command import demo
 from worker.commands.export.command import export
+from worker.commands.handover.command import handover
 from worker.commands.kafka.command import kafka
 from worker.commands.replay.command import replay
 from worker.commands.run.command import run
-from worker.errors import ConfigError, KafkaUnavailableError, WorkerError
+from worker.errors import ConfigError, UnavailableError, WorkerError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, check, replay, export, bench, kafka):
+for command in (demo, run, check, replay, export, handover, bench, kafka):
     cli.add_command(command)
 
 
@@ -52,7 +53,7 @@ def main() -> None:
         status = EXIT_INTERRUPTED
     except ConfigError as error:
         status = _say(error, EXIT_USAGE)
-    except (WorkerError, KafkaUnavailableError) as error:
+    except (WorkerError, UnavailableError) as error:
         status = _say(error, EXIT_FAILED)
     except BrokenPipeError:
         # The reader has seen enough (`worker check | head`): not a failure worth a traceback.

@@ -37,12 +37,21 @@ class ConfigError(WorkerError):
 
 
 class ModelRefusedError(WorkerError):
-    """The model can't be streamed. ``layer`` and ``why`` say what is in the way, ``instead`` what to do."""
+    """The model can't be streamed. ``layer`` and ``why`` say what is in the way, ``instead`` what to do.
 
-    def __init__(self, layer: str, why: str, instead: str) -> None:
-        super().__init__(f"layer '{layer}': {why}" if layer else why, instead)
+    ``instead`` is ``first`` and then ``second``: the way that is left without any change of the model, "" for none.
+    """
+
+    def __init__(self, layer: str, why: str, instead: str, second: str = "") -> None:
+        super().__init__(f"layer '{layer}': {why}" if layer else why, f"{instead}, {second}" if second else instead)
         self.layer = layer
         self.why = why
+        self.second = second
+        self.first = instead
+
+    def with_second(self, second: str) -> ModelRefusedError:
+        """The same with another second way: none for a task that has no window."""
+        return ModelRefusedError(self.layer, self.why, self.first, second)
 
 
 class StateShapeError(ValueError):
@@ -88,6 +97,10 @@ class DeliveryFailedError(WorkerError):
     def __init__(self, said: str, topic: str | None = None) -> None:
         super().__init__(said)
         self.topic = topic
+
+
+class NotAcknowledgedError(DeliveryFailedError):
+    """No answer to a message for so long that it was given up. A new producer writes it again, once there is one."""
 
 
 class TopicRefusedError(WorkerError):

@@ -30,7 +30,7 @@ from worker.checkpoints.writer import CheckpointResult, CheckpointWriter
 from worker.errors import CheckpointUnusableError, InputChangedError, ModelChangedError, WorkerError
 from worker.records.events import Reset
 from worker.records.ownership import Partition
-from worker.records.states import PartitionState, StateSpec
+from worker.records.states import PartitionState, StateSpec, Unfinished
 
 PARTITION = Partition("readings", 2)
 GROUP = "group"
@@ -69,6 +69,17 @@ SMALL = make_state(
 )
 
 
+TWO: Any = 2
+WRITING = replace(
+    SMALL,
+    read_to=1300,
+    unfinished=[Unfinished(1234, "x" * 40, 0, True), Unfinished(1240, "Tür №5 🚪", Reset.LENGTH, False)],
+    drawn=np.array([7, 0, 1 << 40]),
+    records=np.array([1, 2, 3]),
+    items=[[1, 2, 3], None, [[0.25, -1.5], [1e-300, 3.0]]],
+)  # of a task that generates
+
+
 def plain(state: PartitionState) -> dict[str, Any]:
     """Comparable by ==: arrays as (type, shape, bytes), values of sequences with their types."""
     flat = {name: getattr(state, name) for name in state.__slots__}
@@ -99,6 +110,10 @@ def reason(path: Path, identity: CheckpointIdentity = IDENTITY, specs: list[Stat
     "state",
     [
         SMALL,
+        WRITING,
+        replace(WRITING, next_offset=1300, unfinished=[]),
+        replace(WRITING, items=[None] * 3),
+        replace(WRITING, items=[[*range(1000)], [], None]),
         make_state([]),
         make_state([""], [""]),
         make_state(["a", "b", "c", "d", "e", "f"], [None, 1, 1.0, "1", True, "é\0\ud800"]),
@@ -109,7 +124,22 @@ def reason(path: Path, identity: CheckpointIdentity = IDENTITY, specs: list[Stat
         make_state([f"{i}" * 70 for i in range(CHUNK_ROWS + 3)]),
         replace(make_state(["a"]), clock=-1, next_offset=0, partition=Partition("A.b-c_d", 0)),
     ],
-    ids=["small", "empty", "empty text", "scalars", "long", "nul", "256 bytes", "pieces", "long pieces", "zero"],
+    ids=[
+        "small",
+        "writing",
+        "written",
+        "nothing kept",
+        "much kept",
+        "empty",
+        "empty text",
+        "scalars",
+        "long",
+        "nul",
+        "256 bytes",
+        "pieces",
+        "long pieces",
+        "zero",
+    ],
 )
 def test_what_is_written_is_read(tmp_path: Path, state: PartitionState) -> None:
     path = written(tmp_path, state)
@@ -140,12 +170,13 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         attributes = dict(file.attrs)
     attributes.pop("crc32")
     assert attributes == {
-        "format_version": 3,
+        "format_version": 4,
         "model_sha256": "ab" * 32,
         "topic": "readings",
         "topic_id": "topic-id-1",
         "partition": 2,
         "next_offset": 1234,
+        "read_to": 1234,
         "group_id": "group",
         "created": "2026-01-02T03:04:05+00:00",
         "worker_version": "0.1.0",
@@ -156,7 +187,8 @@ def test_plain_h5py_reads_it_as_documented(tmp_path: Path) -> None:
         "cpu": "avx2",
     }
     header = read_header(path)
-    assert (header.identity, header.partition, header.next_offset) == (IDENTITY, PARTITION, 1234)
+    assert (header.identity, header.partition) == (IDENTITY, PARTITION)
+    assert (header.next_offset, header.read_to) == (1234, 1234)
 
 
 def test_the_same_state_gives_the_same_checksums(tmp_path: Path) -> None:
@@ -168,7 +200,9 @@ def test_the_same_state_gives_the_same_checksums(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("state", [SMALL, make_state(["k" * 300, "l" * 300])], ids=["fixed", "long"])
+@pytest.mark.parametrize(
+    "state", [SMALL, make_state(["k" * 300, "l" * 300]), WRITING], ids=["fixed", "long", "writing"]
+)
 def test_a_flipped_bit_anywhere_is_detected(tmp_path: Path, state: PartitionState) -> None:
     path = written(tmp_path, state)
     good = path.read_bytes()
@@ -180,13 +214,13 @@ def test_a_flipped_bit_anywhere_is_detected(tmp_path: Path, state: PartitionStat
 
 
 def test_a_changed_value_in_any_dataset_is_detected_by_its_own_checksum(tmp_path: Path) -> None:
-    path = written(tmp_path)
+    path = written(tmp_path, WRITING)
     good = path.read_bytes()
     names: list[str] = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         places = {name: (file[name].id.get_offset(), file[name].nbytes) for name in names}
-    assert len(places) == 13
+    assert len(places) == 13 + 7
     for name, (offset, size) in places.items():
         for position in (offset, offset + size - 1):
             damaged = bytearray(good)
@@ -291,7 +325,7 @@ def test_files_of_an_older_version_are_refused_in_a_line(tmp_path: Path) -> None
         file.attrs["format_version"] = np.int64(2)
         sign(file)
     seal_file(path)
-    assert reason(path) == "format_version 2 is not known (this version reads 3)"
+    assert reason(path) == "format_version 2 is not known (this version reads 4)"
     assert read_header(written(tmp_path)).identity == IDENTITY
 
 
@@ -368,7 +402,7 @@ def deep_group(file: h5py.File, elsewhere: Path) -> None:
 
 
 def future(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = 4
+    file.attrs["format_version"] = 5
     compressed(file, elsewhere)
 
 
@@ -381,7 +415,7 @@ def another_input(file: h5py.File, elsewhere: Path) -> None:
 
 
 def version_without_number(file: h5py.File, elsewhere: Path) -> None:
-    file.attrs["format_version"] = "3"
+    file.attrs["format_version"] = "4"
 
 
 def missing_attribute(file: h5py.File, elsewhere: Path) -> None:
@@ -416,11 +450,11 @@ def exchanged_datasets(file: h5py.File, elsewhere: Path) -> None:
         (link_to_nowhere, "'states/x' is a link, not data"),
         (named_type, "'type' should not be there"),
         (deep_group, "'states/a/b' should not be there"),
-        (future, "format_version 4 is not known (this version reads 3)"),
+        (future, "format_version 5 is not known (this version reads 4)"),
         (other_attribute, "its attributes are damaged (checksum)"),
         (missing_attribute, "attribute topic_id is missing"),
         (another_input, "its attributes are damaged (checksum)"),
-        (version_without_number, "format_version 3 is not known"),
+        (version_without_number, "format_version 4 is not known"),
         (attribute_of_wrong_type, "attribute next_offset has the wrong type"),
         (missing_dataset, "its attributes are damaged (checksum)"),
         (exchanged_datasets, "its attributes are damaged (checksum)"),
@@ -470,6 +504,44 @@ def test_impossible_contents_are_refused(tmp_path: Path) -> None:
     unknown = make_state(["a", "b"], pending=np.array([0, 200], np.uint8))
     assert reason(written(tmp_path / "1", keys)) == "a stream occurs twice"
     assert reason(written(tmp_path / "2", unknown)) == "'pending' holds an unknown reason"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"next_offset": 1233}, "'unfinished/offsets' are not records in order, from 1233 to before 1300"),
+        ({"read_to": 1240}, "'unfinished/offsets' are not records in order, from 1234 to before 1240"),
+        ({"unfinished": []}, "'unfinished/offsets' are not records in order, from 1234 to before 1300"),
+        ({"unfinished": [*WRITING.unfinished, *WRITING.unfinished]}, "'unfinished/offsets' are not records in order"),
+        ({"unfinished": [Unfinished(1234, "", 99, True)]}, "'unfinished/resets' holds an unknown reason"),
+        ({"unfinished": [Unfinished(1234, "", 0, TWO)]}, "'unfinished/finals' holds something other than 0 and 1"),
+        ({"drawn": np.array([0, -1, 0])}, "'drawn' holds a number below 0"),
+        ({"records": np.array([0, -1, 0])}, "'records' holds a number below 0"),
+        ({"items": [{"a": 1}, None, None]}, "'items' holds something other than lists"),
+        ({"items": None}, "it has read to 1300, and does not say what is unfinished"),
+    ],
+)
+def test_impossible_contents_of_tasks_that_generate_are_refused(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    assert reason(written(tmp_path, replace(WRITING, **changes))).startswith(why)
+
+
+@pytest.mark.parametrize("name", ["drawn", "records", "items", "unfinished/offsets", "unfinished/keys"])
+def test_what_a_task_that_generates_keeps_is_there_as_a_whole(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, WRITING)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        sign(file)
+    seal_file(path)
+    assert "is missing or not expected" in reason(path)
+
+
+def test_a_checkpoint_with_unfinished_records_is_replaced_by_a_later_one(tmp_path: Path) -> None:
+    later = replace(WRITING, unfinished=WRITING.unfinished[:1])
+    done = replace(WRITING, next_offset=1300, unfinished=[])
+    for state in (WRITING, later, WRITING, done):
+        assert plain(read_checkpoint(written(tmp_path, state), IDENTITY, SPECS)) == plain(state)
 
 
 def test_columns_of_different_lengths_and_keys_that_end_in_nul_are_bugs(tmp_path: Path) -> None:
@@ -550,6 +622,23 @@ def test_every_group_has_a_folder_of_its_own_below_the_directory(tmp_path: Path)
         identity = replace(IDENTITY, group_id=group)
         assert read_checkpoint(entry.path, identity, SPECS).forgotten == {group: 1}
         assert read_header(entry.path).identity == identity
+
+
+def test_the_shadow_of_a_group_has_a_folder_that_no_group_has(tmp_path: Path) -> None:
+    groups = [name for each in GROUPS for name in (each, f"{each}.shadow", f"{each}~shadow")]
+    folders = {group_folder(group, shadow=shadow) for group in groups for shadow in (False, True)}
+    assert len(folders) == 2 * len(set(groups))
+    assert max(map(len, folders)) < 255
+    shadow, group = CheckpointStore(tmp_path, "X", shadow=True), CheckpointStore(tmp_path, "X~shadow")
+    path = shadow.publish(SMALL, replace(IDENTITY, group_id="X"), created=CREATED).path
+    assert path.parts[-4] == "X~shadow"
+    assert read_header(path).identity.group_id == "X"
+    assert group.candidates(PARTITION, None) == CheckpointStore(tmp_path, "X.shadow").candidates(PARTITION, None) == []
+    moved = tmp_path / "Y~shadow" / Path(*path.parts[-3:])
+    moved.parent.mkdir(parents=True)
+    path.rename(moved)
+    with pytest.raises(CheckpointUnusableError, match="its name says Y~shadow"):
+        read_header(moved)
 
 
 def test_ordinary_names_of_groups_are_folders_as_they_are() -> None:

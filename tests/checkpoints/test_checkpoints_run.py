@@ -47,9 +47,10 @@ def test_a_store_that_fails_holds_no_event_back_and_a_restart_goes_on_from_it(
         gate.turn("500")
         send(servers, topics[0], log, 100, 200)
         eventually(lambda: outputs.count() >= 200)
-        eventually(lambda: "StoreUnavailableError" in get(port, "/readyz")[1])
+        failed = 'rnnw_checkpoint_total{result="failed"} 0.0'
+        eventually(lambda: failed not in get(port, "/metrics")[1])
+        assert get(port, "/readyz") == (200, "ready\n")  # an alert: the rollout that mends it must go on
         gate.turn("through")
-        eventually(lambda: get(port, "/readyz")[0] == 200)
         stop(process)
     eventually(lambda: source.count() == 200)
     ends = {batch.partition.number: batch.next_offset for batch in source.batches}

@@ -49,6 +49,15 @@ def test_a_letter_is_the_record_with_the_documented_headers_beside_its_own() -> 
     ]  # fmt: skip
 
 
+def test_of_headers_that_do_not_fit_those_of_the_trace_stay() -> None:
+    own: Headers = [("own", b"o" * RECORD_BYTES_LIMIT), ("traceparent", b"00-01"), ("tracestate", b"a=1")]
+    key, value, headers, _ = letter(b"v", headers=own)
+    assert (key, value, "own" in headers) == (b"k", b"", False)
+    assert (headers["traceparent"], headers["tracestate"]) == (b"00-01", b"a=1")
+    key, value, headers, _ = letter(b"v", b"k" * RECORD_BYTES_LIMIT, headers=own)
+    assert (key, value, "traceparent" in headers) == (b"k" * RECORD_BYTES_LIMIT, b"", False)
+
+
 def test_a_record_of_the_limit_is_whole_and_one_byte_more_leaves_out_the_value() -> None:
     own: Headers = [("trace", b"12")]
     value = b"v" * (RECORD_BYTES_LIMIT - len(b"k") - len("trace12"))

@@ -237,6 +237,8 @@ def test_the_report(command: Command, trained: Path) -> None:
     assert text.out.endswith("\nok: this model streams\n")
     quiet = command("check", "-c", written(trained, "door.keras", sequence__length=7))
     assert "warning" not in quiet.out + quiet.err
+    warmed = command("check", "-c", written(trained, "door.keras", sequence__length=7, state__warm="10m"))
+    assert "note        state.warm: 10m of each partition's log are replayed before it is answered: at" in warmed.out
 
 
 def test_a_model_that_fails_the_proof(command: Command, trained: Path) -> None:

@@ -116,10 +116,7 @@ def test_wrong_configuration_is_status_2_with_the_keys_path(command: Command, tm
     ("keys", "told"),
     [
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
-        (
-            {"model__task": "generate", "model__vocabulary": ["a"]},
-            "model.task: generate is not available yet (use score)",
-        ),
+        ({"output__score": "forecast"}, "output.score: forecast is not available yet (leave it out)"),
     ],
 )
 def test_what_is_not_there_yet_is_said(command: Command, tmp_path: Path, keys: dict[str, Any], told: str) -> None:
@@ -290,6 +287,16 @@ def test_run_refuses_what_no_retry_would_mend(folder: Path) -> None:
     done = typed("run", "-c", written(folder, "garbage.keras"))
     assert done.returncode == 1
     assert "this is not a Keras model file" in done.stderr.splitlines()[-1]
+
+
+def test_where_lines_are_json_the_last_one_is_too(folder: Path) -> None:
+    blocked = folder / "another-file"
+    blocked.write_text("")
+    done = typed("run", "-c", written(folder, state__directory=str(blocked / "state"), log__format="json"))
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert (told[-1]["level"], told[-1]["error"]) == ("critical", "WorkerError")
+    assert told[-1]["message"].startswith(f"state.directory: can't write to '{blocked / 'state'}': Not a directory; ")
 
 
 def test_a_client_that_says_the_same_again_and_again_is_heard_once_a_minute(

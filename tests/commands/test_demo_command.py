@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
+
+from worker.commands.demo.stage import PARTITIONS
 
 COMMAND = [sys.executable, "-m", "worker", "demo"]
 TIMEOUT_S = 300
@@ -69,3 +74,43 @@ def test_ctrl_c_ends_in_order_with_a_summary(bootstrap_servers: str, tmp_path: P
     assert "exactly one output per event, in order" in out
     assert demo_topics(bootstrap_servers) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_play_needs_a_cluster_and_plays_watches_only() -> None:
+    for wrong in (["--play", "readings"], ["--play", "readings", "--bootstrap-servers", "h:1", "--task", "generate"]):
+        done = subprocess.run([*COMMAND, *wrong], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "--play: needs --bootstrap-servers, and plays watches only" in done.stderr
+
+
+def test_play_only_writes_readings_and_leaves_the_topic(bootstrap_servers: str, tmp_path: Path) -> None:
+    command = [*COMMAND, "--play", "played-readings", "--bootstrap-servers", bootstrap_servers, "--events", "300"]
+    for _ in range(2):  # the topic is there the second time
+        done = subprocess.run(
+            [*command, "--speed", "50"], capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+            env=with_temporary(tmp_path),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "300 readings of 2 watches written to played-readings" in done.stdout
+    with KafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest") as consumer:
+        parts = [TopicPartition("played-readings", number) for number in range(PARTITIONS)]
+        assert consumer.partitions_for_topic("played-readings") == set(range(PARTITIONS))
+        assert sum(consumer.end_offsets(parts).values()) == 600
+    assert demo_topics(bootstrap_servers) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_play_at_real_time_writes_the_time_of_day_until_it_is_told_to_stop(bootstrap_servers: str) -> None:
+    began_ms = int(time.time() * 1000)
+    command = [*COMMAND, "--play", "live-readings", "--bootstrap-servers", bootstrap_servers, "--speed", "1"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+        KafkaConsumer("live-readings", bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest") as consumer,
+    ):
+        try:
+            times_ms = [record.timestamp for record in itertools.islice(consumer, 40)]
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+    assert began_ms <= min(times_ms)
+    assert max(times_ms) <= time.time() * 1000 + 1000

@@ -104,7 +104,7 @@ def test_the_summary_names_what_is_missing_too_many_or_out_of_order() -> None:
 
 def test_lines_come_at_their_interval_and_say_the_rate() -> None:
     out = io.StringIO()
-    view, board = LineView(Console(file=out, width=60, force_terminal=False), Pace(1, 4.0)), Scoreboard()
+    view, board = LineView(Console(file=out, width=60, force_terminal=False), Pace(1, 4.0), progress_line), Scoreboard()
     with view.stage("starting the worker"), view.playing():
         for tenth in range(50):
             board.sent(Sent("w", "w-1", "standing", tenth + 1, tenth / 10))
@@ -120,7 +120,7 @@ def test_lines_come_at_their_interval_and_say_the_rate() -> None:
 def test_the_live_page_gives_the_screen_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")  # whatever the tests run in
     out = io.StringIO()
-    view = LiveView(Console(file=out, width=80, height=24, force_terminal=True), PACE, "Ctrl-C ends")
+    view = LiveView(Console(file=out, width=80, height=24, force_terminal=True), PACE, "Ctrl-C ends", page)
     board = answered(1, 3)
     with view.playing():
         view.show(board, 0.0)

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from tests.sequences import by_stream, configuration, expected, make_log, save_model
 from tests.sums import sums_pipeline
-from worker.commands.replay.replaying import Writer, read_records, replay
+from worker.commands.replay.replaying import read_records, replay
+from worker.commands.replay.writing import Writer
 from worker.engine.boundaries import BoundaryRules
 from worker.errors import WorkerError
 from worker.records.ownership import Partition
@@ -92,6 +93,8 @@ def test_a_line_out_has_the_documented_fields() -> None:
         "rnnw.version": "0.0",
     }
     assert run([line(value={"y": 1})], dead=None) == []
+    (traced,) = run([line(value={"x": 2}, headers={"trace": "1", "traceparent": "00-01"})])
+    assert traced["headers"] == {"traceparent": "00-01"}
 
 
 @pytest.mark.parametrize("value", [10**30, 2**64, -(2**63) - 1, "\ud800"])

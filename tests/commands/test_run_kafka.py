@@ -217,7 +217,7 @@ def check_files(folder: Path, topic: str, ends: dict[int, int], log: Log) -> Non
     for number, offset in ends.items():
         with h5py.File(folder / "state" / f"group-{topic}" / topic / str(number) / f"{offset:020d}.h5") as file:
             attributes = dict(file.attrs)
-            assert (attributes["format_version"], attributes["topic"]) == (3, topic)
+            assert (attributes["format_version"], attributes["topic"]) == (4, topic)
             assert (attributes["partition"], attributes["next_offset"]) == (number, offset)
             assert attributes["group_id"] == f"group-{topic}"
             assert attributes["cpu"] == cpu_level()
@@ -272,12 +272,16 @@ def test_a_cluster_that_comes_late_and_goes_for_a_while(
         refuse_one(server, topics[0])
         eventually(said(tmp_path, "record refused, readings/[0-3] offset [0-9]+: the value is not JSON"))
         outputs.close()
+        absent.kill()
+        gone = "kafka: does not answer: "
+        eventually(lambda: get(port, "/readyz")[1].startswith(gone) or process.poll() is not None, WAIT_S)
         absent.restart()
         # A new reader: librdkafka may forget all brokers for ever when one that is just starting names none
         # (confluentinc/librdkafka#5301), which a worker notices and a reader does not.
         outputs = Reader(server, topics[1])
         send(server, topics[0], log, EVENTS // 2, EVENTS)
         eventually(lambda: len(once(outputs)) >= EVENTS or process.poll() is not None, WAIT_S)
+        eventually(lambda: get(port, "/readyz")[0] == 200 or process.poll() is not None, WAIT_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT_S) == 0
     check_outputs(log, model[1], only(everything(server, topics[0], EVENTS + 1), set(log.values)), once(outputs))

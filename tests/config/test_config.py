@@ -14,9 +14,10 @@ from tests.command_line import Command
 from worker.assembly.input_description import input_description, rules_description
 from worker.checkpoints.input_identity import changes
 from worker.config import json_schema, key_paths, load_config
-from worker.config.checks import AVAILABLE, contradictions, not_yet
+from worker.config.checks import AVAILABLE, not_yet
 from worker.config.sections import Config
 from worker.config.values import Duration
+from worker.config.warming import WarmAmount
 from worker.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -139,6 +140,27 @@ def test_not_durations(text: object) -> None:
             {"state__rebuild_from": "7d", "state__recover": "reset"},
             "state.rebuild_from: is for state.recover rebuild, but it is reset",
         ),
+        (
+            {"state__warm": "500"},
+            "state.warm: '500' is no amount (write a time such as 10m, or a number such as 500 events)",
+        ),
+        (
+            {"state__warm": 500},
+            "state.warm: 500 is no amount (write a time such as 10m, or a number such as 500 events)",
+        ),
+        ({"state__warm": "0m"}, "state.warm: should be longer than 0"),
+        (
+            {"state__on_model_change": "warm"},
+            "state.on_model_change: warm needs state.warm, how much of the log to replay (10m, or 500 events)",
+        ),
+        (
+            {"state__warm": "10m", "state__recover": "reset"},
+            "state.warm: is for state.recover rebuild or state.on_model_change warm, but these are reset and fail",
+        ),
+        (
+            {"state__warm": "10m", "state__rebuild_from": "7d"},
+            "state.warm: says how far back a rebuild goes, as state.rebuild_from does; leave out one of the two",
+        ),
         ({"state__on_partitions_change": "keep"}, "state.on_partitions_change: 'keep' is not one of 'fail' or 'reset'"),
         ({"state__kep": 2}, "state.kep: unknown key (did you mean state.keep?)"),
         ({"gap": "3s"}, "gap: unknown key (did you mean sequence.gap?)"),
@@ -167,7 +189,7 @@ def test_not_durations(text: object) -> None:
         ({"output__emit": "sequence_end"}, "output.emit: sequence_end needs sequence.end or sequence.length"),
         (
             {"output__emit": "every_item"},
-            "output.emit: every_item is not available yet (use every_event, sequence_end or change)",
+            "output.emit: every_item is for tasks that generate (for task score use every",
         ),
         ({"output__topic": "readings"}, "output.topic: 'readings' is input.topic too"),
         ({"output__topic": "a b"}, "output.topic: 'a b' is not a topic name"),
@@ -188,11 +210,6 @@ def test_not_durations(text: object) -> None:
         ),
         ({"input__format": "float32", "sequence__id": "run"}, "sequence.id: there is no field 'run' in a value of"),
         ({"input__format": "avro"}, "input.format: avro is not available yet (use json, msgpack or float32)"),
-        (
-            {"model__task": "generate", "model__vocabulary": ["a"]},
-            "model.task: generate is not available yet (use score)",
-        ),
-        ({"model__task": "seq2seq", "sequence__end": "e"}, "model.task: seq2seq is not available yet (use score)"),
         ({"http__port": 1000.0}, "http.port: should be a whole number, not 1000.0"),
         ({"http__port": 65536}, "http.port: should be at most 65535, not 65536"),
         ({"kafka__security__password": "x"}, "kafka.security.password: is not used with protocol PLAINTEXT"),
@@ -366,7 +383,7 @@ def test_dates_and_underscores_are_what_they_look_like(tmp_path: Path) -> None:
         ({"output__format": "avro"}, "output.format: avro is not available yet (use json or msgpack)"),
         (
             {"output__emit": "alert"},
-            "output.emit: alert is not available yet (use every_event, sequence_end or change)",
+            "output.emit: alert is not available yet (use every_event, sequence_end, every_item or change)",
         ),
         ({"output__alert": {"unit": "up"}}, "output.alert: is not available yet (leave it out)"),
         ({"output__score": "forecast"}, "output.score: forecast is not available yet (leave it out)"),
@@ -375,20 +392,49 @@ def test_dates_and_underscores_are_what_they_look_like(tmp_path: Path) -> None:
         ({"output__headers": ["h"]}, "output.headers: is not available yet (leave it out)"),
         ({"dead_letters__on_failure": "drop"}, "dead_letters.on_failure: drop is not available yet (use stop)"),
         (
-            {"model__path": "s3://bucket/m.keras"},
-            "model.path: 's3://bucket/m.keras': a URL is not available yet (write",
+            {"model__path": "s3://bucket/m.keras#12ab"},
+            "model.path: what follows # should be the file's SHA-256, 64 hex digits, not '12ab'",
         ),
-        ({"model__window": 128}, "model.window: 128 is not available yet (leave it out)"),
-        ({"model__window_fill": "zeros"}, "model.window_fill: zeros is not available yet (use wait)"),
-        ({"model__memory": 64}, "model.memory: 64 is not available yet (leave it out)"),
-        ({"model__every": 2}, "model.every: 2 is not available yet (use 1)"),
-        ({"model__expect": "ranges.json"}, "model.expect: is not available yet (leave it out)"),
+        (
+            {"model__path": "simplecache::s3://bucket/m.keras"},
+            "model.path: this is more than one URL; name the file itself",
+        ),
         ({"http__token": "t0ken"}, "http.token: is not available yet (leave it out)"),
         ({"http__token_file": "token"}, "http.token_file: is not available yet (leave it out)"),
         ({"input__sequence_numbers": "n"}, "input.sequence_numbers: unknown key (did you mean input.sequence_number?)"),
     ],
 )
 def test_what_is_not_available_yet_is_said_so(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
+    (found,) = refusal(tmp_path, with_keys(**keys))
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"model__every": 16}, "model.every: 16 needs model.window, the events that the model is run on"),
+        (
+            {"model__window_fill": "zeros"},
+            "model.window_fill: zeros needs model.window, the events that the model is run on",
+        ),
+        ({"model__window": 70_000}, "model.window: 70,000 events are more than 65,536, the most there can be"),
+        ({"model__window": 0}, "model.window: "),
+        (
+            {"model__window": 8, "model__every": 2_000_000},
+            "model.every: 2,000,000 events are more than 1,000,000, the most",
+        ),
+        (
+            {"model__window": 8, "model__memory": 4},
+            "model.memory: is for the streaming form, and model.window is given; leave out one of the two",
+        ),
+        (
+            {"model__window": 8, "model__every": 5, "sequence__length": 9},
+            "sequence.length: 9 ends each sequence before its first answer, after event 10 (model.window, "
+            "model.every); set it to 10 or more, or set model.window_fill: zeros",
+        ),
+    ],
+)
+def test_windows_that_can_not_be(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
     (found,) = refusal(tmp_path, with_keys(**keys))
     assert found.startswith(line)
 
@@ -503,20 +549,6 @@ def test_float32_needs_no_features(tmp_path: Path) -> None:
     assert (config.input.topics, config.input.features) == (("a", "b"), None)
 
 
-def test_tasks_that_generate_have_their_own_keys_and_defaults() -> None:
-    model = {"path": {"encoder": "e.keras", "decoder": "d.keras"}, "task": "seq2seq", "start": 1, "stop": "<end>"}
-    translate = Config.model_validate(with_keys(model=model, sequence__end="last", output__emit="every_item"))
-    assert (translate.model.temperature, translate.model.start, translate.model.stop) == (0.0, 1, "<end>")
-    assert contradictions(translate) == []
-    model = {"path": "m.keras", "task": "generate", "vocabulary": "items.txt", "top_p": 0.9, "top_k": 5}
-    write = Config.model_validate(with_keys(model=model))
-    assert (write.model.temperature, write.model.vocabulary) == (1.0, Path("items.txt"))
-    assert contradictions(write) == []
-    assert contradictions(Config.model_validate(with_keys(model={"path": "m", "task": "seq2seq"}))) == [
-        "sequence.end: task seq2seq needs sequence.end or sequence.length to know when a source ends"
-    ]
-
-
 def test_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
@@ -526,6 +558,16 @@ def test_config_is_frozen(tmp_path: Path) -> None:
 def test_how_far_back_a_rebuild_goes_may_be_in_days(tmp_path: Path) -> None:
     state = load(tmp_path, with_keys(state__rebuild_from="7d")).state
     assert (state.rebuild_from, state.recover) == (Duration(7 * 24 * 3_600_000), "rebuild")
+
+
+@pytest.mark.parametrize(
+    ("text", "time", "events"),
+    [("10m", Duration(600_000), None), ("500 events", None, 500), ("1 event", None, 1), ("${WARM}", None, 70)],
+)
+def test_how_much_warms_a_new_model(tmp_path: Path, text: str, time: Duration | None, events: int | None) -> None:
+    keys = with_keys(state__warm=text, state__on_model_change="warm", state__recover="fail")
+    warm = load(tmp_path, keys, WARM="70 events").state.warm
+    assert warm == WarmAmount(time, events)
 
 
 INPUT = {
@@ -588,18 +630,6 @@ def test_nor_do_the_rules(tmp_path: Path, key: str) -> None:
     plain, spelt = (rules_description(load(tmp_path, with_keys(**{f"sequence__{key}": s}))) for s in ("s", "value:s"))
     assert plain == spelt
     assert changes(spelt.replace('"s"', '"value:s"'), plain) == ""
-
-
-def test_a_vocabulary_is_part_of_what_states_are_fed_with() -> None:
-    def described(vocabulary: Any) -> dict[str, Any]:
-        tree = with_keys(model__task="generate", model__vocabulary=vocabulary)
-        found: dict[str, Any] = json.loads(input_description(Config.model_validate(tree)))
-        return found
-
-    ab = described(["a", "b"])
-    assert ab == described(["a", "b"])
-    assert ab != described(["b", "a"])
-    assert described("words.txt")["model.vocabulary"] == "words.txt"
 
 
 def test_a_change_of_the_input_is_told_by_key() -> None:

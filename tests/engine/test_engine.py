@@ -58,10 +58,26 @@ def outputs(pipeline: Pipeline, logs: tuple[list[Any], list[Any]], cuts: list[in
 
 
 @settings(max_examples=examples(150), deadline=None)
-@given(logs, st.lists(st.integers(1, 40), min_size=1, max_size=5))
-def test_turns_make_no_difference(logs: tuple[list[Any], list[Any]], cuts: list[int]) -> None:
-    one_by_one = outputs(sums_pipeline(RULES, **FIELDS), logs, [1])
-    assert outputs(sums_pipeline(RULES, **FIELDS), logs, cuts) == one_by_one
+@given(logs, st.lists(st.integers(1, 40), min_size=1, max_size=5), st.booleans())
+def test_turns_make_no_difference(logs: tuple[list[Any], list[Any]], cuts: list[int], waits: bool) -> None:
+    one_by_one = outputs(sums_pipeline(RULES, waits=waits, **FIELDS), logs, [1])
+    assert outputs(sums_pipeline(RULES, waits=waits, **FIELDS), logs, cuts) == one_by_one
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(logs, st.lists(st.integers(1, 40), min_size=1, max_size=5), st.sampled_from(["every_event", "sequence_end"]))
+def test_what_is_answered_is_what_a_model_that_never_waits_says(
+    logs: tuple[list[Any], list[Any]], cuts: list[int], mode: Any
+) -> None:
+    waiting, prompt = (sums_pipeline(RULES, EmitRule(mode), waits=waits, **FIELDS) for waits in (True, False))
+    said, heard = outputs(prompt, logs, cuts), outputs(waiting, logs, cuts)
+    assert heard == [[each for each in some if each[:1] != b"{" or odd(json.loads(each))] for some in said]
+    if mode == "every_event":
+        assert waiting.engine.unanswered == sum(map(len, said)) - sum(map(len, heard))
+
+
+def odd(output: dict[str, Any]) -> bool:
+    return bool(output["probabilities"][0] // 1 % 2)
 
 
 @settings(max_examples=examples(150), deadline=None)
@@ -72,14 +88,17 @@ def test_turns_make_no_difference_when_the_table_is_full(log: list[Any], cuts: l
 
 
 @settings(max_examples=examples(100), deadline=None)
-@given(st.lists(events, max_size=60), st.integers(0, 60))
-def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int) -> None:
+@given(
+    st.lists(events, max_size=60),
+    st.integers(0, 60),
+    st.booleans(),
+    st.sampled_from([EmitRule(), EmitRule("change", delta=1.0)]),
+)
+def test_a_snapshot_goes_on_as_if_nothing_had_been(log: list[Any], at: int, waits: bool, emit: EmitRule) -> None:
     at = min(at, len(log))
-    whole = sums_pipeline(RULES, **FIELDS)
+    whole, first, second = (sums_pipeline(RULES, emit, waits=waits, **FIELDS) for _ in range(3))
     wanted = outputs(whole, (log, []), [7])[0]
-    first = sums_pipeline(RULES, **FIELDS)
     head = outputs(first, (log[:at], []), [5])[0]
-    second = sums_pipeline(RULES, **FIELDS)
     assert second.engine.table.open(PARTITIONS[0], first.engine.table.snapshot(PARTITIONS[0], at)) == 0
     tail = [
         message or b""
@@ -190,6 +209,24 @@ def test_what_is_emitted(mode: Any, wanted: list[int]) -> None:
     ]
     (outcome,) = pipeline.turn([batch(PARTITIONS[0], rows)])
     assert [json.loads(value or b"")["source"]["offset"] + 1 for value in outcome.outputs.values] == wanted
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"), [("every_event", [3, 4, 5, 8]), ("sequence_end", []), ("change", [3, 5, 8])]
+)
+def test_what_is_emitted_of_a_model_that_waits(mode: Any, wanted: list[int]) -> None:
+    pipeline = sums_pipeline(emit=EmitRule(mode, delta=1.0), end="last", waits=True)
+    pipeline.engine.table.open(PARTITIONS[0])
+    steps: list[dict[str, Any]] = [
+        {"x": 0.5}, {"x": 0.25}, {"x": 1}, {"x": 0.125}, {"x": 1.5}, {"x": 2.75, "last": True},
+        {"x": 0.5}, {"x": 0.75},  # the first answer of the next sequence
+    ]  # fmt: skip
+    (outcome,) = pipeline.turn([batch(PARTITIONS[0], [(b"a", json.dumps(step).encode()) for step in steps])])
+    seen = [json.loads(value or b"") for value in outcome.outputs.values]
+    assert [output["source"]["offset"] + 1 for output in seen] == wanted
+    assert [output["step"] for output in seen] == [offset if offset < 7 else offset - 6 for offset in wanted]
+    assert pipeline.engine.unanswered == 4
+    assert len(outcome.dead) == 0
 
 
 @given(st.lists(st.integers(-1, 4), max_size=30))

@@ -29,7 +29,7 @@ from worker.records.states import StateLayout
 from worker.streams.table import StreamTable
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
-FIELDS = {"features": "x", "id": "s", "start": "first", "end": "last"}
+FIELDS: dict[str, Any] = {"features": "x", "id": "s", "start": "first", "end": "last"}
 L = keras.layers
 
 rules = st.builds(
@@ -50,6 +50,7 @@ OTHERS: list[Any] = [
     (b"{", None),
     (b"", [("worker-command", b"reset")]),
     (b'{"states": {"sum": {"h": [100]}}}', [("worker-command", b"set-state")]),
+    (b'{"states": {"window": {"inputs": [[7], [8], [9]], "events": [3]}}}', [("worker-command", b"set-state")]),
 ]
 LATER_MS = [0, 1, 1, 1, 40, 90, -10]
 events = st.tuples(
@@ -95,13 +96,14 @@ def left(engine: Engine) -> dict[str, Any]:
         "waves": engine.waves,
         "resets": engine.resets.tolist(),
         "late": engine.late,
+        "unanswered": engine.unanswered,
     }
 
 
 def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
     """What comes out of each turn of (events, replay), and what is left in the end; ``second``: the length later on."""
     engine, answers, offset, time_ms = pipeline.engine, [], 0, 0
-    engine.table.initial = np.full(1, 16, np.float32)
+    engine.table.initial = np.full_like(engine.table.initial, 16)
     pipeline.engine.table.open(P0)
     pipeline.engine.table.open(P1)
     for number, (log, replay) in enumerate(script):
@@ -127,13 +129,55 @@ def go(pipeline: Pipeline, script: list[Any], second: int | None) -> list[Any]:
     st.sampled_from([SCAN_ROWS, (2,), (3, 1)]),
     st.sampled_from([1, 3, 1000]),
     st.sampled_from([None, 2, 4]),
+    st.booleans(),
 )
 def test_by_waves_or_by_scans(
-    script: list[Any], rules: BoundaryRules, emit: EmitRule, scan_rows: Any, max_streams: int, second: int | None
+    script: list[Any],
+    rules: BoundaryRules,
+    emit: EmitRule,
+    scan_rows: Any,
+    max_streams: int,
+    second: int | None,
+    waits: bool,
 ) -> None:
-    by_waves, by_scans = (sums_pipeline(rules, emit, max_streams, **FIELDS) for _ in range(2))
+    by_waves, by_scans = (sums_pipeline(rules, emit, max_streams, waits=waits, **FIELDS) for _ in range(2))
     by_waves.engine.scan_rows, by_scans.engine.scan_rows = (), scan_rows
     assert go(by_scans, script, second) == go(by_waves, script, second)
+
+
+@pytest.fixture(scope="module")
+def windows() -> list[StreamingModel]:
+    """Of one feature, like Sums; two outputs."""
+    trained = keras.Sequential([keras.Input((3, 1)), L.Flatten(), L.Dense(2)])
+    return [
+        StreamingModel(trained, window=3, every=2),
+        StreamingModel(trained, window=3),
+        StreamingModel(trained, window=3, window_fill="zeros"),
+    ]
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    st.one_of(turns, st.integers(0, 1 << 30).map(long_turns)),
+    rules,
+    emissions,
+    st.sampled_from([SCAN_ROWS, (2,)]),
+    st.sampled_from([1, 1000]),
+    st.integers(0, 2),
+)
+def test_windows_by_waves_or_by_scans(
+    windows: list[StreamingModel],
+    script: list[Any],
+    rules: BoundaryRules,
+    emit: EmitRule,
+    scan_rows: Any,
+    max_streams: int,
+    which: int,
+) -> None:
+    of = {"model": windows[which], **FIELDS}
+    by_waves, by_scans = (sums_pipeline(rules, emit, max_streams, **of) for _ in range(2))
+    by_waves.engine.scan_rows, by_scans.engine.scan_rows = (), scan_rows
+    assert go(by_scans, script, 4) == go(by_waves, script, 4)
 
 
 class Counted(Sums):
@@ -214,8 +258,10 @@ def test_streams_that_run_out_of_events_are_not_carried_along() -> None:
     assert model.calls == [(6, 90, 1), (500, 2, 1)]
 
 
-def test_a_real_model_gives_the_same_bits_by_waves_and_by_scans() -> None:
-    model = StreamingModel(sequential(L.LSTM(8, return_sequences=True), L.GRU(5), L.Dense(2, activation="softmax")))
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_real_model_gives_the_same_bits_by_waves_and_by_scans(window: int | None) -> None:
+    trained = sequential(L.LSTM(8, return_sequences=True), L.GRU(5), L.Dense(2, activation="softmax"))
+    model = StreamingModel(trained, window=window)
     rng = np.random.default_rng(4)
     names = [f"s{number}" for number in rng.choice(40, 600, p=np.arange(40) ** 2 / np.sum(np.arange(40) ** 2)).tolist()]
     initial = rng.normal(size=model.state_width).astype(model.dtype)

@@ -30,20 +30,26 @@ WORLD = {
     "clients": {"kafka", "confluent_kafka"},
     "tensorflow": {"tensorflow", "keras", "google"},
     "screen": {"click", "rich"},
+    "opentelemetry": {"opentelemetry"},
 }
 
 EVERYTHING = "everything"
 
 LAW = {
     "errors": Room("errors, sorted by what the caller does about them"),
-    "records": Room("the values at the seams: records, events, states, ownership, arrays"),
+    "records": Room("the values at the seams: records, events, states, arrays, vocabularies, random numbers"),
     "bounded_calls": Room("calls that may never return, with a deadline", "", "threads"),
+    "filesystem": Room("a URL as a file system of fsspec", "errors"),
     "stopping": Room("the request to stop, which a signal may set", "", "files network"),
     "processor": Room("the level of the processor's instruction set", "errors", "files"),
-    "logs": Room("the log lines", "errors", "logs time"),
+    "logs": Room("the log lines", "records errors", "logs time"),
     "streams": Room("the table of streams: rows, rosters; silent, idle and doubled streams", "records"),
     "engine": Room("events → outputs: boundaries, turns, waves, scans, emission", "records streams"),
-    "model": Room("Keras files → the streaming form, proven; the batched step", "records errors", "files tensorflow"),
+    "model": Room(
+        "Keras files → the streaming form, proven; the batched step",
+        "records errors bounded_calls filesystem",
+        "files tensorflow",
+    ),
     "codecs": Room("bytes → events, outputs → bytes", "records errors"),
     "pipeline": Room("decoder, engine, encoder in a row; the size of a turn", "records streams engine codecs"),
     "kafka": Room(
@@ -53,10 +59,15 @@ LAW = {
     ),
     "checkpoints": Room(
         "states ↔ HDF5 files, in a folder or anywhere fsspec reaches",
-        "records errors bounded_calls",
+        "records errors bounded_calls filesystem",
         "files time threads chance",
     ),
     "web": Room("metrics and probes over HTTP", "records errors", "time threads network logs metrics"),
+    "telemetry": Room(
+        "traces, metrics and logs to a collector of OpenTelemetry",
+        "records errors logs",
+        "time threads logs opentelemetry",
+    ),
     "config": Room("YAML and environment → Config, or the lines of the refusal", "records errors", "files"),
     "member": Room(
         "the loop, the commit law, recovery: one member of the group",
@@ -78,10 +89,14 @@ ONLY_HERE = {
     "tensorflow": ("model.backend", "model.files.keras2_operations"),
     "files": (
         "model.backend",
+        "model.encoder_decoder",
         "model.files.archives",
+        "model.files.fetching",
         "model.files.foreign",
         "model.files.loading",
         "model.files.weights",
+        "model.generative",
+        "model.pair.two_models",
         "model.streaming",
     ),
 }

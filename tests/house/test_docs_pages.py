@@ -30,19 +30,23 @@ from tests.running import WAIT_S, worker
 from worker.config import key_paths
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.embedded.local_ports import free_port
-from worker.web.metrics import Metrics
+from worker.web.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["probability-after-every-sample", "setting-states", "outputs-and-states", "checkpoints", "records"]
+PAGES = [
+    "probability-after-every-sample", "setting-states", "outputs-and-states", "generating-text", "encoder-decoder",
+    "checkpoints", "records", "watching-the-model", "which-form",
+]  # fmt: skip
 PAGE_TIMEOUT_S = 900
-LONGEST_PAGE_LINES = 310
+LONGEST_PAGE_LINES = 350
 DEFAULT_GROUP = "rnn-stream-worker"
-SHOWN_SERVERS = "localhost:9092"
+SHOWN_SERVERS, SHOWN_HTTP = "localhost:9092", "localhost:9100"
 
 # What differs from run to run and from machine to machine. A line that not every machine has is left out.
 VARYING = [
     (r"^memory +\S+ \w+ are free here.*\n|^ +worst: .*\n", ""),
     (r"[\d.,]+ ms +[\d,]+ events/s", "<speed>"),
+    (r"[\d,]+ events/s", "<speed>"),
     (r"bit for bit the same|\S+ at most$", "<difference>"),
     (r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<sha-256>"),
     (r"\b\d{13}\b", "<time>"),
@@ -98,7 +102,7 @@ class Typist:
         self.printed = ""
         self.workers = ExitStack()
         self.running: WorkerProcess | None = None
-        self.prefix = f"{page}-"
+        self.prefix, self.port = f"{page}-", free_port()
         whole = "".join(text for _, text, _ in blocks(page))
         names = re.findall(r"--topic (\S+?):\d+", whole) + re.findall(r"group_id: ([\w.-]+)", whole)
         self._shared = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}\b" for name in names) or "(?!)")
@@ -119,7 +123,7 @@ class Typist:
     def _of_this_run(self, text: str) -> str:
         text = self._shared.sub(lambda found: self.prefix + found[0], text)
         text = text.replace(f"state/{DEFAULT_GROUP}/", f"state/{self.prefix}{DEFAULT_GROUP}/")
-        return text.replace(SHOWN_SERVERS, self.broker.bootstrap_servers)
+        return text.replace(SHOWN_SERVERS, self.broker.bootstrap_servers).replace(SHOWN_HTTP, f"127.0.0.1:{self.port}")
 
     def _python(self, text: str, place: str) -> None:
         assert not self.printed, f"before {place}: a block prints something that is not shown"
@@ -144,7 +148,7 @@ class Typist:
         kafka = settings.setdefault("kafka", {})
         kafka["bootstrap_servers"] = self.broker.bootstrap_servers
         kafka.setdefault("group_id", f"{self.prefix}{DEFAULT_GROUP}")
-        settings["http"] = {"host": "127.0.0.1", "port": free_port()}
+        settings["http"] = {"host": "127.0.0.1", "port": self.port}
         (self.folder / named[1]).write_text(yaml.safe_dump(settings))
 
     def _console(self, text: str, place: str) -> None:
@@ -265,8 +269,7 @@ def test_records_are_compared_by_their_fields() -> None:
 def test_pages_name_keys_and_metrics_that_there_are() -> None:
     """``section.key`` of the configuration, and ``rnnw_...``, wherever a page has them."""
     keys, sections = set(key_paths()), {path for path in key_paths() if "." not in path} - {"model"}
-    scraped = Metrics().exposition("")[1].decode()
-    metrics = set(re.findall(r"^(?:# TYPE )?(rnnw_\w+)", scraped, re.MULTILINE))
+    metrics = {name for metric in CATALOGUE for name in metric.series()}
     wrong = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text()

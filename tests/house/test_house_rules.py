@@ -55,6 +55,7 @@ def test_the_tree_names_no_machine_and_no_registry_host() -> None:
         *WORKER.rglob("*"),
         *(ROOT / "config").rglob("*"),
         *(ROOT / "docs").rglob("*"),
+        *(ROOT / "examples").rglob("*"),
         *(ROOT / "tests").rglob("*.py"),
         *(ROOT / ".github").rglob("*"),
         *ROOT.glob("*.md"),

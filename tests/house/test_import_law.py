@@ -117,7 +117,8 @@ def defined(body: list[ast.stmt]) -> Iterator[str]:
 def test_every_name_is_imported_from_its_home() -> None:
     homes = {f"worker.{name_of(path)}".removesuffix(".__init__"): path for path in modules()}
     names = {module: set(defined(ast.parse(path.read_text()).body)) for module, path in homes.items()}
-    files = [path for folder in ("worker", "tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+    folders = ("worker", "tests", "benchmarks", "examples")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     found = [
         f"{path.relative_to(ROOT)}: {module}.{name}"
         for path in files

@@ -12,7 +12,9 @@ from tests.house.test_prose import pages
 ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^\s*```.*?^\s*```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED = re.compile(r"(?<![\w/.-])((?:worker|tests|docs|config|benchmarks|deploy|\.github)/[\w./-]*\w)(?:::(\w+))?")
+NAMED = re.compile(
+    r"(?<![\w/.-])((?:worker|tests|docs|config|benchmarks|examples|deploy|\.github)/[\w./-]*\w)(?:::(\w+))?"
+)
 
 
 def anchors(page: Path) -> set[str]:

@@ -6,7 +6,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import yaml
 from setuptools.config.expand import read_attr
 
 import worker
@@ -22,13 +21,19 @@ def test_the_version_is_read_from_the_package() -> None:
     assert read_attr(attribute, root_dir=ROOT) == worker.__version__
 
 
-def test_the_changelog_and_the_manifests_follow_it() -> None:
+def test_the_changelog_and_what_is_deployed_follow_it() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest
     assert newest[1] == worker.__version__
-    manifests = yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())
-    (pod,) = [each["spec"]["template"]["spec"] for each in manifests if each["kind"] == "StatefulSet"]
-    assert [each["image"] for each in pod["containers"]] == [f"rnn-stream-worker:{worker.__version__}"]
+    named = re.compile(r"(?:rnn-stream-worker:|/version: \"?|VERSION=)(\d[\w.]*)")
+    wrong = [
+        f"{file.relative_to(ROOT)}: {version}"
+        for file in sorted((ROOT / "deploy").rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+        for version in named.findall(file.read_text())
+        if version != worker.__version__
+    ]
+    assert wrong == []
 
 
 def test_the_same_pythons_everywhere() -> None:

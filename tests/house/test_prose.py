@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 120
-FOLDERS = ("docs", "worker", "benchmarks", "deploy", ".github")
+FOLDERS = ("docs", "worker", "benchmarks", "examples", "deploy", ".github")
 FENCE = re.compile(r"^\s*(```|~~~)")
 BEGIN = re.compile(r"^<!-- (?:.+: begin|\w+: made by .*) -->$")
 END = re.compile(r"^<!-- (?:.+: end|/\w+) -->$")

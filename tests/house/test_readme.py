@@ -31,8 +31,8 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_shown_configuration_gives_the_shown_record(door: Path) -> None:
-    from worker.assembly.model import load_model
-    from worker.assembly.pipeline import build_pipeline
+    from worker.assembly.model import load_scoring
+    from worker.assembly.pipeline import build_scoring
     from worker.config import load_config
     from worker.records.ownership import Partition
     from worker.records.record_batch import RecordBatch
@@ -40,7 +40,7 @@ def test_the_shown_configuration_gives_the_shown_record(door: Path) -> None:
     (shown,) = blocks("yaml")
     (door / "my.yaml").write_text(shown)
     config = load_config(door / "my.yaml", {})
-    pipeline = build_pipeline(config, load_model(config))
+    pipeline = build_scoring(config, load_scoring(config))
     partition = Partition("readings", 2)
     pipeline.engine.table.open(partition)
     (value,) = re.findall(r"value=b'(.*?)'", "".join(blocks("python")))

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
@@ -560,6 +561,48 @@ def test_flush_makes_durable_and_keeps_the_order_of_each_key(kit: Kit, enter: Ca
     for key in set(keys):
         found = [record[3] for record in member.records if record[2] == key]
         assert found == [value for value, its in zip(numbered(700), keys, strict=True) if its == key]
+    sink.close(CLOSE_S)
+
+
+def test_a_sink_says_when_all_is_acknowledged_and_what_is_not(kit: Kit) -> None:
+    topic = kit.topic()
+    sink = kit.sink()
+    assert sink.acknowledged(0.0)
+    sink.send(topic, Messages([b"key"] * 100, numbered(100)))
+    if isinstance(kit, MemoryKit):  # where nothing happens by itself
+        assert not sink.acknowledged(0.0)
+        assert (sink.facts().messages, sink.facts().bytes) == (100, sum(map(len, numbered(100))) + 300)
+        sink.flush(ANSWER_S)
+    assert sink.acknowledged(ANSWER_S)
+    assert (sink.facts().messages, sink.facts().bytes) == (0, 0)
+    sink.close(CLOSE_S)
+
+
+def test_a_failure_seen_by_a_measurement_is_raised_all_the_same(kit: Kit) -> None:
+    topic = kit.topic()
+    sink = kit.sink()
+    with suppress(MessageRefusedError):  # some clients look at the size before they take a message
+        sink.send(topic, Messages([b"small", b"large"], [b"1", b"x" * 1_100_000]))
+    assert not sink.acknowledged(ANSWER_S)
+    assert sink.facts().messages >= 0
+    with pytest.raises(DeliveryFailedError):
+        sink.flush(ANSWER_S)
+    sink.close(CLOSE_S)
+
+
+def test_clients_measure_the_way_to_the_brokers(kit: Kit) -> None:
+    if isinstance(kit, MemoryKit):
+        return  # there is no way
+    topic = kit.topic()
+    sink = kit.sink()
+    deadline = time.monotonic() + DEADLINE_S
+    while not sink.facts().latency_s and time.monotonic() < deadline:
+        sink.send(topic, Messages([b"key"], [b"1"]))
+        sink.flush(ANSWER_S)
+        time.sleep(STEP_S)
+    ((broker, latency_s),) = sink.facts().latency_s.items()
+    assert broker.isdigit()
+    assert 0 < latency_s < ANSWER_S
     sink.close(CLOSE_S)
 
 

@@ -18,6 +18,7 @@ from tests.conftest import eventually
 from tests.foreign_server import foreign_server
 from tests.proxy import METADATA, proxied_broker
 from tests.running import WAIT_S, get, worker
+from tests.said import said
 from tests.sequences import configuration, save_model
 from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent.sink import ConfluentSink
@@ -93,10 +94,10 @@ def test_every_client_of_confluent_says_so_once(
     opened: Callable[[ClientSettings], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = f"{HOST}:{free_port()}"
-    with caplog.at_level(logging.INFO), pytest.raises(KafkaUnavailableError) as said:
+    with caplog.at_level(logging.INFO), pytest.raises(KafkaUnavailableError) as raised:
         opened(ClientSettings(refused, "confluent", transactional_id="id"))
-    assert re.search(rf"no server has answered \({refused}: .*Connection refused\)$", str(said.value))
-    assert caplog.messages == []
+    assert re.search(rf"no server has answered \({refused}: .*Connection refused\)$", str(raised.value))
+    assert said(caplog) == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)

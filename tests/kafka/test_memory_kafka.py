@@ -78,6 +78,15 @@ def test_an_expelled_member_may_not_commit_and_learns_of_its_loss_at_the_next_po
     assert zombie.poll() == [Assigned((P1,))]
 
 
+def test_a_member_that_was_expelled_is_given_nothing_before_it_has_joined_again(broker: MemoryBroker) -> None:
+    expelled, other = Member(broker), Member(broker)
+    assert (expelled.poll(), other.poll()) == ([Assigned((P0, P2))], [Assigned((P1,))])
+    broker.expel(expelled.source)
+    broker.rebalance(expelled.source, assigned=[P0])
+    broker.crash(expelled.source)
+    assert other.poll() == [Assigned((P0, P2))]
+
+
 def test_partitions_move_as_the_test_says(broker: MemoryBroker) -> None:
     member = Member(broker)
     member.poll()

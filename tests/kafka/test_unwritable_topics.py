@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from confluent_kafka.admin import (
 from kafka.admin import KafkaAdminClient
 
 from tests.conftest import NewTopic, eventually
+from tests.proxy import PRODUCE, proxied_broker
 from tests.running import WAIT_S, Reader, get, worker
 from tests.sequences import save_model
 from worker.errors import KafkaUnavailableError
@@ -212,6 +214,35 @@ def test_a_topic_that_is_deleted_while_running_is_named_with_its_key_and_the_rem
     with worker(tmp_path, "worker") as process:
         eventually(lambda: process.poll() is not None or is_committed(bootstrap_servers, name, 2))
         assert process.poll() is None
+
+
+GIVEN_UP_SOON = {
+    "kafka-python": {"delivery_timeout_ms": 4_000, "request_timeout_ms": 3_000},
+    "confluent": {"delivery.timeout.ms": 4_000},
+}
+
+
+@CLIENTS
+@pytest.mark.broker
+def test_outputs_that_the_client_has_given_up_are_written_again(tmp_path: Path, model: Path, client: str) -> None:
+    """Brokers that take nothing for long: workers wait, and do not end."""
+    name, options = "letters", GIVEN_UP_SOON[client]
+    with proxied_broker() as (broker, proxy):
+        direct = broker.bootstrap_servers
+        create(direct, name, {})
+        port = configured(tmp_path, model, client, "at_least_once", name, proxy.bootstrap_servers, producer=options)
+        write(direct, name, GOOD)
+        with worker(tmp_path, "worker") as process:
+            eventually(lambda: process.poll() is not None or is_committed(direct, name, 1), WAIT_S)
+            proxy.hold_requests(PRODUCE)
+            write(direct, name, GOOD, GOOD)
+            eventually(lambda: process.poll() is not None or metrics(port)["rnnw_rollbacks_total"] > 0, WAIT_S)
+            proxy.release()
+            eventually(lambda: process.poll() is not None or is_committed(direct, name, 3), WAIT_S)
+            assert process.poll() is None
+            assert metrics(port)['rnnw_client_errors_total{kind="delivery_failed"}'] > 0
+        steps = [json.loads(value or b"")["step"] for _, value, _ in records(direct, f"{name}.out", 3)]
+    assert sorted(set(steps)) == [1, 2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from worker.kafka.confluent.commits import note_in
 from worker.kafka.contracts import TopicFacts
 from worker.kafka.opening import open_source, open_transactional_sink
 from worker.kafka.settings import Client, ClientSettings
-from worker.member.commit_notes import note_of, noted_topic
+from worker.member.commit_notes import Place, note_of, noted_topic, noted_work, with_work
 from worker.records.ownership import Partition
 
 CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
@@ -52,6 +52,48 @@ def test_a_cluster_may_have_any_name(cluster: str) -> None:
 
 def test_a_note_of_another_cluster_says_nothing() -> None:
     assert noted_topic(NOTE, "elsewhere") == ""
+
+
+PLACE = Place(100, 250, ((100, 7), (101, 0), (180, 1)))
+
+
+@pytest.mark.parametrize("topic", [FACTS, TopicFacts("", 1), TopicFacts(FACTS.id, 1, "my cluster; ü")])
+@pytest.mark.parametrize("behind", ["", "\0", " read_to=1 unfinished=;", "x"])
+@pytest.mark.parametrize("place", [PLACE, Place(100, 101), Place(0, 9_223_372_036_854_775_807, ((0, 0),))])
+def test_what_is_unfinished_is_noted(topic: TopicFacts, behind: str, place: Place) -> None:
+    note = with_work(note_of(topic), place)
+    assert note.isascii()
+    assert noted_work(note + behind, topic, place.offset) == (place.read_to, dict(place.unfinished))
+    assert noted_topic(note, topic.cluster_id) == topic.id
+
+
+def test_where_nothing_is_unfinished_a_note_is_as_ever() -> None:
+    assert with_work(NOTE, Place(100, 100)) == NOTE
+
+
+WORK = with_work("", PLACE)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        NOTE,
+        WORK,
+        note_of(TopicFacts("other", 1, FACTS.cluster_id)) + WORK,
+        note_of(TopicFacts(FACTS.id, 1, "elsewhere")) + WORK,
+        NOTE + WORK[1:],
+        NOTE + WORK[:-1],
+        NOTE + WORK.replace("=250", "=180"),
+        NOTE + WORK.replace("=250", "=-250"),
+        NOTE + WORK.replace("=250", "=99999999999999999999"),
+        NOTE + WORK.replace("unfinished=", "unfinished=g;"),
+        NOTE + " read_to=100 unfinished=;",
+        f"of another tool{WORK}",
+    ],
+)
+def test_other_notes_say_nothing_of_it(note: str) -> None:
+    assert noted_work(note, FACTS, 100) == (100, {})
 
 
 @pytest.mark.parametrize(("writer", "reader"), list(itertools.product(CLIENTS, CLIENTS)))

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import eventually
 from tests.one_member import AWAY, CHECKPOINT_S, COMMIT_S, P0, P1, WRITER_TIMEOUT_S, Cluster, Member, Row
-from worker.errors import CommitRefusedError, DeliveryFailedError, WorkerError
-from worker.member.loop import UNAVAILABLE_WAIT_S, run
+from worker.errors import CommitRefusedError, DeliveryFailedError, NotAcknowledgedError, WorkerError
+from worker.member.loop import run
 
 REFUSED = CommitRefusedError("the group has moved on")
 THREE = [(0, b"a", 1), (0, b"a", 2), (0, b"b", 4)]
@@ -122,15 +122,30 @@ def test_while_outputs_are_not_acknowledged_nothing_is_read_but_the_group_is_ans
     assert cluster.committed() == 6
 
 
-def test_outputs_that_are_never_acknowledged_end_the_worker(cluster: Cluster) -> None:
+def test_outputs_that_are_not_acknowledged_for_long_are_written_again_by_a_new_producer(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     member = Member(cluster)
-    limit_s = member.worker.limits.flush_s
+    limit_s, first = member.worker.limits.flush_s, member.sink
     member.turn()
     cluster.broker.fail("flush", AWAY, times=3)
     member.turn(after_s=COMMIT_S)
-    assert member.turn(after_s=limit_s / 2) is None
-    with pytest.raises(DeliveryFailedError, match="nobody answers, and none was acknowledged for 120 s"):
-        member.turn(after_s=limit_s / 2)
+    assert [member.turn(after_s=limit_s / 2) for _ in range(2)] == [None] * 2
+    assert "nobody answers, and none was acknowledged for 120 s" in caplog.text
+    member.drain()
+    assert member.sink is not first
+    assert set(cluster.sums()) == set(SUMS)
+    assert (cluster.committed(), member.value("rollbacks_total")) == (3, 1)
+
+
+@pytest.mark.parametrize("operation", ["send", "flush"])
+def test_outputs_that_the_client_has_given_up_are_written_again(cluster: Cluster, operation: str) -> None:
+    """A cluster that is away for longer than the client keeps messages ends no worker."""
+    member = Member(cluster)
+    cluster.broker.fail(operation, NotAcknowledgedError("expired after 120 s"))
+    member.drain()
+    assert set(cluster.sums()) == set(SUMS)
+    assert (cluster.committed(), member.value("rollbacks_total")) == (3, 1)
 
 
 @pytest.mark.parametrize(("operation", "error"), [("send", DeliveryFailedError("gone")), ("send", AWAY)])
@@ -247,7 +262,7 @@ def test_run_turns_until_told_to_stop_and_leaves_in_order(cluster: Cluster) -> N
     cluster.broker.fail("poll", AWAY, times=2)
     turns = iter([False] * 4)
     run(member.worker, cluster.clock, lambda: next(turns, True), waits.append)
-    assert waits == [UNAVAILABLE_WAIT_S] * 2
+    assert waits == [member.worker.limits.unavailable_wait_s] * 2
     assert (cluster.sums(), cluster.committed(), cluster.checkpoints()) == (SUMS, 3, [3])
     assert cluster.broker.group(member.source.group_id).members == []
     assert member.status.missing() == ["model: not loaded", "worker: stopping"]

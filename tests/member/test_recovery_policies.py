@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from tests.said import said
 from tests.sums import SPECS
 from worker.checkpoints.folder import CheckpointStore, FileEntry
 from worker.checkpoints.header import CheckpointIdentity
@@ -26,7 +27,7 @@ from worker.member.commit_notes import note_of
 from worker.member.recovery import Recovery
 from worker.member.recovery_policy import LogFacts, RecoveryPolicy, Start
 from worker.records.ownership import Partition
-from worker.records.states import PartitionState
+from worker.records.states import PartitionState, StateSpec
 
 P0, P1, P2, P3 = (Partition("in", number) for number in range(4))
 OURS, THEIRS = "a" * 64, "b" * 64
@@ -111,7 +112,7 @@ def shown(start: Start) -> tuple[int, int, int | None]:
 
 
 def lines(caplog: pytest.LogCaptureFixture, folder: Path) -> list[str]:
-    found = [record.getMessage().replace(str(folder), "F") for record in caplog.records]
+    found = [line.replace(str(folder), "F") for line in said(caplog)]
     caplog.clear()
     assert all("\n" not in line for line in found)
     return found
@@ -420,7 +421,8 @@ def test_another_model_or_input(
             recovery.start(facts(P0, TWO, 6, (0, 10)))
         said = [str(refused.value).replace(str(tmp_path), "F")]
         what_now = (
-            r"; set state.on_model_change to reset \(start at zero\) or keep \(same shapes\), or state.directory .*"
+            r"; set state.on_model_change to reset \(start at zero\), keep \(same shapes\) or warm "
+            r"\(replay state.warm of the log\), or state.directory .*"
         )
         pattern = f"{name(6)}: {why}{what_now}"
     else:
@@ -433,6 +435,36 @@ def test_another_model_or_input(
         }[on_change]
     assert len(said) == 1
     assert re.fullmatch(pattern, said[0]), said
+
+
+WINDOW = [StateSpec("window", "inputs", (8, 1), "float32")]
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+@pytest.mark.parametrize("recover", ["rebuild", "reset", "fail"])
+def test_states_of_other_shapes_can_not_be_kept(tmp_path: Path, changed: str, recover: Any, caplog: Any) -> None:
+    file, why = CHANGES[changed]
+    ours = replace(IDENTITY, topic_id="", partitions=0)
+    policy = RecoveryPolicy(recover, "keep")
+    recovery = Recovery(store_of(tmp_path, [file]), ours, WINDOW, policy, lambda: CREATED)
+    with pytest.raises(WorkerError) as refused:
+        recovery.start(facts(P0, TWO, 6, (0, 10)))
+    said = str(refused.value).replace(str(tmp_path), "F")
+    pattern = (
+        f"{name(6)}: {why}, and its states have other shapes, which state.on_model_change: keep can't take; set it "
+    )
+    assert re.fullmatch(pattern + r"to reset \(start at zero\) or warm .*", said), said
+    # What it names helps, and an older one of ours is taken.
+    reset = Recovery(CheckpointStore(tmp_path, GROUP), ours, WINDOW, replace(policy, on_model_change="reset"))
+    assert shown(reset.start(facts(P0, TWO, 6, (0, 10)))) == (6, 6, None)
+    assert shown(Recovery(CheckpointStore(tmp_path, GROUP), ours, WINDOW, policy).start(facts(P0, TWO, 6, (0, 10))))
+
+
+def test_a_damaged_file_of_another_model_says_nothing_of_shapes(tmp_path: Path, caplog: Any) -> None:
+    theirs = replace(damaged(6), identity=replace(IDENTITY, model_sha256=THEIRS))
+    recovery = recovery_of(store_of(tmp_path, [theirs]), RecoveryPolicy("rebuild", "keep"))
+    assert shown(recovery.start(facts(P0, TWO, 6, (0, 10)))) == (0, 6, None)
+    assert lines(caplog, tmp_path)[0].startswith(f"checkpoint skipped: {name(6)}: ".replace("\\", ""))
 
 
 @pytest.mark.parametrize("on_change", ["fail", "reset", "keep"])

@@ -217,7 +217,7 @@ def outcome(limit_bytes: int, *rows: Any, unwritable: dict[tuple[Partition, int]
     pipeline = sums_pipeline(features="x")
     pipeline.output_bytes = limit_bytes
     pipeline.engine.table.open(P)
-    (found,) = pipeline.answer(pipeline.decode([batch(P, list(rows))]), unwritable or {})
+    (found,) = pipeline.answer(pipeline.decode([batch(P, list(rows))]), unwritable or {}).outcomes
     return found
 
 

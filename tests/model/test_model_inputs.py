@@ -15,9 +15,10 @@ from tests.models import L, shaken
 from worker import StreamingModel
 from worker.assembly.feature_order import FeatureFields, in_order
 from worker.assembly.input_description import input_description
-from worker.assembly.model import load_model
-from worker.assembly.pipeline import build_pipeline
-from worker.commands.replay.replaying import Writer, read_records, replay
+from worker.assembly.model import load_scoring
+from worker.assembly.pipeline import build_scoring
+from worker.commands.replay.replaying import read_records, replay
+from worker.commands.replay.writing import Writer
 from worker.config import load_config
 from worker.errors import ConfigError
 from worker.model.backend import keras
@@ -220,7 +221,7 @@ def test_records_by_input_reach_the_model_as_it_means_them(named: tuple[Any, Str
     lines = "\n".join(json.dumps({"key": "one", "value": value}) for value in [*spoilt, *values])
     out = io.BytesIO()
     records = read_records(io.BytesIO(lines.encode()), "in", "readings", "json")
-    replay(build_pipeline(config, load_model(config)), records, 20, Writer(out, "probabilities", "dead", "json"))
+    replay(build_scoring(config, load_scoring(config)), records, 20, Writer(out, "probabilities", "dead", "json"))
     answers = [json.loads(line) for line in out.getvalue().splitlines()]
     dead = [dict(line["headers"]) for line in answers if line["topic"] == "dead"]
     reasons = [next(text for name, text in each.items() if name.endswith("reason")) for each in dead]

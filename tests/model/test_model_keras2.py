@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from tests.keras2 import needs_keras_2, written_by
-from worker import ModelRefusedError, StreamingModel
+from worker import GenerativeModel, ModelRefusedError, StreamingModel
 from worker.errors import WorkerError
 from worker.model.backend import keras
 from worker.model.files.loading import load_model
+from worker.model.proof.flexible import flexible_copy
 
 pytestmark = pytest.mark.zoo
 
@@ -134,6 +135,19 @@ def test_what_has_no_equal_is_refused_by_name(written: Path, name: str, suffix: 
         StreamingModel.load(written / f"{name}.{suffix}")
     assert error.value.layer.rstrip("_0123456789") == layer
     assert "\n" not in str(error.value)
+
+
+@needs_keras_2
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_model_of_keras_2_writes_what_its_growing_window_does(written: Path, suffix: str) -> None:
+    model = GenerativeModel.load(written / f"embedding.{suffix}")
+    assert (model.units, model.one_hot, model.logits) == (11, False, False)
+    model.check_parity(1e-5)
+    trained = flexible_copy(load_model(written / f"embedding.{suffix}")[0], model.streaming.inputs)
+    text = [3]
+    for _ in range(20):
+        text.append(int(np.argmax(np.asarray(trained([np.array([text])]))[0, -1])))
+    assert model.generate_tokens([[3]], 20, temperature=0)[0] == [text[1:]]
 
 
 @needs_keras_2

@@ -149,7 +149,10 @@ def test_every_layer_class_streams_rightly_or_is_refused_by_name(name: str) -> N
 
 
 STREAMED = {
-    *("Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "BatchNormalization"),
+    *("Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "AveragePooling1D"),
+    *("AveragePooling2D", "AveragePooling3D", "MaxPooling2D", "MaxPooling3D", "Conv2D", "Conv3D"),
+    *("DepthwiseConv2D", "SeparableConv2D"),
+    *("BatchNormalization", "Conv1D", "Cropping1D", "DepthwiseConv1D", "MaxPooling1D", "SeparableConv1D"),
     *("CategoryEncoding", "Concatenate", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Dense", "Discretization"),
     *("Dropout", "ELU", "EinsumDense", "Embedding", "GRU", "GaussianDropout", "GaussianNoise"),
     *(f"Global{what}Pooling{n}D" for what in ("Average", "Max") for n in (1, 2, 3)),

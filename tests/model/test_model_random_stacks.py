@@ -117,10 +117,10 @@ def model_of(begin: Block, middle: list[Block], end: Block) -> Any:
     return shaken(keras.Model(x, L.Dense(2)(end(y))))
 
 
-def keras_can_run(trained: Any) -> bool:
+def keras_can_run(trained: Any, steps: int = 5) -> bool:
     """Keras 3.15 fails on a mask for a stack of one cell with two states."""
     try:
-        trained(np.ones((2, 5, F), "float32"))
+        trained(np.ones((2, steps, F), "float32"))
     except ValueError:
         return False
     return True
@@ -138,7 +138,7 @@ def test_any_stack_of_known_layers_streams(begin: Block, middle: list[Block], en
 
 CULPRITS: dict[str, Block] = {
     "bidirectional": lambda x: L.Bidirectional(L.GRU(2, return_sequences=True), name="culprit")(x),
-    "same": lambda x: L.Conv1D(2, 3, padding="same", name="culprit")(x),
+    "same": lambda x: L.Conv1D(2, 3, strides=2, padding="same", name="culprit")(x),
     "attention": lambda x: L.MultiHeadAttention(1, 2, name="culprit")(x, x),
     "backwards": lambda x: L.LSTM(2, go_backwards=True, return_sequences=True, name="culprit")(x),
     "upsampling": lambda x: L.UpSampling1D(2, name="culprit")(x),

@@ -14,8 +14,12 @@ from tests.models import door, sequential
 from worker import StreamingModel
 from worker.assembly.model import prove_model
 from worker.config import load_config
+from worker.errors import ModelRefusedError
 from worker.model.backend import keras
-from worker.model.step import BATCH_MULTIPLES_ROWS
+from worker.model.explicit import ExplicitModel
+from worker.model.item_ports import refuse_waiting
+from worker.model.step import BATCH_MULTIPLES_ROWS, PackedStep
+from worker.records.states import StateSpec
 
 L = keras.layers
 MODELS: dict[str, Callable[[], Any]] = {
@@ -47,6 +51,43 @@ def test_a_row_does_not_depend_on_its_batch_nor_its_place(name: str) -> None:
         given, state = model.step_packed(x[place], packed[place])
         np.testing.assert_array_equal(given, y[place])
         np.testing.assert_array_equal(state, after[place])
+
+
+def test_of_a_model_that_waits_a_column_more_says_which_rows_are_answered() -> None:
+    """By hand: the sum of the inputs, answered while it is above 1."""
+    x, before = keras.Input((1, 2)), keras.Input((1,))
+    after = L.Add()([before, keras.ops.sum(x, axis=(1, 2), keepdims=True)[:, 0]])
+    answered = keras.ops.cast(after > 1, "float32")
+    explicit = ExplicitModel(
+        keras_model=keras.Model([x, before], [L.Concatenate()([after, -after]), answered, after]),
+        states=[StateSpec("sum", "h", (1,), "float32")],
+        layers=[],
+        inputs=[],
+        step_shape=(2,),
+        features=2,
+        units=2,
+        outputs=[],
+        initial=np.zeros(1, np.float32),
+        waits=True,
+        first_answer=2,
+    )
+    packed = PackedStep(explicit)
+    xs = np.random.default_rng(2).integers(-1, 3, (9, 5, 2)).astype(np.float32)
+    state, ys = np.zeros((5, 1), np.float32), []
+    for step in xs:
+        y, state = packed.step(step, state)
+        ys.append(y)
+    sums = np.cumsum(xs.sum(axis=2), axis=0)
+    wanted = np.stack([sums, -sums, np.ones_like(sums)], axis=2) * (sums > 1)[..., np.newaxis]
+    np.testing.assert_array_equal(np.stack(ys), wanted)
+    first = np.zeros((5, 1), np.float32)
+    for active in (None, np.ones((9, 5), np.bool_)):
+        scanned, last = packed.scan(xs, first, active=active)
+        np.testing.assert_array_equal(scanned, wanted)
+        np.testing.assert_array_equal(last, state)
+    assert packed.scan(xs[:0], first)[0].shape == (0, 5, 3)
+    with pytest.raises(ModelRefusedError, match="fewer steps than there are items"):
+        refuse_waiting("sums", explicit.waits)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -27,7 +27,7 @@ def test_all_layers_in_the_way_are_named() -> None:
         StreamingModel(model)
     found = refusals(model)
     assert [refusal.layer for refusal in found] == ["both_ways", "over_time", "again"]
-    assert str(found[0]) == str(first.value)
+    assert str(first.value).startswith(str(found[0]))  # a second way follows
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -35,7 +35,9 @@ def test_no_layer_is_accused_that_is_not_in_the_way(name: str) -> None:
     model = REFUSED[name][0]()  # has one layer in the way
     with pytest.raises(ModelRefusedError) as first:
         StreamingModel(model)
-    assert [str(refusal) for refusal in refusals(model)] in ([], [str(first.value)])
+    found = [str(refusal) for refusal in refusals(model)]
+    assert len(found) <= 1
+    assert all(str(first.value).startswith(line) for line in found)  # a second way follows
 
 
 @pytest.mark.parametrize("name", list(ZOO)[::5])

@@ -12,9 +12,10 @@ import pytest
 
 from tests.zoo import ZOO
 from worker import StreamingModel
-from worker.assembly.model import load_model
-from worker.assembly.pipeline import build_pipeline
-from worker.commands.replay.replaying import Writer, read_records, replay
+from worker.assembly.model import load_scoring
+from worker.assembly.pipeline import build_scoring
+from worker.commands.replay.replaying import read_records, replay
+from worker.commands.replay.writing import Writer
 from worker.config.sections import Config
 from worker.model.backend import keras
 from worker.model.graph import call_model, graph_of
@@ -37,7 +38,7 @@ def test_a_file_of_every_kind_streams(name: str, tmp_path: Path) -> None:
     trained = ZOO[name]()
     trained.save(tmp_path / "model.keras")
     config = configuration(tmp_path)
-    model = load_model(config)
+    model = load_scoring(config)
     tolerance = tolerance_of(model)
     found = model.parity(sequences=3, steps=9)
     assert found.max_abs_difference <= tolerance, found
@@ -73,6 +74,8 @@ def assert_exported(model: StreamingModel, path: Path, tolerance: float) -> None
     states = model.unpack(packed)
     y, after = model.step(x, states)
     given = [np.asarray(part) for part in exported([x.reshape(4, *exported.inputs[0].shape[1:]), *states])]
+    if model.waits:
+        np.testing.assert_array_equal(given.pop(1) > 0, ~np.ma.getmaskarray(y)[:, :1])
     np.testing.assert_allclose(given[0].reshape(y.shape), y, atol=tolerance)
     for one, two in zip(given[1:], after, strict=True):
         np.testing.assert_allclose(one, two, atol=tolerance)
@@ -80,7 +83,8 @@ def assert_exported(model: StreamingModel, path: Path, tolerance: float) -> None
 
 def assert_replayed(trained: Any, model: StreamingModel, config: Config, tolerance: float) -> None:
     """Interleaved streams, two sequences each: the last answer of a sequence is the trained model's to all of it."""
-    steps = next((tensor.shape[1] for tensor in graph_of(trained).inputs if len(tensor.shape) > 1), None) or 6
+    known = next((tensor.shape[1] for tensor in graph_of(trained).inputs if len(tensor.shape) > 1), None)
+    steps = known or 5 + model.first_answer
     parts, times = model._explicit.inputs, model._explicit.output_times
     vectors = draw(trained, parts, 2 * STREAMS, steps, seed=5).vectors
     lines = [
@@ -92,7 +96,8 @@ def assert_replayed(trained: Any, model: StreamingModel, config: Config, toleran
     written = io.BytesIO()
     writer = Writer(written, "probabilities", "readings.dead", "json")
     records = read_records(io.BytesIO("\n".join(lines).encode()), "in", "readings", "json")
-    assert replay(build_pipeline(config, model), records, 7, writer) == (len(lines), len(lines), 0)
+    answered = len(lines) // steps * (steps - model.first_answer + 1)
+    assert replay(build_scoring(config, model), records, 7, writer) == (len(lines), answered, 0)
     outputs = [json.loads(line)["value"] for line in written.getvalue().splitlines()]
     given = np.array([output["probabilities"] for output in outputs if output["final"]])
     wanted = last_answers(trained, parts, times, vectors)
@@ -123,6 +128,6 @@ def test_an_id_that_the_model_does_not_know_harms_nobody(tmp_path: Path) -> None
     written = io.BytesIO()
     records = read_records(io.BytesIO("\n".join(lines).encode()), "in", "readings", "json")
     writer = Writer(written, "probabilities", "readings.dead", "json")
-    assert replay(build_pipeline(config, load_model(config)), records, 7, writer) == (3, 2, 1)
+    assert replay(build_scoring(config, load_scoring(config)), records, 7, writer) == (3, 2, 1)
     (dead,) = [json.loads(line) for line in written.getvalue().splitlines() if b"readings.dead" in line]
     assert dead["headers"]["rnnw.error"] == "unknown_id"

@@ -15,9 +15,10 @@ import pytest
 from tests.depth import deep, examples
 from tests.one_member import command
 from tests.sums import batch, sums_pipeline
-from worker.pipeline.backlog import Backlog, TurnLimit, cut_bytes, part_of, size_bytes
+from worker.pipeline.backlog import Backlog, Taken, TurnLimit, cut_bytes
 from worker.records.events import Events
 from worker.records.ownership import Partition
+from worker.records.parts import part_of
 from worker.records.record_batch import RecordBatch
 
 P, Q = Partition("in", 0), Partition("in", 1)
@@ -35,6 +36,11 @@ def rows(*events: int) -> list[tuple[Any, ...]]:
 
 def decoded(batches: Sequence[RecordBatch], replay: bool = False) -> list[Events]:
     return sums_pipeline(features="x").decode([replace(each, replay=replay) for each in batches])
+
+
+def moved(taken: Taken) -> list[RecordBatch]:
+    """All batches that move positions in this turn, in order."""
+    return [*taken.passed, *(events.batch for events in taken.events)]
 
 
 def turns(backlog: Backlog, limit: TurnLimit, replay: bool = False) -> list[list[tuple[int, list[int]]]]:
@@ -81,7 +87,7 @@ def test_what_is_not_answered_again_is_not_bounded_by_what_a_transaction_takes()
 
 
 def test_a_turn_holds_at_most_so_many_bytes() -> None:
-    record = size_bytes([batch(P, rows(1))])
+    record = batch(P, rows(1)).size_bytes()
     for fits, wanted in ((1, [[0], [1], [2], [3]]), (2, [[0, 1], [2, 3]]), (3, [[0, 1, 2], [3]]), (4, [[0, 1, 2, 3]])):
         for spare in (0, record - 1):
             backlog = Backlog()
@@ -91,7 +97,7 @@ def test_a_turn_holds_at_most_so_many_bytes() -> None:
 
 def test_bytes_are_those_of_keys_values_and_headers() -> None:
     both = [batch(P, [(b"ab", b"cde"), (None, None)]), batch(Q, [(b"f", b"", 0, [("gh", b"i"), ("j", None)])])]
-    assert [size_bytes(both), size_bytes(both[:1]), size_bytes([])] == [10, 5, 0]
+    assert [each.size_bytes() for each in both] == [5, 5]
 
 
 def test_one_record_is_taken_however_large_it_is() -> None:
@@ -108,7 +114,7 @@ def test_positions_move_by_what_was_taken_and_by_gaps_only_after_it() -> None:
     moves = []
     while backlog:
         taken = backlog.take(decoded, TurnLimit(2, 2, MANY))
-        moves.append([(each.partition.number, each.next_offset) for each in taken.batches()])
+        moves.append([(each.partition.number, each.next_offset) for each in moved(taken)])
     assert moves == [[(1, 7), (0, 2)], [(0, 9), (0, 20)]]
 
 
@@ -170,15 +176,42 @@ def test_however_it_is_cut_nothing_is_lost_or_overtaken(seed: int) -> None:
         taken = backlog.take(decoded, TurnLimit(events, events, bytes_limit))
         rows_taken = sum(len(each) + len(each.refusals) for each in taken.events)
         assert taken.records() == 1 or rows_taken <= events
-        assert taken.records() <= 1 or size_bytes([each.batch for each in taken.events]) <= bytes_limit
+        assert taken.records() <= 1 or sum(each.batch.size_bytes() for each in taken.events) <= bytes_limit
         for each in taken.events:
             got[each.batch.partition] += each.batch.offsets
-        for moved in taken.batches():
-            assert moved.next_offset >= positions[moved.partition]
-            positions[moved.partition] = moved.next_offset
+        for move in moved(taken):
+            assert move.next_offset >= positions[move.partition]
+            positions[move.partition] = move.next_offset
         for place, offsets in got.items():
             assert offsets == list(range(positions[place]))
     turns(backlog, TurnLimit(MANY, MANY, MANY))
+
+
+def test_records_of_closed_partitions_wait_and_hold_up_no_other() -> None:
+    backlog, limit = Backlog(), TurnLimit(2, 2, MANY)
+    backlog.add([batch(P, rows(1, 1, 1)), batch(Q, rows(1, 1, 1)), RecordBatch(P, 5)])
+
+    def took(*closed: Partition) -> list[tuple[int, list[int]]]:
+        taken = backlog.take(decoded, limit, closed)
+        return [(each.partition.number, each.offsets) for each in moved(taken)]
+
+    assert [took(P), took(P), took(P, Q)] == [[(1, [0, 1])], [(1, [2])], []]
+    assert took(Q) == [(0, [0, 1])]
+    backlog.add([RecordBatch(Q, 5)])  # raw, while P's are decoded
+    assert took(P) == [(1, [])]
+    assert [took(P), took(), bool(backlog)] == [[], [(0, [2])], False]
+
+
+def test_what_is_given_back_comes_first_and_keeps_its_order() -> None:
+    backlog, limit = Backlog(), TurnLimit(3, 3, MANY)
+    backlog.add([batch(P, rows(1, 1, 1, 1)), batch(Q, rows(1, 1))])
+    (events,) = backlog.take(decoded, limit).events
+    backlog.give_back([part_of(events, 1, 3)])
+    assert backlog.records() == 5
+    assert turns(backlog, limit) == [[(0, [1, 2]), (0, [3])], [(1, [0, 1])]]
+    backlog.give_back([part_of(events, 1, 3)])
+    backlog.drop([P])
+    assert not backlog
 
 
 def test_the_cut_by_bytes_keeps_order_and_gaps() -> None:

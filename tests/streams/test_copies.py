@@ -53,3 +53,13 @@ def test_only_what_was_asked_for_is_touched() -> None:
 
 def test_a_copy_of_no_rows_is_empty() -> None:
     assert len(CopyArena(1, ROW).take(0)) == 0
+
+
+def test_rows_that_are_never_copied_take_no_memory() -> None:
+    wide = np.dtype([("emitted", np.float64, (20_000,))])
+    arena = CopyArena(10_000_000, wide)  # 1.6 TB, more than most machines would promise
+    arena.ready(3)
+    copy = arena.take(3)
+    copy["emitted"] = 7.0
+    assert copy.shape == (3,)
+    assert arena.take(2)["emitted"].shape == (2, 20_000)

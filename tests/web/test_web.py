@@ -13,15 +13,21 @@ from contextlib import suppress
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.said import said
 from worker.errors import WorkerError
 from worker.records.ownership import Partition
+from worker.web.catalogue import CATALOGUE
 from worker.web.connections import MAX_CONNECTIONS
 from worker.web.metrics import Metrics
+from worker.web.predictions import BUCKETS, ModelFigures
 from worker.web.requests import metrics_format
 from worker.web.server import ProbeServer
 from worker.web.status import LIVE_LIMIT_S, WorkerStatus
 
-UNITS = re.compile(r"_(seconds|bytes|total|info|records|events|offset|partitions|active|state)$")
+UNITS = re.compile(
+    r"_(seconds|bytes|total|info|records|events|offset|partitions|active|state|messages|ratio|error|ready|value|norm"
+    r"|mean|spread)$"
+)
 
 
 class Clock:
@@ -183,7 +189,7 @@ def test_every_request_has_its_status(
     assert answer.startswith(b"HTTP/1.1 %d " % wanted)
     assert (b"\r\nAllow: GET, HEAD\r\n" in answer) == (wanted == 405)
     assert len(re.findall(rb"^HTTP/1.1 ", answer, re.MULTILINE)) == 1
-    assert caplog.records == []
+    assert said(caplog) == []
 
 
 def test_a_head_request_has_no_body(server: ProbeServer) -> None:
@@ -291,6 +297,10 @@ def everything_set() -> Metrics:
             value.labels(*(f"some-{name}" for name in value._labelnames))
     labels = ("version", "model", "group", "client", "keras", "tensorflow", "cpu")
     metrics.set_build(**{name: f"some-{name}" for name in labels})
+    metrics.form.info({"form": "some-form"})
+    one = {"some": 1.0}
+    figures = ModelFigures({"some": [1] * len(BUCKETS)}, 1.0, one, one, one, one)
+    metrics.predictions.source = lambda: figures
     return metrics
 
 
@@ -298,14 +308,16 @@ def test_every_metric_has_a_help_text_a_unit_and_few_labels() -> None:
     metrics = everything_set()
     families = list(text_string_to_metric_families(metrics.exposition("")[1].decode()))
     ours = [family for family in families if family.name.startswith("rnnw_")]
-    assert len(ours) == sum(hasattr(value, "_labelnames") for value in vars(metrics).values())
+    assert len(ours) == len(CATALOGUE)
+    assert [family.name for family in ours if not family.samples] == []
     for family in ours:
         names = {f"{family.name}_total"} if family.type == "counter" else {family.name}
         assert [name for name in names if not UNITS.search(name)] == []
         assert len(family.documentation) > 10
         assert family.documentation.endswith(".")
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        known = {"topic", "partition", "reason", "error", "result", "type", "state"}
+        known = {"topic", "partition", "reason", "error", "result", "type", "state", "kind", "broker"}
+        known |= {"unit", "layer", "feature", "form"}  # at most 32 of each
         assert labels <= known | {"version", "model", "group", "client", "keras", "tensorflow", "cpu"}
         if "partition" in labels:
             assert (family.type, labels) == ("gauge", {"topic", "partition"})
@@ -336,6 +348,21 @@ def test_counters_with_known_labels_begin_at_zero() -> None:
     ]
     assert [line for line in wanted if line not in text] == []
     assert 'reason="none"' not in text
+
+
+def test_a_scrape_says_what_the_probes_say(server: ProbeServer, status: WorkerStatus, clock: Clock) -> None:
+    def scraped(name: str) -> float:
+        (line,) = [line for line in get(server, "/metrics")[1].splitlines() if line.startswith(f"rnnw_{name} ")]
+        return float(line.split()[1])
+
+    assert (get(server, "/readyz")[0], scraped("ready")) == (503, 0)
+    for name in ("model", "kafka"):
+        status.set(name, None)
+    assert (get(server, "/readyz")[0], scraped("ready")) == (200, 1)
+    status.turned(clock.now)
+    assert scraped("last_turn_timestamp_seconds") == pytest.approx(time.time(), abs=60)
+    clock.now += 500
+    assert scraped("last_turn_timestamp_seconds") == pytest.approx(time.time() - 500, abs=60)
 
 
 def test_two_workers_in_one_process_have_their_own_metrics() -> None:

@@ -91,7 +91,9 @@ class Setup:
     timed: bool  # by a field, and commands have no time then
 
     def pipeline(self) -> Pipeline:
-        fields = {"features": "x", "id": "s", "start": "first", "end": "last"} | ({"time": "t"} if self.timed else {})
+        fields: dict[str, Any] = {"features": "x", "id": "s", "start": "first", "end": "last"} | (
+            {"time": "t"} if self.timed else {}
+        )
         pipeline = sums_pipeline(self.rules, self.emit, self.max_streams, **fields)
         pipeline.engine.table.forgotten_limit = self.forgotten_limit
         pipeline.engine.scan_rows = SCAN_ROWS_SMALL

@@ -6,9 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from tests import models
-from tests.zoo import convolution, inputs, masks, per_step, recurrent, trained
+from tests.zoo import (
+    convolution,
+    decoders,
+    fewer_steps,
+    inputs,
+    looking_ahead,
+    masks,
+    own,
+    per_step,
+    recurrent,
+    trained,
+)
 
-PARTS = (models, recurrent, masks, convolution, per_step, inputs, trained)
+PARTS = (models, recurrent, masks, convolution, fewer_steps, looking_ahead, per_step, inputs, trained, decoders, own)
 ZOO: dict[str, Callable[[], Any]] = {name: make for part in PARTS for name, make in part.ZOO.items()}
 # name → (model, the layer that must be named, a word of the reason)
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {

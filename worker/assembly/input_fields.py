@@ -25,7 +25,11 @@ class Readings:
 
 
 def input_fields(
-    config: Config, features: FeatureFields, width: int, ids: tuple[tuple[slice, int], ...]
+    config: Config,
+    features: FeatureFields,
+    width: int,
+    ids: tuple[tuple[slice, int], ...],
+    whole: tuple[int, int] | None = None,
 ) -> InputFields:
     """For the decoder. ``features`` in the order of the model's inputs, which take ``width`` numbers."""
     given, sequence = config.input, config.sequence
@@ -40,6 +44,7 @@ def input_fields(
         start=sequence.start,
         end=sequence.end,
         ids=ids,
+        whole=whole,
     )
 
 

@@ -11,6 +11,9 @@ from worker.assembly.clients import client_settings
 from worker.assembly.input_description import input_description, rules_description
 from worker.assembly.model import prove_model
 from worker.assembly.pipeline import build_pipeline, fit_messages
+from worker.assembly.shadow import build_shadow
+from worker.assembly.text_model import TextModel
+from worker.assembly.watching import watched
 from worker.checkpoints.header import CheckpointIdentity
 from worker.checkpoints.opening import open_store
 from worker.checkpoints.writer import CheckpointWriter
@@ -28,12 +31,15 @@ from worker.kafka.settings import ClientSettings
 from worker.member.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.member.limits import LoopLimits, Topics
 from worker.member.loop import Worker
+from worker.member.model_watch import ModelWatch
 from worker.member.owned_states import OwnedStates
 from worker.member.recovery import Recovery
 from worker.member.recovery_policy import RecoveryPolicy
 from worker.member.reporter import Reporter
 from worker.member.timing import Clock
+from worker.member.warming import Warm
 from worker.model.streaming import StreamingModel
+from worker.pipeline.generation import GenerationPipeline
 from worker.pipeline.pipeline import Pipeline
 from worker.processor import cpu_level
 from worker.web.metrics import Metrics
@@ -48,9 +54,10 @@ FAILED_CLOSE_S = 0.5  # for a consumer whose producer could not be opened
 
 def build_worker(
     config: Config,
-    model: StreamingModel | None = None,
+    model: StreamingModel | TextModel | None = None,
     metrics: Metrics | None = None,
     status: WorkerStatus | None = None,
+    shadow: StreamingModel | None = None,
 ) -> Worker:
     """All parts put together, connected and not yet in the group. Raises KafkaUnavailableError, WorkerError."""
     settings = client_settings(config)
@@ -59,27 +66,50 @@ def build_worker(
     store.check_writable()
     pipeline, settings = _fitted(config, model, settings)
     identity = CheckpointIdentity(
-        model.sha256 or "", "", config.kafka.group_id, worker.__version__,
-        input=input_description(config, [port.name for port in model.inputs]),
+        model.identity, "", config.kafka.group_id, worker.__version__,
+        input=_input(config, model),
         rules=rules_description(config), cpu=cpu_level(),
     )  # fmt: skip
     clock = Clock(time.monotonic, time.time)
     reporter = Reporter(metrics or Metrics(), status or WorkerStatus(clock.now), clock)
+    _watch_model(config, model, pipeline, reporter, clock)
     limits = _limits(config, settings)
     recovery = Recovery(store, identity, model.states, _policy(config))
     source, delivery = _connect(settings, config.delivery, limits)
     writer = CheckpointWriter(store, config.state.keep)
+    states = OwnedStates(source, pipeline.engine.table, recovery, writer, reporter, limits, clock)
+    if shadow is not None:
+        states.follower = build_shadow(config, shadow, settings, reporter.metrics)
     _spare_the_garbage_collector()
     return Worker(
         source=source,
         delivery=delivery,
         pipeline=pipeline,
-        states=OwnedStates(source, pipeline.engine.table, recovery, writer, reporter, limits, clock),
+        states=states,
         reporter=reporter,
         topics=Topics(config.input.topics, config.output.topic, config.dead_letters.topic),
         limits=limits,
         clock=clock,
     )
+
+
+def _watch_model(
+    config: Config,
+    model: StreamingModel | TextModel,
+    pipeline: Pipeline | GenerationPipeline,
+    reporter: Reporter,
+    clock: Clock,
+) -> None:
+    """Of task score: metrics tell what the model reads and says. Raises ConfigError."""
+    if isinstance(model, StreamingModel) and isinstance(pipeline, Pipeline):
+        watch = ModelWatch(watched(config, model), pipeline.engine.sampler, clock.now)
+        reporter.watch, reporter.metrics.predictions.source = watch.look, watch.figures
+
+
+def _input(config: Config, model: StreamingModel | TextModel) -> str:
+    if isinstance(model, TextModel):
+        return input_description(config, vocabularies=model.vocabularies)
+    return input_description(config, [port.name for port in model.inputs])
 
 
 def _limits(config: Config, settings: ClientSettings) -> LoopLimits:
@@ -93,7 +123,9 @@ def _limits(config: Config, settings: ClientSettings) -> LoopLimits:
     )
 
 
-def _fitted(config: Config, model: StreamingModel, settings: ClientSettings) -> tuple[Pipeline, ClientSettings]:
+def _fitted(
+    config: Config, model: StreamingModel | TextModel, settings: ClientSettings
+) -> tuple[Pipeline | GenerationPipeline, ClientSettings]:
     """A pipeline that writes what the topics take, and how to write it. Raises KafkaUnavailableError, WorkerError."""
     output, dead = _look_for_topics(config, settings)
     pipeline = build_pipeline(config, model)
@@ -120,7 +152,7 @@ def _look_for_topics(config: Config, settings: ClientSettings) -> tuple[TopicRul
         if dead is not None and not is_there_to_write(dead):
             log.warning(
                 "dead-letter topic '%s' does not exist (dead_letters.topic): create it, or the first refused record "
-                "ends the worker", dead,
+                "ends the worker", dead, extra={"topic": dead},
             )  # fmt: skip
         return cluster.rules(config.output.topic), TopicRules() if dead is None else cluster.rules(dead)
 
@@ -133,6 +165,7 @@ def _policy(config: Config) -> RecoveryPolicy:
         state.on_partitions_change,
         rebuild_from_ms=state.rebuild_from.ms if state.rebuild_from else None,
         exactly_once=config.delivery == "exactly_once",
+        warm=Warm(warm.events, warm.time.ms if warm.time else None) if (warm := state.warm) else None,
     )
 
 

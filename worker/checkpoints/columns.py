@@ -48,6 +48,26 @@ def text_column(values: Sequence[Any], encode: Callable[[list[Any]], list[bytes]
     return column
 
 
+def key_column(keys: Sequence[str]) -> Column:
+    """(rows,) names of streams."""
+    return text_column(keys, _encoded)
+
+
+def keys_of(column: Column) -> list[str]:
+    """The names again."""
+    return [key.decode("utf-8", "surrogatepass") for key in texts(column)]
+
+
+def _encoded(keys: list[str]) -> list[bytes]:
+    # A lone surrogate can't come from a record's key, but from a JSON field: it must not prevent all checkpoints.
+    encoded = "\0".join(keys).encode("utf-8", "surrogatepass").split(b"\0")
+    if len(encoded) > len(keys):
+        wrong = [key for key in keys if key.endswith("\0")]
+        assert not wrong, f"key {wrong[0]!r} ends in NUL, which fixed-length text can't hold"
+        encoded = [key.encode("utf-8", "surrogatepass") for key in keys]
+    return encoded
+
+
 def texts(column: Column) -> Iterator[bytes]:
     for start in range(0, len(column), CHUNK_ROWS):
         yield from column[start : start + CHUNK_ROWS].tolist()

@@ -40,8 +40,8 @@ class Store(Protocol):
     def header(self, entry: Entry) -> CheckpointHeader:
         """What it says about itself. Raises CheckpointUnusableError, StoreUnavailableError."""
 
-    def read(self, entry: Entry, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
-        """Its streams, with states of exactly these specs.
+    def read(self, entry: Entry, identity: CheckpointIdentity, specs: Sequence[StateSpec] | None) -> PartitionState:
+        """Its streams, with states of exactly these specs (None: whichever it has).
 
         Raises CheckpointUnusableError (of that ModelChangedError and InputChangedError) for one that is missing or of
         bad content, StoreUnavailableError for one that can't be read now.

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
-from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, is_whole, same_states
 from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
 from worker.records.ownership import Partition
@@ -34,11 +34,11 @@ class FileEntry:
 
 
 class CheckpointStore:
-    """The checkpoints of one group below a folder, which is the worker's own or shared with any others."""
+    """The checkpoints of one group, or of its ``shadow``, below a folder that may be shared with any others."""
 
-    def __init__(self, directory: Path | str, group_id: str) -> None:
+    def __init__(self, directory: Path | str, group_id: str, *, shadow: bool = False) -> None:
         self.directory = Path(directory)
-        self._group = self.directory / group_folder(group_id)
+        self._group_id, self._group = group_id, self.directory / group_folder(group_id, shadow=shadow)
 
     def path_for(self, partition: Partition, offset: int) -> Path:
         """Where the checkpoint at this next offset is, or would be. Raises WorkerError for an unsafe topic name."""
@@ -63,7 +63,7 @@ class CheckpointStore:
         """See ``contracts.Store``."""
         return read_header(Path(str(entry)))
 
-    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec] | None) -> PartitionState:
         """See ``contracts.Store``."""
         return read_checkpoint(Path(str(entry)), identity, specs)
 
@@ -78,10 +78,10 @@ class CheckpointStore:
 
         See ``contracts.Store`` for one that is there already.
         """
-        assert group_folder(identity.group_id) == self._group.name, identity
+        assert identity.group_id == self._group_id, identity
         entry = FileEntry(self.path_for(state.partition, state.next_offset), state.next_offset)
         path = entry.path
-        if not replace and self._is_there(path, identity):
+        if not replace and is_whole(state) and self._is_there(path, identity):
             _sync_folder(path.parent)  # whoever gave it its name may have failed before doing this
             return entry
         _make_folder(path.parent)
@@ -137,7 +137,7 @@ class CheckpointStore:
 
     def _is_there(self, path: Path, identity: CheckpointIdentity) -> bool:
         try:
-            return same_states(read_header(path).identity, identity)
+            return same_states(read_header(path), identity)
         except (CheckpointUnusableError, StoreUnavailableError):
             return False  # then it is written once more, which is right whatever is there
 

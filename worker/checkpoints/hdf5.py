@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import h5py
 import msgspec
@@ -20,11 +21,14 @@ from worker.checkpoints.columns import (
     Column,
     UnusableColumnError,
     inventory,
+    key_column,
+    keys_of,
     read_column,
     text_column,
     texts,
     write_column,
 )
+from worker.checkpoints.generating import generating_fields, unfinished_columns
 from worker.checkpoints.header import (
     CheckpointHeader,
     CheckpointIdentity,
@@ -35,7 +39,15 @@ from worker.checkpoints.header import (
     write_attributes,
 )
 from worker.checkpoints.names import group_folder
-from worker.checkpoints.schema import NUMBERS, STREAM_NUMBERS, check_schema, state_path
+from worker.checkpoints.schema import (
+    GENERATING_NUMBERS,
+    ITEMS,
+    NUMBERS,
+    STREAM_NUMBERS,
+    check_schema,
+    specs_in,
+    state_path,
+)
 from worker.checkpoints.sealed_file import SEAL_BYTES, SafeFile, SealedFile
 from worker.errors import CheckpointUnusableError, StoreUnavailableError
 from worker.records.events import Reset
@@ -65,28 +77,23 @@ def write_checkpoint(file: Path, state: PartitionState, identity: CheckpointIden
 def _columns(state: PartitionState) -> dict[str, Column]:
     rows = len(state.keys)
     columns: dict[str, Column] = {
-        "keys": text_column(state.keys, _keys),
+        "keys": key_column(state.keys),
         **{name: getattr(state, name) for name in STREAM_NUMBERS},
         "sequences": text_column(state.sequences, _sequences),
         **{state_path(layer, name): values for (layer, name), values in state.states.items()},
     }
     if state.emitted is not None:
         columns["emitted"] = state.emitted
+    if state.items is not None:
+        columns |= {name: getattr(state, name) for name in GENERATING_NUMBERS}
+        columns[ITEMS] = text_column(state.items, _sequences)
     wrong = {name: column.shape for name, column in columns.items() if len(column) != rows}
     assert not wrong, f"{rows} streams, but {wrong}"
-    columns["forgotten/keys"] = text_column(list(state.forgotten), _keys)
+    columns["forgotten/keys"] = key_column(list(state.forgotten))
     columns["forgotten/resets"] = np.fromiter(state.forgotten.values(), np.uint8, len(state.forgotten))
+    if state.items is not None:
+        columns |= unfinished_columns(state.unfinished)
     return {name: column.astype(NUMBERS.get(name, column.dtype), copy=False) for name, column in columns.items()}
-
-
-def _keys(keys: list[str]) -> list[bytes]:
-    # A lone surrogate can't come from a record's key, but from a JSON field: it must not prevent all checkpoints.
-    encoded = "\0".join(keys).encode("utf-8", "surrogatepass").split(b"\0")
-    if len(encoded) > len(keys):
-        wrong = [key for key in keys if key.endswith("\0")]
-        assert not wrong, f"key {wrong[0]!r} ends in NUL, which fixed-length text can't hold"
-        encoded = [key.encode("utf-8", "surrogatepass") for key in keys]
-    return encoded
 
 
 def _sequences(values: list[object]) -> list[bytes]:
@@ -158,9 +165,9 @@ def read_header(path: Path, *, shown: str = "") -> CheckpointHeader:
 
 
 def read_checkpoint(
-    path: Path, identity: CheckpointIdentity, specs: Sequence[StateSpec], *, shown: str = ""
+    path: Path, identity: CheckpointIdentity, specs: Sequence[StateSpec] | None, *, shown: str = ""
 ) -> PartitionState:
-    """The partition's streams with states of exactly these specs.
+    """The partition's streams with states of exactly these specs; None: of those that the file has.
 
     Raises CheckpointUnusableError (its message is one line that begins with the file), of that ModelChangedError when
     the weights differ and InputChangedError when the input does; StoreUnavailableError when the file can't be read now.
@@ -171,6 +178,7 @@ def read_checkpoint(
         header = header_of(file, datasets)
         _check_name(path, header)
         check_identity(shown or path, header.identity, identity)
+        specs = specs_in(datasets) if specs is None else specs
         check_schema(datasets, specs)
         columns = {name: read_column(name, dataset, size_bytes) for name, dataset in datasets.items()}
         return _state(header, columns, specs)
@@ -179,27 +187,34 @@ def read_checkpoint(
 def _check_name(path: Path, header: CheckpointHeader) -> None:
     named = (*path.parts[-4:-1], path.stem)
     whose, partition = header.identity.group_id, header.partition
-    inside = (whose and group_folder(whose), partition.topic, str(partition.number), f"{header.next_offset:020d}")
+    shadow = path.parts[-4:-3] == (whose and group_folder(whose, shadow=True),)  # of the same group
+    inside = (
+        whose and group_folder(whose, shadow=shadow),
+        partition.topic,
+        str(partition.number),
+        f"{header.next_offset:020d}",
+    )
     if named != inside:
         raise UnusableColumnError(f"it is the checkpoint of {'/'.join(inside)}, but its name says {'/'.join(named)}")
 
 
 def _state(header: CheckpointHeader, columns: dict[str, Column], specs: Sequence[StateSpec]) -> PartitionState:
-    keys = [key.decode("utf-8", "surrogatepass") for key in texts(columns["keys"])]
-    forgotten = [key.decode("utf-8", "surrogatepass") for key in texts(columns["forgotten/keys"])]
+    keys, forgotten = keys_of(columns["keys"]), keys_of(columns["forgotten/keys"])
     if len(set(keys)) < len(keys) or len(set(forgotten)) < len(forgotten):
         raise UnusableColumnError("a stream occurs twice")
     for name in ("pending", "forgotten/resets"):
         if columns[name].max(initial=0) > max(Reset):
             raise UnusableColumnError(f"'{name}' holds an unknown reason")
+    numbers: dict[str, Any] = {name: columns[name] for name in STREAM_NUMBERS}
     return PartitionState(
         partition=header.partition,
         next_offset=header.next_offset,
         clock=header.clock,
         keys=keys,
-        **{name: columns[name] for name in STREAM_NUMBERS},
+        **numbers,
         sequences=[_sequence_of(text) for text in texts(columns["sequences"])],
         states={(spec.layer, spec.name): columns[state_path(spec.layer, spec.name)] for spec in specs},
         emitted=columns.get("emitted"),
         forgotten=dict(zip(forgotten, columns["forgotten/resets"].tolist(), strict=True)),
+        **generating_fields(header, columns),
     )

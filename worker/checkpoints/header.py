@@ -19,9 +19,9 @@ from worker.checkpoints.columns import CRC, UnusableColumnError
 from worker.errors import InputChangedError, ModelChangedError
 from worker.records.names import short_digest
 from worker.records.ownership import Partition
-from worker.records.states import PartitionState
+from worker.records.states import NO_OFFSET, PartitionState
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SHOWN_INPUT_CHARACTERS = 160  # of the description of the input, in messages
 
 ATTRIBUTES: Mapping[str, type] = {
@@ -32,6 +32,7 @@ ATTRIBUTES: Mapping[str, type] = {
     "partition": int,
     "partitions": int,
     "next_offset": int,
+    "read_to": int,
     "group_id": str,
     "created": str,
     "worker_version": str,
@@ -68,11 +69,12 @@ class CheckpointIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHeader:
-    """The attributes of a checkpoint file; ``created`` is ISO 8601."""
+    """The attributes of a checkpoint file; ``created`` is ISO 8601, ``read_to`` never NO_OFFSET."""
 
     identity: CheckpointIdentity
     partition: Partition
     next_offset: int
+    read_to: int
     clock: int
     created: str
 
@@ -87,6 +89,7 @@ def attributes_of(state: PartitionState, identity: CheckpointIdentity, created: 
         "partition": state.partition.number,
         "partitions": identity.partitions,
         "next_offset": state.next_offset,
+        "read_to": read_to(state),
         "group_id": identity.group_id,
         "created": created.isoformat(),
         "worker_version": identity.worker_version,
@@ -130,6 +133,7 @@ def header_of(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Checkpoi
         CheckpointIdentity(**{each.name: values[each.name] for each in fields(CheckpointIdentity)}),
         Partition(values["topic"], values["partition"]),
         values["next_offset"],
+        values["read_to"],
         values["clock"],
         values["created"],
     )
@@ -143,16 +147,39 @@ def check_identity(name: object, found: CheckpointIdentity, wanted: CheckpointId
     if found.topic_id and wanted.topic_id and found.topic_id != wanted.topic_id:
         raise UnusableColumnError(f"its topic has since been deleted (id {found.topic_id}, now {wanted.topic_id})")
     if wanted.model_sha256 and found.model_sha256 != wanted.model_sha256:
-        models = f"{short_digest(found.model_sha256)}, now {short_digest(wanted.model_sha256)}"
-        raise ModelChangedError(f"{name}: it is of another model ({models})", found.model_sha256)
+        raise ModelChangedError(f"{name}: {another_model(found, wanted)}", found.model_sha256)
     if found.input and wanted.input and found.input != wanted.input:
         inputs = f"{_shortened(found.input)}, now {_shortened(wanted.input)}"
         raise InputChangedError(f"{name}: its states were fed with another input ({inputs})", found.input)
 
 
-def same_states(one: CheckpointIdentity, other: CheckpointIdentity) -> bool:
-    """Whether checkpoints of these, at one position, hold the same states for the same readers."""
-    return replace(one, worker_version="") == replace(other, worker_version="")
+def another_model(found: CheckpointIdentity, wanted: CheckpointIdentity) -> str:
+    """In words: of other weights, or of the same in another form."""
+    models = [each.model_sha256.partition(" ") for each in (found, wanted)]
+    digests = [short_digest(digest) for digest, _, _ in models]
+    if models[0][0] != models[1][0]:
+        return f"it is of another model ({digests[0]}, now {digests[1]})"
+    forms = [form or "streamed" for _, _, form in models]
+    return f"it is of another form of the model ({forms[0]}, now {forms[1]})"
+
+
+def same_states(found: CheckpointHeader, identity: CheckpointIdentity) -> bool:
+    """Whether a checkpoint that is there holds, for the same readers, what any without unfinished records holds there.
+
+    Where a record is unfinished, others after it may since have been finished: see ``is_whole``.
+    """
+    whole = found.read_to == found.next_offset
+    return whole and replace(found.identity, worker_version="") == replace(identity, worker_version="")
+
+
+def is_whole(state: PartitionState) -> bool:
+    """Whether no record is unfinished; then all checkpoints at this position hold the same states."""
+    return read_to(state) == state.next_offset
+
+
+def read_to(state: PartitionState) -> int:
+    """The position up to which these states have read."""
+    return state.next_offset if state.read_to == NO_OFFSET else state.read_to
 
 
 def _shortened(text: str) -> str:

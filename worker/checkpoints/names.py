@@ -21,13 +21,18 @@ STALE_TEMPORARY_S = 3600.0  # longer than writing any checkpoint takes: its writ
 UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")  # in the name of a group, which may hold anything
 MAX_GROUP_BYTES = 200  # of a group's folder: file systems take 255; a longer one is cut and told by its SHA-256
 CUT = "~"  # stands in no name that is not cut
+SHADOW = f"{CUT}shadow"  # ends no group's name: in a cut one 64 digits of a SHA-256 follow
 
 
-def group_folder(group_id: str) -> str:
+def group_folder(group_id: str, *, shadow: bool = False) -> str:
     """The name of a group's folder: as it is where that is safe, other bytes of its UTF-8 as %XX.
 
-    One to one: no two groups have one folder.
+    One to one: no two groups have one folder, and the ``shadow`` of a group has one that no group has.
     """
+    return f"{_encoded(group_id)}{SHADOW if shadow else ''}"
+
+
+def _encoded(group_id: str) -> str:
     assert group_id, "a group without a name"
     name = UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], group_id.encode("utf-8", "surrogatepass")).decode()
     if not name.strip("."):

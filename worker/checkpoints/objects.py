@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from worker.checkpoints.hdf5 import read_checkpoint, read_header, write_checkpoint
-from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, same_states
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, is_whole, same_states
 from worker.checkpoints.names import STALE_TEMPORARY_S, TEMPORARY, folder_of, group_folder, name_of, offsets_in
 from worker.checkpoints.remote import Listed, Remote, StoreLimits
 from worker.errors import CheckpointUnusableError, StoreUnavailableError, WorkerError
@@ -48,12 +48,12 @@ class ObjectEntry:
 
 
 class ObjectStore:
-    """The checkpoints of one group below a URL, its own or shared with any others. See ``contracts.Store``."""
+    """The checkpoints of one group, or of its ``shadow``, below a URL that may be shared. See ``contracts.Store``."""
 
-    def __init__(self, url: str, group_id: str, limits: StoreLimits | None = None) -> None:
+    def __init__(self, url: str, group_id: str, limits: StoreLimits | None = None, *, shadow: bool = False) -> None:
         """Connects to nothing yet. Raises WorkerError for a URL that can't be used or a package that is missing."""
         self._remote = Remote(url, limits or StoreLimits())
-        self._group = group_folder(group_id)
+        self._group_id, self._group = group_id, group_folder(group_id, shadow=shadow)
         # What other groups have left on this machine is theirs, too.
         digest = short_digest(hashlib.sha256(self._group.encode()).hexdigest())
         self._temporary = f"{TEMPORARY_PREFIX}{digest}-"
@@ -81,7 +81,7 @@ class ObjectStore:
             del self._headers[next(iter(self._headers))]
         return header
 
-    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec]) -> PartitionState:
+    def read(self, entry: object, identity: CheckpointIdentity, specs: Sequence[StateSpec] | None) -> PartitionState:
         """See Store."""
         assert isinstance(entry, ObjectEntry), entry
         try:
@@ -93,9 +93,13 @@ class ObjectStore:
         self, state: PartitionState, identity: CheckpointIdentity, *, created: datetime, replace: bool = False
     ) -> ObjectEntry:
         """See Store."""
-        assert group_folder(identity.group_id) == self._group, identity
+        assert identity.group_id == self._group_id, identity
         with self._temporary_folder() as folder:
-            newest = None if replace else next(iter(self.candidates(state.partition, state.next_offset)), None)
+            newest = (
+                None
+                if replace or not is_whole(state)
+                else next(iter(self.candidates(state.partition, state.next_offset)), None)
+            )
             there = newest is not None and newest.next_offset == state.next_offset
             if newest is not None and there and self._holds(newest, identity, Path(folder)):
                 return newest
@@ -137,7 +141,7 @@ class ObjectStore:
 
     def _holds(self, entry: ObjectEntry, identity: CheckpointIdentity, folder: Path) -> bool:
         try:
-            return same_states(read_header(self._fetch(entry, folder), shown=str(entry)).identity, identity)
+            return same_states(read_header(self._fetch(entry, folder), shown=str(entry)), identity)
         except CheckpointUnusableError:
             return False
 

@@ -16,19 +16,22 @@ FOLDERS = ("file", "local")
 THIS_MACHINE = ("", "localhost")
 
 
-def open_store(directory: str, group_id: str) -> Store:
-    """The group's store at a folder or URL; connects to nothing. Raises WorkerError for a URL that can't be used."""
+def open_store(directory: str, group_id: str, *, shadow: bool = False) -> Store:
+    """The store of a group, or of its shadow, at a folder or URL; connects to nothing.
+
+    Raises WorkerError for a URL that can't be used, ConfigError for a group without a folder.
+    """
     if "\0" in group_id or SURROGATE.search(group_id):
         raise ConfigError(f"kafka.group_id: {group_id!r} is not text that a file can hold; use another one")
     if URL not in directory:
-        return CheckpointStore(directory, group_id)
+        return CheckpointStore(directory, group_id, shadow=shadow)
     if "::" in directory:
         raise WorkerError(f"state.directory: '{directory}' is more than one URL; name the store itself")
     if directory.partition(URL)[0] in FOLDERS:
         parts = urlsplit(directory)
         if parts.netloc not in THIS_MACHINE:
             raise WorkerError(f"state.directory: '{directory}' names another machine; a folder is file:///path")
-        return CheckpointStore(Path(unquote(parts.path)), group_id)
+        return CheckpointStore(Path(unquote(parts.path)), group_id, shadow=shadow)
     from worker.checkpoints.objects import ObjectStore
 
-    return ObjectStore(directory, group_id)
+    return ObjectStore(directory, group_id, shadow=shadow)

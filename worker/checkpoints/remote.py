@@ -6,7 +6,6 @@ mean "there is none".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from worker.bounded_calls import BoundedCalls
-from worker.checkpoints.filesystem import Filesystem, open_filesystem
 from worker.errors import StoreUnavailableError
+from worker.filesystem import Filesystem, open_filesystem, without_secrets
 
 Answer = TypeVar("Answer")
 
 MAX_HANGING_CALLS = 8
+INSTEAD = "use a folder or a URL such as s3://bucket/prefix"
 ONE_REQUEST_BYTES = 64 << 20  # larger files go in parts, which appear together
-SECRET = re.compile(r"(?<=://)[^/@]*@")  # user and password in a URL
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -50,10 +49,10 @@ class Remote:
 
     def __init__(self, url: str, limits: StoreLimits) -> None:
         """Connects to nothing yet. Raises WorkerError for a URL that can't be used or a package that is missing."""
-        self.url = SECRET.sub("", url.rstrip("/"))
+        self.url = without_secrets(url.rstrip("/"))
         self._limits = limits
         self._files: Filesystem
-        self._files, self._root = open_filesystem(url)
+        self._files, self._root = open_filesystem(url, "state.directory", INSTEAD)
         self._calls = BoundedCalls("store", MAX_HANGING_CALLS)
 
     def list(self, folder: str) -> dict[str, Listed]:
@@ -139,6 +138,6 @@ class Remote:
         try:
             return self._calls.run(call, timeout_s)
         except Exception as error:
-            said = " ".join(SECRET.sub("", str(error)).split())
+            said = " ".join(without_secrets(str(error)).split())
             what = f"{self.url}/{name}".rstrip("/")
             raise StoreUnavailableError(f"can't {doing} {what}: {type(error).__name__}: {said}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 import h5py
 
@@ -20,10 +21,18 @@ STREAM_NUMBERS = {
 NUMBERS = {**STREAM_NUMBERS, "forgotten/resets": "uint8"}
 TEXTS = ("keys", "sequences", "forgotten/keys")
 
+# Only of tasks that generate, all of them or none.
+GENERATING_NUMBERS = {"drawn": "int64", "records": "int64"}
+UNFINISHED = {"unfinished/offsets": "int64", "unfinished/resets": "uint8", "unfinished/finals": "uint8"}
+UNFINISHED_STREAMS = "unfinished/keys"
+ITEMS = "items"
+STATES = "states/"
+GENERATING = {**GENERATING_NUMBERS, **UNFINISHED, UNFINISHED_STREAMS: "text", ITEMS: "text"}
+
 
 def state_path(layer: str, name: str) -> str:
     """Path of a state's dataset. '%' and '/' in names are written %25 and %2F, a name of dots only as %2E…"""
-    return f"states/{_escaped(layer)}/{_escaped(name)}"
+    return f"{STATES}{_escaped(layer)}/{_escaped(name)}"
 
 
 def _escaped(name: str) -> str:
@@ -32,13 +41,29 @@ def _escaped(name: str) -> str:
     return safe if safe.strip(".") else safe.replace(".", "%2E")
 
 
+def specs_in(datasets: Mapping[str, h5py.Dataset]) -> list[StateSpec]:
+    """The states that a file has."""
+    specs = []
+    for path, dataset in datasets.items():
+        if path.startswith(STATES):
+            layer, _, name = path.removeprefix(STATES).partition("/")
+            specs.append(StateSpec(unquote(layer), unquote(name), tuple(dataset.shape[1:]), dataset.dtype.name))
+    return specs
+
+
+def _rows(datasets: dict[str, h5py.Dataset], name: str) -> int:
+    return datasets[name].shape[0] if name in datasets and datasets[name].ndim == 1 else -1
+
+
 def check_schema(datasets: dict[str, h5py.Dataset], specs: Sequence[StateSpec]) -> None:
     """Names, types and shapes, before any data is read. Raises UnusableColumnError."""
-    rows = datasets["keys"].shape[0] if datasets["keys"].ndim == 1 else -1
-    forgotten = datasets["forgotten/keys"].shape[0] if datasets["forgotten/keys"].ndim == 1 else -1
+    columns = {**NUMBERS, **dict.fromkeys(TEXTS, "text"), **(GENERATING if ITEMS in datasets else {})}
+    rows = _rows(datasets, "keys")
+    lengths = {
+        each: _rows(datasets, f"{each}/{first}") for each, first in (("forgotten", "keys"), ("unfinished", "offsets"))
+    }
     wanted: dict[str, tuple[tuple[int, ...], str]] = {
-        name: ((forgotten if name.startswith("forgotten/") else rows,), dtype)
-        for name, dtype in {**NUMBERS, **dict.fromkeys(TEXTS, "text")}.items()
+        name: ((lengths.get(name.partition("/")[0], rows),), dtype) for name, dtype in columns.items()
     }
     for spec in specs:
         wanted[state_path(spec.layer, spec.name)] = ((rows, *spec.shape), spec.dtype)

@@ -70,6 +70,7 @@ class CheckpointWriter:
         self._writing: Partition | None = None
         self._writing_since_s: float | None = None
         self._closed = False
+        self.replaced = 0  # snapshots that waited and were never written, because a newer one came; since the start
         # A daemon: a process that must end at once leaves a temporary file, which nobody reads.
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._thread.start()
@@ -79,6 +80,7 @@ class CheckpointWriter:
         with self._changed:
             assert not self._closed, "submit after close"
             replaced = self._waiting.get(state.partition)
+            self.replaced += replaced is not None
             since_s = self._clock() if replaced is None else replaced.since_s
             self._waiting[state.partition] = _Snapshot(state, identity, since_s)
             self._changed.notify_all()

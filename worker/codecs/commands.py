@@ -107,4 +107,6 @@ def _all_numbers(given: Any) -> bool:
 
 
 def _known(layout: StateLayout) -> str:
+    if not layout.slices:
+        return "its streams carry no states but the items of their source"
     return "it has " + ", ".join(f"'{layer}'/'{name}'" for layer, name in layout.slices)

@@ -11,8 +11,9 @@ import numpy as np
 
 from worker.codecs.unusable import in_one_line
 from worker.records.events import Refusal
-from worker.records.messages import HEADER_FRAMING_BYTES, Messages, message_bytes
+from worker.records.messages import HEADER_FRAMING_BYTES, Messages, header_bytes, message_bytes
 from worker.records.record_batch import Headers, RecordBatch
+from worker.records.trace_headers import trace_headers
 
 RECORD_BYTES_LIMIT = 900_000  # brokers and clients take 1 MB by default, the headers below and framing included
 FRAMING_BYTES = 50_000  # of the record's headers, of which it may have a great many
@@ -61,9 +62,9 @@ class DeadLetters:
         """One letter for each refusal.
 
         Brokers limit the size of a record, and a record whose letter can't be written would be read again for ever: so
-        parts that do not fit are left out, the value first, then the record's own headers, then its key. Whether a
-        compressed letter fits may show only when it is written: a letter of a record in ``refused`` is made smaller
-        than the refused one.
+        parts that do not fit are left out, the value first, then the record's own headers, those of its trace last of
+        them, then its key. Whether a compressed letter fits may show only when it is written: a letter of a record in
+        ``refused`` is made smaller than the refused one.
         """
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
@@ -88,7 +89,8 @@ class DeadLetters:
         if _fits(whole, told, most):
             return key, value, [*own, *told]
         told = [*told, ("rnnw.truncated", b"%d" % message_bytes(*whole))]
-        smaller: tuple[Record, ...] = ((key, b"", own), (key, b"", ()))
+        traces = trace_headers(own)
+        smaller: tuple[Record, ...] = ((key, b"", own), (key, b"", traces), (key, b"", ()))
         key, value, own = next((record for record in smaller if _fits(record, told, most)), (None, b"", ()))
         return key, value, [*own, *told]
 
@@ -98,7 +100,7 @@ class DeadLetters:
         if not refusal.items:
             return told
         name = "rnnw.items"
-        left = most - _framed_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
+        left = most - header_bytes([*told, (name, b""), ("rnnw.truncated", b"1" * SIZE_DIGITS)])
         items = _first(refusal.items, max(0, min(ITEMS_BYTES_LIMIT, left // 2)))
         told.insert(len(told) - len(self._of_all), (name, items.encode()))
         return told
@@ -110,7 +112,7 @@ def _fits(record: Record, told: Headers, most: int) -> bool:
     return (
         size_bytes <= RECORD_BYTES_LIMIT
         and framed_bytes <= RECORD_BYTES_LIMIT + FRAMING_BYTES
-        and framed_bytes + _framed_bytes(told) <= most
+        and framed_bytes + header_bytes(told) <= most
     )
 
 
@@ -123,10 +125,6 @@ def _told(batch: RecordBatch, refusal: Refusal) -> list[tuple[str, bytes | None]
         ("rnnw.offset", b"%d" % batch.offsets[refusal.record]),
         ("rnnw.timestamp", b"%d" % batch.timestamps[refusal.record]),
     ]
-
-
-def _framed_bytes(headers: Headers) -> int:
-    return message_bytes(None, None, headers) + HEADER_FRAMING_BYTES * len(headers)
 
 
 def _first(items: str, most: int) -> str:

@@ -5,7 +5,6 @@ Both ways give the same events. A record that can't be used becomes a Refusal an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from worker.codecs.commands import RESET, SET_STATE, command_of, parse_command
-from worker.codecs.explain import not_finite
 from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
 from worker.codecs.parsing import is_note
+from worker.codecs.prompts import PromptFields, Prompts
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
-from worker.codecs.values import Float32, Parsed, Structured, ValueFormat
+from worker.codecs.values import Parsed, ValueFormat, open_values
+from worker.codecs.vectors import taken, unknown_id
 from worker.records.arrays import NO_ITEM, NO_TIME_MS, FloatArray, IntArray
 from worker.records.events import Events, Kind, Refusal
-from worker.records.id_numbers import unknown_ids
+from worker.records.prompts import Prompt
 from worker.records.record_batch import RecordBatch
 from worker.records.reserved_words import TIMESTAMP
 from worker.records.states import StateLayout
@@ -31,10 +31,13 @@ VALUE_BYTES_LIMIT = 1_048_576
 READ_AS_ONE_RECORDS = 512  # of several batches, at most: more gain nothing, and one bad record costs the gain of all
 
 
-def open_decoder(wire_format: str, fields: InputFields, layout: StateLayout) -> Decoder:
-    """The decoder of a wire format: ``json``, ``msgpack`` or ``float32``."""
-    values: ValueFormat = Float32(fields) if wire_format == "float32" else Structured(fields, wire_format)
-    return Decoder(values, fields, layout)
+def open_decoder(
+    wire_format: str, fields: InputFields, layout: StateLayout, asked: PromptFields | None = None
+) -> Decoder:
+    """The decoder of a wire format: ``json``, ``msgpack`` or ``float32``. ``asked``: for tasks that generate."""
+    if asked is None:
+        return Decoder(open_values(fields, wire_format), fields, layout)
+    return Decoder(Prompts(fields, asked, wire_format, layout.initial.dtype), fields, layout, prompts=True)
 
 
 @dataclass(slots=True)
@@ -48,20 +51,26 @@ class _Columns:
     ids: list[Any] = field(default_factory=list)
     starts: list[bool] = field(default_factory=list)
     ends: list[bool] = field(default_factory=list)
+    prompts: list[Prompt | None] = field(default_factory=list)
     payloads: dict[int, FloatArray] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
 class Decoder:
-    """Decodes batches for one configuration and one model."""
+    """Decodes batches for one configuration and one model.
 
-    def __init__(self, values: ValueFormat, fields: InputFields, layout: StateLayout) -> None:
+    With ``prompts`` each record is one event without numbers of its own, and has a prompt.
+    """
+
+    def __init__(self, values: ValueFormat, fields: InputFields, layout: StateLayout, prompts: bool = False) -> None:
         self._values = values
         self._fields = fields
         self._layout = layout
         self._names = Naming(fields)
         self._times = None if fields.time == TIMESTAMP else EventTimes(fields.time_unit)
         self._dtype = layout.initial.dtype
+        self._prompts = prompts
+        self._width = 0 if prompts else fields.width
 
     def decode(self, batch: RecordBatch) -> Events:
         """The events of a batch, in record order; refusals apart."""
@@ -96,7 +105,7 @@ class Decoder:
         with np.errstate(over="ignore"):
             vectors = numbers.astype(self._dtype)
         times = self._all_times(batch, parsed)
-        if times is None or not np.isfinite(vectors).all() or self._unknown_id(numbers) is not None:
+        if times is None or not np.isfinite(vectors).all() or unknown_id(self._fields, numbers) is not None:
             return None
         count = len(values)
         return Events(
@@ -117,16 +126,6 @@ class Decoder:
             return np.array(batch.timestamps, np.int64)
         return self._times.of_all(parsed.times, batch.timestamps)
 
-    def _unknown_id(self, vectors: FloatArray) -> str | None:
-        """What is wrong with the first id that the model does not know; vectors (n, features) as the records say."""
-        for columns, below in self._fields.ids:
-            ids = vectors[:, columns]
-            wrong = ids[unknown_ids(ids, below)]
-            if len(wrong):
-                shown = str(wrong[0]).removesuffix(".0")
-                return f"{shown} is not an id that the model knows; ids are whole numbers from 0 to {below - 1}"
-        return None
-
     def _mixed(self, batch: RecordBatch) -> Events:
         columns = _Columns()
         for record in range(len(batch)):
@@ -135,7 +134,7 @@ class Decoder:
             except UnusableError as error:
                 columns.refusals.append(Refusal(record, error.error, error.reason))
         count = len(columns.records)
-        vectors = np.array(columns.vectors, np.float64).reshape(count, self._fields.width).astype(self._dtype)
+        vectors = np.array(columns.vectors, np.float64).reshape(count, self._width).astype(self._dtype)
         return Events(
             batch=batch,
             records=np.array(columns.records, np.int64),
@@ -148,6 +147,7 @@ class Decoder:
             starts=None if self._fields.start is None else np.array(columns.starts, np.bool_),
             ends=None if self._fields.end is None else np.array(columns.ends, np.bool_),
             payloads=columns.payloads,
+            prompts=columns.prompts if self._prompts else None,
             refusals=columns.refusals,
         )
 
@@ -177,13 +177,14 @@ class Decoder:
         columns.records.append(record)
         columns.items.append(NO_ITEM)
         columns.kinds.append(kind)
-        columns.vectors.append((0.0,) * self._fields.width)
+        columns.vectors.append((0.0,) * self._width)
         columns.times.append(
             batch.timestamps[record] if self._times is None else NO_TIME_MS
         )  # at its partition's clock
         columns.ids.append(None)
         columns.starts.append(False)
         columns.ends.append(False)
+        columns.prompts.append(None)
 
     def _said_by_the_value(self, value: bytes, command: bytes | None) -> Any:
         """What may name the stream. A reset needs no value: plain text is fine, but a torn object is not."""
@@ -198,15 +199,8 @@ class Decoder:
         self, batch: RecordBatch, record: int, columns: _Columns, stream: str, parsed: Parsed, chunk: bool
     ) -> None:
         vectors = parsed.vectors[0] if chunk else [parsed.vectors[0]]
-        numbers = _floats(vectors)
-        with np.errstate(over="ignore"):
-            taken = numbers.astype(self._dtype)
-        finite = np.isfinite(taken)
-        if not finite.all():
-            raise UnusableError("not_finite", not_finite(self._fields, numbers, finite, chunk))
-        unknown = self._unknown_id(numbers)
-        if unknown is not None:
-            raise UnusableError("unknown_id", unknown)
+        if parsed.prompts is None:
+            taken(self._fields, vectors, self._dtype, chunk)
         time = batch.timestamps[record]
         if self._times is not None and parsed.times is not None:
             time = self._times.of(parsed.times[0], time)
@@ -221,17 +215,4 @@ class Decoder:
         # A chunk begins with its first vector and ends with its last.
         columns.starts.extend([bool(parsed.starts and parsed.starts[0]), *[False] * (count - 1)])
         columns.ends.extend([*[False] * (count - 1), bool(parsed.ends and parsed.ends[0])])
-
-
-def _floats(vectors: Any) -> FloatArray:
-    try:
-        return np.array(vectors, np.float64)
-    except OverflowError:  # of integers, which have no limit
-        return np.array([[_float(number) for number in vector] for vector in vectors], np.float64)
-
-
-def _float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf
+        columns.prompts.extend(parsed.prompts or [])

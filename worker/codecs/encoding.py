@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import orjson
 
-from worker.records.arrays import NO_ITEM, FloatArray, Index
+from worker.records.arrays import NO_ITEM, FloatArray, Index, IntArray
 from worker.records.events import Events, Origin, Predictions, Reset
 from worker.records.messages import Messages
+from worker.records.record_batch import RecordBatch
+from worker.records.trace_headers import carried
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
@@ -60,10 +62,10 @@ class Encoder:
         where = predictions.events
         batch, records = events.batch, events.records[where]
         topic, partition = batch.partition
-        streams = _chosen(events.streams, where)
+        streams = chosen(events.streams, where)
         columns = zip(
             streams,
-            [None] * len(streams) if events.ids is None else _chosen(events.ids, where),
+            [None] * len(streams) if events.ids is None else chosen(events.ids, where),
             predictions.steps.tolist(),
             self._numbers(predictions.outputs),
             self._names(predictions.outputs),
@@ -85,12 +87,8 @@ class Encoder:
             )
             for stream, sequence, step, numbers, label, final, reset, time, origin, offset, item in columns
         ]  # fmt: skip
-        keys: list[bytes | None]
-        if self._stream_is_key:
-            keys = [batch.keys[record] for record in records.tolist()]
-        else:
-            keys = [stream.encode() for stream in streams]
-        return Messages(keys, values, None, records)
+        keys = keys_of(batch, records, streams, self._stream_is_key)
+        return Messages(keys, values, carried(batch, records), records)
 
     def _numbers(self, outputs: FloatArray) -> Sequence[Any]:
         if not self._json:
@@ -107,5 +105,13 @@ class Encoder:
         return [self._labels[unit] for unit in outputs.argmax(axis=1).tolist()]
 
 
-def _chosen(values: list[Value], where: Index) -> list[Value]:
+def keys_of(batch: RecordBatch, records: IntArray, streams: Sequence[str], stream_is_key: bool) -> list[bytes | None]:
+    """The keys of outputs: those of their ``records`` (outputs,), or the names of their streams."""
+    if stream_is_key:
+        return [batch.keys[record] for record in records.tolist()]
+    return [stream.encode() for stream in streams]
+
+
+def chosen(values: list[Value], where: Index) -> list[Value]:
+    """Rows of a column that is a list."""
     return values[where] if isinstance(where, slice) else [values[index] for index in where.tolist()]

@@ -21,14 +21,18 @@ FEATURES = "(input.features)"
 def explain(fields: InputFields, parsed: Any) -> tuple[str, str]:
     """(error, reason) of a value that no reader of ``fields`` accepts."""
     if not isinstance(parsed, dict):
-        return "not_an_object", f"the value is {_kind(parsed)}, not an object with fields"
+        return "not_an_object", f"the value is {kind_of(parsed)}, not an object with fields"
     paths = Paths.of(fields)
     return (
         _features(fields, paths, parsed)
-        or _others(fields, paths, parsed)
-        or _flags(paths, parsed)
+        or explain_others(fields, paths, parsed)
         or ("bad_value", "the value can't be used")
     )
+
+
+def explain_others(fields: InputFields, paths: Paths, parsed: dict[str, Any]) -> tuple[str, str] | None:
+    """(error, reason) of an object whose stream, time, sequence or boundaries can't be used; None where they can."""
+    return _others(fields, paths, parsed) or _flags(paths, parsed)
 
 
 def not_finite(fields: InputFields, given: FloatArray, finite: BoolArray, chunk: bool) -> str:
@@ -65,7 +69,7 @@ def _features(fields: InputFields, paths: Paths, parsed: dict[str, Any]) -> tupl
         if found is MISSING:
             return _missing(path, FEATURES)
         if not _is_number(found):
-            return "not_a_number", f"{_of(path)} is {_kind(found)}, not a number"
+            return "not_a_number", f"{_of(path)} is {kind_of(found)}, not a number"
         if _is_huge(found):
             return _huge(path)
     return None
@@ -79,14 +83,14 @@ def _vector(
     if width == 1 and _is_number(found):
         return _huge(path) if _is_huge(found) else None
     if not isinstance(found, list):
-        return "not_a_number", f"{_of(path)} is {_kind(found)}, not a list of numbers"
+        return "not_a_number", f"{_of(path)} is {kind_of(found)}, not a list of numbers"
     if not found:
         return "wrong_length", f"{_of(path)} is an empty list; {takes} {counted(width, 'number')}"
     vectors = found if chunks and all(isinstance(vector, list) for vector in found) else [found]
     for vector in vectors:
         for number in vector:
             if not _is_number(number):
-                return "not_a_number", f"{_of(path)} holds {_kind(number)} in place of a number"
+                return "not_a_number", f"{_of(path)} holds {kind_of(number)} in place of a number"
             if _is_huge(number):
                 return _huge(path)
         if len(vector) != width:
@@ -108,7 +112,7 @@ def _others(fields: InputFields, paths: Paths, parsed: dict[str, Any]) -> tuple[
         if found is MISSING:
             return _missing(path, role)
         if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
-            return "bad_field", f"field '{path}' {role} is {_kind(found)}, not {description}"
+            return "bad_field", f"field '{path}' {role} is {kind_of(found)}, not {description}"
         if is_halved(found):
             return "bad_field", f"field '{path}' {role} {HALVED}"
     return None
@@ -118,7 +122,7 @@ def _flags(paths: Paths, parsed: dict[str, Any]) -> tuple[str, str] | None:
     for path, role in ((paths.start, "(sequence.start)"), (paths.end, "(sequence.end)")):
         found = MISSING if path is None else path.find(parsed)
         if found is not MISSING and not (found is None or (isinstance(found, int) and found in (0, 1))):
-            return "bad_field", f"field '{path}' {role} is {_kind(found)}, not true or false"
+            return "bad_field", f"field '{path}' {role} is {kind_of(found)}, not true or false"
     return None
 
 
@@ -143,7 +147,8 @@ def _huge(path: Path) -> tuple[str, str]:
     return "not_finite", f"{_of(path)} holds a number too large for the model's numbers"
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What it is, in words."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}

@@ -38,6 +38,25 @@ def parse(data: bytes, wire_format: str, what: str = "the value") -> Any:
     return parse_json(data, what) if wire_format == "json" else parse_msgpack(data, what)
 
 
+def parse_command(data: bytes, wire_format: str, what: str) -> Any:
+    """The value of a command, an object. ``wire_format`` is json or msgpack. Raises UnusableError."""
+    if wire_format == "json":
+        return parse_json(data, what)
+    try:
+        found = parse_msgpack(data, what)
+    except UnusableError as error:
+        found, reason = None, error
+    else:
+        reason = UnusableError("not_msgpack", f"{what} is not an object in MessagePack")
+    if not isinstance(found, dict):
+        # JSON is accepted, too: no JSON object is also valid MessagePack.
+        try:
+            found = parse_json(data, what)
+        except UnusableError:
+            raise UnusableError(reason.error, f"{reason.reason}, and not JSON either") from None
+    return found
+
+
 def parse_json(data: bytes, what: str = "the value") -> Any:
     """Any JSON value. Raises UnusableError."""
     data = data.removeprefix(BYTE_ORDER_MARK)

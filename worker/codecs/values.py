@@ -12,10 +12,11 @@ import numpy as np
 
 from worker.codecs.explain import explain
 from worker.codecs.fields import InputFields, Paths
-from worker.codecs.parsing import is_utf8, parse, parse_json, parse_msgpack
+from worker.codecs.parsing import is_utf8, parse, parse_command
 from worker.codecs.readers import Reader, fast_readers, flat, flat_reader, shapes
 from worker.codecs.unusable import UnusableError, shown
 from worker.records.arrays import FloatArray
+from worker.records.prompts import Prompt
 
 CHUNK_VECTORS_LIMIT = 10_000
 ID_LIMIT = 2**63  # the range of MessagePack's integers
@@ -35,6 +36,7 @@ class Parsed:
     ids: list[Any] | None = None
     starts: list[bool] | None = None
     ends: list[bool] | None = None
+    prompts: list[Prompt] | None = None
 
 
 class ValueFormat(Protocol):
@@ -48,6 +50,11 @@ class ValueFormat(Protocol):
 
     def parse_command(self, value: bytes, what: str) -> Any:
         """The value of a command, an object. ``what`` names it in reasons. Raises UnusableError."""
+
+
+def open_values(fields: InputFields, wire_format: str) -> ValueFormat:
+    """The reader of a wire format: ``json``, ``msgpack`` or ``float32``."""
+    return Float32(fields) if wire_format == "float32" else Structured(fields, wire_format)
 
 
 class Structured:
@@ -105,21 +112,7 @@ class Structured:
         raise UnusableError(*explain(self._fields, whole))
 
     def parse_command(self, value: bytes, what: str) -> Any:
-        if self._wire_format == "json":
-            return parse_json(value, what)
-        try:
-            found = parse_msgpack(value, what)
-        except UnusableError as error:
-            found, reason = None, error
-        else:
-            reason = UnusableError("not_msgpack", f"{what} is not an object in MessagePack")
-        if not isinstance(found, dict):
-            # JSON is accepted, too: no JSON object is also valid MessagePack.
-            try:
-                found = parse_json(value, what)
-            except UnusableError:
-                raise UnusableError(reason.error, f"{reason.reason}, and not JSON either") from None
-        return found
+        return parse_command(value, self._wire_format, what)
 
     def _found(self, value: bytes) -> Any:
         whole = parse(value, self._wire_format)
@@ -159,7 +152,7 @@ class Float32:
         return Parsed([np.frombuffer(value, "<f4").tolist()]), False
 
     def parse_command(self, value: bytes, what: str) -> Any:
-        return parse_json(value, what)
+        return parse_command(value, "json", what)
 
 
 def _columns(reader: Reader, objects: list[Any], vectors: Sequence[Any] | FloatArray) -> Parsed:
@@ -167,13 +160,14 @@ def _columns(reader: Reader, objects: list[Any], vectors: Sequence[Any] | FloatA
         vectors=vectors,
         streams=None if reader.stream is None else list(map(reader.stream, objects)),
         times=None if reader.time is None else list(map(reader.time, objects)),
-        ids=None if reader.id is None else _ids(list(map(reader.id, objects))),
-        starts=None if reader.start is None else [_flag(value) for value in map(reader.start, objects)],
-        ends=None if reader.end is None else [_flag(value) for value in map(reader.end, objects)],
+        ids=None if reader.id is None else usable_ids(list(map(reader.id, objects))),
+        starts=None if reader.start is None else [as_flag(value) for value in map(reader.start, objects)],
+        ends=None if reader.end is None else [as_flag(value) for value in map(reader.end, objects)],
     )
 
 
-def _ids(found: list[Any]) -> list[Any]:
+def usable_ids(found: list[Any]) -> list[Any]:
+    """The values of sequence.id, as they are. Raises UnusableError."""
     # A value that no output can hold, or that does not equal itself, can't tell one sequence from another.
     kinds = set(map(type, found))
     if float in kinds or int in kinds:
@@ -195,7 +189,8 @@ def _json_bytes(text: str) -> int:
     return len(msgspec.json.encode(text)) - len('""')
 
 
-def _flag(value: Any) -> bool:
+def as_flag(value: Any) -> bool:
+    """What marks a boundary, or null for none. Raises UnusableError."""
     if value is None or value is False or value is True:
         return bool(value)
     if isinstance(value, int) and value in (0, 1):

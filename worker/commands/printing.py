@@ -37,6 +37,11 @@ def findings(problems: Iterable[Problem]) -> Lines:
             yield "instead", problem.instead
 
 
+def rounded(number: float) -> str:
+    """Two significant digits: measurements and estimates are no more exact."""
+    return f"{int(float(f'{number:.2g}')):,}"
+
+
 def _wrapped(label: str, words: str) -> list[str]:
     """Sentences are broken on a terminal only, rows of tables nowhere: in a file, grep finds them whole."""
     line = f"{label:<{LABEL_COLUMNS}}{words}"

@@ -1,4 +1,4 @@
-"""The section ``model`` of the configuration: the trained network, and how its outputs are read."""
+"""The sections ``model`` and ``shadow``: the trained network, how its outputs are read, and a second one beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
+from worker.config.model_file import ModelFile
 from worker.config.values import (
     Amount,
+    Beams,
     Count,
     File,
     Item,
@@ -17,6 +19,8 @@ from worker.config.values import (
     Sha256,
     Share,
     Switch,
+    TextLength,
+    Topic,
     Vocabulary,
     WholeNumber,
 )
@@ -31,33 +35,35 @@ Task: TypeAlias = Literal["score", "generate", "seq2seq"]
 class EncoderDecoder(Section):
     """The two model files of an encoder-decoder pair."""
 
-    encoder: File
+    encoder: ModelFile
     """File of the encoder, whose last outputs are its states."""
-    decoder: File
+    decoder: ModelFile
     """File of the decoder: [x, *states] to [y, *states]."""
 
 
 class Model(Section):
     """The trained network and how its outputs are read."""
 
-    path: File | EncoderDecoder
-    """Model file, .keras or legacy .h5; task seq2seq: one training model, or {encoder: FILE, decoder: FILE}."""
+    path: ModelFile | EncoderDecoder
+    """Model file, .keras or legacy .h5, or a URL such as s3://bucket/model.keras#SHA256; task seq2seq: one training
+    model, or {encoder: FILE, decoder: FILE}."""
     sha256: Sha256 | None = None
-    """SHA-256 of the model file, 64 hex digits: any other file is refused before it is opened."""
+    """SHA-256 of the model file, 64 hex digits: any other file is refused before it is opened. Not for two files."""
     task: Task = "score"
-    """score (a probability after each event). Not available yet: generate, seq2seq (encoder and decoder)."""
+    """score (a probability after each event), generate (text that continues the record's) or seq2seq (encoder and
+    decoder: a text for each sequence)."""
     labels: Names | None = None
     """Names of the output units, in order."""
     window: Count | None = None
-    """The model as it is on the last so many events of the sequence. Not available yet."""
+    """The model as it is on the last so many events of the sequence, instead of the streaming form."""
     window_fill: Literal["wait", "zeros"] = "wait"
-    """Fewer events than the window: wait (no answer yet). Not available yet: zeros (before them)."""
+    """Fewer events than the window: wait (no answer yet, no output) or zeros (before them)."""
     memory: Count | None = None
-    """Steps that causal attention looks back over. Not available yet."""
+    """Steps that causal attention looks back over; its keys and values are the state."""
     every: Count = 1
-    """With window: an answer for every n-th event of a sequence. Not available yet: above 1."""
+    """With window: an answer for every n-th event of a sequence."""
     expect: File | None = None
-    """File of the ranges in which features are expected. Not available yet."""
+    """Task score: file of `worker check --write-expect`: metrics tell the share of each feature beyond its range."""
     parity_tolerance: Amount = 1.0e-4
     """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
     cpu_level: CpuLevel | None = None
@@ -67,7 +73,7 @@ class Model(Section):
     allow_lambda: Switch = False
     """Run Lambda layers, which are Python code inside the model file: only for files that you trust."""
     vocabulary: Vocabulary | None = None
-    """Task generate: the items by id, as a list or the path of a JSON list or of a text file, an item per line."""
+    """Task generate: the items by id: a list, or the path of a list in JSON (.json) or of a text file, one per line."""
     source_vocabulary: Vocabulary | None = None
     """Task seq2seq: the encoder's items by id, as vocabulary; null: records hold tokens or vectors."""
     target_vocabulary: Vocabulary | None = None
@@ -76,17 +82,28 @@ class Model(Section):
     """Task seq2seq: the item (an id without a vocabulary) that decoding begins with."""
     stop: Item | None = None
     """Tasks generate and seq2seq: the item (an id without a vocabulary) that ends an output."""
-    max_length: Count = 400
+    max_length: TextLength = 400
     """Tasks generate and seq2seq: items per output at most."""
     temperature: Amount = Field(default_factory=lambda data: 0.0 if data.get("task") == "seq2seq" else 1.0)
     """Tasks generate (left out: 1.0) and seq2seq (left out: 0): 0 takes the most likely item, more is more random."""
     top_k: Count | None = None
-    """Task generate: draw from the k most likely items only."""
+    """Tasks generate and seq2seq: draw from the k most likely items only."""
     top_p: Share | None = None
-    """Task generate: draw from the most likely items that together have this probability."""
+    """Tasks generate and seq2seq: draw from the most likely items that together have this probability."""
     seed: WholeNumber = 0
-    """Task generate: the same seed, stream and input give the same text."""
-    beams: Count = 1
+    """Tasks generate and seq2seq: the same seed, stream and input give the same text."""
+    beams: Beams = 1
     """Task seq2seq: how many candidates decoding follows at a time."""
     unknown: str = "refuse"
     """Text outside the vocabulary: refuse (a dead letter), skip, or an item that takes its place."""
+
+
+class Shadow(Section):
+    """A second model on the same events, with its own states, into its own topic: a candidate, tried without risk."""
+
+    path: ModelFile | None = None
+    """Its file or URL, as model.path; null: no second model. Only for task score."""
+    sha256: Sha256 | None = None
+    """SHA-256 of its file, 64 hex digits."""
+    topic: Topic | None = None
+    """Topic for its outputs, which are not part of delivery: they are dropped rather than waited for."""

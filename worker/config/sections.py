@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from worker.config.kafka import Kafka
-from worker.config.model import Model
+from worker.config.model import Model, Shadow
 from worker.config.values import (
     Amount,
     Choices,
@@ -32,6 +32,7 @@ from worker.config.values import (
     Topics,
     Unit,
 )
+from worker.config.warming import WarmAmount
 from worker.records.names import TOPIC
 
 
@@ -79,7 +80,7 @@ class Input(Section):
     """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64, uuid."""
     features: FieldNames | FieldName | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
-    input of a model by its name."""
+    input of a model by its name. Tasks that generate read text or tokens instead; seq2seq also reads vectors."""
     time: FieldName = "timestamp"
     """Event time: timestamp (the record's) or a field (a number in time_unit, or ISO 8601)."""
     time_unit: Literal["s", "ms", "us", "ns"] = "ms"
@@ -121,7 +122,8 @@ class Output(Section):
     format: Literal["json", "msgpack", "avro"] = "json"
     """json or msgpack. Not available yet: avro."""
     emit: Literal["every_event", "sequence_end", "every_item", "change", "alert"] = "every_event"
-    """every_event, sequence_end or change (the label, or by emit_delta). Not available yet: every_item, alert."""
+    """every_event, sequence_end, change (the label, or by emit_delta) or every_item (tasks generate and seq2seq: each
+    item of a text as soon as it is drawn). Not available yet: alert."""
     emit_delta: Amount = 0.05
     """With emit change: how far one of the probabilities must move for a new output."""
     alert: Alert = Alert()
@@ -153,7 +155,7 @@ class Sequence(Section):
     end: FieldName | None = None
     """Field: true on the last event of a sequence; the state returns to zero after its output."""
     length: Count | None = None
-    """Events per sequence."""
+    """Events per sequence; in tasks that generate records."""
     gap: PositiveDuration | None = None
     """Silence in event time above which a new sequence starts, measured from the stream's greatest event time."""
     late: Literal["accept", "drop", "dead_letter"] = "accept"
@@ -173,8 +175,11 @@ class State(Section):
     """Without a usable checkpoint: rebuild (replay the log without emitting), reset (start at zero) or fail."""
     rebuild_from: PositiveDuration | None = None
     """With recover rebuild: replay records of this age at most; null: from the log's start."""
-    on_model_change: Literal["fail", "reset", "keep"] = "fail"
-    """Checkpoint of other weights or inputs: fail, reset (start at zero) or keep (only where shapes are the same)."""
+    warm: WarmAmount | None = None
+    """How much of the log before the committed offset makes states where no checkpoint does: 10m, or 500 events."""
+    on_model_change: Literal["fail", "reset", "keep", "warm"] = "fail"
+    """Checkpoint of other weights or inputs: fail, reset (start at zero), keep (same shapes) or warm (replay as much of
+    the log as warm says, without outputs)."""
     on_partitions_change: Literal["fail", "reset"] = "fail"
     """Partitions added to the topic: fail, or reset (streams whose key moves start at zero in their new partition)."""
     idle: PositiveDuration | None = Duration.parse("24h")
@@ -227,6 +232,7 @@ class Config(Section):
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """at_least_once, or exactly_once (Kafka transactions)."""
     batch: Batch = Batch()
+    shadow: Shadow = Shadow()
     http: Http = Http()
     log: Log = Log()
 

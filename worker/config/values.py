@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
@@ -31,6 +32,8 @@ from worker.records.names import TOPIC
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 LONGEST_MS = 100 * 365 * 24 * UNITS_MS["h"]
 MOST = 1_000_000_000_000  # of anything that is counted: sums of two such numbers fit in 64 bits
+MOST_ITEMS = 100_000  # of one text: what is unfinished at a stop is drawn once more
+MOST_BEAMS = 64
 MAX_TEXT_CHARACTERS = 4096
 DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 
@@ -109,7 +112,7 @@ def _field(value: str) -> str:
     return value
 
 
-def _fillable(value: str) -> str:
+def fillable(value: str) -> str:
     """A path as the system takes it: without the shell's ``~`` and without a zero byte."""
     _text(value)
     if value.startswith("~"):
@@ -119,7 +122,7 @@ def _fillable(value: str) -> str:
 
 def _file(value: Any) -> Any:
     if isinstance(value, str):
-        _fillable(value)
+        fillable(value)
         if re.match("[A-Za-z][A-Za-z0-9+.-]*://", value):
             raise ValueError(f"'{value}': a URL is not available yet (write the path of a file)")
     return value
@@ -159,15 +162,16 @@ def _some(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({value for value in values if values.count(value) > 1}) if len(set(values)) < len(values) else []
-    if twice:
-        raise ValueError(f"{twice[0]!r} is given twice")
+    if len(set(values)) < len(values):
+        twice = min(value for value, count in Counter(values).items() if count > 1)
+        first, second, *_ = (number for number, value in enumerate(values) if value == twice)
+        raise ValueError(f"{twice!r} is given twice (numbers {first} and {second}, from 0)")
     return values
 
 
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 FieldName: TypeAlias = Annotated[str, AfterValidator(_field)]
-Folder: TypeAlias = Annotated[str, AfterValidator(_fillable)]
+Folder: TypeAlias = Annotated[str, AfterValidator(fillable)]
 File: TypeAlias = Annotated[Path, BeforeValidator(_file)]
 Topic: TypeAlias = Annotated[str, AfterValidator(_topic)]
 Sha256: TypeAlias = Annotated[str, AfterValidator(_sha256)]
@@ -184,6 +188,8 @@ Unit: TypeAlias = Text | Annotated[int, Strict(), Field(ge=0)]
 Switch: TypeAlias = Annotated[bool, Strict()]
 WholeNumber: TypeAlias = Annotated[int, Strict()]
 Count: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MOST)]
+TextLength: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MOST_ITEMS)]
+Beams: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MOST_BEAMS)]
 Port: TypeAlias = Annotated[int, Strict(), Field(ge=0, le=65535)]
 Amount: TypeAlias = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False)]

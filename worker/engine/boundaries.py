@@ -93,6 +93,19 @@ def pending_after(rules: BoundaryRules, steps: IntArray, incoming: Incoming) -> 
     return pending
 
 
+def ended_before(resets: CodeArray, pending: CodeArray, steps: IntArray) -> IntArray:
+    """Sequences, by Reset, that these resets end only now: where none was ``pending``, and events were seen."""
+    ended: IntArray = np.bincount(resets[(pending == Reset.NONE) & (steps > 0)], minlength=len(Reset))
+    ended[Reset.NONE] = 0
+    return ended
+
+
+def ended_after(pending: CodeArray) -> IntArray:
+    """Sequences, by Reset, whose last events leave this pending."""
+    ended: IntArray = np.bincount(pending[pending != Reset.NONE], minlength=len(Reset))
+    return ended
+
+
 def silent(before: IntArray, now: IntArray, limit_ms: int) -> BoolArray:
     """(events,) whether each comes more than ``limit_ms`` after ``before``; False after a time that is not known."""
     found: BoolArray = (now - before > limit_ms) & (before != NO_TIME_MS)

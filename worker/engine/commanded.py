@@ -15,7 +15,7 @@ def command(table: StreamTable, turn: Turn, index: int) -> None:
     row, kind = int(turn.rows[index]), turn.kinds[index]
     if row == NO_ROW:
         return
-    table.steps[row] = 0
+    begun, table.steps[row] = bool(table.steps[row]), 0
     table.clocks[row] = turn.clocks[index]
     table.times[row] = _time_after(kind, int(turn.times[index]), int(table.times[row]))
     if kind == Kind.SET_STATE:
@@ -25,8 +25,10 @@ def command(table: StreamTable, turn: Turn, index: int) -> None:
         table.sequences[row] = UNKNOWN_ID
     else:
         table.states[row] = table.initial
+        reason = Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND
+        table.ended[reason] += begun and table.pending[row] == Reset.NONE
         # The earliest reason stays, as for a stream already forgotten: outputs must not depend on how turns are cut.
-        table.pending[row] = table.pending[row] or (Reset.TOMBSTONE if kind == Kind.TOMBSTONE else Reset.COMMAND)
+        table.pending[row] = table.pending[row] or reason
 
 
 def _time_after(kind: int, time: int, greatest: int) -> int:

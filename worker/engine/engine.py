@@ -8,14 +8,25 @@ step → check finite → scatter; many small waves become one scan over time, w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
-from worker.engine.boundaries import Before, BoundaryRules, Incoming, are_late, pending_after, resets_before
+from worker.engine.boundaries import (
+    Before,
+    BoundaryRules,
+    Incoming,
+    are_late,
+    ended_after,
+    ended_before,
+    pending_after,
+    resets_before,
+)
 from worker.engine.commanded import command
 from worker.engine.emission import EmitRule
+from worker.engine.failing import finite_rows, stepped
+from worker.engine.packed_model import PackedModel
 from worker.engine.placement import place_events
+from worker.engine.sampling import Sampler
 from worker.engine.scans import (
     SCAN_ROWS,
     SCAN_STEPS_LIMIT,
@@ -26,31 +37,12 @@ from worker.engine.scans import (
     scan_runs,
     stretches,
 )
-from worker.engine.turns import Turn, Wave, finite_rows, numbered, waves
-from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
+from worker.engine.turns import Turn, Wave, numbered, waves
+from worker.records.arrays import CodeArray, FloatArray, IntArray
 from worker.records.events import Events, Kind, Predictions, Reset
-from worker.streams.copies import RowValues
+from worker.streams.reserving import RowValues
 from worker.streams.rows import NO_ROW
 from worker.streams.table import StreamTable
-
-
-class PackedModel(Protocol):
-    """What the engine needs from a model."""
-
-    units: int
-
-    def step_packed(self, x: FloatArray, packed: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """x (n, features), packed states (n, width) → outputs (n, units), next packed states (n, width), read-only."""
-
-    def scan_packed(
-        self, xs: FloatArray, packed: FloatArray, resets: BoolArray, active: BoolArray, initial: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """xs (time, n, features), packed (n, width) → outputs (time, n, units), packed after the last step.
-
-        Gives the same bits as ``step_packed`` called step by step. ``resets`` (time, n): before these steps the state
-        returns to ``initial``. ``active`` (time, n): elsewhere it stays as it is. A row that is not finite on the way
-        is NaN at the end.
-        """
 
 
 class Engine:
@@ -58,6 +50,8 @@ class Engine:
 
     ``scan_rows``: see ``scans.stretches``; without any, all events go by waves.
     """
+
+    busy = False  # ``process`` leaves nothing to do
 
     def __init__(
         self,
@@ -73,9 +67,19 @@ class Engine:
         self.emit = emit
         self.scan_rows = scan_rows
         self.waves = 0  # steps of the model, since the start
+        self.rows = 0  # of these steps, each for an event, since the start
+        self._computed_before = model.rows_computed
+        self.unanswered = 0  # events without an answer yet, since the start
         self.late = 0  # events older than the greatest event time of their stream, since the start
         self.without_stream = 0  # tombstones and resets that name no known stream, since the start
         self.resets = np.zeros(len(Reset), np.int64)  # returns to zero by Reset, since the start
+        self.sampler = Sampler()
+        self.ended = np.zeros(len(Reset), np.int64)  # sequences by the Reset that events have ended them with
+
+    @property
+    def padding(self) -> int:
+        """Rows that the model has computed for no event, since the start."""
+        return self.model.rows_computed - self._computed_before - self.rows
 
     def process(self, batches: Sequence[Events]) -> list[Predictions]:
         """One turn: the predictions of each batch, row by row. Batches of one partition must be in offset order."""
@@ -91,6 +95,10 @@ class Engine:
             if turn.commands:
                 self.without_stream += int(np.count_nonzero(turn.rows[start:placed] == NO_ROW))
             start = placed
+        if self.model.waits:
+            self.unanswered += int(np.count_nonzero(~turn.answered & (turn.steps > 0)))
+        if self.sampler.wanted:
+            self.sampler.look(turn, table)
         return turn.predictions()
 
     def _advance(self, turn: Turn, start: int, stop: int) -> None:
@@ -146,7 +154,13 @@ class Engine:
 
     def _finish(self, turn: Turn, rows: IntArray, found: RowValues, scanned: ScannedRuns) -> None:
         table, runs, plan, events = self.table, scanned.runs, scanned.plan, scanned.runs.events
+        self.rows += len(events)
         lasts, zeroed, outputs = runs.lasts, plan.resets != Reset.NONE, scanned.outputs
+        if zeroed.any():
+            begun = runs.found(found["steps"], plan.steps)
+            self.ended += ended_before(plan.resets, runs.found(found["pending"], plan.pending), begun)
+        if np.count_nonzero(plan.pending):
+            self.ended += ended_after(plan.pending)
         origins = runs.since(zeroed, found["origins"], turn.fresh_origins(events))
         found["origins"] = origins[lasts]
         after = turn.incoming(events[lasts])
@@ -157,9 +171,11 @@ class Engine:
         # A change is measured from the output sent last, so this must be decided event by event.
         whole = [np.arange(len(events))]
         for chosen in waves(whole[0], runs.nth) if self.emit.mode == "change" else whole:
-            turn.emit[events[chosen]] = self.emit.choose(
-                outputs[chosen], zeroed[chosen], turn.finals[events[chosen]], table.emitted, rows[runs.number[chosen]]
-            )
+            now = events[chosen]
+            turn.emit[now] = self.emit.choose(
+                outputs[chosen], zeroed[chosen], turn.finals[now], table.emitted, rows[runs.number[chosen]],
+                turn.answered[now],
+            )  # fmt: skip
 
     def _wave(self, turn: Turn, wave: IntArray) -> None:
         kinds = turn.kinds[wave]
@@ -185,10 +201,12 @@ class Engine:
         resets = resets_before(self.rules, self._before(rows, found, incoming), incoming)
         zeroed = resets.astype(np.bool_)
         if np.count_nonzero(zeroed):
+            self.ended += ended_before(resets, found["pending"], found["steps"])
             found["states"][zeroed], found["steps"][zeroed] = table.initial, 0
             found["origins"][zeroed] = turn.fresh_origins(wave)[zeroed]
             self._count(resets)
-        outputs, after = self.model.step_packed(turn.vectors[wave], found["states"])
+        outputs, after, failing = stepped(self.model, turn.vectors[wave], found["states"])
+        self.rows += len(outputs)
         steps = found["steps"] + 1
         pending = pending_after(self.rules, steps, incoming)
         finite = finite_rows(outputs, after)
@@ -197,9 +215,12 @@ class Engine:
             after = np.where(finite[:, np.newaxis], after, table.initial)
             steps[~finite], pending[~finite] = 0, Reset.INVALID_STATE
             turn.invalid[wave] = ~finite
+            turn.note_model_errors(wave, failing)
+        if np.count_nonzero(pending):
+            self.ended += ended_after(pending)
         self._scatter(rows, found, after, steps, pending, incoming)
         turn.answer(wave, outputs, resets, steps, pending, found["origins"])
-        emit = self.emit.choose(outputs, zeroed, turn.finals[wave], table.emitted, rows)
+        emit = self.emit.choose(outputs, zeroed, turn.finals[wave], table.emitted, rows, turn.answered[wave])
         turn.emit[wave] = emit if finite is None else emit & finite
 
     def _before(self, rows: IntArray, found: RowValues, incoming: Incoming) -> Before:

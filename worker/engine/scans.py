@@ -6,15 +6,16 @@ Which of a stream's consecutive events return it to zero follows from the events
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.engine.boundaries import Before, BoundaryRules, Incoming, pending_after, resets_before
+from worker.engine.failing import ScanPacked, scanned
 from worker.records.arrays import BoolArray, CodeArray, FloatArray, IntArray
 from worker.records.events import Reset
 
@@ -23,9 +24,6 @@ SCAN_STEPS_MIN = 3  # so few steps are as fast one by one
 SCAN_STEPS_LIMIT = 4096  # in one scan: its vectors are copied, and padded as the rows of a step are
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-ScanPacked: TypeAlias = Callable[
-    [FloatArray, FloatArray, BoolArray, BoolArray, FloatArray], tuple[FloatArray, FloatArray]
-]  # see PackedModel.scan_packed
 
 
 @dataclass(slots=True)
@@ -109,7 +107,7 @@ class ScannedRuns:
 
     runs: Runs
     plan: BoundaryPlan
-    outputs: FloatArray  # (events, units)
+    outputs: FloatArray  # (events, units), or with a column more (PackedModel.waits)
     states: FloatArray  # (runs, width) after the last step
     finite: BoolArray  # (runs,) every result on the way was finite
 
@@ -173,7 +171,9 @@ def scan_runs(
 ) -> ScannedRuns:
     """Step through vectors (events, features) from states (runs, width); nothing given is changed."""
     resets, active = plan.resets != Reset.NONE, np.ones(len(runs.events), np.bool_)
-    by_time, after = scan_packed(runs.by_time(vectors), states, runs.by_time(resets), runs.by_time(active), initial)
+    by_time, after = scanned(
+        scan_packed, runs.by_time(vectors), states, runs.by_time(resets), runs.by_time(active), initial
+    )
     outputs = by_time[runs.nth, runs.number]
     finite = np.logical_and.reduceat(np.isfinite(outputs).all(axis=1), runs.begins)
     return ScannedRuns(runs, plan, outputs, after, finite & np.isfinite(after).all(axis=1))

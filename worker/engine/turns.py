@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from worker.engine.boundaries import Incoming
 from worker.engine.event_time import with_times
+from worker.engine.failing import with_model_errors
 from worker.records.arrays import BoolArray, CodeArray, FloatArray, Index, IntArray
 from worker.records.events import Events, Origin, Predictions, Refusal
 from worker.records.ownership import Partition
@@ -46,7 +47,9 @@ class Turn:
     emit: BoolArray
     invalid: BoolArray
     late: BoolArray
+    answered: BoolArray  # False where the model has been stepped and has no answer yet
     leaving: dict[tuple[Partition, str], int] = field(default_factory=dict)  # forgotten, rows not yet given back
+    model_errors: dict[int, str] = field(default_factory=dict)  # reasons, of some of the invalid ones
 
     @classmethod
     def of(
@@ -86,6 +89,7 @@ class Turn:
             emit=np.zeros(count, np.bool_),
             invalid=np.zeros(count, np.bool_),
             late=np.zeros(count, np.bool_),
+            answered=np.ones(count, np.bool_),
         )
 
     def __len__(self) -> int:
@@ -120,6 +124,11 @@ class Turn:
         distinct = set(rows)
         return len(distinct) == len(rows) and NO_ROW not in distinct and not self.commands
 
+    def note_model_errors(self, events: Wave, reasons: Mapping[int, str]) -> None:
+        """``reasons``: of some of these events, by their place among them."""
+        for place, reason in reasons.items():
+            self.model_errors[int(np.arange(len(self))[events][place])] = reason
+
     def answer(
         self,
         events: Wave,
@@ -129,7 +138,12 @@ class Turn:
         pending: CodeArray,
         origins: CodeArray,
     ) -> None:
-        """Store the results of these events: outputs, boundaries, and where their states come from."""
+        """Store the results of these events: outputs, boundaries, and where their states come from.
+
+        ``values`` (events, units); with a column more, PackedModel.waits, it says which are answered.
+        """
+        if values.shape[1] > self.outputs.shape[1]:
+            self.answered[events], values = values[:, -1] > 0, values[:, :-1]
         self.outputs[events] = values
         self.steps[events] = steps
         self.resets[events] = resets
@@ -166,11 +180,13 @@ class Turn:
 
     def _refusals(self, events: Events, rows: slice) -> list[Refusal]:
         invalid, late = np.flatnonzero(self.invalid[rows]), np.flatnonzero(self.late[rows])
-        return by_record(events, invalid, "invalid_state", INVALID_STATE_REASON) + by_record(
-            events, late, "late", LATE_REASON
-        )
+        refusals = by_record(events, invalid, INVALID_STATE, INVALID_STATE_REASON)
+        if self.model_errors:
+            refusals = with_model_errors(refusals, events, self.model_errors, rows.start)
+        return refusals + by_record(events, late, "late", LATE_REASON)
 
 
+INVALID_STATE = "invalid_state"
 INVALID_STATE_REASON = "the model's result is not finite; the stream's state returns to zero"
 LATE_REASON = "its event time is before the greatest that its stream has seen (sequence.late: dead_letter)"
 
@@ -197,14 +213,6 @@ def waves(events: IntArray, nth: IntArray) -> Iterator[IntArray]:
         if len(wave):
             # In the order of the log: the same events make the same batch, and so the same bits.
             yield np.sort(wave)
-
-
-def finite_rows(outputs: FloatArray, states: FloatArray) -> BoolArray | None:
-    """None when everything is finite, which is nearly always; else which rows are finite."""
-    if np.isfinite(outputs).all() and np.isfinite(states).all():
-        return None
-    finite: BoolArray = np.logical_and.reduce(np.isfinite(np.concatenate([outputs, states], axis=1)), axis=1)
-    return finite
 
 
 def _joined(columns: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:

@@ -11,7 +11,7 @@ the position the group continues from. All three count records, markers and gaps
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -54,7 +54,28 @@ class Questions(Protocol):
         """What a topic requires of its messages, as far as we may ask."""
 
     def create(self, topics: Mapping[str, int]) -> None:
-        """Begin to create topics (name → partitions); one that exists is left as it is."""
+        """Begin to create topics (name → partitions); one that exists is left as it is.
+
+        Raises KafkaUnavailableError also where too few brokers are up for its copies.
+        """
+
+    def members(self, group_id: str) -> list[str]:
+        """Who is in a consumer group now, each by its instance id or member id; empty where there is no such group."""
+
+    def set_committed(self, group_id: str, offsets: Mapping[Partition, Committed]) -> None:
+        """What an operator can do: set the positions, with their notes, of a group that nobody is in.
+
+        Raises CommitRefusedError where somebody is.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """What a producer reports of itself: the mean round trip to each broker, and what nobody has acknowledged yet."""
+
+    latency_s: Mapping[str, float] = field(default_factory=dict)
+    messages: int = 0
+    bytes: int = 0
 
 
 class Source(Protocol):
@@ -138,6 +159,9 @@ class Writer(Protocol):
         batch may have been handed over in part: from then on the sink refuses everything, open a new one.
         """
 
+    def facts(self) -> ClientFacts:
+        """What is known of the client now. Cheap enough for once a second; raises nothing."""
+
 
 class Sink(Writer, Protocol):
     """Writes messages; they are durable once ``flush`` has returned."""
@@ -147,6 +171,11 @@ class Sink(Writer, Protocol):
 
         Raises DeliveryFailedError when one was refused for good, KafkaUnavailableError when not all are in
         ``timeout_s``: flush again.
+        """
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """Whether every message handed over is acknowledged, within ``timeout_s``. For measurements: raises nothing,
+        and a failure is raised by the next ``flush`` all the same.
         """
 
     def close(self, timeout_s: float) -> None:

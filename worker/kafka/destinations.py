@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.errors import DeliveryFailedError, MessageRefusedError, TopicRefusedError
+from worker.errors import (
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    NotAcknowledgedError,
+    TopicRefusedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +58,15 @@ def refused(to: Destination, said: str, too_large: bool) -> MessageRefusedError:
 def undelivered(to: Destination, said: str) -> DeliveryFailedError:
     """Any other failure of a message."""
     return DeliveryFailedError(to.said(f"a message was not delivered: {said}"), to.topic)
+
+
+def not_acknowledged(to: Destination, said: str) -> NotAcknowledgedError:
+    """The client has given it up after its own time."""
+    return NotAcknowledgedError(to.said(f"a message was not acknowledged: {said}"), to.topic)
+
+
+def too_few_brokers(topic: str) -> KafkaUnavailableError:
+    """It can't be created now. A broker that has just started, or is frozen, does not count."""
+    return KafkaUnavailableError(
+        f"topic '{topic}' can't be created: fewer brokers are up than it needs copies (default.replication.factor)"
+    )

@@ -104,7 +104,14 @@ def ensure_topics(settings: ClientSettings, topics: Mapping[str, int], timeout_s
     deadline = time.monotonic() + timeout_s
     with open_questions(settings, timeout_s) as cluster:
         missing = {name: count for name, count in topics.items() if cluster.partitions(name) is None}
-        cluster.create(missing)
+        while True:
+            try:
+                cluster.create(missing)
+                break
+            except KafkaUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_INTERVAL_S)
         for name, count in missing.items():
             while (cluster.partitions(name) or 0) < count:
                 if time.monotonic() > deadline:

@@ -18,6 +18,8 @@ Reason: TypeAlias = Literal[
     "http_port", "foreign_port",
 ]  # fmt: skip
 
+# A commit's note names the records whose texts are unfinished, in as many bytes as brokers take by default.
+NOTE_TOO_LONG = "the brokers take no such note with a commit; set their offset.metadata.max.bytes to 4096, its default"
 TOLD_LIMIT = 5  # servers that a line names
 
 _SENTENCES: Mapping[Reason, str] = {

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from worker.errors import KafkaUnavailableError
 from worker.kafka.settings import ClientSettings
+from worker.records.log_fields import LISTED_LIMIT
 
 log = logging.getLogger("worker.kafka")
 
@@ -60,10 +61,12 @@ class StaticReturn:
                 stuck = (unowned or set()) & before
                 before, wait_s = unowned or set(), self._interval_s
                 if stuck and rejoins == REJOINS_LIMIT:
-                    log.error("kafka: no member has %s after %d rebalances: %s", _some(stuck), rejoins, REMEDY)
+                    told = "kafka: no member has %s after %d rebalances: %s"
+                    log.error(told, _some(stuck), rejoins, REMEDY, extra={"partitions": sorted(stuck)[:LISTED_LIMIT]})
                     return
                 if stuck and not ended.is_set():
-                    log.warning("kafka: no member has %s: joining again, so that the group rebalances", _some(stuck))
+                    told = "kafka: no member has %s: joining again, so that the group rebalances"
+                    log.warning(told, _some(stuck), extra={"partitions": sorted(stuck)[:LISTED_LIMIT]})
                     self._cluster.remove_static_member(self._settings, QUESTION_TIMEOUT_S)
                     before, rejoins = set(), rejoins + 1
             except KafkaUnavailableError as error:

@@ -65,7 +65,7 @@ class TopicIds:
                 if begun == name and "" not in (was, topic_id) and was != topic_id:
                     log.warning(
                         "kafka: topic '%s' was deleted and created again (id %s, now %s): its partitions start over",
-                        name, was, topic_id,
+                        name, was, topic_id, extra={"topic": name},
                     )  # fmt: skip
                     found += partitions
         self._end(found)

@@ -10,6 +10,7 @@ from worker.checkpoints.header import CheckpointHeader
 from worker.member.commit_notes import noted_topic
 from worker.member.partition_counts import of_this_topic
 from worker.member.recovery_policy import LogFacts
+from worker.records.log_fields import about
 
 log = logging.getLogger("worker.recovery")
 
@@ -26,25 +27,30 @@ def checked(facts: LogFacts, newest: Callable[[str], CheckpointHeader | None]) -
     if was and topic_id and was != topic_id:
         log.warning(
             "%s: committed offset %d belongs to a deleted topic of the same name (id %s, now %s); reading all of the "
-            "new one", partition, committed, was, topic_id,
+            "new one", partition, committed, was, topic_id, extra=about(partition, committed),
         )  # fmt: skip
         return replace(facts, committed=None)
     if committed < facts.begin:
         log.warning(
             "%s: offsets %d to %d were deleted from the log before they were read; continuing at %d",
-            partition, committed, facts.begin, facts.begin,
+            partition, committed, facts.begin, facts.begin, extra=about(partition, committed),
         )  # fmt: skip
     if committed <= facts.end:
+        if facts.lost:
+            log.warning(
+                "%s: the group had read beyond the log's end %d: the cluster has lost records; continuing at its end",
+                partition, facts.end, extra=about(partition, facts.end),
+            )  # fmt: skip
         return facts
     if not was and _of_a_deleted_topic(newest(""), newest(topic_id), facts):
         log.warning(
             "%s: committed offset %d belongs to a deleted topic of the same name, the new one ends at %d; reading all "
-            "of it", partition, committed, facts.end,
+            "of it", partition, committed, facts.end, extra=about(partition, committed),
         )  # fmt: skip
         return replace(facts, committed=None)
     log.warning(
         "%s: committed offset %d lies beyond the log's end %d: the cluster has lost records; continuing at its end",
-        partition, committed, facts.end,
+        partition, committed, facts.end, extra=about(partition, committed),
     )  # fmt: skip
     return facts
 

@@ -9,14 +9,21 @@ from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from worker.bounded_calls import BoundedCalls, Pending
-from worker.errors import CommitRefusedError, DeliveryFailedError, KafkaUnavailableError, MessageRefusedError
-from worker.kafka.contracts import NO_NOTES, Notes, Sink, Source, TransactionalSink, Writer
+from worker.errors import (
+    CommitRefusedError,
+    DeliveryFailedError,
+    KafkaUnavailableError,
+    MessageRefusedError,
+    NotAcknowledgedError,
+)
+from worker.kafka.contracts import NO_NOTES, ClientFacts, Notes, Sink, Source, TransactionalSink, Writer
 from worker.member.limits import LoopLimits
 from worker.records.messages import Messages
 from worker.records.ownership import Partition
 
 Opened = TypeVar("Opened")
 
+UNDONE_AFTER = (MessageRefusedError, NotAcknowledgedError)  # without transactions, too
 RENEWED_CLOSE_S = 1.0  # for a sink that is given up: the messages it still holds are not wanted
 
 
@@ -25,10 +32,11 @@ class Delivery(Writer, Protocol):
 
     ``transactional``: each turn is committed with its outputs. After an error states have seen records whose outputs
     nobody may ever get: the loop then calls ``renew`` and goes back to what is committed. Otherwise it commits again,
-    except after MessageRefusedError, which is also followed by ``renew``.
+    except after one of UNDONE_AFTER, which is also followed by ``renew``.
     """
 
     transactional: bool
+    acknowledged_at: float | None  # when the outputs of the last commit were, where that is before the commit
     retried_after: tuple[type[Exception], ...]
 
     @property
@@ -37,6 +45,9 @@ class Delivery(Writer, Protocol):
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """Everything sent is durable, and these positions are committed, when this returns."""
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """Whether all that was sent is acknowledged, within ``timeout_s``; for measurements."""
 
     def renew(self) -> None:
         """Resume writing after an error. Raises KafkaUnavailableError.
@@ -79,7 +90,8 @@ class AtLeastOnce:
     """Outputs first, then the positions: after a crash in between outputs come twice, the same both times."""
 
     transactional = False
-    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, KafkaUnavailableError, MessageRefusedError)
+    acknowledged_at: float | None = None
+    retried_after: tuple[type[Exception], ...] = (CommitRefusedError, KafkaUnavailableError, *UNDONE_AFTER)
 
     def __init__(
         self, source: Source, open_sink: Callable[[], Sink], limits: LoopLimits, clock: Callable[[], float]
@@ -108,10 +120,18 @@ class AtLeastOnce:
                 self._late_since_s = begun_s
             elif self._clock() - self._late_since_s >= self._limits.flush_s:
                 late = f"{error}, and none was acknowledged for {self._limits.flush_s:g} s"
-                raise DeliveryFailedError(late) from error
+                raise NotAcknowledgedError(late) from error
             raise
-        self._late_since_s = None
+        self._late_since_s, self.acknowledged_at = None, self._clock()
         self._source.commit(offsets, max(0.0, begun_s + timeout_s - self._clock()), notes)
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """See Delivery."""
+        return self._sink.acknowledged(timeout_s)
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return self._sink.facts()
 
     def renew(self) -> None:
         """See Delivery."""
@@ -128,6 +148,7 @@ class ExactlyOnce:
     """Outputs and positions in one transaction. ``open_sink`` opens one that takes the right to write from the last."""
 
     transactional = True
+    acknowledged_at: float | None = None
     behind = False
     retried_after: tuple[type[Exception], ...] = (CommitRefusedError, DeliveryFailedError, KafkaUnavailableError)
 
@@ -143,6 +164,14 @@ class ExactlyOnce:
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, notes: Notes = NO_NOTES) -> None:
         """See Delivery."""
         self._current().commit(offsets, self._source.member(), timeout_s, notes)
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """See Delivery: only a commit says so."""
+        return False
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return ClientFacts() if self._sink is None else self._sink.facts()
 
     def renew(self) -> None:
         """See Delivery."""

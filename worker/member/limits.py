@@ -18,11 +18,12 @@ class LoopLimits:
     turn_bytes_in: int = 4 * 1024 * 1024  # of records; decoded they are up to forty times as large
     turn_bytes_out: int = 16 * 1024 * 1024  # of outputs: what a transaction can write before its time-out
     poll_wait_s: float = 0.1  # how long an idle turn waits for a record; signals are seen in between
+    unavailable_wait_s: float = 0.5  # between two polls while the cluster is away
     batch_wait_s: float = 0.0  # how long a turn waits for a fuller batch
     commit_interval_s: float = 1.0
     checkpoint_interval_s: float = 30.0
     lag_interval_s: float = 10.0
-    flush_s: float = 120.0  # until outputs are acknowledged; then the worker gives up and a restart repeats them
+    flush_s: float = 120.0  # until outputs are acknowledged; then a new producer writes them again
     kafka_call_s: float = 20.0  # flush and commit, or all look-ups for new partitions: nobody polls meanwhile
     session_s: float = 45.0  # after which the group removes a member that it hears nothing of
     commit_refused_s: float = 60.0  # refused this long: another process has our place, or an output can't be written

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-from worker.errors import KafkaUnavailableError, MessageRefusedError, UnavailableError
+from worker.errors import KafkaUnavailableError, UnavailableError
 from worker.kafka.contracts import Source
-from worker.member.delivery import Delivery
+from worker.member.delivery import UNDONE_AFTER, Delivery
 from worker.member.intake import Intake
+from worker.member.lag import Lag
 from worker.member.limits import LoopLimits, Topics
 from worker.member.membership import Membership
 from worker.member.owned_states import OwnedStates
@@ -24,12 +24,11 @@ from worker.member.reporter import Reporter
 from worker.member.setbacks import Setbacks
 from worker.member.timing import Clock, Due
 from worker.pipeline.backlog import Taken
+from worker.pipeline.generation import GenerationPipeline
 from worker.pipeline.pipeline import Outcome, Pipeline
 from worker.records.events import Events
 from worker.records.ownership import Assigned, Change, Lost, Revoked, StartOffsets
 from worker.records.record_batch import RecordBatch
-
-UNAVAILABLE_WAIT_S = 0.5  # between two polls while the cluster is away
 
 
 class Worker:
@@ -39,7 +38,7 @@ class Worker:
         self,
         source: Source,
         delivery: Delivery,
-        pipeline: Pipeline,
+        pipeline: Pipeline | GenerationPipeline,
         states: OwnedStates,
         reporter: Reporter,
         topics: Topics,
@@ -49,62 +48,70 @@ class Worker:
         self.source, self.delivery, self.pipeline, self.reporter = source, delivery, pipeline, reporter
         self.states, self.positions = states, states.positions
         self.topics, self.limits, self.clock = topics, limits, clock
-        self.intake = Intake(source, clock.now)
+        self.intake = Intake(source, clock.now, reporter.lag.came)
         self.membership = Membership(source, reporter, limits.session_s)
-        self.setbacks = Setbacks(limits, pipeline.engine.model.units, delivery.transactional, topics.dead_letters)
+        self.setbacks = Setbacks(limits, pipeline.output_numbers, delivery.transactional, topics.dead_letters)
         self._commit_due, self._checkpoint_due = Due(limits.commit_interval_s), Due(limits.checkpoint_interval_s)
-        self._lag_due = Due(limits.lag_interval_s)
+        self._lag = Lag(source, delivery, self.positions, reporter, limits)
         self._commit_until = math.inf  # when leaving: after that the worker waits for nothing any more
         self._in_doubt = False  # states have seen records whose outputs may never appear
 
     def start(self, now: float) -> None:
         """Join the group."""
-        for due in (self._commit_due, self._checkpoint_due, self._lag_due):
+        for due in (self._commit_due, self._checkpoint_due, self._lag.due):
             due.put_off(now)
         self.membership.left(now)
         self.source.subscribe(self.topics.inputs, self.react)
 
     def turn(self, now: float) -> int | None:
         """One turn, the path of an event; returns how many records it answered, None while Kafka is away."""
-        timed, metrics = self.reporter.timed, self.reporter.metrics
         try:
             if self._in_doubt:
                 self._begin_again()
             if self.delivery.behind:
                 self._catch_up(now)
-            with timed(metrics.poll_duration):
+            with self.reporter.timed(self.reporter.metrics.poll_duration):
                 self._poll()
         except UnavailableError as error:
             # Only here is it safe to continue: no record of this poll has been taken yet.
             self.reporter.kafka_away(now, error)
             return None
         taken, outcomes = Taken(), list[Outcome]()
-        if self.intake:
-            with timed(metrics.turn_duration):
-                taken = self.intake.take(self._decode, self.setbacks.limit())
-                outcomes = self.pipeline.answer(taken.events, self.setbacks.unwritable)
+        if self.intake or self.pipeline.busy:
+            self.reporter.times.began()
+            taken = self.intake.take(self._decode, self.setbacks.limit(), self.pipeline.full())
+            outcomes = self._answer(taken)
         sent = bool(outcomes) and self._send(now, outcomes)
-        for batch in taken.batches():
-            self.positions.advance(batch.partition, batch.next_offset)
-        if self._commit_is_due(now, sent):
-            committed = self.commit(now, outcomes)
-            if committed:
-                self.states.save_due()
+        self._advance(taken, outcomes)
+        due = self._commit_due.at(now) or (self.setbacks.each_turn and sent)
+        if sent:
+            self.reporter.answers.sent(now, outcomes, self.delivery, due, not self.intake)
+        if due and self.commit(now, outcomes):
+            self.states.save_due()
         # After the commit: readers of the outputs need not wait for our metrics.
         self.reporter.turned(now, outcomes, self.positions, self.pipeline.engine)
         self._look_around(now)
+        self.states.follower.turned(now, taken.events, outcomes)
         return taken.records()
 
-    def _commit_is_due(self, now: float, sent: bool) -> bool:
-        return self._commit_due.at(now) or (self.setbacks.each_turn and sent)
+    def _answer(self, taken: Taken) -> list[Outcome]:
+        times, most = self.reporter.times, self.setbacks.limit().live_events
+        times.decoded()
+        self.pipeline.pass_by(taken.passed)
+        answer = self.pipeline.answer(taken.events, self.setbacks.unwritable, most, times.stepped)
+        times.encoded()
+        self.intake.give_back(answer.left_over)
+        return answer.outcomes
+
+    def _advance(self, taken: Taken, outcomes: Sequence[Outcome]) -> None:
+        for batch in (*taken.passed, *(outcome.batch for outcome in outcomes if outcome.advances)):
+            self.positions.advance(batch.partition, batch.next_offset)
 
     def _look_around(self, now: float) -> None:
-        """Periodic work, between two turns."""
         self.membership.look(now, self.positions)
         if self._checkpoint_due.at(now):
             self.checkpoint(now)
-        if self._lag_due.at(now):
-            self._look_at_lag(now)
+        self._lag.look(now)
         self.states.look_at_checkpoints()
 
     def commit(self, now: float, outcomes: Sequence[Outcome] = ()) -> bool:
@@ -120,14 +127,15 @@ class Worker:
         if timeout_s <= 0:
             return False
         try:
-            self.delivery.commit(offsets, timeout_s, self.positions.notes(offsets))
+            with self.reporter.timed(self.reporter.metrics.commit_duration):
+                self.delivery.commit(offsets, timeout_s, self.positions.notes(offsets))
         except self.delivery.retried_after as error:
             # Nothing is lost: the partitions' next owner continues from the last commit and repeats the outputs.
             self._failed(now, error, outcomes)
             return False
         self.setbacks.committed(offsets)
-        self.positions.committed(offsets)
-        self.reporter.committed(offsets)
+        self.reporter.answers.acknowledged(self.delivery.acknowledged_at or self.clock.now())
+        self.reporter.committed(self.positions.committed(offsets))
         return True
 
     def checkpoint(self, now: float) -> None:
@@ -136,8 +144,7 @@ class Worker:
         """
         self._checkpoint_due.put_off(now)
         self.states.begin_checkpoint()
-        committed = self.commit(now)
-        if committed:
+        if self.commit(now):
             self.states.save_due()
 
     def close(self, now: float) -> None:
@@ -171,10 +178,8 @@ class Worker:
 
     def _let_go(self, change: Revoked | Lost) -> None:
         # Commit and save what goes to another member; if the group does not wait, that member repeats our last outputs.
-        if isinstance(change, Revoked):
-            committed = self.commit(self.clock.now())
-            if committed:
-                self.states.save([each for each in self.positions.unsaved() if each in change.partitions])
+        if isinstance(change, Revoked) and self.commit(self.clock.now()):
+            self.states.save([each for each in self.positions.unsaved() if each in change.partitions])
         self.states.give_up(change.partitions)
 
     def _begin_again(self) -> None:
@@ -197,12 +202,13 @@ class Worker:
             raise KafkaUnavailableError("outputs are not acknowledged")
 
     def _poll(self) -> None:
-        self.intake.poll(self.limits)
+        self.intake.poll(self.limits, self.pipeline.busy)
         if self._in_doubt:
             self.intake.clear()  # a commit in flight may have failed: then they are read again
 
     def _decode(self, batches: Sequence[RecordBatch]) -> list[Events]:
-        return self.pipeline.decode([marked for batch in batches for marked in self.positions.to_answer(batch)])
+        marked = [part for batch in batches for part in self.positions.to_answer(batch)]
+        return self.reporter.lag.decoded(self.pipeline.decode(marked))
 
     def _send(self, now: float, outcomes: Sequence[Outcome]) -> bool:
         """Hand over outputs and dead letters; returns whether there were any."""
@@ -216,7 +222,7 @@ class Worker:
                         sent = True
                         self.delivery.send(topic, messages)
         except self.delivery.retried_after as error:
-            if not self.delivery.transactional and not isinstance(error, MessageRefusedError):
+            if not self.delivery.transactional and not isinstance(error, UNDONE_AFTER):
                 raise
             self._failed(now, error, outcomes)
         return sent
@@ -224,18 +230,11 @@ class Worker:
     def _failed(self, now: float, error: Exception, outcomes: Sequence[Outcome] = ()) -> None:
         """A commit, or a message that belongs to it, has failed: try again, but not for ever."""
         self.reporter.commit_failed(now, error)
-        if self.delivery.transactional or isinstance(error, MessageRefusedError):
+        if self.delivery.transactional or isinstance(error, UNDONE_AFTER):
             self._in_doubt = True
             self.intake.clear()
             self.reporter.rolling_back(self.setbacks.rolled_back(outcomes, self.clock.now() - now, error))
         self.setbacks.failed(now, error)
-
-    def _look_at_lag(self, now: float) -> None:
-        self._lag_due.put_off(now)
-        self.reporter.rebuilt(self.source.rebuilds)
-        with suppress(KafkaUnavailableError):  # then the lag stays as it was
-            ranges = self.source.log_range(self.positions.all(), self.limits.kafka_call_s)
-            self.reporter.lags({partition: end for partition, (_, end) in ranges.items()}, self.positions)
 
 
 def run(
@@ -245,6 +244,6 @@ def run(
     worker.start(clock())
     while not stopping():
         if worker.turn(clock()) is None:
-            wait(UNAVAILABLE_WAIT_S)
+            wait(worker.limits.unavailable_wait_s)
     worker.reporter.stopping()
     worker.close(clock())

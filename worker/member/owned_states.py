@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from worker.checkpoints.writer import CheckpointWriter
-from worker.kafka.contracts import Source
+from worker.kafka.contracts import Committed, Source
 from worker.member.commit_notes import note_of
+from worker.member.following import Follower, Nobody
 from worker.member.limits import LoopLimits
 from worker.member.positions import Positions
 from worker.member.recovery import Recovery
 from worker.member.recovery_policy import LogFacts
 from worker.member.reporter import Reporter
 from worker.member.timing import Clock
+from worker.member.warming import warm_from
 from worker.records.ownership import Partition, StartOffsets
 from worker.streams.table import StreamTable
 
@@ -32,11 +34,12 @@ class OwnedStates:
         limits: LoopLimits,
         clock: Clock,
     ) -> None:
-        self.positions = Positions()
+        self.positions = Positions(table.partitions, generates=table.generates)
         self._source, self._table, self._recovery = source, table, recovery
         self._writer, self._reporter, self._limits, self._clock = writer, reporter, limits, clock
         self._reloading: set[Partition] = set()  # dropped, and not loaded again yet
         self._due: dict[Partition, None] = {}  # for a checkpoint, in order
+        self.follower: Follower = Nobody()
 
     def take_over(self, partitions: Iterable[Partition]) -> StartOffsets:
         """Load the states of these partitions; returns where to read each from. Raises for all of them, or for none."""
@@ -51,22 +54,44 @@ class OwnedStates:
         topics = {name: self._source.topic(name, left_s()) for name in {partition.topic for partition in partitions}}
         since_ms = self._recovery.rebuild_since_ms(int(self._clock.wall() * 1000))
         rebuild_from = {} if since_ms is None else self._source.offsets_at(partitions, since_ms, left_s())
+        warm = self._warm_from(committed, ranges, left_s)
         starts: dict[Partition, int] = {}
         try:
             for partition in partitions:
                 topic = topics[partition.topic]
                 offset, note = committed[partition] or (None, "")
                 back_to = rebuild_from.get(partition, 0)
-                start = self._recovery.start(LogFacts(partition, topic, offset, *ranges[partition], back_to, note))
+                known = LogFacts(partition, topic, offset, *ranges[partition], back_to, note, warm.get(partition, 0))
+                start = self._recovery.start(known)
                 left_out = self._table.open(partition, start.state)
-                self.positions.open(partition, topic.id, start.offset, start.live_from, note_of(topic))
-                self._reporter.restored(partition, start, left_out)
+                self.positions.open(partition, topic.id, start.offset, start.live_from, note_of(topic), start.owed)
+                self._reporter.restored(partition, start, left_out, ranges[partition][1])
+                self.follower.opened(partition, start.offset, topic.id)
                 starts[partition] = start.offset
                 self._source.still_here()
         except BaseException:
             self.drop(starts)
             raise
         return starts
+
+    def _warm_from(
+        self,
+        committed: Mapping[Partition, Committed | None],
+        ranges: Mapping[Partition, tuple[int, int]],
+        left_s: Callable[[], float],
+    ) -> Mapping[Partition, int]:
+        """See ``LogFacts.warm_from``."""
+        if self._recovery.warm is None:
+            return {}
+        begins = {each: begin for each, (begin, _) in ranges.items()}
+        resumed = {each: min(max(at.offset, ranges[each][0]), ranges[each][1]) for each, at in committed.items() if at}
+        return warm_from(
+            self._recovery.warm,
+            begins,
+            resumed,
+            lambda partitions, time_ms: self._source.offsets_at(partitions, time_ms, left_s()),
+            int(self._clock.wall() * 1000),
+        )
 
     def reload(self) -> StartOffsets:
         """Set all partitions back to what is committed; returns where to read each from. If it raises, call again."""
@@ -85,12 +110,15 @@ class OwnedStates:
     def drop(self, partitions: Iterable[Partition]) -> None:
         """Forget their states: no commit, no checkpoint."""
         for partition in list(partitions):
+            self.follower.dropped(partition)
             self.positions.close(partition)
             self._due.pop(partition, None)
             self._table.drop(partition)
 
     def begin_checkpoint(self) -> None:
-        """All partitions are due from now on."""
+        """All partitions are due from now on; those still due since the last time were skipped."""
+        if left := self._due.keys() & set(self.positions.moved()):
+            self._reporter.saves.skipped("busy" if self._writer.unfinished() else "uncommitted", len(left))
         self._due.update(dict.fromkeys(self.positions.all()))
 
     def save_due(self) -> bool:
@@ -123,10 +151,13 @@ class OwnedStates:
     def save(self, partitions: Sequence[Partition]) -> None:
         """Step 3 of the commit law, for committed positions: a copy now, the file in the background."""
         for partition in partitions:
-            position = self.positions.of(partition)
-            state = self._table.snapshot(partition, position)
+            next_offset, read_to = self.positions.snapshot_at(partition)
+            state = self._table.snapshot(partition, next_offset)
+            if self._table.generates:
+                state.read_to = read_to
             self._writer.submit(state, self._recovery.identity(partition.topic, self.positions.topic_id(partition)))
-            self.positions.saved(partition, position)
+            self.positions.saved(partition)
+            self.follower.saved(partition, next_offset)
             self._due.pop(partition, None)
 
     def look_at_checkpoints(self) -> None:
@@ -135,9 +166,10 @@ class OwnedStates:
         for result in results:
             if not result.ok:
                 self.positions.not_saved(result.partition)
-        self._reporter.checkpoints(results, self._writer.delay_s())
+        self._reporter.checkpoints(results, self._writer.delay_s(), self._writer.replaced)
 
     def close(self, timeout_s: float) -> None:
         """Wait for the checkpoints that are being written."""
+        self.follower.close(timeout_s)
         self._writer.close(timeout_s)
         self.look_at_checkpoints()

@@ -60,7 +60,7 @@ class PartitionCounts:
         if known != now:
             log.warning(
                 "%s; streams that moved to another partition start at zero there, all others keep their states "
-                "(state.on_partitions_change: reset)", change,
+                "(state.on_partitions_change: reset)", change, extra={"topic": partition.topic},
             )  # fmt: skip
         self._accepted[partition.topic, topic.id] = now
         return True

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 
 from worker.checkpoints.contracts import Entry, Store
-from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity
+from worker.checkpoints.header import CheckpointHeader, CheckpointIdentity, another_model, read_to
 from worker.checkpoints.input_identity import changes, spelt_as
 from worker.checkpoints.writer import utc_now
 from worker.errors import (
@@ -23,8 +23,9 @@ from worker.errors import (
     InputChangedError,
     ModelChangedError,
     StoreUnavailableError,
+    counted,
 )
-from worker.member.beyond import delete_beyond
+from worker.member.beyond import delete_beyond, reads_beyond, too_far
 from worker.member.committed_offset import checked
 from worker.member.partition_counts import Look, PartitionCounts, newest_header, remembering
 from worker.member.recovery_policy import (
@@ -33,11 +34,13 @@ from worker.member.recovery_policy import (
     Start,
     after_change,
     nothing,
+    owed,
     saw_nothing,
     without_checkpoint,
     without_commit,
 )
-from worker.records.names import short_digest
+from worker.member.warming import Warm
+from worker.records.log_fields import about
 from worker.records.states import PartitionState, StateSpec
 
 log = logging.getLogger("worker.recovery")
@@ -74,6 +77,7 @@ class Recovery:
         self._now = now
         self._counts = PartitionCounts(store, policy.on_partitions_change)
         self._told: set[str] = set()
+        self._voided = 0  # checkpoints that could not be used, of the partition being started
 
     def identity(self, topic: str, topic_id: str) -> CheckpointIdentity:
         """Whose states new checkpoints of this topic hold."""
@@ -84,6 +88,11 @@ class Recovery:
         bounded = self._policy.recover == "rebuild" and self._policy.rebuild_from_ms is not None
         return max(0, now_ms - (self._policy.rebuild_from_ms or 0)) if bounded else None
 
+    @property
+    def warm(self) -> Warm | None:
+        """How far back from the committed offset ``LogFacts.warm_from`` is; None: it is not needed."""
+        return self._policy.warm
+
     def start(self, facts: LogFacts) -> Start:
         """Where to begin this partition, and with which states.
 
@@ -93,16 +102,22 @@ class Recovery:
         look = remembering(self._store.header)
         grown = self._counts.accept(facts.partition, facts.topic, entries, look)
         facts = checked(facts, partial(newest_header, entries, look))
+        self._voided = 0
         within = [entry for entry in entries if entry.next_offset <= facts.believable]
         start = self._from_checkpoint(facts, within, look) or without_checkpoint(self._policy, facts)
         without_commit(self._policy, facts, start)
         # From the log's first record on everything follows from the log, whatever the policy.
         another_way = start.new_rules or grown or (start.offset > 0 and (start.decided or start.state is None))
         beyond = entries[: len(entries) - len(within)]
+        asked = within if another_way or facts.lost else [each for each in within if each.next_offset > start.offset]
+        beyond = [*beyond, *(each for each in asked if reads_beyond(facts, each, look))]
         delete_beyond(self._store, facts, beyond, look, self._identity.rules, another_way=another_way)
         if start.decided or grown:
             self._save(start.state or nothing(facts.partition, start.offset, self._specs), facts.topic.id)
-        return start
+        unanswered = owed(facts, start)
+        told = f", {counted(len(unanswered), 'answer')} to complete" if unanswered else ""
+        source = start.source + told
+        return replace(start, owed=unanswered, source=source, voided=self._voided, lost=facts.gone)
 
     def _from_checkpoint(self, facts: LogFacts, entries: Sequence[Entry], look: Look) -> Start | None:
         """None where no checkpoint does. Raises WorkerError, StoreUnavailableError."""
@@ -121,14 +136,20 @@ class Recovery:
 
     def _judge(self, facts: LogFacts, entry: Entry, look: Look) -> _Verdict:
         try:
+            if reads_beyond(facts, entry, look):
+                raise CheckpointUnusableError(f"{entry}: it has read further than the group had, to {facts.read_to}")
             start = self._read(facts, entry, look(entry))
         except (ModelChangedError, InputChangedError) as error:
             return _Verdict(changed=self._named(entry, error))
         except CheckpointUnusableError as error:
-            log.warning("checkpoint skipped: %s", error)
+            log.warning("checkpoint skipped: %s", error, extra=about(facts.partition, entry.next_offset))
+            self._voided += 1
             return _Verdict()
         if start.offset < facts.begin:
-            log.warning("checkpoint skipped: %s is older than the log, which begins at %d", entry, facts.begin)
+            log.warning(
+                "checkpoint skipped: %s is older than the log, which begins at %d",
+                entry, facts.begin, extra=about(facts.partition, entry.next_offset),
+            )  # fmt: skip
             return _Verdict(decides=True)
         # States that have seen nothing fit any model, but an older checkpoint of ours that has seen records is better.
         return _Verdict(start, decides=not (start.decided and start.saw_nothing))
@@ -144,8 +165,10 @@ class Recovery:
     def _read(self, facts: LogFacts, entry: Entry, header: CheckpointHeader) -> Start:
         """A start with its states; ``decided``: they are of another model or input than new checkpoints will say."""
         state, ours = self._state(entry, header, facts.topic.id)
+        if why := too_far(facts, state):
+            raise CheckpointUnusableError(f"{entry}: {why}")
         # Without a committed offset nobody knows how far outputs went: they are repeated rather than lost.
-        live = max(facts.live_from, state.next_offset)
+        live = max(facts.live_from, read_to(state))
         return Start(state.next_offset, live, state, f"checkpoint at {state.next_offset}", decided=not ours)
 
     def _state(self, entry: Entry, header: CheckpointHeader, topic_id: str) -> tuple[PartitionState, bool]:
@@ -160,12 +183,22 @@ class Recovery:
                 any_model = self._identity.of_topic(topic_id, any_model=True)
                 state = self._store.read(entry, any_model, self._specs)
             except CheckpointUnusableError as unusable:
-                raise (unusable if keep else error) from None
+                if keep and not self._is_sound(entry, any_model):
+                    raise unusable from None
+                raise error from None
             if not keep and not saw_nothing(state):
                 raise
             if keep:
                 self._tell_kept(entry, header)
             return state, False
+
+    def _is_sound(self, entry: Entry, any_model: CheckpointIdentity) -> bool:
+        """Whether it can be read, though its states have other shapes than ours."""
+        try:
+            self._store.read(entry, any_model, None)
+        except CheckpointUnusableError:
+            return False
+        return True
 
     def _named(self, entry: Entry, error: CheckpointUnusableError) -> CheckpointUnusableError:
         """The same error; of a changed input only the keys that differ."""
@@ -195,8 +228,8 @@ class Recovery:
     def _tell_kept(self, entry: Entry, header: CheckpointHeader) -> None:
         found, ours = header.identity, self._identity
         if found.model_sha256 != ours.model_sha256:
-            models = f"{short_digest(found.model_sha256)}, now {short_digest(ours.model_sha256)}"
-            log.warning("%s: states of another model (%s) are kept (state.on_model_change: keep)", entry, models)
+            which = another_model(found, ours).removeprefix("it is ")
+            log.warning("%s: states %s are kept (state.on_model_change: keep)", entry, which)
         inputs = changes(found.input, ours.input) if found.input and ours.input else ""
         if inputs:
             log.warning("%s: states fed with another input (%s) are kept (state.on_model_change: keep)", entry, inputs)
@@ -209,5 +242,5 @@ class Recovery:
         except (OSError, StoreUnavailableError) as error:
             log.warning(
                 "%s: the start at %d can't be saved (%s); after a crash before the next checkpoint it is decided again",
-                state.partition, state.next_offset, error,
+                state.partition, state.next_offset, error, extra=about(state.partition, state.next_offset),
             )  # fmt: skip

@@ -18,6 +18,7 @@ from worker.errors import (
     DeliveryFailedError,
     KafkaUnavailableError,
     MessageRefusedError,
+    NotAcknowledgedError,
     WorkerError,
     counted,
 )
@@ -91,7 +92,7 @@ class Setbacks:
 
     def failed(self, now: float, error: Exception) -> None:
         """A commit has failed. Raises WorkerError when it has been refused for too long."""
-        if isinstance(error, (KafkaUnavailableError, MessageRefusedError)):
+        if isinstance(error, (KafkaUnavailableError, MessageRefusedError, NotAcknowledgedError)):
             return
         if self._refused_since is None:
             self._refused_since = now
@@ -109,7 +110,7 @@ class Setbacks:
         DeliveryFailedError when even the smallest dead letter is refused.
         """
         limits, answered = self._limits, [outcome for outcome in outcomes if not outcome.batch.replay]
-        events = sum(outcome.events + len(outcome.refusals) for outcome in answered)
+        events = sum(max(outcome.events, len(outcome.outputs)) + len(outcome.refusals) for outcome in answered)
         if isinstance(error, MessageRefusedError) and self.each_turn:
             self._suspect(answered, error)
         self._rolled_back += 1
@@ -129,15 +130,15 @@ class Setbacks:
         )
 
     def _suspect(self, answered: Sequence[Outcome], error: MessageRefusedError) -> None:
-        """A message of this turn was refused: if the turn has only one record, it is that record's."""
-        found = [outcome for outcome in answered if len(outcome.batch)]
-        if [len(outcome.batch) for outcome in found] != [1]:
+        """A message of this turn was refused: if the turn has messages of only one record, it is that record's."""
+        found = [(outcome, at) for outcome in answered for at in sorted({*_records(outcome)})]
+        if len(found) != 1:
             return
-        (outcome,) = found
-        record = outcome.batch.partition, outcome.batch.offsets[0]
+        ((outcome, at),) = found
+        record = outcome.batch.partition, outcome.batch.offsets[at]
         known = self.unwritable.get(record, Unwritable())
         if self._is_letter(outcome, error):
-            self.unwritable[record] = replace(known, letter=self._smaller(outcome, known.letter, error))
+            self.unwritable[record] = replace(known, letter=self._smaller(outcome, at, known.letter, error))
         else:
             self.unwritable[record] = replace(known, why=str(error), too_large=error.too_large)
 
@@ -147,8 +148,12 @@ class Setbacks:
             return False
         return not len(outcome.outputs) or error.topic == self._dead_letters
 
-    def _smaller(self, outcome: Outcome, before: RefusedLetter | None, error: MessageRefusedError) -> RefusedLetter:
-        """The bound for the next letter of this record. Raises DeliveryFailedError when it can't be smaller."""
+    def _smaller(
+        self, outcome: Outcome, at: int, before: RefusedLetter | None, error: MessageRefusedError
+    ) -> RefusedLetter:
+        """The bound for the next letter of the record at this index. Raises DeliveryFailedError when it can't be
+        smaller.
+        """
         before, letter_bytes = before or RefusedLetter(), outcome.dead.bytes_of(0)
         if error.too_large and (before.letter_bytes is None or letter_bytes < before.letter_bytes):
             return replace(before, letter_bytes=letter_bytes)
@@ -157,9 +162,14 @@ class Setbacks:
         batch, refusal = outcome.batch, outcome.refusals[0]
         how = ", by a larger max.message.bytes" if error.too_large else ""
         raise DeliveryFailedError(
-            f"the dead letter of {batch.partition} offset {batch.offsets[0]} ({refusal.error}) can't be written, not "
+            f"the dead letter of {batch.partition} offset {batch.offsets[at]} ({refusal.error}) can't be written, not "
             f"even without the record's value (dead_letters.on_failure: stop): {error}; let topic "
             f"'{self._dead_letters}' take it{how}, or set "
             "dead_letters.topic: null, with which refused records are only counted and logged",
             self._dead_letters,
         ) from error
+
+
+def _records(outcome: Outcome) -> list[int]:
+    """The records that have messages, each by its index in the batch."""
+    return [*outcome.outputs.records.tolist(), *outcome.dead.records.tolist()]

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from worker.errors import ModelRefusedError
 from worker.model.backend import keras
 from worker.model.own_objects import also_known, functions, within
+from worker.model.tracing import graph_if_any, is_subclassed
 
 Tensor: TypeAlias = Any  # a keras.KerasTensor
 Layer: TypeAlias = Any  # a keras.Operation, nearly always a keras.Layer
@@ -28,7 +29,7 @@ class LayerCall:
     """One call of one layer in the graph, with the tensors it is to be called with now.
 
     ``path`` names the nested models around the layer, outermost first. ``tensors`` are the tensors among ``args`` and
-    ``kwargs``, except masks.
+    ``kwargs``, except masks. ``node`` is the call in the graph itself: the symbols it was given, and what it gave.
     """
 
     layer: Layer
@@ -36,6 +37,7 @@ class LayerCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     tensors: list[Tensor] = field(default_factory=list)
+    node: Any = None
 
     @property
     def kind(self) -> str:
@@ -68,7 +70,7 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
     """
     name = ".".join(path) or model.name
     if isinstance(model, keras.Sequential):
-        if type(model).call is not keras.Sequential.call or type(model).__call__ is not keras.Sequential.__call__:
+        if is_subclassed(model):
             raise subclassed(name)
         if model._functional is None:
             _refuse_shapeless(model, path)
@@ -78,8 +80,7 @@ def graph_of(model: Any, path: tuple[str, ...] = ()) -> Any:
                 "begin it with keras.Input((None, features))",
             )
         return model._functional
-    functional = keras.src.models.Functional
-    if not isinstance(model, functional) or type(model).call is not functional.call:
+    if is_subclassed(model):
         raise subclassed(name)
     return model
 
@@ -103,17 +104,18 @@ def _refuse_shapeless(model: Any, path: tuple[str, ...]) -> None:
             ) from error
 
 
-def subclassed(name: str) -> ModelRefusedError:
-    """The refusal of a model whose layers nobody can see."""
+def subclassed(name: str, reason: str = "") -> ModelRefusedError:
+    """The refusal of a model whose layers nobody can see; ``reason``: why its code can't be followed."""
     return ModelRefusedError(
         name,
-        "a subclassed model hides its layers in Python code",
+        "a subclassed model hides its layers in Python code" + (reason and f" that can't be followed: {reason}"),
         "build the same layers as a Sequential or Functional model and copy the weights with set_weights",
     )
 
 
 def is_model(layer: Layer) -> bool:
-    return isinstance(layer, keras.Model)
+    """Whether it is a model that has a graph, or would have one if it were built."""
+    return isinstance(layer, keras.Model) and not is_subclassed(layer)
 
 
 def tensors_in(structure: Any) -> list[Tensor]:
@@ -125,18 +127,28 @@ def walk(model: Any, inputs: list[Tensor], visit: Visit, path: tuple[str, ...] =
 
     ``visit`` returns what the layer's call returns: as many tensors as in the trained model.
     """
-    graph = graph_of(model, path)
+    return walk_graph(graph_of(model, path), inputs, visit, path)
 
-    def call(operation: Layer, *args: Any, **kwargs: Any) -> Any:
-        data = {name: value for name, value in kwargs.items() if name != "mask" and not name.endswith("_mask")}
-        tensors = tensors_in((args, data))
-        if is_model(operation):
-            _hand_on_masks(tensors, tensors_in(kwargs.get("mask")))
-            return walk(operation, tensors, visit, (*path, operation.name))
-        return visit(LayerCall(operation, path, args, kwargs, tensors))
 
-    outputs = graph._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
-    return list(keras.tree.flatten(outputs))
+def walk_graph(graph: Any, inputs: list[Tensor], visit: Visit, path: tuple[str, ...]) -> list[Tensor]:
+    """As ``walk``, for a graph; ``path`` names what it is in."""
+    known = {id(symbol): tensor for symbol, tensor in zip(graph.inputs, inputs, strict=True)}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if not node.is_input and all(id(symbol) in known for symbol in node.input_tensors):
+                outputs = keras.tree.flatten(_called(node, node.arguments.fill_in(known), visit, path))
+                known |= {id(symbol): tensor for symbol, tensor in zip(node.outputs, outputs, strict=True)}
+    return [known[id(symbol)] for symbol in graph.outputs]
+
+
+def _called(node: Any, given: Any, visit: Visit, path: tuple[str, ...]) -> Any:
+    args, kwargs = given
+    data = {name: value for name, value in kwargs.items() if name != "mask" and not name.endswith("_mask")}
+    tensors = tensors_in((args, data))
+    if is_model(node.operation):
+        _hand_on_masks(tensors, tensors_in(kwargs.get("mask")))
+        return walk(node.operation, tensors, visit, (*path, node.operation.name))
+    return visit(LayerCall(node.operation, path, args, kwargs, tensors, node))
 
 
 def _hand_on_masks(tensors: list[Tensor], masks: list[Tensor]) -> None:
@@ -146,7 +158,7 @@ def _hand_on_masks(tensors: list[Tensor], masks: list[Tensor]) -> None:
             keras.src.backend.set_keras_mask(tensor, mask)
 
 
-def copy_layer(layer: Layer, name: str, kind: Any = None, **changes: Any) -> Layer:
+def copy_layer(layer: Layer, name: str, kind: Any = None, /, **changes: Any) -> Layer:
     """A new layer (of class ``kind``) of the same configuration but for ``changes``, not built yet.
 
     Raises ModelRefusedError where the layer can't be made from its configuration.
@@ -196,39 +208,39 @@ def first_line(error: BaseException) -> str:
 
 
 def layers_of(model: Any, path: tuple[str, ...] = ()) -> Iterator[Layer]:
-    """Every layer once, nested models opened."""
-    for layer in graph_of(model, path).operations:
-        if is_model(layer):
-            yield from layers_of(layer, (*path, layer.name))
-        else:
+    """Every layer once, nested models opened, and what is in layers of users' own after them."""
+    seen: dict[int, Layer] = {}  # the layers themselves: ids of freed ones would come again
+    for layer in _layers_in(graph_of(model, path), path):
+        if id(layer) not in seen:
+            seen[id(layer)] = layer
             yield layer
 
 
-def made_of(layer: Layer) -> Iterator[Layer]:
-    """All layers between this layer and the inputs of its graph; nested models whole."""
-    seen, waiting = {id(layer)}, [layer]
-    while waiting:
-        for tensor in [tensor for node in waiting.pop()._inbound_nodes for tensor in node.input_tensors]:
-            source = tensor._keras_history.operation
-            if id(source) not in seen:
-                seen.add(id(source))
-                waiting.append(source)
-                yield source
+def _layers_in(graph: Any, path: tuple[str, ...]) -> Iterator[Layer]:
+    for layer in graph.operations:
+        inside = (*path, layer.name)
+        if is_model(layer):
+            yield from _layers_in(graph_of(layer, inside), inside)
+            continue
+        yield layer
+        calls = [node for nodes in graph._nodes_by_depth.values() for node in nodes if node.operation is layer]
+        for inner in filter(None, map(graph_if_any, calls)):  # each call may do something else
+            yield from _layers_in(inner, inside)
 
 
 def consumers(graph: Any, tensor: Tensor) -> list[Layer]:
-    """The layers of this graph that take this tensor; of a nested model the layers that take it there."""
+    """The layers of this graph that take this tensor; of a nested model or layer those that take it there."""
     found = []
     for nodes in graph._nodes_by_depth.values():
         for node in nodes:
             for index, given in enumerate(node.input_tensors):
                 if given is not tensor:
                     continue
-                if is_model(node.operation):
-                    inner = graph_of(node.operation)
-                    found += consumers(inner, inner.inputs[index]) if index < len(inner.inputs) else []
-                else:
-                    found.append(node.operation)
+                whole = is_model(node.operation)
+                inner = graph_of(node.operation) if whole else graph_if_any(node)
+                found += [] if whole else [node.operation]
+                if inner is not None and index < len(inner.inputs):
+                    found += consumers(inner, inner.inputs[index])
     return found
 
 

@@ -68,6 +68,19 @@ def assignments(graph: Any) -> Iterator[list[InputPart]]:
     yield from fitting
 
 
+def part_over_time(graph: Any, tensor: Tensor) -> InputPart:
+    """This input as if it were the only one: a vector of its own for each step. Raises ModelRefusedError."""
+    shape = tuple(tensor.shape)
+    if tensor.dtype not in _DTYPES or len(shape) < 2 or any(size is None for size in shape[2:]):
+        raise ModelRefusedError(
+            tensor.name,
+            f"its shape {shape} of {tensor.dtype} is neither (batch, time, features) nor ids (batch, time)",
+            "give it a time axis, and each step a known shape",
+        )
+    columns = slice(0, int(np.prod(shape[2:], dtype=np.int64)))
+    return InputPart(tensor.name, tensor.dtype, Time.EACH_STEP, shape[2:], columns, ids_of_input(graph, tensor))
+
+
 def _choices(graph: Any, tensor: Tensor) -> list[Time]:
     shape = tensor.shape
     if tensor.dtype not in _DTYPES:
@@ -102,7 +115,7 @@ def _check_lengths(over_time: list[Tensor]) -> None:
             )
 
 
-def _ids(graph: Any, tensor: Tensor) -> int | None:
+def ids_of_input(graph: Any, tensor: Tensor) -> int | None:
     """TensorFlow ends with an error at an id that an Embedding does not know, and takes 3.7 for 3."""
     layers = consumers(graph, tensor)
     casts = [layer for layer in layers if isinstance(layer, keras.src.ops.core.Cast)]
@@ -119,7 +132,7 @@ def _parts(graph: Any, times: tuple[Time, ...]) -> list[InputPart]:
         shape = tuple(tensor.shape[2 if time is Time.EACH_STEP else 1 :])
         columns = slice(start, start + int(np.prod(shape, dtype=np.int64)))
         name, keyed = name_in_structure(path, tensor.name), any(isinstance(key, str) for key in path)
-        parts.append(InputPart(name, tensor.dtype, time, shape, columns, _ids(graph, tensor), keyed))
+        parts.append(InputPart(name, tensor.dtype, time, shape, columns, ids_of_input(graph, tensor), keyed))
         start = columns.stop
     return parts
 

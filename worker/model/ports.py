@@ -18,12 +18,16 @@ PER = {Time.EACH_STEP: "per event", Time.CONSTANT: "constant per stream", Time.S
 
 @dataclass(frozen=True, slots=True)
 class OutputPart:
-    """One output: ``columns`` of a step's answer, of ``shape`` (without batch and time) in the trained model."""
+    """One output: ``columns`` of a step's answer, of ``shape`` (without batch and time) in the trained model.
+
+    ``guessed``: that it runs over time is not certain.
+    """
 
     name: str
     time: Time
     shape: tuple[int, ...]
     columns: slice
+    guessed: bool = False
 
     @property
     def width(self) -> int:

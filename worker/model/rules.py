@@ -7,13 +7,14 @@ it and the builder of the streaming form, and returns what the call returns: as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from worker.errors import ModelRefusedError
-from worker.model.backend import keras
+from worker.model.counting import EventCount
 from worker.model.graph import Layer, LayerCall, Tensor, copy_weights, tensors_in
+from worker.model.share import Share
+from worker.model.steps import Steps
 from worker.records.arrays import FloatArray
 
 
@@ -24,42 +25,58 @@ class Time(Enum):
     SO_FAR = "so far"  # no time axis: the result of all steps until now
     CONSTANT = "constant"  # no time axis: the same in all steps of a sequence
     WINDOW = "window"  # axis 1 holds the last steps, zeros before the first; only rules that say so take it
+    REMEMBERED = "remembered"  # axis 1 holds the last steps, those that are there; only rules of their own take it
     SHARE = "share"  # a part in a sum over time (``Share``); only rules of their own take it
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A step's part in a sum over time. After every step the sum is known; the parts keep changing.
-
-    ``source`` is the layer that made shares of the steps, as refusals name it. ``now`` is what this step adds.
-    ``gone``: which share of the sum so far makes room for it, None for nothing. ``total``: the final divisor of the
-    sum, None for nothing. All are (batch, …) with 1 at ``axis``, the time; ``gone`` and ``total`` are spread over
-    ``now`` as numpy does.
-    """
-
-    source: str
-    now: Tensor
-    gone: Tensor | None
-    total: Tensor | None
-    axis: int = 1
 
 
 class StepBuilder(Protocol):
     """What a rule may do to the explicit-state model that is being built."""
 
     last_recurrent: str | None  # name of the recurrent layer converted last, for advice in refusals
+    remembered: dict[int, Tensor]  # tensors over time, by id → the same of Time.REMEMBERED
+    memory: int | None  # steps that attention may look back over, this one too; None when the caller does not say
+    begins_elsewhere: bool  # whether the states of the next recurrent layer begin with what the builder is not told
+    now: Steps | None  # the steps of the call that is being visited; None where nothing runs over time
+
+    @property
+    def count(self) -> EventCount:
+        """The count of the sequence's events, opened when it is first asked for."""
 
     def time(self, tensor: Tensor) -> Time:
         """How this tensor relates to the stream's time."""
 
-    def mark(self, outputs: Any, time: Time) -> Any:
-        """Say how these tensors relate to the stream's time; returns them."""
+    def steps(self, tensor: Tensor) -> Steps | None:
+        """When the steps of this tensor come; None for one that is the same at all of them."""
+
+    def mark(self, outputs: Any, time: Time, steps: Steps | None = None) -> Any:
+        """Say how these tensors relate to the stream's time; returns them.
+
+        Their steps come when those of the call's inputs do, unless ``steps`` says otherwise.
+        """
 
     def share(self, tensor: Tensor) -> Share:
         """The share that this tensor of Time.SHARE stands for."""
 
     def mark_share(self, share: Share) -> Tensor:
         """The tensor that stands for this share in the graph."""
+
+    def mark_padded(self, output: Tensor, left: int, right: int, source: str) -> Tensor:
+        """Say that zeros stand before the first step and behind the last one; returns the tensor, of Time.WINDOW.
+
+        ``source``: the layer that puts them there, as refusals name it.
+        """
+
+    def padding(self, tensor: Tensor) -> tuple[int, int]:
+        """How many zeros stand before the first step and behind the last one."""
+
+    def padded_by(self, tensor: Tensor) -> str:
+        """The layer that has put them there."""
+
+    def present(self, tensor: Tensor) -> Tensor:
+        """Which steps of a tensor of Time.REMEMBERED are there: (batch, steps) bool."""
+
+    def mark_remembered(self, tensor: Tensor, present: Tensor) -> Tensor:
+        """Say that axis 1 of this tensor holds the last steps, and which are there; returns it."""
 
     def name(self, call: LayerCall) -> str:
         """A name for this call that is unique in the model, nested or shared layers included."""
@@ -75,8 +92,11 @@ class StepBuilder(Protocol):
         ``initial``, of that shape, is its value in a stream that has seen nothing; zeros when left out.
         """
 
-    def answer(self, after: list[Tensor]) -> None:
-        """The values after the step of the states opened and not yet answered, in the same order."""
+    def answer(self, after: list[Tensor]) -> list[Tensor]:
+        """The values after the step of the states opened and not yet answered, in the same order.
+
+        Returns what they are after this event, which may bring no step.
+        """
 
     def copy(self, call: LayerCall, **changes: Any) -> Layer:
         """The layer's copy in the model: one per layer, shared between its calls; no weights before the first.
@@ -84,19 +104,39 @@ class StepBuilder(Protocol):
         With another configuration (``changes``) it is another copy.
         """
 
+    def exact_up_to(self, steps: int) -> None:
+        """Say that from the event after so many on, answers are not those of the trained model."""
+
+    def ends_after(self, steps: int) -> None:
+        """Say that the trained model has no answer to longer sequences, and the streaming form gives no number."""
+
+    def visit(self, call: LayerCall) -> Any:
+        """What the rule of this call's layer gives."""
+
+    def once(self, key: tuple[int, str], make: Callable[[], Layer]) -> Layer:
+        """What ``make`` has made for this key, an object's id and a name."""
+
     def report(self, call: LayerCall, name: str, form: str) -> None:
         """One line for the user: what became of this layer."""
+
+    def add_report(self, name: str, kind: str, form: str) -> None:
+        """One line for the user: what has been added beside the layers."""
 
 
 Rule: TypeAlias = Callable[[LayerCall, StepBuilder], Any]
 
 _RULES: dict[type, Rule] = {}
 _SHARE_RULES: dict[type, Rule] = {}
+_REMEMBERED_RULES: dict[type, Rule] = {}
+_JOINING: set[type] = set()
 _TAKE_WINDOWS: set[type] = set()
+_TAKE_TAILS: set[type] = set()
 
 
-def streams(*kinds: type, windows: bool = False) -> Callable[[Rule], Rule]:
-    """Register a rule for these layer classes; ``windows`` when it also takes tensors of Time.WINDOW."""
+def streams(*kinds: type, windows: bool = False, tails: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for these classes; ``windows``: it takes Time.WINDOW, ``tails``: steps that are not settled.
+
+    The rule of ``object`` is that of all kinds that have none."""
 
     def register(rule: Rule) -> Rule:
         for kind in kinds:
@@ -104,6 +144,8 @@ def streams(*kinds: type, windows: bool = False) -> Callable[[Rule], Rule]:
             _RULES[kind] = rule
         if windows:
             _TAKE_WINDOWS.update(kinds)
+        if tails:
+            _TAKE_TAILS.update(kinds)
         return rule
 
     return register
@@ -121,11 +163,30 @@ def takes_shares(*kinds: type) -> Callable[[Rule], Rule]:
     return register
 
 
+def takes_remembered(*kinds: type, joins: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for calls of these layer classes in which a tensor is of Time.REMEMBERED.
+
+    With ``joins`` also for those that join each step with a result so far, where the caller gives room for steps.
+    """
+
+    def register(rule: Rule) -> Rule:
+        _REMEMBERED_RULES.update(dict.fromkeys(kinds, rule))
+        _JOINING.update(kinds if joins else ())
+        return rule
+
+    return register
+
+
 def rule_for(call: LayerCall, builder: StepBuilder) -> Rule:
     """The rule of this layer's class, or the one for kinds that nobody has written a rule for."""
     if Time.SHARE in {builder.time(tensor) for tensor in call.tensors}:
         return _SHARE_RULES.get(type(call.layer), refuse_share)
-    return _RULES.get(type(call.layer), _unknown)
+    times, kind = {builder.time(tensor) for tensor in call.tensors}, type(call.layer)
+    if Time.REMEMBERED in times:
+        return _REMEMBERED_RULES.get(kind, _REMEMBERED_RULES[object])
+    if builder.memory is not None and kind in _JOINING and {Time.EACH_STEP, Time.SO_FAR} <= times:
+        return _REMEMBERED_RULES[kind]
+    return _RULES.get(kind, _RULES[object])
 
 
 def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
@@ -138,40 +199,16 @@ def refuse_share(call: LayerCall, builder: StepBuilder) -> NoReturn:
     )
 
 
-def refuse_windows(call: LayerCall, builder: StepBuilder) -> None:
-    """Refuse a tensor with more steps than came in, unless the rule is made for it."""
-    if type(call.layer) not in _TAKE_WINDOWS and Time.WINDOW in {builder.time(tensor) for tensor in call.tensors}:
-        refuse(
-            call,
-            "its input begins with zeros, before the first step, so it has more steps than came in",
-            "put a convolution with padding='valid' that reaches back n steps behind ZeroPadding1D((n, 0)); train it",
-        )
+def takes_windows(kind: type) -> bool:
+    return kind in _TAKE_WINDOWS
+
+
+def takes_tails(kind: type) -> bool:
+    return kind in _TAKE_TAILS
 
 
 def has_rule(kind: type) -> bool:
     return kind in _RULES
-
-
-def _unknown(call: LayerCall, builder: StepBuilder) -> Any:
-    """A kind without a rule may do anything with time; a layer without a time axis can only compute.
-
-    Plain operations may also work across the batch, so that one stream would affect another.
-    """
-    time = without_time(call, builder)
-    if time is None or not isinstance(call.layer, keras.Layer):
-        refuse_unknown(call)
-    return run_as_it_is(call, builder, time)
-
-
-def refuse_unknown(call: LayerCall) -> NoReturn:
-    known = next((kind.__name__ for kind in type(call.layer).__mro__[1:] if kind in _RULES), None)
-    kind = f"'{call.kind}', a subclass of {known} that may compute anything," if known else f"'{call.kind}'"
-    refuse(
-        call,
-        f"no rule says how {kind} runs on one step",
-        "replace it by layers that work on each step alone and train again; for a kind of your own, register a rule "
-        "with worker.model.rules.streams",
-    )
 
 
 def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
@@ -179,24 +216,10 @@ def refuse(call: LayerCall, why: str, instead: str) -> NoReturn:
     raise ModelRefusedError(call.layer_path, why, instead)
 
 
-def part_before(call: LayerCall) -> str:
-    """What to do where a decoder begins with this call: the part of the model that gives it its last tensor streams."""
-    layer, output = call.layer, "the output before it"
-    given = layer._inbound_nodes[0].input_tensors
-    source = given[-1]._keras_history.operation
-    if not call.path and not isinstance(source, keras.layers.InputLayer):
-        # An operation has a name, too, but get_layer finds layers only.
-        found = isinstance(source, keras.Layer) and any(one is given[-1] for one in keras.tree.flatten(source.output))
-        which = "" if len(given) == 1 else "[-1]"
-        output = f"'{source.name}').output" if found else f"'{layer.name}').input{which}"
-        output = f"model.get_layer({output}"
-    return f"stream the part before it, an encoder, alone: keras.Model(its inputs, {output})"
-
-
-def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: Any) -> Any:
+def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, form: str = "as it is", **changes: Any) -> Any:
     """Call the layer's copy on the one step, as the trained model calls the layer; its outputs are marked ``time``.
 
-    ``changes`` of its configuration remove what binds it to one number of steps.
+    ``form`` is for the user. ``changes`` of its configuration remove what binds it to one number of steps.
     """
     if call.kwargs.get("training"):
         refuse(
@@ -207,13 +230,14 @@ def run_as_it_is(call: LayerCall, builder: StepBuilder, time: Time, **changes: A
     copy = builder.copy(call, **changes)
     outputs = copy(*call.args, **call.kwargs)
     copy_weights(call.layer, copy)
-    if time is Time.EACH_STEP and any(tensor.shape[1:2] != (1,) for tensor in tensors_in(outputs)):
+    steps = 1 + (builder.now.tail if builder.now else 0)
+    if time is Time.EACH_STEP and any(tensor.shape[1:2] != (steps,) for tensor in tensors_in(outputs)):
         refuse(
             call,
             "it turns one step into another number of steps",
             "remove what depends on the number of steps and train again",
         )
-    builder.report(call, builder.name(call), "as it is")
+    builder.report(call, builder.name(call), form)
     return builder.mark(outputs, time)
 
 

@@ -7,19 +7,16 @@ what is left over stays decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
 from worker.records.events import Events
 from worker.records.ownership import Partition
+from worker.records.parts import part_of
 from worker.records.record_batch import RecordBatch
-
-# Columns of Events with a value for every event, or None; the others describe the batch or its records.
-COLUMNS = {each.name for each in fields(Events)} - {"batch", "records", "payloads", "refusals"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +37,6 @@ class Taken:
 
     events: list[Events] = field(default_factory=list)
     passed: list[RecordBatch] = field(default_factory=list)
-
-    def batches(self) -> list[RecordBatch]:
-        """All batches that move positions in this turn, in order."""
-        return [*self.passed, *(events.batch for events in self.events)]
 
     def records(self) -> int:
         """How many records the turn answers."""
@@ -83,8 +76,29 @@ class Backlog:
         """Drop everything: it is read anew."""
         self._raw, self._decoded = [], []
 
-    def take(self, decode: Callable[[Sequence[RecordBatch]], list[Events]], limit: TurnLimit) -> Taken:
-        """The next turn's work."""
+    def give_back(self, left_over: Sequence[Events]) -> None:
+        """The last of what was taken last could not be read yet: it is handed out again, before what waits."""
+        if left_over:
+            self._decoded = [*left_over, *self._decoded]
+
+    def take(
+        self,
+        decode: Callable[[Sequence[RecordBatch]], list[Events]],
+        limit: TurnLimit,
+        closed: Collection[Partition] = (),
+    ) -> Taken:
+        """The next turn's work. Records of partitions that are ``closed`` wait."""
+        if not closed:
+            return self._take(decode, limit)
+        raw = [batch for batch in self._raw if batch.partition in closed]
+        waiting = [events for events in self._decoded if events.batch.partition in closed]
+        self._raw = [batch for batch in self._raw if batch.partition not in closed]
+        self._decoded = [events for events in self._decoded if events.batch.partition not in closed]
+        taken = self._take(decode, limit)
+        self._raw, self._decoded = [*raw, *self._raw], [*waiting, *self._decoded]
+        return taken
+
+    def _take(self, decode: Callable[[Sequence[RecordBatch]], list[Events]], limit: TurnLimit) -> Taken:
         passed: list[RecordBatch] = []
         if not self._decoded:
             batches, self._raw = cut_bytes(self._raw, limit.bytes)
@@ -108,15 +122,15 @@ class Backlog:
 
 def cut_bytes(batches: Sequence[RecordBatch], limit: int) -> tuple[list[RecordBatch], list[RecordBatch]]:
     """The first records of at most ``limit`` bytes, one at least; and the others."""
-    if size_bytes(batches) <= limit:
+    if sum(batch.size_bytes() for batch in batches) <= limit:
         return list(batches), []
     left = limit
     for index, batch in enumerate(batches):
-        size = size_bytes([batch])
+        size = batch.size_bytes()
         if size <= left:
             left -= size
             continue
-        sizes = np.cumsum([size_bytes([batch.part(record, record + 1)]) for record in range(len(batch))])
+        sizes = np.cumsum([batch.part(record, record + 1).size_bytes() for record in range(len(batch))])
         fits = int(np.searchsorted(sizes, left, side="right")) or int(not any(map(len, batches[:index])))
         before, after = batch.part(0, fits), batch.part(fits, len(batch))
         taken, left_over = list(batches[:index]), list(batches[index + 1 :])
@@ -153,31 +167,6 @@ def cut_events(decoded: Sequence[Events], limit: TurnLimit) -> tuple[list[Events
     return list(decoded), []
 
 
-def part_of(events: Events, start: int, stop: int) -> Events:
-    """The events of the records from index ``start`` to before ``stop``."""
-    first, end = np.searchsorted(events.records, (start, stop)).tolist()
-    columns: dict[str, Any] = {name: getattr(events, name) for name in COLUMNS}
-    columns = {name: None if column is None else column[first:end] for name, column in columns.items()}
-    return replace(
-        events,
-        batch=events.batch.part(start, stop),
-        records=events.records[first:end] - start,
-        payloads={index - first: state for index, state in events.payloads.items() if first <= index < end},
-        refusals=[each._replace(record=each.record - start) for each in events.refusals if start <= each.record < stop],
-        **columns,
-    )
-
-
 def counts(events: Events) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """(records,) events of each record of the batch, at least one."""
     return np.maximum(np.bincount(events.records, minlength=len(events.batch)), 1)
-
-
-def size_bytes(batches: Sequence[RecordBatch]) -> int:
-    """Bytes of all keys, values and headers."""
-    contents = [content for batch in batches for content in (batch.values, batch.keys)]
-    total = sum(map(len, filter(None, chain.from_iterable(contents))))
-    if any(chain.from_iterable([batch.headers for batch in batches])):
-        headers = chain.from_iterable(filter(None, (some for batch in batches for some in batch.headers)))
-        total += sum(len(name) + len(text or b"") for name, text in headers)
-    return total

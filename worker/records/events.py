@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from worker.records.arrays import BoolArray, CodeArray, FloatArray, Index, IntArray
+from worker.records.prompts import Prompt
 from worker.records.record_batch import RecordBatch
 
 
@@ -76,6 +77,7 @@ class Events:
     starts: BoolArray | None = None
     ends: BoolArray | None = None
     payloads: dict[int, FloatArray] = field(default_factory=dict)  # event index → packed state of a SET_STATE command
+    prompts: list[Prompt | None] | None = None  # for tasks that generate; None for commands
     refusals: list[Refusal] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -99,6 +101,7 @@ class Events:
                     None if self.ids is None else self.ids[rows],
                     None if self.starts is None else self.starts[rows],
                     None if self.ends is None else self.ends[rows],
+                    prompts=None if self.prompts is None else self.prompts[rows],
                 )
             )
         return found

@@ -14,3 +14,9 @@ def unknown_ids(numbers: NDArray[Any], below: int) -> BoolArray:
     """Which of these numbers are not ids, that is, whole numbers from 0 to ``below`` - 1."""
     wrong: BoolArray = (numbers < 0) | (numbers >= below) | (numbers != np.floor(numbers))
     return wrong
+
+
+def outside(numbers: NDArray[Any], lowest: int, highest: int) -> BoolArray:
+    """Which of these numbers are not whole, or not from ``lowest`` to ``highest``."""
+    wrong: BoolArray = (numbers < lowest) | (numbers > highest) | (numbers != np.floor(numbers))
+    return wrong

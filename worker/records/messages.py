@@ -6,6 +6,7 @@ Rule of this file: data only, as columns, like the records that are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,14 +33,22 @@ class Messages:
     def __len__(self) -> int:
         return len(self.values)
 
-    def largest_value(self) -> int:
-        """Bytes of the largest value. Only for messages that all have a value, as outputs have."""
-        return max(map(len, self.values), default=0)  # type: ignore[arg-type]
+    def largest_bytes(self) -> int:
+        """Bytes of the largest value and of the most headers. Only for messages that all have a value, as outputs."""
+        largest: int = max(map(len, self.values), default=0)  # type: ignore[arg-type]
+        return largest + max(map(header_bytes, self.headers)) if self.headers else largest
+
+    def size_bytes(self) -> int:
+        """Bytes of all keys, values and headers."""
+        total = _size_bytes(self.values) + _size_bytes(self.keys)
+        if self.headers:
+            total += sum(len(name) + len(text or b"") for some in self.headers for name, text in some)
+        return total
 
     def bytes_of(self, index: int) -> int:
         """Bytes of one message, without the framing of its record but with that of its headers."""
         headers = self.headers[index] if self.headers else ()
-        return message_bytes(self.keys[index], self.values[index], headers) + HEADER_FRAMING_BYTES * len(headers)
+        return message_bytes(self.keys[index], self.values[index], ()) + header_bytes(headers)
 
     def chosen(self, indices: IntArray) -> Messages:
         """These messages alone."""
@@ -52,6 +61,13 @@ class Messages:
         )
 
 
+def _size_bytes(contents: Sequence[bytes | None]) -> int:
+    # Nearly always none is missing, and to look for it takes as long as to count.
+    with suppress(TypeError):
+        return sum(map(len, contents))  # type: ignore[arg-type]
+    return sum(map(len, filter(None, contents)))
+
+
 NO_MESSAGES = Messages((), ())
 
 
@@ -59,3 +75,8 @@ def message_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> i
     """Bytes of a message, without any framing."""
     size_bytes = len(key or b"") + len(value or b"")
     return size_bytes + sum(len(name.encode(errors="replace")) + len(text or b"") for name, text in headers)
+
+
+def header_bytes(headers: Headers) -> int:
+    """Bytes of headers, with their framing."""
+    return message_bytes(None, None, headers) + HEADER_FRAMING_BYTES * len(headers)

@@ -7,8 +7,9 @@ costs more than the model does once steps are batched over streams.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from typing import TypeAlias
 
 from worker.records.ownership import Partition
@@ -27,7 +28,8 @@ class RecordBatch:
     ``next_offset`` is the position after the batch. It may lie beyond the last record (transaction markers, compacted
     or aborted records), and a batch without records still moves the position: the end of a replay is known by
     position, never by the arrival of a record. ``replay``: these records were answered before a restart: they move
-    states and emit nothing.
+    states and emit nothing. ``sent``: offset → how many outputs of it were sent before a restart, of records whose
+    answer was begun then and is completed now.
     """
 
     partition: Partition
@@ -38,6 +40,18 @@ class RecordBatch:
     values: list[bytes | None] = field(default_factory=list)
     headers: list[Headers | None] = field(default_factory=list)  # None or empty when there are none
     replay: bool = False
+    sent: Mapping[int, int] = field(default_factory=dict)
+    bytes_counted: int | None = field(default=None, compare=False, repr=False)
+
+    def size_bytes(self) -> int:
+        """Bytes of all keys, values and headers; counted once, when the records are complete."""
+        if self.bytes_counted is None:
+            total = sum(map(len, filter(None, chain(self.values, self.keys))))
+            if any(self.headers):
+                headers = chain.from_iterable(filter(None, self.headers))
+                total += sum(len(name) + len(text or b"") for name, text in headers)
+            self.bytes_counted = total
+        return self.bytes_counted
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -57,6 +71,16 @@ class RecordBatch:
         before = self._chosen(slice(None, at), min(offset, self.next_offset))
         before.replay = True
         return [before, self._chosen(slice(at, None), self.next_offset)]
+
+    def but(self, sent: Mapping[int, int]) -> list[RecordBatch]:
+        """Of a replay: alternately the records that stay one, and those in ``sent``, whose answers were begun."""
+        open_ = [offset in sent for offset in self.offsets]
+        cuts = [0, *(at for at in range(1, len(open_)) if open_[at] != open_[at - 1]), len(open_)]
+        parts = [self.part(start, stop) for start, stop in pairwise(cuts)]
+        return [
+            replace(part, replay=False, sent=sent) if open_[start] else part
+            for part, start in zip(parts, cuts, strict=False)
+        ]
 
     def part(self, start: int, stop: int) -> RecordBatch:
         """The records from index ``start`` to before ``stop``; its position is that of the first record after it."""
@@ -84,4 +108,5 @@ class RecordBatch:
             self.values[records],
             self.headers[records],
             self.replay,
+            self.sent,
         )

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from worker.records.arrays import CodeArray, FloatArray, IntArray
 from worker.records.ownership import Partition
+
+NO_OFFSET = -1  # in place of an offset, where there is none
 
 
 class _Unknown(dict[str, Any]):
@@ -61,11 +63,28 @@ class StateLayout:
         return cls(slices, initial, {(spec.layer, spec.name): spec.dtype for spec in specs})
 
 
+class Unfinished(NamedTuple):
+    """A record whose answer is not complete, and what was decided when it was read.
+
+    ``sent``: how many outputs of it are sent. It is not part of a checkpoint but of what is committed.
+    """
+
+    offset: int
+    stream: str
+    reset: int  # Reset before it; of a set-state it is COMMAND, too
+    final: bool  # it is the last of its sequence
+    sent: int = 0
+
+
 @dataclass(slots=True)
 class PartitionState:
     """Every stream of one partition at one position: what a checkpoint holds.
 
     State and position are one value: ``states`` have seen exactly the records below ``next_offset``.
+
+    Tasks that generate: the texts of some records below ``read_to`` may be unfinished. ``next_offset`` is then the
+    first of these, ``states`` have seen all records below ``read_to`` but these, and whatever is decided when a record
+    is read (times, pending, ``records``, ``unfinished``) is as after ``read_to``.
     """
 
     partition: Partition
@@ -79,5 +98,10 @@ class PartitionState:
     sequences: Sequence[Any]  # (streams,) last value of sequence.id: any JSON scalar, or UNKNOWN_ID
     states: dict[tuple[str, str], FloatArray]  # (layer, name) → (streams, *shape)
     touched: IntArray  # (streams,) order of the streams' last events: the smallest is the longest idle
-    emitted: FloatArray | None = None  # (streams, units) last output sent, NaN = none; only for emit: change
+    emitted: FloatArray | None = None  # (streams, units) last output, NaN = none; for emit: change, and to go on from
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
+    read_to: int = NO_OFFSET  # of tasks that generate; else NO_OFFSET, which stands for next_offset
+    unfinished: Sequence[Unfinished] = ()  # in the order of their offsets
+    drawn: IntArray | None = None  # (streams,) items drawn since the stream is known; only for tasks that generate
+    records: IntArray | None = None  # (streams,) records since the sequence began; only for tasks that generate
+    items: Sequence[Any] | None = None  # (streams,) items kept of the sequence so far: JSON, None = none

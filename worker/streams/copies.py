@@ -7,14 +7,13 @@ share a byte. A copy that does not fit gets memory of its own, which is slower b
 from __future__ import annotations
 
 import weakref
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from worker.streams.reserving import RowValues, reserved
 
 READY_BYTES = 1 << 20  # touched at once, so that adding a stream never waits for more
-
-RowValues: TypeAlias = NDArray[Any]  # (rows,) of a structured type
 
 
 class _Loan:
@@ -36,7 +35,7 @@ class CopyArena:
     """At most ``capacity`` rows; only the rows that ``ready`` was called for take memory."""
 
     def __init__(self, capacity: int, dtype: np.dtype[Any]) -> None:
-        self._memory: RowValues = np.empty(capacity, dtype)
+        self._memory: RowValues = reserved(capacity, dtype)
         self._ready = 0
         self._loans: list[tuple[int, int, weakref.ref[_Loan]]] = []  # (start, stop, whose), in order
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
 from worker.records.arrays import NO_TIME_MS
+from worker.records.states import NO_OFFSET, Unfinished
 from worker.streams.roster import Roster
 from worker.streams.silence import Silence
 
@@ -29,8 +30,10 @@ class PartitionStreams:
     roster: Roster = field(default_factory=lambda: Roster(np.empty(0, np.int64), np.empty(0, np.object_)))
     forgotten: dict[str, int] = field(default_factory=dict)  # stream → Reset, oldest first
     clock: int = NO_TIME_MS
+    read_to: int = NO_OFFSET  # records below it have been read, and have decided what records decide; NO_OFFSET: none
+    unfinished: dict[int, Unfinished] = field(default_factory=dict)  # by offset, in their order
     silence: Silence = field(default_factory=Silence, repr=False)
-    longest_idle: Iterator[tuple[int, str]] = field(default_factory=lambda: iter(()), repr=False)  # (touched, stream)
+    longest_idle: deque[tuple[int, str]] = field(default_factory=deque, repr=False)  # (touched, stream), listed
 
     def remember(self, stream: str, reason: int, limit: int) -> None:
         """Remember why this stream, which leaves now, is at zero when it comes back; for at most ``limit`` streams."""

@@ -6,7 +6,7 @@ Names are not copied for a snapshot: it sees them in place, and they are copied 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections import deque
 from typing import TypeAlias
 
 import numpy as np
@@ -51,12 +51,12 @@ class Roster:
         found: list[str] = self._names[slots].tolist()
         return found
 
-    def oldest(self, touched: IntArray, limit: int) -> Iterator[tuple[int, str]]:
+    def oldest(self, touched: IntArray, limit: int) -> deque[tuple[int, str]]:
         """At most so many streams, those with the smallest ``touched``, (streams,) by slot, first."""
         count = min(limit, len(touched))
         slots = np.argpartition(touched, count - 1)[:count] if count else np.empty(0, np.int64)
         slots = slots[np.argsort(touched[slots])]
-        return iter(list(zip(touched[slots].tolist(), self.named(slots), strict=True)))
+        return deque(zip(touched[slots].tolist(), self.named(slots), strict=True))
 
     def add(self, row: int, name: str) -> int:
         """The slot that the stream gets: above all slots that a snapshot sees."""

@@ -7,8 +7,6 @@ memory allows.
 
 from __future__ import annotations
 
-import mmap
-import sys
 from typing import Any
 
 import numpy as np
@@ -17,51 +15,43 @@ from worker.records.arrays import NO_TIME_MS, CodeArray, FloatArray, IntArray
 from worker.records.events import Origin
 from worker.records.ownership import Partition
 from worker.records.states import UNKNOWN_ID
-from worker.streams.copies import CopyArena, RowValues
+from worker.streams.copies import CopyArena
 from worker.streams.free_rows import FreeRows
+from worker.streams.reserving import RowValues, reserved
 
 NO_ROW = -1  # in place of a row of the table, where there is none
-MAP_NORESERVE = 0x4000  # of Linux; Python has it from 3.13 on
 COPIED_AT_ONCE_BYTES = 32 << 20  # for checkpoints; a partition that has more is copied whole, but alone
 
 
-def _row_dtype(initial: FloatArray, emitted_units: int) -> np.dtype[Any]:
+def _row_dtype(initial: FloatArray, emitted_units: int, generates: bool) -> np.dtype[Any]:
     """The numbers of one stream, side by side."""
     numbers = [(name, np.int64) for name in ("steps", "times", "clocks", "touched", "slot")]
     codes = [(name, np.uint8) for name in ("pending", "origins")]
     arrays = [("emitted", np.float64, (emitted_units,)), ("states", initial.dtype, initial.shape)]
-    return np.dtype([*numbers, *codes, *arrays], align=True)
-
-
-def _reserved(rows: int, dtype: np.dtype[Any]) -> RowValues:
-    """(rows,) of zeros that take memory where they are touched, however many they are.
-
-    Without MAP_NORESERVE Linux refuses to promise more than the machine has, and nearly all of this is never touched.
-    """
-    if sys.platform != "linux":
-        return np.zeros(rows, dtype)
-    memory = mmap.mmap(-1, max(1, rows * dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
-    memory.madvise(mmap.MADV_HUGEPAGE)  # as numpy does for arrays of its own
-    return np.frombuffer(memory, dtype, rows)
+    counts = [("drawn", np.int64), ("records", np.int64)] if generates else []
+    return np.dtype([*numbers, *counts, *codes, *arrays], align=True)
 
 
 class PackedRows:
     """Columns of ``capacity`` rows, each an array that is indexed by row; ``limit`` for each of the partitions.
 
-    ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last emitted output.
+    ``initial`` is the packed state of a stream at zero, (width,). ``emitted_units`` > 0 adds the last output.
+    ``generates`` adds what tasks that generate keep beside: ``drawn``, ``records`` and ``items``.
     """
 
-    def __init__(self, initial: FloatArray, limit: int, emitted_units: int = 0) -> None:
+    def __init__(self, initial: FloatArray, limit: int, emitted_units: int = 0, generates: bool = False) -> None:
         assert limit >= 1, limit
         self.initial = initial
         self.limit = limit
         self.capacity = 0
-        self._dtype = _row_dtype(initial, emitted_units)
+        self.generates = generates
+        self._dtype = _row_dtype(initial, emitted_units, generates)
         self._arena = CopyArena(limit, self._dtype)
         self.copied_at_once = max(1, COPIED_AT_ONCE_BYTES // self._dtype.itemsize)  # rows
         self.free = FreeRows()
         self._values = np.empty(0, self._dtype)
         self.sequences = np.empty(0, np.object_)
+        self.items = np.empty(0, np.object_)  # items kept of each stream's sequence so far, None = none
         self._have_rows(1)
 
     def _have_rows(self, partitions: int) -> None:
@@ -70,10 +60,15 @@ class PackedRows:
             return
         self.capacity = self.limit * max(partitions, 2 * (self.capacity // self.limit))
         used, values, sequences = self.free.dealt, self._values, self.sequences
-        self._values = _reserved(self.capacity, self._dtype)
+        self._values = reserved(self.capacity, self._dtype)
         self._values[:used] = values[:used]
         self.sequences = np.empty(self.capacity, np.object_)
         self.sequences[:used] = sequences[:used]
+        if self.generates:
+            items, self.items = self.items, np.empty(self.capacity, np.object_)
+            self.items[:used] = items[:used]
+            self.drawn: IntArray = self._values["drawn"]
+            self.records: IntArray = self._values["records"]
         self.free.capacity = self.capacity
         # The same memory as plain bytes: numpy copies such rows as they are, structured ones field by field.
         self._octets = self._values.view(np.dtype((np.void, self._dtype.itemsize)))
@@ -104,6 +99,8 @@ class PackedRows:
 
     def _give_back(self, owner: Partition, rows: list[int]) -> None:
         self.sequences[rows] = None
+        if self.generates:
+            self.items[rows] = None
         self.free.give_back(owner, rows)
 
     def clear(self, row: int | IntArray, reason: int | CodeArray) -> None:
@@ -117,6 +114,9 @@ class PackedRows:
         self.sequences[row] = UNKNOWN_ID
         if self.emitted is not None:
             self.emitted[row] = np.nan
+        if self.generates:
+            self.drawn[row] = self.records[row] = 0
+            self.items[row] = None
 
     def _copied(self, rows: IntArray) -> RowValues:
         """(rows,) a copy of their numbers, in memory of its own."""

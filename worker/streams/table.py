@@ -37,14 +37,16 @@ class StreamTable(PackedRows):
         emitted_units: int = 0,
         idle_ms: int | None = None,
         forgotten_limit: int = FORGOTTEN_STREAMS_LIMIT,
+        generates: bool = False,
     ) -> None:
-        super().__init__(layout.initial, limit, emitted_units)
+        super().__init__(layout.initial, limit, emitted_units, generates)
         self.layout = layout
         self.idle_ms = idle_ms
         self.forgotten_limit = forgotten_limit
         self.partitions: dict[Partition, PartitionStreams] = {}
         self.evicted = 0  # streams forgotten because their partition was full, since the start
         self.idle = 0  # streams forgotten because they were idle, since the start
+        self.ended = np.zeros(len(Reset), np.int64)  # sequences that were open when they were forgotten, by Reset
         self.doubles = Doubles()
         self._events = 0
 
@@ -104,7 +106,10 @@ class StreamTable(PackedRows):
 
     def forget(self, partition: Partition, stream: str, reason: Reset) -> None:
         """Give the stream's row back. A reason that was already pending outlives the stream."""
-        self.remember(partition, stream, int(self.pending[self.partitions[partition].rows[stream]]) or reason)
+        row = self.partitions[partition].rows[stream]
+        pending = int(self.pending[row])
+        self.ended[reason] += pending == Reset.NONE and bool(self.steps[row])
+        self.remember(partition, stream, pending or reason)
         self.release(partition, stream)
 
     def remember(self, partition: Partition, stream: str, reason: int) -> None:
@@ -161,12 +166,19 @@ class StreamTable(PackedRows):
             touched=copy["touched"],
             emitted=None if self.emitted is None else copy["emitted"],
             forgotten=dict(streams.forgotten),
+            read_to=streams.read_to,
+            unfinished=[each._replace(sent=0) for each in streams.unfinished.values()],
+            drawn=copy["drawn"] if self.generates else None,
+            records=copy["records"] if self.generates else None,
+            items=cast(Sequence[Any], self.items[rows]) if self.generates else None,
         )
 
     def _load(self, state: PartitionState) -> int:
         """Put a partition's streams back; when not all fit the longest idle are forgotten; returns how many."""
         streams = self.partitions[state.partition]
         streams.clock, streams.forgotten = state.clock, dict(state.forgotten)
+        streams.read_to = state.read_to
+        streams.unfinished = {each.offset: each for each in state.unfinished}
         order = np.argsort(state.touched, kind="stable")
         too_many = max(0, len(order) - self.limit)  # it was saved under a higher limit
         left_out, order = order[:too_many], order[too_many:]
@@ -185,6 +197,12 @@ class StreamTable(PackedRows):
             self.states[rows, where] = state.states[name][order].reshape(len(order), where.stop - where.start)
         self.sequences[rows] = np.fromiter(state.sequences, np.object_, len(state.sequences))[order]
         self.origins[rows] = Origin.RESTORED
+        if self.generates:
+            for column in ("drawn", "records"):
+                found = getattr(state, column)
+                getattr(self, column)[rows] = 0 if found is None else found[order]
+            items = state.items if state.items is not None else [None] * len(state.keys)
+            self.items[rows] = np.fromiter(items, np.object_, len(state.keys))[order]
         if self.emitted is not None:
             # The last output of a model with another number of outputs means nothing for this one.
             emitted, units = state.emitted, self.emitted.shape[1]
@@ -192,17 +210,24 @@ class StreamTable(PackedRows):
         self.touch(rows)
         return len(left_out)
 
-    def _evict(self, partition: Partition, used: Collection[int]) -> bool:
-        """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""
+    def longest_idle(self, partition: Partition, used: Collection[int] = ()) -> str | None:
+        """The stream that must go when the partition is full; None when there are none but those ``used``."""
         streams = self.partitions[partition]
         for again in (False, True):
-            for touched, stream in streams.longest_idle:
+            while streams.longest_idle:
+                touched, stream = streams.longest_idle[0]
                 row = streams.rows.get(stream, NO_ROW)
-                if row == NO_ROW or self.touched[row] != touched or row in used:
-                    continue  # it has had events since it was listed: not the longest idle any more
-                self.forget(partition, stream, Reset.EVICTED)
-                self.evicted += 1
-                return True
+                if row != NO_ROW and self.touched[row] == touched and row not in used:
+                    return stream
+                streams.longest_idle.popleft()  # it has had events since it was listed: not the longest idle any more
             if not again:
                 streams.longest_idle = streams.roster.oldest(self.touched[streams.roster.rows()], EVICTION_CANDIDATES)
-        return False
+        return None
+
+    def _evict(self, partition: Partition, used: Collection[int]) -> bool:
+        """Forget the longest idle stream of the partition; False when none but those ``used`` are left."""
+        stream = self.longest_idle(partition, used)
+        if stream is not None:
+            self.forget(partition, stream, Reset.EVICTED)
+            self.evicted += 1
+        return stream is not None

@@ -38,6 +38,7 @@ class ProbeServer:
 
     def __init__(self, host: str, port: int, metrics: Metrics, status: WorkerStatus) -> None:
         """Port 0 takes any free one. Raises WorkerError when the address can't be used."""
+        metrics.watch(status)
 
         class Handler(_Handler):
             routes = _Routes(metrics, status)

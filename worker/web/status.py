@@ -36,9 +36,13 @@ class WorkerStatus:
         """What ``name`` lacks; None: nothing."""
         return self._missing.get(name)
 
+    def still_s(self) -> float:
+        """How long ago the loop last made progress."""
+        return self._clock() - self._turned_at
+
     def stuck(self) -> str | None:
         """Why a restart is needed, or None while all is well."""
-        still_s = self._clock() - self._turned_at
+        still_s = self.still_s()
         return None if still_s <= LIVE_LIMIT_S else f"loop: no turn for {still_s:.0f} s (limit {LIVE_LIMIT_S:.0f} s)"
 
     def missing(self) -> list[str]:

@@ -11,6 +11,7 @@ from worker.assembly.model_inputs import InputReport
 from worker.config.sections import Config
 from worker.errors import counted
 from worker.model.facts import TrainedFacts
+from worker.model.ports import OutputPart
 
 # Seen with LSTM 256 → GRU 128: 4e-3 between batches of different sizes where outputs are about 10, less below.
 HALF_PRECISION_TOLERANCE = 1e-2
@@ -33,9 +34,16 @@ class Room:
     streams_that_fit: int | None
 
 
-def advice(config: Config, trained: TrainedFacts, room: Room, inputs: Sequence[InputReport] = ()) -> Advice:
+def advice(
+    config: Config,
+    trained: TrainedFacts,
+    room: Room,
+    inputs: Sequence[InputReport] = (),
+    exact_steps: int | None = None,
+) -> Advice:
     """All there is to say about a model that streams."""
-    warnings = [*_window(config, trained), *_skipped(trained), *_precision(config, trained), *_code(trained)]
+    warnings = [*_window(config, trained), *_looked_back(config, exact_steps), *_skipped(trained)]
+    warnings += [*_precision(config, trained), *_code(trained)]
     notes = [*_boundaries(config, trained), *_indifferent(trained), *_transactions(config), *conditions(config)]
     return Advice([*_order(config, inputs), *warnings, *named_otherwise(config), *_memory(config, room)], notes)
 
@@ -57,6 +65,10 @@ def _has_boundary(config: Config) -> bool:
 
 def _window(config: Config, trained: TrainedFacts) -> Iterator[str]:
     window, length = trained.window, config.sequence.length
+    if (
+        config.model.task != "score" or config.model.window is not None
+    ):  # texts go on beyond it, which is what the state is carried for
+        return
     if window is None or trained.stateful:  # a stateful model has seen its windows follow each other
         return
     windows = f"trained on windows of {counted(window, 'step')}"
@@ -76,6 +88,16 @@ def _window(config: Config, trained: TrainedFacts) -> Iterator[str]:
         yield (
             f"{windows}, but sequence.length is {length:,}: the state returns to zero "
             "before the model has seen as much as in training"
+        )
+
+
+def _looked_back(config: Config, steps: int | None) -> Iterator[str]:
+    length = config.sequence.length
+    if steps is not None and (length is None or length > steps):
+        yield (
+            f"attention looks back over {counted(steps, 'step')} (model.memory): from event {steps + 1:,} of a "
+            "sequence on, it no longer sees the first, and answers are not those of the trained model to the whole "
+            f"sequence; set sequence.length: {steps} or less, raise model.memory, or leave it if that is what you want"
         )
 
 
@@ -136,6 +158,16 @@ def _transactions(config: Config) -> Iterator[str]:
             "delivery: exactly_once without kafka.instance_id: after a crash the worker that takes over waits up to 10 "
             "s until Kafka ends the open transaction; with it (e.g. ${HOSTNAME}) the restarted worker ends it at once"
         )
+
+
+def told_guesses(outputs: Sequence[OutputPart]) -> Iterator[str]:
+    """Which outputs of a model on a window were taken as one answer per event without certainty."""
+    for output in outputs:
+        if output.guessed:
+            yield (
+                f"output '{output.name}' has as many steps as the window: it was taken as one answer per event, and "
+                "the last is given; that is guessed, because the model's code can't be followed"
+            )
 
 
 def _layers(names: tuple[str, ...]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.engine.jobs import UNFINISHED_RECORDS_LIMIT
+from worker.model.failing import computable
 from worker.model.streaming import StreamingModel
 
 # Measured on CPython 3.11 with a million streams and keys of 14 characters (benchmarks/memory.py): 63 of key, 152 of
@@ -32,20 +34,38 @@ class StepTime:
 
 def step_times(model: StreamingModel, clock: Callable[[], float]) -> list[StepTime]:
     """Measure after a first call that builds the graph. About a second in all, longer only if three calls are."""
-    times = []
-    for rows in BATCHES_ROWS:
-        x = np.resize(model.samples(1, 16)[0], (rows, model.features))
-        packed = np.tile(model.initial_row, (rows, 1))
+    return [step_time(model, rows, clock) for rows in BATCHES_ROWS]
+
+
+def step_time(model: StreamingModel, rows: int, clock: Callable[[], float]) -> StepTime:
+    """Of streams that are all answered; with ``model.every`` so many of them as are on average, but one at least."""
+    x = np.resize(model.samples(1, 16)[0], (rows, model.features)).astype(model.dtype)
+    packed = np.tile(model.initial_row, (rows, 1))
+    if model.window is not None:
+        seen = model.first_answer - 1 + np.arange(rows) % model.window.every
+        packed[:, -1] = model.window.after(np.zeros(rows), seen)
+    sound = computable(rows, lambda some: model.step_packed(x[some], packed[some]))
+    x, packed = x[sound], packed[sound]
+    calls: list[float] = []
+    begin = clock()
+    while not calls or (clock() - begin < MEASURE_BUDGET_S and len(calls) < MEASURE_CALLS_LIMIT):
+        before = clock()
         model.step_packed(x, packed)
-        calls: list[float] = []
-        begin = clock()
-        while not calls or (clock() - begin < MEASURE_BUDGET_S and len(calls) < MEASURE_CALLS_LIMIT):
-            before = clock()
-            model.step_packed(x, packed)
-            calls.append(clock() - before)
-        seconds = statistics.median(calls)
-        times.append(StepTime(rows, seconds, rows / max(seconds, 1e-9)))
-    return times
+        calls.append(clock() - before)
+    seconds = statistics.median(calls)
+    return StepTime(rows, seconds, rows / max(seconds, 1e-9))
+
+
+def texts_at_once(streams: int) -> int:
+    """Texts of a partition with so many streams that are being written, at most."""
+    return min(streams, UNFINISHED_RECORDS_LIMIT)
+
+
+def streams_that_fit(free_bytes: int, stream_bytes: int, text_bytes: int) -> int:
+    """Streams for which the memory is enough, of which as many as may are writing a text."""
+    all_writing = free_bytes // (stream_bytes + text_bytes)
+    beyond = (free_bytes - UNFINISHED_RECORDS_LIMIT * text_bytes) // stream_bytes
+    return max(beyond, texts_at_once(all_writing))
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int | None:

@@ -3,174 +3,128 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.assembly.clients import check_clients, client_settings
-from worker.assembly.input_fields import Readings, readings
-from worker.assembly.model import ROWS_DEPEND, feature_fields, import_modules, load_model, unforeseen_as_one_line
-from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
+from worker.assembly.input_fields import readings
+from worker.assembly.model import ROWS_DEPEND, feature_fields, load_model, unforeseen_as_one_line
+from worker.assembly.model_inputs import inputs_of, outputs_of
 from worker.assembly.pipeline import build_pipeline
+from worker.assembly.text_model import TextModel, ids_read, model_name
+from worker.assembly.watching import expected_ranges, watched_features
 from worker.checkpoints.opening import open_store
-from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, Advice, Room, advice
-from worker.commands.check.capacity import COPIED_SHARE, OVERHEAD_BYTES, StepTime, free_memory_bytes, step_times
+from worker.commands.check.advice import HALF_PRECISION_TOLERANCE, Room, advice, told_guesses
+from worker.commands.check.capacity import (
+    free_memory_bytes,
+    step_times,
+)
+from worker.commands.check.expect import read_sample, write_ranges
+from worker.commands.check.refused_layers import all_refusals
+from worker.commands.check.report import Report
+from worker.commands.check.shadow import told_shadow
+from worker.commands.check.texts import decoder_of, texts_report
+from worker.commands.check.two_ways import two_ways
+from worker.commands.check.warming import told_warming
+from worker.commands.check.writing_times import writing_times
 from worker.commands.problems import Problem, problem_of
 from worker.config.sections import Config
 from worker.errors import ConfigError, ModelRefusedError, WorkerError
 from worker.kafka.opening import missing_codecs
-from worker.model.facts import TrainedFacts
-from worker.model.files.loading import load_model as read_model
-from worker.model.proof.parity import Parity, suspicion
+from worker.model.forms import PROOF_STEPS
+from worker.model.generative import GenerativeModel
+from worker.model.proof.parity import suspicion
 from worker.model.streaming import StreamingModel
-from worker.model.survey import refusals
-from worker.records.states import StateSpec
+from worker.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from worker.model.building import LayerReport
+    pass
 
 PARITY_SEQUENCES = 8
 
 
-@dataclass(slots=True)
-class Report:
-    """``ok``: the model streams and the proof holds. Everything else says why, or what it costs."""
+def examine(config: Config, data: Path | None = None, write_expect: Path | None = None) -> Report:
+    """Load, convert, prove, measure; read the records of ``data``, and write their ranges.
 
-    model: str
-    tolerance: float
-    max_streams: int
-    readings: Readings
-    sha256: str | None = None
-    features: int = 0
-    units: int = 0
-    bytes_per_stream: int = 0
-    free_memory_bytes: int | None = None
-    inputs: list[InputReport] = field(default_factory=list)
-    outputs: list[OutputReport] = field(default_factory=list)
-    trained: TrainedFacts | None = None
-    layers: list[LayerReport] = field(default_factory=list)
-    states: list[StateSpec] = field(default_factory=list)
-    parity: Parity | None = None
-    step_times: list[StepTime] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    advice: Advice = field(default_factory=Advice)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    @property
-    def copied_bytes(self) -> int:
-        """A stream's share of the memory for copies, which checkpoints are written from."""
-        return self.bytes_per_stream // COPIED_SHARE
-
-    @property
-    def overhead_bytes(self) -> int:
-        """What a stream takes beside its state: its share of the memory for copies, key and position."""
-        return self.copied_bytes + OVERHEAD_BYTES
-
-    @property
-    def capacity_bytes(self) -> int:
-        """What ``max_streams`` streams take."""
-        return self.max_streams * (self.bytes_per_stream + self.overhead_bytes)
-
-    @property
-    def streams_that_fit(self) -> int | None:
-        """How many streams the free memory holds; None where it can't be known."""
-        if self.free_memory_bytes is None or not self.states:
-            return None
-        return self.free_memory_bytes // (self.bytes_per_stream + self.overhead_bytes)
-
-    def as_json(self) -> dict[str, Any]:
-        """The report for programs."""
-        parity = None if self.parity is None else {**_finite(asdict(self.parity)), "tolerance": self.tolerance}
-        return {
-            "ok": self.ok,
-            "model": self.model,
-            "sha256": self.sha256,
-            "features": self.features,
-            "units": self.units,
-            "stream": self.readings.stream,
-            "time": self.readings.time,
-            "inputs": [asdict(port) for port in self.inputs],
-            "outputs": [asdict(port) for port in self.outputs],
-            "trained": None if self.trained is None else asdict(self.trained),
-            "layers": [asdict(layer) for layer in self.layers],
-            "states": [asdict(state) for state in self.states],
-            "bytes_per_stream": self.bytes_per_stream,
-            "overhead_bytes": self.overhead_bytes,
-            "max_streams": self.max_streams,
-            "capacity_bytes": self.capacity_bytes,
-            "free_memory_bytes": self.free_memory_bytes,
-            "streams_that_fit": self.streams_that_fit,
-            "step_times": [asdict(measured) for measured in self.step_times],
-            "parity": parity,
-            "problems": [asdict(problem) for problem in self.problems],
-            "warnings": self.advice.warnings,
-            "notes": self.advice.notes,
-        }
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null stands for it, and the problem says it in words."""
-    return {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in values.items()}
-
-
-def examine(config: Config) -> Report:
-    """Load, convert, prove, measure. Raises WorkerError for what is not about the model."""
+    Raises WorkerError for what is not about the model.
+    """
     settings = client_settings(config)
     check_clients(settings)
     open_store(config.state.directory, config.kafka.group_id)  # reads no more than its name
     tolerance, max_streams = config.model.parity_tolerance, config.state.max_streams
-    report = Report(str(config.model.path), tolerance, max_streams, readings(config))
+    report = Report(model_name(config), tolerance, max_streams, readings(config), task=config.model.task)
     try:
         model = load_model(config)
         with unforeseen_as_one_line("proven", config):
             _describe(report, model, config)
-            _prove(report, model)
-            report.advice = advice(config, model.trained, _room(report), report.inputs)
-            build_pipeline(config, model)
+            _prove(report, model, config)
+            assert report.trained is not None
+            exact_steps = model.exact_steps if isinstance(model, StreamingModel) else None
+            report.advice = advice(config, report.trained, _room(report), report.inputs, exact_steps)
+            report.advice.notes.extend(told_guesses(model.outputs) if isinstance(model, StreamingModel) else ())
+            pipeline = build_pipeline(config, model)
             if report.ok and not model.warm_up(config.batch.max_events):
                 report.advice.warnings.append(ROWS_DEPEND)
             report.advice.warnings.extend(missing_codecs(settings))
+            if (warming := told_warming(config, report.step_times)) is not None and report.ok:
+                report.advice.notes.append(warming)
+        if config.shadow.path is not None:
+            report.advice.notes.append(told_shadow(config))
     except ConfigError:
         raise
     except ModelRefusedError as first:
-        report.problems += [problem_of(refusal) for refusal in _all_refusals(config, first)]
+        report.problems += [problem_of(refusal) for refusal in all_refusals(config, first)]
     except WorkerError as error:
         report.problems.append(problem_of(error))
+    else:
+        if isinstance(model, StreamingModel) and isinstance(pipeline, Pipeline) and report.ok:
+            _ranges(report, config, model, pipeline, data, write_expect)
     return report
 
 
-def _all_refusals(config: Config, first: ModelRefusedError) -> list[ModelRefusedError]:
-    """Every layer that makes the worker refuse a model, so that nobody trains it again once per layer."""
-    assert isinstance(config.model.path, Path), "load_model has seen to it"
-    try:
-        modules = import_modules(config.model.imports)
-        trained, _ = read_model(
-            config.model.path, config.model.sha256, allow_lambda=config.model.allow_lambda, custom_objects=modules
-        )
-    except WorkerError:
-        return [first]
-    found = refusals(trained)
-    return found if found and found[0].layer == first.layer else [first]
+def _ranges(
+    report: Report,
+    config: Config,
+    model: StreamingModel,
+    pipeline: Pipeline,
+    data: Path | None,
+    write_expect: Path | None,
+) -> None:
+    """What is expected of the features, and what the sample holds of them."""
+    # A file that is written anew need not be there yet.
+    expected = expected_ranges(config, watched_features(config, model)) if write_expect is None else None
+    if data is None:
+        return
+    report.sample, ranges = read_sample(config, model, pipeline, data, expected)
+    if write_expect is not None:
+        write_ranges(write_expect, ranges, report.sample, model.sha256)
+        report.expect_file = str(write_expect)
 
 
-def _describe(report: Report, model: StreamingModel, config: Config) -> None:
-    report.sha256, report.layers, report.states = model.sha256, model.layers, model.states
-    report.features, report.units = model.features, model.units
-    report.inputs, report.outputs = inputs_of(model, feature_fields(config, model)), outputs_of(model)
+def _describe(report: Report, model: StreamingModel | TextModel, config: Config) -> None:
+    report.sha256, report.states = model.sha256, list(model.states)
+    trained = model.model if isinstance(model, TextModel) else model
+    report.layers, report.units = trained.layers, trained.units
+    report.trained = trained.streaming.trained if isinstance(trained, GenerativeModel) else trained.trained
+    if isinstance(model, TextModel):
+        report.bytes_per_stream = model.bytes_per_stream
+        report.bytes_per_text = model.bytes_per_text(config.model.beams)
+        report.texts = texts_report(model, ids_read(config, model))
+        return
     report.bytes_per_stream = model.initial_row.nbytes
-    report.trained = model.trained
+    report.features, report.first_answer = model.features, model.first_answer
+    report.form = "streaming" if model.window is None else model.window.words
+    report.inputs, report.outputs = inputs_of(model, feature_fields(config, model)), outputs_of(model)
 
 
 def _room(report: Report) -> Room:
     return Room(report.capacity_bytes, report.free_memory_bytes, report.streams_that_fit)
 
 
-def _prove(report: Report, model: StreamingModel) -> None:
-    report.parity = found = model.parity(PARITY_SEQUENCES, model.proof_steps)
+def _prove(report: Report, loaded: StreamingModel | TextModel, config: Config) -> None:
+    model = loaded.model if isinstance(loaded, TextModel) else loaded
+    steps = model.proof_steps if isinstance(model, StreamingModel) else PROOF_STEPS
+    report.parity = found = model.parity(PARITY_SEQUENCES, steps)
     if not found.within(report.tolerance):
         half = report.trained is not None and report.trained.half and report.tolerance < HALF_PRECISION_TOLERANCE
         instead = (
@@ -182,9 +136,14 @@ def _prove(report: Report, model: StreamingModel) -> None:
             instead = suspicion(report.trained.code)
         why = (
             f"streamed outputs differ by {found.max_abs_difference:.3g} ({found.where}) from the model's, which go up "
-            f"to {found.greatest_output:.3g}: more than model.parity_tolerance {report.tolerance:g}"
+            f"to {found.greatest_output:.3g}: more than {found.limit(report.tolerance):.3g} "
+            f"(model.parity_tolerance {report.tolerance:g})"
         )
         report.problems.append(Problem("", why, instead))
         return
-    report.step_times = step_times(model, time.perf_counter)
+    if isinstance(model, StreamingModel):
+        report.step_times = step_times(model, time.perf_counter)
+        report.ways = two_ways(model, time.perf_counter)
+    else:
+        report.writing_times = writing_times(decoder_of(model), config.model.temperature, time.perf_counter)
     report.free_memory_bytes = free_memory_bytes()

@@ -10,32 +10,49 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.commands.options import config_option, in_file, read_config
-from worker.commands.printing import Lines, findings, page, table
+from worker.commands.printing import Lines, findings, page, rounded, table
 from worker.errors import counted
 
 if TYPE_CHECKING:
-    from worker.commands.check.checking import Report
+    from worker.commands.check.report import Report
+    from worker.commands.check.texts import VocabularyReport
 
 VERDICTS = {True: "ok: this model streams", False: "not ok: a worker with this configuration would refuse to start"}
+ON_A_WINDOW = "ok: this model runs on a window"
 
 
-@click.command(options_metavar="-c FILE [--json]", short_help="Does my model stream, provably, and what does it cost?")
+FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    options_metavar="-c FILE [--data SAMPLE.jsonl [--write-expect FILE]] [--json]",
+    short_help="Does my model stream, provably, and what does it cost?",
+)
 @config_option
+@click.option(
+    "--data", metavar="SAMPLE.jsonl", type=FILE, help="Records as replay reads them: print what their features hold."
+)
+@click.option("--write-expect", metavar="FILE", type=FILE, help="Write the ranges of these features, for model.expect.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def check(config_file: Path, as_json: bool) -> None:
+def check(config_file: Path, data: Path | None, write_expect: Path | None, as_json: bool) -> None:
     """Read configuration and model, convert the model to streaming form, prove that it gives the same numbers, and
     print its states, what a stream costs, how fast a step is here, and what to know before running it. Touches no
     broker.
 
     \b
-    Example:
+    Examples:
       worker check -c worker.yaml
+      worker check -c worker.yaml --data readings.jsonl --write-expect ranges.json
     """
+    if write_expect is not None and data is None:
+        raise click.UsageError("--write-expect: needs --data SAMPLE.jsonl, records to take the ranges from")
     config = read_config(config_file)
+    if data is not None and config.model.task != "score":
+        raise click.UsageError(f"--data: is for task score, but model.task is {config.model.task}")
     from worker.commands.check.checking import examine
 
     with in_file(config_file):
-        report = examine(config)
+        report = examine(config, data, write_expect)
     click.echo(json.dumps(report.as_json(), indent=2) if as_json else _text(report))
     if not report.ok:
         if not (sys.stdout.isatty() and sys.stderr.isatty()):  # the block above has just said it
@@ -51,8 +68,12 @@ def _in_a_line(report: Report) -> str:
 
 
 def _text(report: Report) -> str:
-    sections = (_model, _inputs, _outputs, _layers, _cost, _speed, _proof, _findings)
-    return page(line for section in sections for line in section(report)) + f"\n{VERDICTS[report.ok]}"
+    sections = (_model, _texts, _inputs, _outputs, _layers, _cost, _speed, _ways, _proof, _sample, _findings)
+    return page(line for section in sections for line in section(report)) + f"\n{_verdict(report)}"
+
+
+def _verdict(report: Report) -> str:
+    return ON_A_WINDOW if report.ok and report.form.startswith("window") else VERDICTS[report.ok]
 
 
 def _model(report: Report) -> Lines:
@@ -62,10 +83,33 @@ def _model(report: Report) -> Lines:
     if report.trained is not None:
         window = report.trained.window
         steps = "sequences of any length" if window is None else f"windows of {counted(window, 'step')}"
-        numbers = f"{counted(report.features, 'number')} in, {report.units:,} out"
-        yield "trained on", f"{steps}; per event {numbers}"
+        numbers = "" if report.texts else f"; per event {counted(report.features, 'number')} in, {report.units:,} out"
+        yield "trained on", f"{steps}{numbers}"
+        if report.form.startswith("window"):
+            yield "form", f"the trained model as it is, on windows: {report.form}"
+        if report.first_answer > 1:
+            yield "answers", f"the first after event {report.first_answer:,} of each sequence: no output before it"
         yield "stream", report.readings.stream
         yield "time", report.readings.time
+
+
+def _texts(report: Report) -> Lines:
+    """Of a model that writes: what it reads, and what it writes."""
+    texts = report.texts
+    if texts is None:
+        return
+    yield "task", report.task
+    if report.task == "seq2seq":
+        yield "reads", _vocabulary(texts.source)
+        whole = f"as a whole, once they are complete: {texts.reads_whole}" if texts.reads_whole else "item by item"
+        yield "sources", f"are read {whole}"
+    yield "writes", f"{_vocabulary(texts.target)}{', from logits' if texts.logits else ''}"
+    ends = [f"{name} {item!r}" for name, item in (("start", texts.start), ("stop", texts.stop)) if item is not None]
+    yield "items", ", ".join([*ends, "one-hot" if texts.one_hot else "by id"])
+
+
+def _vocabulary(vocabulary: VocabularyReport) -> str:
+    return vocabulary.kind if vocabulary.items is None else f"{vocabulary.items:,} {vocabulary.kind}"
 
 
 def _inputs(report: Report) -> Lines:
@@ -101,6 +145,7 @@ def _layers(report: Report) -> Lines:
 
 def _cost(report: Report) -> Lines:
     from worker.commands.check.advice import size
+    from worker.commands.check.capacity import texts_at_once
 
     if not report.states:
         return
@@ -108,39 +153,80 @@ def _cost(report: Report) -> Lines:
     copies = report.copied_bytes
     beside = f"{copies:,} for copies in checkpoints, about {overhead - copies} for key and position"
     yield "per stream", f"{state + overhead:,} bytes: {state:,} of state, {beside}"
+    if report.texts is not None:
+        most = f"at most {texts_at_once(report.max_streams):,} of a partition at a time"
+        yield "per text", f"{report.bytes_per_text:,} bytes more while it is being written, {most}"
     yield (
         "capacity",
         f"{report.max_streams:,} streams of a partition (state.max_streams) take {size(report.capacity_bytes)}",
     )
     if report.streams_that_fit is not None and report.free_memory_bytes is not None:
-        room = f"room for about {_rounded(report.streams_that_fit)} streams"
+        room = f"room for about {rounded(report.streams_that_fit)} streams"
         yield "memory", f"{size(report.free_memory_bytes)} are free here: {room}"
 
 
 def _speed(report: Report) -> Lines:
     rows = [
-        (f"{step.batch:,}", f"{step.seconds * 1000:,.2f} ms", f"{_rounded(step.events_per_second)} events/s")
+        (f"{step.batch:,}", f"{step.seconds * 1000:,.2f} ms", f"{rounded(step.events_per_second)} events/s")
         for step in report.step_times
+    ]
+    rows += [
+        (f"{step.batch:,}", f"{step.seconds * 1000:,.2f} ms", f"{rounded(step.items_per_second)} items/s")
+        for step in report.writing_times
     ]
     if rows:
         yield from table("speed", [("streams", "per step", "the model alone, here"), *rows], right=True)
+
+
+def _ways(report: Report) -> Lines:
+    """The two ways, where there are two."""
+    from worker.commands.check.two_ways import told
+
+    if report.ways is not None:
+        yield from told(report.ways)
 
 
 def _proof(report: Report) -> Lines:
     parity = report.parity
     if parity is None:
         return
+    streamed = "on windows" if report.form.startswith("window") else "streamed"
     verdict = "holds" if parity.within(report.tolerance) else "FAILED"
     compared = f"{parity.sequences} random sequences of {parity.steps} steps, compared after every step"
-    yield "proof", f"{verdict}: {compared} (model.parity_tolerance {report.tolerance:g})"
+    limit = parity.limit(report.tolerance)
+    stricter = f"within {limit:g}, as Keras repeats itself; " if limit < report.tolerance else ""
+    yield "proof", f"{verdict}: {compared} ({stricter}model.parity_tolerance {report.tolerance:g})"
     rows = [
-        ("streamed, against the trained model", _distance(parity.prefixes)),
+        (f"{streamed}, against the trained model", _distance(parity.prefixes)),
         ("many streams at once, against one alone", _distance(parity.batching)),
         ("a copy of any length, against the original", _distance(parity.original)),
     ]
     yield from table("", rows)
     if parity.max_abs_difference:
         yield "", f"worst: {parity.where}"
+
+
+def _sample(report: Report) -> Lines:
+    sample = report.sample
+    if sample is None:
+        return
+    refused = f", {counted(sample.refused, 'record')} refused" if sample.refused else ""
+    yield "sample", f"{counted(sample.events, 'event')}{refused}"
+    rows = [
+        (
+            each.name,
+            *(f"{number:.4g}" for number in (each.low, each.high, each.mean, each.spread)),
+            _share(each.outside),
+        )
+        for each in sample.features
+    ]
+    yield from table("", [("feature", "lowest", "highest", "mean", "spread", "outside model.expect"), *rows])
+    if report.expect_file is not None:
+        yield "expect", f"{report.expect_file} is written: the ranges of {counted(len(rows), 'feature')}"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def _findings(report: Report) -> Lines:
@@ -159,8 +245,3 @@ def _columns(first: int, last: int) -> str:
 
 def _distance(difference: float) -> str:
     return f"{difference:.2g} at most" if difference else "bit for bit the same"
-
-
-def _rounded(number: float) -> str:
-    """Two significant digits: measurements and estimates are no more exact."""
-    return f"{int(float(f'{number:.2g}')):,}"

@@ -18,11 +18,12 @@ from kafka.errors import KafkaError
 from rich.console import Console
 
 from worker.commands.demo.motions import load
+from worker.commands.demo.page import page
 from worker.commands.demo.player import Player
 from worker.commands.demo.score import Scoreboard, parse_output
 from worker.commands.demo.stage import PARTITIONS, Names, WorkerProcess, topics
-from worker.commands.demo.summary import Pace, summary_lines
-from worker.commands.demo.view import LineView, LiveView, View
+from worker.commands.demo.summary import Pace, progress_line, summary_lines
+from worker.commands.demo.view import Board, Line, LineView, LiveView, Page, View
 from worker.commands.demo.wire import Reader, Writer
 from worker.errors import WorkerError
 
@@ -98,7 +99,7 @@ def _perform(options: Options, console: Console, board: Scoreboard, interrupt: I
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess())
         view = _view(options, console, worker.url)
-        servers = options.bootstrap_servers or _embedded(stack, view)
+        servers = options.bootstrap_servers or embedded(stack, view)
         with view.stage("creating topics"):
             stack.enter_context(topics(servers, names, keep=options.bootstrap_servers is None))
         with view.stage("starting the worker"):
@@ -119,17 +120,23 @@ def _perform(options: Options, console: Console, board: Scoreboard, interrupt: I
             _take(player, reader.rest(), board)
 
 
-def _embedded(stack: contextlib.ExitStack, view: View) -> str:
+def embedded(stack: contextlib.ExitStack, view: View[Board]) -> str:
+    """The servers of a broker that is started here, and ended with the stack."""
     from worker.kafka.embedded.broker import EmbeddedKafka
 
     with view.stage("starting Kafka"):
         return stack.enter_context(EmbeddedKafka()).bootstrap_servers
 
 
-def _view(options: Options, console: Console, url: str) -> View:
-    pace = Pace(options.watches, options.speed)
-    live = console.is_terminal and not console.is_dumb_terminal
-    return LiveView(console, pace, f"Ctrl-C ends · {url}") if live else LineView(console, pace)
+def _view(options: Options, console: Console, url: str) -> View[Scoreboard]:
+    return opened_view(console, Pace(options.watches, options.speed), url, page, progress_line)
+
+
+def opened_view(console: Console, pace: Pace, url: str, page: Page[Board], line: Line[Board]) -> View[Board]:
+    """The page on a terminal, lines anywhere else."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(console, pace, f"Ctrl-C ends · {url}", page)
+    return LineView(console, pace, line)
 
 
 def _player(options: Options, writer: Writer) -> Player:
@@ -147,7 +154,12 @@ def _player(options: Options, writer: Writer) -> Player:
 
 
 def _watch(
-    player: Player, reader: Reader, board: Scoreboard, worker: WorkerProcess, view: View, interrupt: Interrupt
+    player: Player,
+    reader: Reader,
+    board: Scoreboard,
+    worker: WorkerProcess,
+    view: View[Scoreboard],
+    interrupt: Interrupt,
 ) -> None:
     """Read and show until all is answered. Raises WorkerError when the worker ends or falls silent."""
     answered, silent_since = 0, time.monotonic()

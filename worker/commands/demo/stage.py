@@ -11,10 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -41,8 +41,12 @@ class Names(NamedTuple):
     group: str
 
     @classmethod
-    def of(cls, token: str) -> Names:
-        return cls(f"demo-{token}-readings", f"demo-{token}-probabilities", f"demo-{token}")
+    def of(cls, token: str, read: str = "readings", written: str = "probabilities") -> Names:
+        return cls(f"demo-{token}-{read}", f"demo-{token}-{written}", f"demo-{token}")
+
+
+# Servers, names, the folder of the worker's files, its port → its configuration.
+Configure: TypeAlias = Callable[[str, Names, Path, int], dict[str, Any]]
 
 
 def configuration(bootstrap_servers: str, names: Names, folder: Path, port: int) -> dict[str, Any]:
@@ -111,8 +115,9 @@ def _admin(bootstrap_servers: str) -> Any:
 class WorkerProcess:
     """``python -m worker run`` with its files in a temporary folder; neither outlives this process."""
 
-    def __init__(self, command: Sequence[str] | None = None) -> None:
+    def __init__(self, command: Sequence[str] | None = None, configure: Configure = configuration) -> None:
         self._command = command or COMMAND
+        self._configure = configure
         self.folder = Path(tempfile.gettempdir()) / f"rnn-stream-worker-demo-{secrets.token_hex(8)}"
         self._log_path = self.folder / "worker.log"
         self._supervised = Supervised(self.folder, remove=True)
@@ -145,7 +150,7 @@ class WorkerProcess:
     def start(self, bootstrap_servers: str, names: Names) -> None:
         """Write the configuration file and start the worker on it, unaffected by the terminal's Ctrl-C."""
         config_path = self.folder / "worker.yaml"
-        config = configuration(bootstrap_servers, names, self.folder, self._port)
+        config = self._configure(bootstrap_servers, names, self.folder, self._port)
         config_path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         self._supervised.run([*self._command, "run", "-c", str(config_path)], self._log_path)
         self._started = True

@@ -15,8 +15,12 @@ from worker.commands.problems import problem_of
 from worker.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.assembly.model_inputs import InputReport, OutputReport
-    from worker.commands.export.exporting import Exported, Port
+    from worker.commands.export.exporting import Exported
+    from worker.commands.export.files import Port
+    from worker.commands.export.pair import ExportedPair
 
 SUFFIX = ".keras"
 
@@ -34,7 +38,7 @@ SUFFIX = ".keras"
 def export(config_file: Path, output: Path, as_json: bool) -> None:
     """Convert the model to streaming form, prove that it gives the same numbers, and write it as an ordinary Keras
     model [x, *states] -> [y, *states]. The file is read again with plain Keras and compared before it gets its name.
-    Touches no broker.
+    Of task seq2seq two files are written, NAME-encoder.keras and NAME-decoder.keras. Touches no broker.
 
     \b
     Example:
@@ -43,25 +47,53 @@ def export(config_file: Path, output: Path, as_json: bool) -> None:
     if output.suffix != SUFFIX:
         raise click.BadParameter(f"'{output}' should end in {SUFFIX}", param_hint="--output")
     config = read_config(config_file)
+    from worker.assembly.text_model import model_name
     from worker.commands.export.exporting import export as write
+    from worker.commands.export.pair import ExportedPair, export_pair
 
     try:
         with in_file(config_file):
-            exported = write(config, output)
+            exported = export_pair(config, output) if config.model.task == "seq2seq" else write(config, output)
     except ConfigError:
         raise
     except WorkerError as error:
         if not as_json:
             raise
-        refusal = {"ok": False, "model": str(config.model.path), "problems": [asdict(problem_of(error))]}
+        refusal = {"ok": False, "model": model_name(config), "problems": [asdict(problem_of(error))]}
         click.echo(json.dumps(refusal, indent=2))
         raise click.exceptions.Exit(1) from None
-    click.echo(json.dumps(exported.as_json(), indent=2) if as_json else _text(exported))
+    text = _pair_text(exported) if isinstance(exported, ExportedPair) else _text(exported)
+    click.echo(json.dumps(exported.as_json(), indent=2) if as_json else text)
 
 
 def _text(exported: Exported) -> str:
     sections = (_files, _ports, _use)
     return page(line for section in sections for line in section(exported)) + f"\nok: {exported.output} is written"
+
+
+def _pair_text(exported: ExportedPair) -> str:
+    names = " and ".join(side.output for side in (exported.encoder, exported.decoder))
+    return page(_pair(exported)) + f"\nok: {names} are written"
+
+
+def _pair(exported: ExportedPair) -> Lines:
+    yield "model", exported.model
+    yield "proof", f"derived from it, the pair gives the same numbers: {_distance(exported.parity)}"
+    yield "", f"the files, read again, give them too: {_distance(exported.max_abs_difference)}"
+    for name, side in (("encoder", exported.encoder), ("decoder", exported.decoder)):
+        yield name, side.output
+        yield "sha-256", side.sha256
+        yield from _in_and_out(side.inputs, side.outputs)
+        if side.needs:
+            yield "needs", f"register these before reading it: {', '.join(side.needs)}"
+    yield "each source", "give it to the encoder as a whole; its answers are the first states of the decoder"
+    yield "each item", "give the decoder the last item, the start item first, and its states; output 0 is the answer"
+
+
+def _in_and_out(inputs: Sequence[Port], outputs: Sequence[Port]) -> Lines:
+    for label, ports in (("inputs", inputs), ("outputs", outputs)):
+        rows = [(str(number), port.name, _shape(port), port.dtype) for number, port in enumerate(ports)]
+        yield from table(label, [("", "name", "shape", "type"), *rows])
 
 
 def _files(exported: Exported) -> Lines:
@@ -73,10 +105,7 @@ def _files(exported: Exported) -> Lines:
 
 
 def _ports(exported: Exported) -> Lines:
-    for label, ports in (("inputs", exported.inputs), ("outputs", exported.outputs)):
-        rows = [(str(number), port.name, _shape(port), port.dtype) for number, port in enumerate(ports)]
-        yield from table(label, [("", "name", "shape", "type"), *rows])
-
+    yield from _in_and_out(exported.inputs, exported.outputs)
     for name, parts in (("x", exported.parts_of_x), ("y", exported.parts_of_y)):
         if len(parts) > 1:
             yield from table(name, [(f"{name}[..., {each.first}:{each.last + 1}]", *_whose(each)) for each in parts])
@@ -89,6 +118,11 @@ def _whose(port: InputReport | OutputReport) -> tuple[str, ...]:
 
 def _use(exported: Exported) -> Lines:
     yield "each event", "call it with all inputs in this order, as a list; output 0 is the answer"
+    if any(port.name == "answered" for port in exported.outputs):
+        yield (
+            "",
+            "output 1 is 1 where there is an answer; where it is 0, there is none yet, and output 0 says nothing",
+        )
     yield "", "the other outputs are the stream's new states: keep them, they are inputs of its next event"
     yield "new stream", "all states are zeros" + (", but for:" if exported.initial else "")
     rows = [(name, _value(values)) for name, values in exported.initial.items()]

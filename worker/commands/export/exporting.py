@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from dataclasses import asdict, dataclass
@@ -13,9 +12,12 @@ import numpy as np
 
 from worker.assembly.model import feature_fields, load_model, unforeseen_as_one_line
 from worker.assembly.model_inputs import InputReport, OutputReport, inputs_of, outputs_of
+from worker.assembly.text_model import model_name
+from worker.commands.export.files import Port, check_output, own_classes, ports_of, publish
 from worker.config.sections import Config
 from worker.errors import WorkerError
 from worker.model.backend import keras
+from worker.model.generative import GenerativeModel
 from worker.model.own_objects import within
 from worker.model.streaming import StreamingModel
 from worker.records.arrays import FloatArray
@@ -23,15 +25,6 @@ from worker.records.arrays import FloatArray
 PROOF_ROWS = 4
 STEPS_BEFORE_PROOF = 5  # so that the proof begins with states that the model can reach
 DIFFERENCE_LIMIT = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One input or output, in order: ``shape`` with the open batch axis as None."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +59,8 @@ def export(config: Config, output: Path) -> Exported:
 
     Raises ConfigError, WorkerError, ModelRefusedError.
     """
-    _check_output(config, output)
-    model = load_model(config)
+    check_output(config, output)
+    model = _loaded(config)
     with unforeseen_as_one_line("proven", config):
         parity = model.check_parity(config.model.parity_tolerance)
     # Keras looks at the suffix.
@@ -76,44 +69,46 @@ def export(config: Config, output: Path) -> Exported:
         with unforeseen_as_one_line("exported", config):
             model.to_keras().save(temporary)
             difference = _compare(model, temporary, config)
-        digest = _publish(temporary, output)
+        digest = publish(temporary, output)
     except OSError as error:
         raise WorkerError(f"--output {output}: can't be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
-    inputs = [Port(tensor.name, tuple(tensor.shape), tensor.dtype) for tensor in model.to_keras().inputs]
+    inputs = ports_of(model.to_keras().inputs)
     return Exported(
-        model=str(config.model.path),
+        model=model_name(config),
         output=str(output),
         sha256=digest,
         trained_sha256=model.sha256 or "",
         inputs=inputs,
         outputs=_outputs(model, inputs),
-        parts_of_x=inputs_of(model, feature_fields(config, model)),
-        parts_of_y=outputs_of(model),
+        parts_of_x=inputs_of(model, feature_fields(config, model)) if config.model.task == "score" else [],
+        parts_of_y=outputs_of(model) if config.model.task == "score" else [],
         initial=_initial(model, inputs),
-        needs=sorted({f"{one.__module__}.{one.__name__}" for one in within(model.to_keras()).values()}),
+        needs=own_classes(model.to_keras()),
         has_lambda=bool(model.trained.code),
         parity=parity.max_abs_difference,
         max_abs_difference=difference,
     )
 
 
-def _check_output(config: Config, output: Path) -> None:
-    """Refuse known mistakes before the seconds that loading a model takes."""
-    trained = config.model.path
-    if output.is_dir():
-        raise WorkerError(f"--output {output}: this is a directory", "name a file in it")
-    if not output.parent.is_dir():
-        raise WorkerError(f"--output {output}: there is no folder '{output.parent}'", "make it first")
-    if isinstance(trained, Path) and output.exists() and trained.exists() and output.samefile(trained):
-        raise WorkerError(f"--output {output}: this is model.path, the trained model", "write to another file")
+def _loaded(config: Config) -> StreamingModel:
+    """The model that a stream is stepped with. Of task generate the one inside, whose y may be logits."""
+    loaded = load_model(config)
+    if isinstance(loaded, StreamingModel):
+        return loaded
+    assert isinstance(loaded.model, GenerativeModel), "a pair is exported as two files"
+    return loaded.model.streaming
 
 
 def _compare(model: StreamingModel, file: Path, config: Config) -> float:
     """The greatest difference of one step between the file, read with plain Keras, and the streaming model."""
-    xs = model.samples(PROOF_ROWS, STEPS_BEFORE_PROOF + 1, seed=1).swapaxes(0, 1)
+    before = model.first_answer - 1 if model.waits else STEPS_BEFORE_PROOF
+    scanned = before if model.window is None else min(before, model.window.steps)
+    xs = model.samples(PROOF_ROWS, scanned + 1, seed=1).swapaxes(0, 1)
     x, states = xs[-1], model.scan(xs[:-1], model.zero_states(PROOF_ROWS))[1]
+    if model.window is not None:  # its count is beside the events, and may say more
+        states[-1] = model.window.after(np.zeros((PROOF_ROWS, 1), states[-1].dtype), before)
     y, after = model.step(x, states)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -126,12 +121,13 @@ def _compare(model: StreamingModel, file: Path, config: Config) -> float:
         for value, tensor in zip([x.reshape(PROOF_ROWS, *shape), *states], plain.inputs, strict=True)
     ]
     found = [_flat(value) for value in plain(given, training=False)]
-    pairs = list(zip(found, [_flat(value) for value in (y, *after)], strict=True))
+    answered = [np.ones((PROOF_ROWS, 1))] if model.waits else []
+    pairs = list(zip(found, [_flat(value) for value in (np.ma.filled(y, 0), *answered, *after)], strict=True))
     limit = config.model.parity_tolerance if model.trained.half else DIFFERENCE_LIMIT
     if not all(np.allclose(one, two, rtol=limit, atol=limit) for one, two in pairs):
         worst = max(float(np.abs(one - two).max()) for one, two in pairs)
         raise WorkerError(
-            f"model {config.model.path}: read again, the exported file differs by {worst:.3g} from the streaming "
+            f"model {model_name(config)}: read again, the exported file differs by {worst:.3g} from the streaming "
             f"model, more than {limit:g}, and was not kept",
             "report this model as a bug",
         )
@@ -143,23 +139,9 @@ def _flat(value: Any) -> FloatArray:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float64"))).reshape(PROOF_ROWS, -1)
 
 
-def _publish(temporary: Path, output: Path) -> str:
-    """The file gets its name, whole or not at all; its SHA-256."""
-    with temporary.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    temporary.replace(output)
-    folder = os.open(output.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return digest
-
-
 def _outputs(model: StreamingModel, inputs: list[Port]) -> list[Port]:
     """Keras names outputs by layer, several alike: here each state has the name of its input."""
-    names = ["y", *(port.name for port in inputs[1:])]
+    names = ["y", *(["answered"] if model.waits else []), *(port.name for port in inputs[1:])]
     tensors = model.to_keras().outputs
     return [Port(name, tuple(t.shape), t.dtype) for name, t in zip(names, tensors, strict=True)]
 

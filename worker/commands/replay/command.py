@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from worker.commands.options import config_option, in_file, read_config
 from worker.errors import WorkerError
+
+if TYPE_CHECKING:
+    from worker.member.engine_counts import AnyEngine
 
 FILE = click.Path(path_type=Path, allow_dash=True)
 
@@ -37,27 +41,33 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
     config = read_config(config_file)
     from worker.assembly.model import load_model
     from worker.assembly.pipeline import build_pipeline
-    from worker.commands.replay.replaying import Writer, read_records
+    from worker.assembly.shadow import replayed_shadow
+    from worker.commands.replay.replaying import read_records
     from worker.commands.replay.replaying import replay as run_replay
+    from worker.commands.replay.writing import Writer
 
     if str(source) != "-" and source.exists() and target.exists() and source.samefile(target):
         raise WorkerError(f"--output: {target} is the input too, and would be emptied before it is read")
     try:
         with in_file(config_file), click.open_file(str(source), "rb") as lines:
             model = load_model(config)
-            pipeline = build_pipeline(config, model)
+            pipeline, shadow = build_pipeline(config, model), replayed_shadow(config)
             records = read_records(lines, str(source), config.input.topics[0], config.input.format)
             with click.open_file(str(target), "wb") as file:
-                writer = Writer(file, config.output.topic, config.dead_letters.topic, config.output.format)
-                counts = run_replay(pipeline, records, config.batch.max_events, writer)
+                topics = config.output.topic, config.dead_letters.topic
+                writer = Writer(file, *topics, config.output.format, config.shadow.topic)
+                counts = run_replay(pipeline, records, config.batch.max_events, writer, shadow)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise WorkerError(f"{error.filename or target}: {error.strerror}") from None
     click.echo(f"{counts[0]:,} records, {counts[1]:,} outputs, {counts[2]:,} refused", err=True)
-    engine = pipeline.engine
+    _tell_oddities(pipeline.engine, config.sequence.late)
+
+
+def _tell_oddities(engine: AnyEngine, late: str) -> None:
     for number, what in (
-        (engine.late, f"events older than their stream's greatest event time (sequence.late: {config.sequence.late})"),
+        (engine.late, f"events older than their stream's greatest event time (sequence.late: {late})"),
         (engine.without_stream, "tombstones or resets that name no known stream"),
         (engine.table.doubles.count, "streams in two partitions of a topic, each with a state of its own"),
     ):

@@ -11,17 +11,20 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import msgspec
 
 from worker.codecs.commands import COMMAND_HEADER
 from worker.codecs.parsing import parse_json_members
+from worker.commands.replay.writing import Writer
 from worker.errors import WorkerError, printable
 from worker.member.limits import LoopLimits
 from worker.pipeline.backlog import Backlog, TurnLimit
-from worker.pipeline.pipeline import Outcome, Pipeline
-from worker.records.messages import Messages
+from worker.pipeline.generation import GenerationPipeline
+from worker.pipeline.pipeline import Pipeline, predictions_of
+from worker.pipeline.shadow import ShadowPipeline
+from worker.records.messages import NO_MESSAGES
 from worker.records.names import TOPIC
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, RecordBatch
@@ -63,24 +66,43 @@ class Record:
     headers: Headers | None
 
 
-def replay(pipeline: Pipeline, records: Iterable[Record], turn_events: int, write: Writer) -> tuple[int, int, int]:
-    """Feed records in turns of ``turn_events`` and as many bytes as ``run`` takes; (records, outputs, refused)."""
+def replay(
+    pipeline: Pipeline | GenerationPipeline,
+    records: Iterable[Record],
+    turn_events: int,
+    write: Writer,
+    shadow: ShadowPipeline | None = None,
+) -> tuple[int, int, int]:
+    """Feed records in turns of ``turn_events`` and as many bytes as ``run`` takes; (records, outputs, refused).
+
+    Texts of tasks that generate are complete before the next ``turn_events`` records are read.
+    """
     known: set[Partition] = set()
     counts = [0, 0, 0]
     backlog, limit = Backlog(), TurnLimit(turn_events, turn_events, LoopLimits().turn_bytes_in)
 
-    for batches in _polls(records, turn_events):
+    for batches in batches_of(records, turn_events):
         for batch in batches:
             if batch.partition not in known:
                 known.add(batch.partition)
-                pipeline.engine.table.open(batch.partition)
+                for each in (pipeline, shadow):
+                    if each is not None:
+                        each.engine.table.open(batch.partition)
         backlog.add(batches)
-        while backlog:
-            for outcome in pipeline.answer(backlog.take(pipeline.decode, limit).events):
-                write.outcome(outcome)
-                counts[0] += len(outcome.batch)
+        written = write.in_order(batches) if isinstance(pipeline, GenerationPipeline) else write
+        while backlog or pipeline.busy:
+            events = backlog.take(pipeline.decode, limit, pipeline.full()).events
+            answer = pipeline.answer(events)
+            backlog.give_back(answer.left_over)
+            beside = [NO_MESSAGES] * len(answer.outcomes)
+            if shadow is not None:
+                beside = shadow.follow(events, predictions_of(answer.outcomes)).outputs
+            for outcome, others in zip(answer.outcomes, beside, strict=True):
+                written.outcome(outcome, others)
+                counts[0] += len(outcome.batch) if outcome.advances else 0
                 counts[1] += len(outcome.outputs)
                 counts[2] += len(outcome.refusals)
+        written.end()
     return counts[0], counts[1], counts[2]
 
 
@@ -109,37 +131,7 @@ def read_records(lines: IO[bytes], name: str, default_topic: str, wire_format: s
         yield Record(partition, offset, line.timestamp, key, value, headers or None)
 
 
-class Writer:
-    """Writes what came of each record as JSON lines, in input order."""
-
-    def __init__(self, file: IO[bytes], output_topic: str, dead_topic: str | None, wire_format: str) -> None:
-        self._file = file
-        self._output_topic = output_topic
-        self._dead_topic = dead_topic
-        self._wire_format = wire_format
-
-    def outcome(self, outcome: Outcome) -> None:
-        """The messages of one batch, outputs and dead letters merged by record."""
-        lines = list(self._lines(self._output_topic, outcome.outputs, self._wire_format))
-        if self._dead_topic is not None:
-            lines += self._lines(self._dead_topic, outcome.dead, "json")
-        lines.sort(key=lambda line: line[0])
-        self._file.writelines(text for _, text in lines)
-
-    def _lines(self, topic: str, messages: Messages, wire_format: str) -> Iterator[tuple[int, bytes]]:
-        headers = messages.headers or [()] * len(messages)
-        rows = zip(messages.records.tolist(), messages.keys, messages.values, headers, strict=True)
-        for record, key, value, pairs in rows:
-            line = {
-                "topic": topic,
-                **_as_text("key", key),
-                **_as_json("value", value, wire_format),
-                "headers": {name: None if text is None else text.decode(errors="replace") for name, text in pairs},
-            }
-            yield record, msgspec.json.encode(line) + b"\n"
-
-
-def _polls(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
+def batches_of(records: Iterable[Record], size: int) -> Iterator[list[RecordBatch]]:
     """At most ``size`` records at once, as runs of one partition each, in file order."""
     batches: list[RecordBatch] = []
     count = 0
@@ -221,25 +213,3 @@ def _bytes(text: str, where: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:  # of other characters, also those that are not ASCII
         raise WorkerError(f"{where}: {error}") from None
-
-
-def _as_text(name: str, raw: bytes | None) -> dict[str, Any]:
-    try:
-        return {name: None if raw is None else raw.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(raw or b"").decode()}
-
-
-def _as_json(name: str, raw: bytes | None, wire_format: str) -> dict[str, Any]:
-    if raw is None:
-        return {name: None}
-    try:
-        if wire_format == "msgpack":
-            return {name: msgspec.msgpack.decode(raw)}
-        msgspec.json.decode(raw)  # only to know that it is JSON: the text goes out as it came in
-        # A line break would end the line, and a lone null would read as no value at all.
-        if b"\n" not in raw and b"\r" not in raw and raw.strip() != b"null":
-            return {name: msgspec.Raw(raw)}
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return {f"{name}_base64": base64.b64encode(raw).decode()}

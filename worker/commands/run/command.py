@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from worker.commands.options import config_option, in_file, read_config
+from worker.errors import ConfigError, KafkaUnavailableError, WorkerError
 from worker.stopping import Stopping
 
-EXIT_AT_ONCE = 1
+EXIT_AT_ONCE, EXIT_FAILED, EXIT_USAGE = 1, 1, 2
 END_LIMIT_S = 55.0  # after the first signal; a stop in order takes about half, and Kubernetes is told to wait 60 s
 STDERR = 2
 
@@ -33,8 +37,20 @@ def run(config_file: Path) -> None:
     stop = stop_on_signals()  # before the imports: they take seconds, and a signal meanwhile is status 0, too
     from worker.commands.run.service import serve
 
-    with in_file(config_file):
+    with _in_form(config.log.format), in_file(config_file):
         serve(config, stop)
+
+
+@contextmanager
+def _in_form(form: str) -> Iterator[None]:
+    """The line that a worker ends with is of the same form as all others."""
+    try:
+        yield
+    except (WorkerError, KafkaUnavailableError) as error:
+        if form == "text":
+            raise
+        logging.getLogger("worker").critical("%s", error, extra={"error": type(error).__name__})
+        raise click.exceptions.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED) from None
 
 
 def stop_on_signals() -> Stopping:

@@ -10,16 +10,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import (
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from worker.errors import KafkaRefusedError, WorkerError
 from worker.kafka.confluent.errors import client_options, translated
 from worker.kafka.confluent.refusals import Attempts
-from worker.kafka.contracts import TopicFacts
+from worker.kafka.contracts import Committed, TopicFacts
+from worker.kafka.destinations import too_few_brokers
 from worker.kafka.message_sizes import TopicRules
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings
+from worker.records.ownership import Partition
 
 log = logging.getLogger("worker.kafka")
 
@@ -103,8 +112,32 @@ class ConfluentQuestions:
                 try:
                     answer.result()
                 except KafkaException as error:
+                    if error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR:
+                        raise too_few_brokers(name) from error
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
+
+    def members(self, group_id: str) -> list[str]:
+        """See Questions."""
+        with translated(f"description of group '{group_id}'"):
+            try:
+                asked = self._admin.describe_consumer_groups([group_id], request_timeout=self._timeout_s)
+                group = asked[group_id].result()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return []
+                raise
+        return [each.group_instance_id or each.member_id for each in group.members]
+
+    def set_committed(self, group_id: str, offsets: Mapping[Partition, Committed]) -> None:
+        """See Questions."""
+        named = [TopicPartition(*partition, at.offset, at.note) for partition, at in offsets.items()]
+        with translated(f"offsets of group '{group_id}'"):
+            asked = [ConsumerGroupTopicPartitions(group_id, named)]
+            answer = self._admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout_s)[group_id].result()
+            for each in answer.topic_partitions:
+                if each.error is not None:
+                    raise KafkaException(each.error)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from worker.errors import (
 )
 from worker.kafka import connection_options, destinations
 from worker.kafka.destinations import Destination
+from worker.kafka.refusals import NOTE_TOO_LONG
 from worker.kafka.settings import ClientSettings, Section
 from worker.records.ownership import Partition
 
@@ -67,6 +68,7 @@ _PRODUCED_TO = re.compile(r"ProduceRequest for (\S+) \[\d+\]")
 _MISSING = {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}
 _DELETED = {KafkaError._DESTROY, KafkaError._UNKNOWN_PARTITION}  # errors of messages whose partition is gone
 _NEVER_ACCEPTED = {KafkaError.TOPIC_EXCEPTION, *_MISSING}
+_NOT_ACKNOWLEDGED = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}
 _TRY_AGAIN = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
@@ -158,6 +160,8 @@ def translate(error: KafkaError, what: str, partition: Partition | None = None) 
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
     if code in REFUSED:
         return KafkaRefusedError(f"{said}; check kafka.security")
+    if code == KafkaError.OFFSET_METADATA_TOO_LARGE:
+        return WorkerError(f"{said}; {NOTE_TOO_LONG}")
     if code == KafkaError._INVALID_ARG:
         return ConfigError(f"{said}; check kafka.consumer and kafka.producer")
     if code in (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION):
@@ -189,7 +193,10 @@ def translate_in_transaction(error: KafkaError, what: str) -> Exception:
 def undelivered(error: KafkaError, to: Destination) -> WorkerError:
     """The error of a message that was refused for good."""
     said = f"{error.name()}: {error.str()}"
-    return _refused(error, to) or destinations.undelivered(to, str(translate(error, error.name()) or said))
+    if (refused := _refused(error, to)) is not None:
+        return refused
+    make = destinations.not_acknowledged if error.code() in _NOT_ACKNOWLEDGED else destinations.undelivered
+    return make(to, str(translate(error, error.name()) or said))
 
 
 def undelivered_in_transaction(error: KafkaError, to: Destination) -> Exception:

@@ -6,6 +6,7 @@ the messages that failed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from worker.errors import DeliveryFailedError, KafkaUnavailableError
 from worker.kafka.confluent.errors import client_options, translated
 from worker.kafka.confluent.refusals import Attempts
+from worker.kafka.contracts import ClientFacts
 from worker.kafka.destinations import Destination
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
@@ -23,6 +25,7 @@ from worker.records.messages import Messages
 FULL_BUFFER_TIMEOUT_S = 60.0
 FULL_BUFFER_WAIT_S = 0.1
 RECONNECT_BACKOFF_MAX_MS = 1000  # 10 s by default, also to a broker that has come back
+STATISTICS_INTERVAL_MS = 1000
 _STATE = re.compile(r"\(after \d+ms in state (\w+)")  # of a connection, in what librdkafka says of its end
 _BROKEN_CONNECTION = ("FAIL", "REQTMOUT")  # how librdkafka's log names it
 
@@ -54,6 +57,8 @@ class Outbox:
             "delivery.report.only.error": True,
             "on_delivery": self._on_failure,
             "error_cb": self._on_error,
+            "statistics.interval.ms": STATISTICS_INTERVAL_MS,
+            "stats_cb": self._on_statistics,
             "allow.auto.create.topics": False,
             "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
             **options,
@@ -62,6 +67,8 @@ class Outbox:
         self.disturbed = False
         self.written: dict[str, Destination] = {}
         self._settings, self._explain = settings, explain
+        self._latency_s: dict[str, float] = {}
+        self._queued_bytes = 0
         self.attempts = Attempts(settings, connect_timeout_s)
         with translated(f"kafka at {settings.bootstrap_servers}"):
             self.producer: Any = Producer(client_options(settings, "producer", own), logger=_Lines(self))
@@ -101,6 +108,12 @@ class Outbox:
         with self._heard():
             left: int = self.producer.flush(timeout_s)
         return left
+
+    def facts(self) -> ClientFacts:
+        """See Writer. The client measures every STATISTICS_INTERVAL_MS, and tells when it is called."""
+        with suppress(KafkaException):  # a fatal error: the next call that matters says so
+            self.producer.poll(0)
+        return ClientFacts(self._latency_s, len(self.producer), self._queued_bytes)
 
     def discard(self) -> None:
         """Give up what is not acknowledged.
@@ -146,6 +159,12 @@ class Outbox:
     def _on_failure(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and self.failure is None:
             self.failure = self._explained(error, message.topic())
+
+    def _on_statistics(self, text: str) -> None:
+        said = json.loads(text)
+        brokers = [each for each in said["brokers"].values() if each["nodeid"] >= 0 and each["rtt"]["cnt"]]
+        self._latency_s = {str(each["nodeid"]): each["rtt"]["avg"] / 1e6 for each in brokers}
+        self._queued_bytes = said["msg_size"]
 
     def _on_error(self, error: KafkaError) -> None:
         self.attempts.error(error)

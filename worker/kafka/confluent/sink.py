@@ -9,6 +9,7 @@ from typing import Any
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka.confluent.errors import undelivered
 from worker.kafka.confluent.outbox import Outbox
+from worker.kafka.contracts import ClientFacts
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 
@@ -39,6 +40,16 @@ class ConfluentSink:
         """See Sink."""
         if left := self._outbox.flush(timeout_s):
             raise KafkaUnavailableError(f"{left} messages are not acknowledged after {timeout_s:.1f} s")
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """See Sink."""
+        with suppress(Exception):  # the outbox keeps it, and raises it again
+            return not self._outbox.flush(timeout_s)
+        return False
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return self._outbox.facts()
 
     def close(self, timeout_s: float) -> None:
         """See Sink."""

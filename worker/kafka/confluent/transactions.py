@@ -23,7 +23,7 @@ from worker.errors import KafkaUnavailableError
 from worker.kafka.confluent.commits import with_notes
 from worker.kafka.confluent.errors import failed_transaction, undelivered_in_transaction
 from worker.kafka.confluent.outbox import Outbox
-from worker.kafka.contracts import NO_NOTES, Notes
+from worker.kafka.contracts import NO_NOTES, ClientFacts, Notes
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 from worker.records.ownership import Partition
@@ -87,6 +87,10 @@ class ConfluentTransactions:
         # A message may have failed without the transaction noticing.
         self._outbox.serve(0)
         self._begun = False
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return self._outbox.facts()
 
     def close(self, timeout_s: float) -> None:
         """See TransactionalSink."""

@@ -13,12 +13,15 @@ from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.protocol.metadata import MetadataRequest
 
 from worker.errors import KafkaUnavailableError, WorkerError
-from worker.kafka.contracts import TopicFacts
+from worker.kafka.contracts import Committed, TopicFacts
+from worker.kafka.destinations import too_few_brokers
 from worker.kafka.kafka_python.errors import client_options, open_client, translated
 from worker.kafka.kafka_python.network import RefusedError
+from worker.kafka.kafka_python.offsets import with_notes
 from worker.kafka.message_sizes import TopicRules
 from worker.kafka.options import spell_topic_id
 from worker.kafka.settings import ClientSettings, instance_id_taken
+from worker.records.ownership import Partition
 
 Answer = TypeVar("Answer")
 POLL_INTERVAL_S = 0.1
@@ -60,7 +63,38 @@ class KafkaPythonQuestions:
         """See Questions."""
         for name, count in topics.items():
             with translated(f"creation of topic '{name}'"), suppress(errors.TopicAlreadyExistsError):
-                self._admin.create_topics({name: {"num_partitions": count}}, timeout_ms=round(self._timeout_s * 1000))
+                try:
+                    wanted = {name: {"num_partitions": count}}
+                    self._admin.create_topics(wanted, timeout_ms=round(self._timeout_s * 1000))
+                except errors.InvalidReplicationFactorError as error:
+                    raise too_few_brokers(name) from error
+
+    def members(self, group_id: str) -> list[str]:
+        """See Questions."""
+
+        def ask() -> list[str]:
+            group = self._admin.describe_groups([group_id])[group_id]
+            if group["error"] is not None:  # [Error 69] NameOfItsClass: words
+                error = getattr(errors, group["error"].partition("] ")[2].partition(":")[0], errors.UnknownError)
+                if error is not errors.GroupIdNotFoundError:
+                    raise error(group["error"])
+            return [each.get("group_instance_id") or each["member_id"] for each in group["members"]]
+
+        with translated(f"description of group '{group_id}'"):
+            return _from_any_broker(self._admin, ask, self._timeout_s)
+
+    def set_committed(self, group_id: str, offsets: Mapping[Partition, Committed]) -> None:
+        """See Questions."""
+        notes = {partition: at.note for partition, at in offsets.items()}
+        wanted = with_notes({partition: at.offset for partition, at in offsets.items()}, notes)
+
+        def ask() -> None:
+            for partition, error in self._admin.alter_group_offsets(group_id, wanted).items():
+                if error is not errors.NoError:
+                    raise error(f"{partition.topic}/{partition.partition}")
+
+        with translated(f"offsets of group '{group_id}'"):
+            _from_any_broker(self._admin, ask, self._timeout_s)
 
     def _asked_as_producers_do(self, topic: str) -> bool:
         wanted = MetadataRequest.MetadataRequestTopic(name=topic)

@@ -25,6 +25,7 @@ from worker.kafka.destinations import Destination
 from worker.kafka.kafka_python.network import Network, RefusedError
 from worker.kafka.kafka_python.ownership import OwnershipChangedError
 from worker.kafka.options import missing_codec
+from worker.kafka.refusals import NOTE_TOO_LONG
 from worker.kafka.settings import ClientSettings, Section
 
 Opened = TypeVar("Opened")
@@ -144,6 +145,8 @@ def translate(error: errors.KafkaError, what: str) -> Exception:
         return OffsetOutOfRangeError(_partition_of(error), said)
     if isinstance(error, _NOT_ALLOWED):
         return WorkerError(f"{said}; check kafka.security and the rights of this user")
+    if isinstance(error, errors.OffsetMetadataTooLargeError):
+        return WorkerError(f"{said}; {NOTE_TOO_LONG}")
     if (missing := missing_codec(said)) is not None:
         return WorkerError(f"{what}: {missing}")
     if isinstance(error, DAMAGED):
@@ -180,7 +183,10 @@ def translate_in_transaction(error: BaseException, said: str) -> Exception:
         return translate(error, said)
     if isinstance(error, errors.UnsupportedVersionError):
         return WorkerError(f"{said}; these brokers have no transactions: use delivery: at_least_once")
-    if errors.InvalidTransactionTimeoutError.__name__ in said:  # the client passes this one on as text only
+    # These two the client passes on as text only.
+    if errors.OffsetMetadataTooLargeError.__name__ in said:
+        return WorkerError(f"{said}; {NOTE_TOO_LONG}")
+    if errors.InvalidTransactionTimeoutError.__name__ in said:
         return ConfigError(
             f"{said}; lower kafka.producer.transaction_timeout_ms, or raise the brokers' transaction.max.timeout.ms"
         )
@@ -207,6 +213,8 @@ def delivery_failed(error: BaseException, to: Destination) -> WorkerError:
         failed = destinations.denied([to], name)
     elif isinstance(error, errors.UnknownTopicOrPartitionError):
         failed = destinations.missing(to)
+    elif isinstance(error, errors.KafkaTimeoutError):
+        failed = destinations.not_acknowledged(to, said)
     else:
         failed = destinations.undelivered(to, said)
     failed.__cause__ = error

@@ -8,6 +8,8 @@ succeeded.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +21,7 @@ from kafka import KafkaProducer, errors
 
 from worker.errors import KafkaUnavailableError, WorkerError
 from worker.kafka import destinations
+from worker.kafka.contracts import ClientFacts
 from worker.kafka.destinations import Destination
 from worker.kafka.kafka_python.errors import client_options, delivery_failed, denied_topic, open_client, translate
 from worker.kafka.kafka_python.network import Network
@@ -32,6 +35,7 @@ LINGER_MS = 100  # only while messages are handed over: see _together
 BATCH_BYTES = 128 * 1024
 RECONNECT_BACKOFF_MAX_MS = 1_000  # 30 s by default, also to a broker that has come back
 FLUSH_LOOK_S = 0.2
+_NODE = re.compile(r"\.node-(\d+)$")  # a broker's metrics; those of the first contact have no number
 ENDED_JOIN_S = 1.0  # for the thread of a producer that was told to drop everything
 
 
@@ -132,6 +136,25 @@ class KafkaPythonSink:
                     f"{len(self._waiting)} messages are not acknowledged after {timeout_s:.1f} s{why}"
                 )
 
+    def acknowledged(self, timeout_s: float) -> bool:
+        """See Sink."""
+        deadline = self._monotonic() + timeout_s
+        # The futures stay where they are: a failure belongs to the next flush.
+        with suppress(errors.KafkaError):
+            for future in reversed(self._waiting):
+                if not future.is_done:
+                    future.get(timeout=max(0.0, deadline - self._monotonic()))
+        return self._failure is None and all(future.is_done and future.exception is None for future in self._waiting)
+
+    def facts(self) -> ClientFacts:
+        """See Writer. The latency is over the client's own window, the last minute."""
+        batches = self.client._accumulator._incomplete.all()
+        return ClientFacts(
+            _latency_s(self.client.metrics(raw=True) or {}),
+            sum(batch.record_count for batch in batches),
+            sum(batch.records.size_in_bytes() for batch in batches),
+        )
+
     def close(self, timeout_s: float) -> None:
         """See Sink."""
         if not self._closed:
@@ -177,6 +200,16 @@ class KafkaPythonSink:
             self._failure = delivery_failed(error, self._to(future))
             raise self._failure from error
         self._forget_acknowledged()
+
+
+def _latency_s(metrics: Mapping[Any, Any]) -> dict[str, float]:
+    found = {}
+    for name, metric in metrics.items():
+        if name.name == "request-latency-avg" and (node := _NODE.search(name.group)):
+            value = metric.value()
+            if math.isfinite(value) and value > 0:
+                found[node[1]] = value / 1000
+    return found
 
 
 def end_producer(client: Any, timeout_s: float) -> None:

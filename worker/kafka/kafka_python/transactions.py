@@ -25,7 +25,7 @@ from worker.errors import (
     TopicRefusedError,
     WorkerError,
 )
-from worker.kafka.contracts import NO_NOTES, Notes
+from worker.kafka.contracts import NO_NOTES, ClientFacts, Notes
 from worker.kafka.kafka_python.errors import translate_in_transaction
 from worker.kafka.kafka_python.network import Network
 from worker.kafka.kafka_python.offsets import with_notes
@@ -123,6 +123,10 @@ class KafkaPythonTransactions:
             self._failure = KafkaUnavailableError(
                 f"transactional id '{self._name}': unanswered in the last transaction: {self._unanswered[0]}"
             )
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return self._sink.facts()
 
     def close(self, timeout_s: float) -> None:
         """See TransactionalSink."""

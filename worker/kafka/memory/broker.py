@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -133,6 +133,11 @@ class MemoryBroker:
         """Take ``count`` offsets without records, as transaction markers and aborted records do."""
         self._logs[partition].end += count
 
+    def compact(self, partition: Partition, offsets: Collection[int]) -> None:
+        """Take the records at these offsets out of the log, as compaction does."""
+        log = self._logs[partition]
+        log.records = [record for record in log.records if record.offset not in offsets]
+
     def truncate(self, partition: Partition, start: int) -> None:
         """Move the start of the log, as retention does."""
         log = self._logs[partition]
@@ -182,11 +187,12 @@ class MemoryBroker:
     ) -> None:
         """Say who shall own what; each member learns its part at its next poll.
 
-        ``assigned`` go to ``source`` as soon as their owner has answered Revoked; ``revoked`` stay without an owner
-        until a member joins or leaves or they are assigned; ``lost`` are taken without asking.
+        ``assigned`` go to ``source``, if it is a member, as soon as their owner has answered Revoked; ``revoked`` stay
+        without an owner until a member joins or leaves or they are assigned; ``lost`` are taken without asking.
         """
         group = self.group(source.group_id)
-        group.targets.update((partition, source) for partition in assigned)
+        if source in group.members:
+            group.targets.update((partition, source) for partition in assigned)
         group.targets.update((partition, None) for partition in revoked)
         for partition in lost:
             if group.owners.get(partition) is source:
@@ -240,7 +246,5 @@ class MemoryBroker:
     def _choose(self, topic: str, key: bytes | None) -> int:
         count = self._count(topic)
         assert count, f"topic '{topic}' does not exist"
-        if key is None:
-            self._keyless += 1
-            return self._keyless % count
-        return zlib.crc32(key) % count
+        self._keyless += key is None
+        return (self._keyless if key is None else zlib.crc32(key)) % count

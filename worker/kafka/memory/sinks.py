@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
 from worker.errors import CommitRefusedError, DeliveryFailedError, MessageRefusedError
-from worker.kafka.contracts import NO_NOTES, Notes
+from worker.kafka.contracts import NO_NOTES, ClientFacts, Notes
 from worker.kafka.memory.broker import Member, MemoryBroker
 from worker.records.messages import Messages
 from worker.records.ownership import Partition
@@ -43,6 +43,15 @@ class MemorySink:
         self._broker.meet_failure("flush")
         self.land(len(self.pending))
         self._check()
+
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return _facts(self.pending)
+
+    def acknowledged(self, timeout_s: float) -> bool:
+        """See Sink."""
+        assert timeout_s >= 0
+        return not self.pending and self._failed is None
 
     def land(self, count: int) -> None:
         """Let the first ``count`` messages reach their logs without an acknowledgement, as a slow cluster does."""
@@ -111,6 +120,10 @@ class MemoryTransactions:
                 self._broker.add_gap(partition)
             self._pending.clear()
 
+    def facts(self) -> ClientFacts:
+        """See Writer."""
+        return _facts(self._pending)
+
     def close(self, timeout_s: float) -> None:
         """See TransactionalSink."""
         assert timeout_s >= 0
@@ -127,6 +140,12 @@ class MemoryTransactions:
         except Exception as error:
             self._failed = error
             raise
+
+
+def _facts(pending: Sequence[tuple[str, bytes | None, bytes | None, Headers]]) -> ClientFacts:
+    return ClientFacts(
+        messages=len(pending), bytes=sum(len(key or b"") + len(value or b"") for _, key, value, _ in pending)
+    )
 
 
 def _each(messages: Messages) -> Iterator[tuple[bytes | None, bytes | None, Headers]]:

@@ -6,7 +6,7 @@ import io
 import stat
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
@@ -34,7 +34,7 @@ class Entries:
     vocabularies: dict[str, bytes]
 
 
-def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
+def check_zip(path: str, data: bytes, limit_bytes: int) -> Entries:
     """The entries of a `.keras` archive that Keras reads by itself; no other entry is ever read.
 
     Raises WorkerError for anything that a model saved by Keras never has.
@@ -72,7 +72,7 @@ def check_zip(path: Path, data: bytes, limit_bytes: int) -> Entries:
     return found
 
 
-def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
+def _check_entry(path: str, entry: zipfile.ZipInfo) -> None:
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or ":" in (parts[0] if parts else ""):
@@ -84,7 +84,7 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
         raise WorkerError(f"model {path}: its entry '{entry.filename}' is encrypted")
 
 
-def check_hdf5(path: Path, data: bytes, limit_bytes: int) -> None:
+def check_hdf5(path: str, data: bytes, limit_bytes: int) -> None:
     """An HDF5 file in memory. Raises WorkerError for links, storage outside the file, or more data than the limit."""
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -93,7 +93,7 @@ def check_hdf5(path: Path, data: bytes, limit_bytes: int) -> None:
         raise WorkerError(f"model {path}: the HDF5 part is damaged ({error})", AGAIN) from error
 
 
-def _check_objects(path: Path, file: Any, limit_bytes: int) -> None:
+def _check_objects(path: str, file: Any, limit_bytes: int) -> None:
     waiting, seen, total = [file], 0, 0
     while waiting:
         group = waiting.pop()

@@ -27,7 +27,7 @@ class Foreign(NamedTuple):
     what: str
     instead: str
 
-    def refused(self, path: Path) -> WorkerError:
+    def refused(self, path: str) -> WorkerError:
         """The error for this file or folder."""
         return WorkerError(f"model {path}: {self.what}", self.instead)
 

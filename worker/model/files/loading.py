@@ -30,6 +30,7 @@ from worker.model.files.configuration import (
     without_training,
     without_unrolling,
 )
+from worker.model.files.fetching import located
 from worker.model.files.foreign import what_file, what_folder, what_hdf5
 from worker.model.files.judging import check, is_registered
 from worker.model.files.own import Objects, find
@@ -48,9 +49,9 @@ Build = Callable[[Config], Any]
 
 
 def load_model(
-    path: Path, sha256: str | None = None, *, allow_lambda: bool = False, custom_objects: Objects = ()
+    path: Path | str, sha256: str | None = None, *, allow_lambda: bool = False, custom_objects: Objects = ()
 ) -> tuple[Any, str]:
-    """The Keras model of a file, not compiled, and the file's SHA-256 in hexadecimal.
+    """The Keras model of a file, not compiled, and the file's SHA-256 in hexadecimal. A URL is fetched first.
 
     ``allow_lambda`` lets Python code that the file holds in Lambda layers run: for files that you trust.
     ``custom_objects``: classes and functions of your own by their names in the file, as Keras takes them, or the
@@ -59,20 +60,21 @@ def load_model(
     Raises WorkerError (missing, damaged, another SHA-256, dangerous content), ModelRefusedError (a layer that would
     run code of the file, that Keras does not know, or that computes something else in Keras 3).
     """
-    data = _read(path)
+    file, sha256, shown = located(path, sha256)
+    data = _read(file)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256.strip().lower():
-        raise WorkerError(f"model {path}: its SHA-256 is {digest}, model.sha256 says {sha256}", "it was not opened")
+        raise WorkerError(f"model {shown}: its SHA-256 is {digest}, model.sha256 says {sha256}", "it was not opened")
     if data.startswith(ZIP_MAGIC):
-        return _load_keras(path, data, allow_lambda, custom_objects), digest
+        return _load_keras(shown, data, allow_lambda, custom_objects), digest
     if data.startswith(HDF5_MAGIC):
-        return _load_hdf5(path, data, allow_lambda, custom_objects), digest
-    raise what_file(path, data).refused(path)
+        return _load_hdf5(shown, data, allow_lambda, custom_objects), digest
+    raise what_file(file, data).refused(shown)
 
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise what_folder(path).refused(path)
+        raise what_folder(path).refused(str(path))
     try:
         size = path.stat().st_size
         if size > MODEL_FILE_LIMIT_BYTES:
@@ -84,7 +86,7 @@ def _read(path: Path) -> bytes:
         raise WorkerError(f"model {path}: can't be read ({error.strerror or error})") from error
 
 
-def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
+def _load_keras(path: str, data: bytes, allow_lambda: bool, given: Objects) -> Any:
     entries = check_zip(path, data, MODEL_FILE_LIMIT_BYTES)
     config = parse(f"model {path}", entries.config)
     metadata = parse(f"model {path}", entries.metadata)
@@ -106,7 +108,7 @@ def _load_keras(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> 
         return model
 
 
-def _load_hdf5(path: Path, data: bytes, allow_lambda: bool, given: Objects) -> Any:
+def _load_hdf5(path: str, data: bytes, allow_lambda: bool, given: Objects) -> Any:
     check_hdf5(path, data, MODEL_FILE_LIMIT_BYTES)
     with h5py.File(io.BytesIO(data), "r+") as file:  # a copy in memory: the file itself is never written
         raw = file.attrs.get("model_config")
@@ -192,7 +194,7 @@ def _judge(
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     """Keras' own errors may be of any kind and many lines."""
     try:
         with warnings.catch_warnings():

@@ -108,20 +108,21 @@ def one_step(call: LayerCall, builder: StepBuilder, x: Tensor, states: Any) -> t
     """x (batch, 1, …), nested states → output as the layer returns it, states after, flat, as the cell returns them."""
     layer = call.layer
     if type(layer) is L.RNN and isinstance(layer.cell, keras.Layer):
-        return _by_cell(call, builder.name(call), x, states)
+        return _by_cell(call, builder, x, states)
     copy = builder.copy(call, stateful=False, unroll=True, return_state=True)
     output, *after = copy(x, initial_state=states)
     copy_weights(layer, copy)
     return output, keras.tree.flatten(after)
 
 
-def _by_cell(call: LayerCall, name: str, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
+def _by_cell(call: LayerCall, builder: StepBuilder, x: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
     """The cell itself: Keras' RNN reports wrong shapes for nested states, and rounds states to its own dtype, which may
     be less exact than the cell's.
     """
     layer = call.layer
     try:
-        cell = copy_layer(layer.cell, name)
+        name = builder.name(call)
+        cell = builder.once((id(layer.cell), name), lambda: copy_layer(layer.cell, name))
     except ModelRefusedError as refusal:  # users know the layer by its name, hardly its cell
         raise ModelRefusedError(call.layer_path, refusal.why, refusal.instead) from refusal
     if not cell.built:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from worker.model.advice import FIXED_LENGTH, OPEN_LENGTH
 from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.per_step import axes_of
+from worker.model.layers.positions import at_this_step
 from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
@@ -16,9 +18,10 @@ L = keras.layers
 _REPEAT = "repeat one vector for every step, RepeatVector(number of steps), join by axis=-1, and train again"
 
 
-@streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum)
+@streams(L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, tails=True)
 def merge(call: LayerCall, builder: StepBuilder) -> Any:
     """Keras inserts missing axes after the batch, so that a vector per stream is combined with every step."""
+    call = at_this_step(call, builder)
     time = joint_time(call, builder, ranks=False)
     rank = max(len(tensor.shape) for tensor in call.tensors)
     over_time = [tensor for tensor in call.tensors if builder.time(tensor) is Time.EACH_STEP]
@@ -32,7 +35,7 @@ def merge(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(L.Concatenate)
+@streams(L.Concatenate, tails=True)
 def concatenate(call: LayerCall, builder: StepBuilder) -> Any:
     time = joint_time(call, builder)
     rank = len(call.tensors[0].shape)
@@ -79,6 +82,8 @@ def refuse_misaligned(call: LayerCall, builder: StepBuilder, rank: int, spread: 
         if any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(value)):
             continue
         shape = tuple(getattr(value, "shape", None) or np.shape(value))
+        if 0 in shape:  # as many as there are steps, while Keras does not know how many
+            refuse(call, f"it takes numbers for no step: {OPEN_LENGTH}", FIXED_LENGTH)
         aligned = (1,) * (rank - len(shape)) + shape
         if len(shape) > rank or any(size != 1 for size in aligned[: 2 if over_time else 1]):
             refuse(

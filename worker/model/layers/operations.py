@@ -11,13 +11,14 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall
 from worker.model.layers.merging import joint_time, refuse_misaligned
 from worker.model.layers.per_step import axes_of
+from worker.model.layers.positions import at_this_step
 from worker.model.layers.shares import divided_by_all, softmax_over_time
 from worker.model.rules import Rule, StepBuilder, Time, refuse, run_as_it_is, streams
 
 OPS = keras.src.ops
 BATCH_AXIS, TIME_AXIS = 0, 1
 
-_ELEMENTWISE = {
+ELEMENTWISE = {
     OPS.numpy: "Absolute Abs Fabs Add Angle Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh BitwiseAnd "
     "BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Cbrt Ceil Clip Copy Cos Cosh "
     "Deg2rad Divide DivideNoNan Equal Exp Exp2 Expm1 Floor FloorDivide Fmax Fmin Fmod FullLike Gcd Greater "
@@ -30,7 +31,7 @@ _ELEMENTWISE = {
     OPS.core: "Cast ConvertToTensor SaturateCast StopGradient",
     OPS.math: "Erf Erfc Erfinv Rsqrt",
 }
-_ALONG_AXIS = {
+ALONG_AXIS = {
     OPS.numpy: "All Amax Amin Any Argmax Argmin Argpartition Argsort ArraySplit Average Concatenate CountNonzero "
     "Cumprod Diff Flip Median Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd "
     "Nansum Nanvar Prod Ptp Repeat Roll Sort Split Std Take TakeAlongAxis Trapezoid Var",
@@ -43,7 +44,7 @@ _NEW_AXIS = {OPS.numpy: "ExpandDims Stack", OPS.nn: "OneHot"}
 
 
 def _register(names: dict[Any, str], rule: Rule) -> None:
-    streams(*(getattr(module, name) for module, listed in names.items() for name in listed.split()))(rule)
+    streams(*(getattr(module, name) for module, listed in names.items() for name in listed.split()), tails=True)(rule)
 
 
 def elementwise(call: LayerCall, builder: StepBuilder) -> Any:
@@ -58,6 +59,7 @@ def elementwise(call: LayerCall, builder: StepBuilder) -> Any:
             "it subtracts the greatest of all steps, which later steps change",
             "write a softmax over time as keras.ops.softmax(scores, axis=1), or train again without it",
         )
+    call = at_this_step(call, builder)
     time = joint_time(call, builder)
     rank = max(len(tensor.shape) for tensor in call.tensors)
     refuse_misaligned(call, builder, rank)
@@ -68,7 +70,7 @@ def _takes_the_greatest(call: LayerCall, builder: StepBuilder) -> bool:
     """Whether it is the first part of a softmax over time that was written by hand: x - max(x)."""
     if [builder.time(tensor) for tensor in call.tensors] != [Time.EACH_STEP, Time.SO_FAR]:
         return False
-    made_by = call.layer._inbound_nodes[0].input_tensors[1]._keras_history.operation
+    made_by = call.node.input_tensors[1]._keras_history.operation
     return isinstance(made_by, (OPS.numpy.Max, OPS.numpy.Amax))
 
 
@@ -94,13 +96,13 @@ def new_axis(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(OPS.numpy.Digitize)
+@streams(OPS.numpy.Digitize, tails=True)
 def digitize(call: LayerCall, builder: StepBuilder) -> Any:
     """The bins are edges on the scale of the values, not one per feature."""
     return run_as_it_is(call, builder, joint_time(call, builder))
 
 
-@streams(OPS.numpy.Matmul, OPS.numpy.Dot)
+@streams(OPS.numpy.Matmul, OPS.numpy.Dot, tails=True)
 def product(call: LayerCall, builder: StepBuilder) -> Any:
     """Features times one matrix for all steps, or times a matrix of the same step."""
     time = joint_time(call, builder, ranks=False)
@@ -123,7 +125,7 @@ def product(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(OPS.numpy.Einsum)
+@streams(OPS.numpy.Einsum, tails=True)
 def einsum(call: LayerCall, builder: StepBuilder) -> Any:
     """Batch and time are the first letters of what runs over time and of the result, and nowhere else."""
     time = joint_time(call, builder, ranks=False)
@@ -179,6 +181,6 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
 
 
-_register(_ELEMENTWISE, elementwise)
-_register(_ALONG_AXIS, along_axis)
+_register(ELEMENTWISE, elementwise)
+_register(ALONG_AXIS, along_axis)
 _register(_NEW_AXIS, new_axis)

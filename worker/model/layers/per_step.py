@@ -20,13 +20,14 @@ TIME_AXIS = 1
     *(L.ReLU, L.LeakyReLU, L.ELU, L.Identity, L.Dense),
     *(L.Dropout, L.AlphaDropout, L.GaussianNoise, L.GaussianDropout, L.ActivityRegularization),
     *(L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D),
+    tails=True,
 )
 def per_step(call: LayerCall, builder: StepBuilder) -> Any:
     """Works on single values or on the last axis, whatever comes before it."""
     return run_as_it_is(call, builder, single_time(call, builder))
 
 
-@streams(L.Activation)
+@streams(L.Activation, tails=True)
 def activation(call: LayerCall, builder: StepBuilder) -> Any:
     """A softmax of one number per step, (batch, time), goes over the steps."""
     over_time = builder.time(call.tensors[0]) is Time.EACH_STEP
@@ -35,7 +36,9 @@ def activation(call: LayerCall, builder: StepBuilder) -> Any:
     return per_step(call, builder)
 
 
-@streams(L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization)
+@streams(
+    L.LayerNormalization, L.BatchNormalization, L.UnitNormalization, L.RMSNormalization, L.Normalization, tails=True
+)
 def along_features(call: LayerCall, builder: StepBuilder) -> Any:
     """Has an axis of its own: it must not be time."""
     time = single_time(call, builder)
@@ -51,7 +54,7 @@ def along_features(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(L.Softmax)
+@streams(L.Softmax, tails=True)
 def softmax(call: LayerCall, builder: StepBuilder) -> Any:
     """Its mask says which features count, so it must have as many axes as they have."""
     mask, (x,) = call.mask, call.tensors
@@ -72,7 +75,7 @@ def softmax(call: LayerCall, builder: StepBuilder) -> Any:
     return along_features(call, builder)
 
 
-@streams(L.Rescaling)
+@streams(L.Rescaling, tails=True)
 def rescaling(call: LayerCall, builder: StepBuilder) -> Any:
     """By one number, or one per feature. Keras tells no other output shape when there is one per step."""
     time = single_time(call, builder)
@@ -83,7 +86,7 @@ def rescaling(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(L.PReLU)
+@streams(L.PReLU, tails=True)
 def learned_slopes(call: LayerCall, builder: StepBuilder) -> Any:
     time = single_time(call, builder)
     if time is Time.EACH_STEP and TIME_AXIS not in (call.layer.shared_axes or ()):
@@ -95,7 +98,7 @@ def learned_slopes(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(L.EinsumDense)
+@streams(L.EinsumDense, tails=True)
 def einsum_dense(call: LayerCall, builder: StepBuilder) -> Any:
     """Time must be the second letter on both sides and no letter of the weights."""
     time = single_time(call, builder)
@@ -112,7 +115,7 @@ def einsum_dense(call: LayerCall, builder: StepBuilder) -> Any:
             f"'{layer.equation}' has weights along time, or moves it",
             "leave batch and time alone, as in 'btf,fu->btu', and train again",
         )
-    return run_as_it_is(call, builder, time, **of_length(layer, 1))
+    return run_as_it_is(call, builder, time, **of_length(layer, 1 + (builder.now.tail if builder.now else 0)))
 
 
 def of_length(layer: Layer, steps: int | None) -> dict[str, Any]:

@@ -9,12 +9,19 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from worker.model.advice import part_before
 from worker.model.backend import keras
-from worker.model.graph import LayerCall, Tensor, is_model, made_of, tensors_in
+from worker.model.graph import LayerCall, Tensor, tensors_in
 from worker.model.keras2_masks import looks_at_its_mask
-from worker.model.layers.cells import one_step, states_of
+from worker.model.layers.cells import CellStates, one_step, states_of
 from worker.model.layers.masking import carrying, mask_of, where_counted
-from worker.model.rules import StepBuilder, Time, part_before, refuse, streams
+from worker.model.layers.naming import OPS, NamedOperations
+from worker.model.layers.repeating import anew
+from worker.model.layers.tails import over_tail, where_each
+from worker.model.layers.windows import part
+from worker.model.rules import StepBuilder, Time, refuse, streams, without_time
+from worker.model.steps import PLAIN
+from worker.model.unsettled import refuse_ahead
 
 L = keras.layers
 _KINDS = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN, L.ConvLSTM1D, L.ConvLSTM2D, L.ConvLSTM3D)
@@ -32,9 +39,11 @@ class _Given:
     hands_on: Tensor | None
 
 
-@streams(*_KINDS)
+@streams(*_KINDS, tails=True)
 def recurrent(call: LayerCall, builder: StepBuilder) -> Any:
     """x (batch, 1, …) and the states before → output of this step and the states after."""
+    if without_time(call, builder) is not None:
+        return anew(call, builder)
     given = _given(call, builder)
     _check(call, given, builder)
     layer, name, states = call.layer, builder.name(call), states_of(call)
@@ -43,7 +52,8 @@ def recurrent(call: LayerCall, builder: StepBuilder) -> Any:
         for state in states.flat
     ]
     start, begun = _begin(call, given, builder, name, before)
-    output, after = one_step(call, builder, given.x, states.pack(start))
+    run, now = NamedOperations(builder, name), builder.now or PLAIN
+    output, after = one_step(call, builder, part(run, given.x, 0, 1) if now.tail else given.x, states.pack(start))
     _check_states(call, before, after)
     kept: list[Tensor] = []
     if given.mask is not None:
@@ -51,7 +61,10 @@ def recurrent(call: LayerCall, builder: StepBuilder) -> Any:
         output, kept = _as_it_was(
             call, given, builder, name, output, None if states.echo is None else after[states.echo]
         )
-    builder.answer([*after, *begun, *kept])
+    held = builder.answer([*after, *begun, *kept])[: len(after)]
+    if now.tail:
+        held = where_each(builder, builder.count.arrived(now), after, start) if begun else held
+        output, after = _over_tail(call, builder, run, given, states, output, held)
     if given.hands_on is not None and layer.return_sequences:
         output = carrying(builder, output, given.hands_on, name)
     builder.last_recurrent = name
@@ -60,6 +73,26 @@ def recurrent(call: LayerCall, builder: StepBuilder) -> Any:
     if not layer.return_state:
         return output
     return (output, *builder.mark([keras.ops.cast(state, layer.compute_dtype) for state in after], Time.SO_FAR))
+
+
+def _over_tail(
+    call: LayerCall,
+    builder: StepBuilder,
+    run: NamedOperations,
+    given: _Given,
+    states: CellStates,
+    output: Tensor,
+    held: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """The layer's output where steps follow that are not settled, and the states after the last of them."""
+    if given.mask is not None:
+        refuse_ahead(call, builder)
+
+    def step(ahead: int, before: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return one_step(call, builder, part(run, given.x, ahead, ahead + 1), states.pack(before))
+
+    outputs, last, after = over_tail(builder, run, builder.now, held, output, step)
+    return run(OPS.Concatenate, outputs, axis=1) if call.layer.return_sequences else last, after
 
 
 def _given(call: LayerCall, builder: StepBuilder) -> _Given:
@@ -105,14 +138,6 @@ def _check(call: LayerCall, given: _Given, builder: StepBuilder) -> None:
     layer = call.layer
     if layer.go_backwards:
         refuse(call, "go_backwards=True begins at the end of the sequence", "train it with go_backwards=False")
-    if builder.time(given.x) is not Time.EACH_STEP:
-        refuse(
-            call,
-            "the axis it runs along is not the time of the stream",
-            "give the recurrent layer before it return_sequences=True, don't reshape its output, and train again"
-            if _follows_another(call, builder)
-            else "remove what makes one result of all steps before it, and train again",
-        )
     if any(builder.time(tensor) is not Time.CONSTANT for tensor in given.initial):
         refuse(
             call,
@@ -121,12 +146,6 @@ def _check(call: LayerCall, given: _Given, builder: StepBuilder) -> None:
         )
     if layer.stateful and layer.states is None:
         refuse(call, "stateful was set after it was built", "build it with stateful=False: the worker keeps the states")
-
-
-def _follows_another(call: LayerCall, builder: StepBuilder) -> bool:
-    """Whether a recurrent layer lies before it: around a nested model, whether there is any at all."""
-    before = any(is_model(one) or isinstance(one, _KINDS) for one in made_of(call.layer))
-    return builder.last_recurrent is not None and (bool(call.path) or before)
 
 
 def _begin(
@@ -161,12 +180,12 @@ def _as_it_was(
     """The output with the one before in masked steps; what the state ``output`` is after the step, if one is needed.
 
     ``echo`` is the state after the step that is the output, too. Before the first step that counts Keras gives zeros,
-    whatever the initial state is, so with a given one the state is no echo of the output.
+    whatever the initial state is, so with a given one, also one from elsewhere, the state is no echo of the output.
     """
     over_time = call.layer.return_sequences
     if call.layer.zero_output_for_mask:
         return where_counted(given.mask, output, keras.ops.zeros_like(output)), []
-    if echo is not None and not given.initial:
+    if echo is not None and not given.initial and not builder.begins_elsewhere:
         echo = keras.ops.cast(echo, output.dtype)
         return (keras.ops.expand_dims(echo, 1) if over_time else echo), []
     previous = builder.state(name, "output", tuple(output.shape[2 if over_time else 1 :]), output.dtype)

@@ -10,8 +10,6 @@ from worker.model.rules import StepBuilder, refuse, run_as_it_is, streams, witho
 
 L = keras.layers
 
-_FUTURE = "it needs steps that have not arrived yet"
-
 
 def _refused(kinds: list[type], why: str, instead: str) -> None:
     def rule(call: LayerCall, builder: StepBuilder) -> NoReturn:
@@ -32,19 +30,9 @@ def _refused_over_time(kinds: list[type], why: str, instead: str) -> None:
     streams(*kinds)(rule)
 
 
-_refused(
-    [L.Bidirectional],
-    f"{_FUTURE}: its second half reads the sequence from the end",
-    "replace it by the recurrent layer inside and train again",
-)
 _refused_over_time(
-    [L.Attention, L.AdditiveAttention, L.MultiHeadAttention, L.GroupQueryAttention],
-    "each step looks at all the others, those that have not arrived yet or an ever longer past",
-    "replace it by a recurrent layer and train again",
-)
-_refused_over_time(
-    [L.Cropping1D, L.UpSampling1D],
-    "it changes how many steps there are",
+    [L.UpSampling1D],
+    "it makes several steps out of one",
     "remove it, and train on sequences as they arrive",
 )
 _refused_over_time(

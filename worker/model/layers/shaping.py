@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from worker.model.backend import keras
-from worker.model.graph import LayerCall
+from worker.model.graph import Layer, LayerCall, is_model
+from worker.model.layers.cropping import cropped
+from worker.model.layers.naming import NamedOperations
 from worker.model.layers.operations import OPS, refuse_axes
 from worker.model.layers.per_step import single_time
-from worker.model.rules import StepBuilder, Time, part_before, refuse, run_as_it_is, streams, without_time
+from worker.model.layers.tails import last_step
+from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams, without_time
 
 L = keras.layers
 
@@ -34,7 +39,7 @@ def _scores(call: LayerCall) -> bool:
     )
 
 
-@streams(L.Reshape)
+@streams(L.Reshape, tails=True)
 def reshape(call: LayerCall, builder: StepBuilder) -> Any:
     """Over time only where the first target axis is time again."""
     time = without_time(call, builder)
@@ -43,7 +48,7 @@ def reshape(call: LayerCall, builder: StepBuilder) -> Any:
     step = step_shape(call, tuple(call.layer.target_shape))
     if step is None:
         refuse_joined_steps(call, builder)
-    return _reshaped(call, builder, (1, *step), Time.EACH_STEP)
+    return _reshaped(call, builder, (1 + (builder.now.tail if builder.now else 0), *step), Time.EACH_STEP)
 
 
 @streams(OPS.numpy.Reshape)
@@ -51,7 +56,7 @@ def reshape_operation(call: LayerCall, builder: StepBuilder) -> Any:
     """As the layer, but its shape begins with the batch."""
     batch, *target = call.layer.newshape
     time = without_time(call, builder)
-    trained = call.layer._inbound_nodes[0].input_tensors[0].shape
+    trained = call.node.input_tensors[0].shape
     if batch not in (-1, trained[0]) or not target:
         refuse(
             call,
@@ -87,29 +92,14 @@ def step_shape(call: LayerCall, target: tuple[int, ...]) -> tuple[int, ...] | No
 
 def refuse_joined_steps(call: LayerCall, builder: StepBuilder) -> NoReturn:
     which = f" ('{builder.last_recurrent}')" if builder.last_recurrent else ""
-    refuse(
-        call,
-        f"{call.kind} joins all steps of the window, so there is no output before the window is full",
-        f"remove it, set return_sequences=False in the last recurrent layer{which} and train again",
-    )
+    why = f"{call.kind} joins all steps of the window, so there is no output before the window is full"
+    recurrent = any(isinstance(one, L.RNN) or is_model(one) for one in _made_of(call.layer))
+    if isinstance(call.layer, L.Flatten) and not builder.last_recurrent and not recurrent:
+        refuse(call, why, "put a recurrent layer with return_sequences=False in its place, and train again")
+    refuse(call, why, f"remove it, set return_sequences=False in the last recurrent layer{which} and train again")
 
 
-@streams(L.RepeatVector)
-def repeat_vector(call: LayerCall, builder: StepBuilder) -> Any:
-    """One vector per stream, for every step of it."""
-    time = builder.time(call.tensors[0])
-    if time is Time.SO_FAR:
-        refuse(
-            call,
-            "it makes a new time axis out of the result after the last step, as before a decoder",
-            part_before(call),
-        )
-    if time is Time.EACH_STEP:
-        refuse(call, "it repeats the whole window", "feed the model (batch, time, features) and train again")
-    return _reshaped(call, builder, (1, call.tensors[0].shape[1]), Time.EACH_STEP)
-
-
-@streams(L.Permute)
+@streams(L.Permute, tails=True)
 def permute(call: LayerCall, builder: StepBuilder) -> Any:
     time = without_time(call, builder)
     if time is None and call.layer.dims[0] != 1:
@@ -121,7 +111,7 @@ def permute(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time or Time.EACH_STEP)
 
 
-@streams(OPS.numpy.Transpose, OPS.numpy.Swapaxes, OPS.numpy.Moveaxis)
+@streams(OPS.numpy.Transpose, OPS.numpy.Swapaxes, OPS.numpy.Moveaxis, tails=True)
 def transpose(call: LayerCall, builder: StepBuilder) -> Any:
     time = single_time(call, builder, features=False)
     order, kept = _order(call.layer, len(call.tensors[0].shape)), 2 if time is Time.EACH_STEP else 1
@@ -153,7 +143,7 @@ def _order(layer: Any, rank: int) -> list[int]:
     return order
 
 
-@streams(OPS.numpy.Squeeze)
+@streams(OPS.numpy.Squeeze, tails=True)
 def squeeze(call: LayerCall, builder: StepBuilder) -> Any:
     time = single_time(call, builder, features=False)
     if call.layer.axis is None:
@@ -162,18 +152,22 @@ def squeeze(call: LayerCall, builder: StepBuilder) -> Any:
     return run_as_it_is(call, builder, time)
 
 
-@streams(OPS.numpy.GetItem)
+@streams(OPS.numpy.GetItem, tails=True)
 def get_item(call: LayerCall, builder: StepBuilder) -> Any:
-    """x[:, :, 2:] is part of every step; x[:, -1] is the output after this step, as without return_sequences."""
+    """x[:, :, 2:] is part of every step; x[:, -1] is the output after this step, as without return_sequences; x[:, 2:]
+    and the like leave steps out.
+    """
     key = key_of(call)
     time = without_time(call, builder)
-    batch, steps = per_axis(key, len(call.tensors[0].shape))[:2]
+    batch, steps, *others = per_axis(key, len(call.tensors[0].shape))
     if _everything(batch) and time is not None:
         return run_as_it_is(call, builder, time)
     if _everything(batch) and _everything(steps):
         return run_as_it_is(call, builder, Time.EACH_STEP)
     if _everything(batch) and steps in (-1, slice(-1, None)):
-        return run_as_it_is(call, builder, Time.SO_FAR)
+        return run_as_it_is(with_last_step(call, builder), builder, Time.SO_FAR)
+    if _everything(batch) and _leaves_out(steps) and all(map(_everything, others)):
+        return cropped(call, builder, steps.start or 0, -(steps.stop or 0), steps.step or 1)
     return refuse(
         call,
         f"it cuts {_words(key)} out of the sequence"
@@ -181,6 +175,13 @@ def get_item(call: LayerCall, builder: StepBuilder) -> Any:
         else f"it takes {_words(key)} out of the batch, whose rows are different streams",
         "leave batch and time whole, as in x[:, :, 2:], or take the last step, x[:, -1], and train again",
     )
+
+
+def with_last_step(call: LayerCall, builder: StepBuilder) -> LayerCall:
+    """The call on the last step alone, where steps follow that are not settled."""
+    x, run = call.tensors[0], NamedOperations(builder, builder.name(call))
+    last = last_step(builder, run, x, builder.now)
+    return call if last is x else replace(call, args=(last, *call.args[1:]), tensors=[last])
 
 
 def key_of(call: LayerCall) -> Any:
@@ -203,6 +204,13 @@ def _everything(part: Any) -> bool:
     return isinstance(part, slice) and part.start in (None, 0) and part.stop is None and part.step in (None, 1)
 
 
+def _leaves_out(part: Any) -> bool:
+    """x[:, a:-b:c], which depends on no length."""
+    if not isinstance(part, slice):
+        return False
+    return (part.start or 0) >= 0 and (part.stop is None or part.stop < 0) and (part.step or 1) > 0
+
+
 def _words(key: Any) -> str:
     """x[:, 0] rather than (slice(None, None, None), 0)."""
 
@@ -220,3 +228,15 @@ def _reshaped(call: LayerCall, builder: StepBuilder, shape: tuple[int, ...], tim
     layer = L.Reshape(shape, name=builder.name(call), dtype=call.tensors[0].dtype)
     builder.report(call, builder.name(call), "as it is")
     return builder.mark(layer(call.tensors[0]), time)
+
+
+def _made_of(layer: Layer) -> Iterator[Layer]:
+    """All layers between this layer and the inputs of its graph; nested models whole."""
+    seen, waiting = {id(layer)}, [layer]
+    while waiting:
+        for tensor in [tensor for node in waiting.pop()._inbound_nodes for tensor in node.input_tensors]:
+            source = tensor._keras_history.operation
+            if id(source) not in seen:
+                seen.add(id(source))
+                waiting.append(source)
+                yield source

@@ -15,7 +15,9 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
 from worker.model.layers.naming import OPS, NamedOperations
 from worker.model.layers.pooling import added
-from worker.model.rules import Share, StepBuilder, Time, refuse_share, takes_shares
+from worker.model.rules import StepBuilder, Time, refuse_share, takes_shares
+from worker.model.share import Share
+from worker.model.unsettled import refuse_ahead
 
 L = keras.layers
 TIME_AXIS = 1
@@ -24,9 +26,8 @@ TIME_AXIS = 1
 def softmax_over_time(call: LayerCall, builder: StepBuilder) -> Tensor:
     """Scores (batch, 1, …) → the share of this step; states ``max`` and ``sum`` (scores,)."""
     (x,), name = call.tensors, builder.name(call)
-    run = NamedOperations(builder, name)
-    units = int(np.prod(x.shape[1:]))
-    wide = _wide(x)
+    refuse_ahead(call, builder)
+    run, units, wide = NamedOperations(builder, name), int(np.prod(x.shape[1:])), _wide(x)
     scores = run.reshaped(run.cast(x, wide), (units,))
     greatest, total = (builder.state(name, state, (units,), wide) for state in ("max", "sum"))
     begun = run(OPS.Greater, total, 0.0)
@@ -48,9 +49,9 @@ def divided_by_all(call: LayerCall, builder: StepBuilder) -> Tensor | None:
     step, total = tensors
     if len(step.shape) != len(total.shape) or total.shape[TIME_AXIS] != 1:
         return None
+    refuse_ahead(call, builder)
     builder.report(call, builder.name(call), "left to the sum over time")
-    name = builder.unique(f"{builder.name(call)}.part", ())
-    now = L.Identity(dtype=step.dtype, name=name)(step)
+    now = L.Identity(dtype=step.dtype, name=builder.unique(f"{builder.name(call)}.part", ()))(step)
     return builder.mark_share(Share(call.layer_path, now, gone=None, total=total))
 
 
@@ -180,7 +181,7 @@ def _over_time(call: LayerCall, builder: StepBuilder) -> Tensor:
 def _over_time_by_code(call: LayerCall, builder: StepBuilder) -> Tensor:
     """Nearly always ``K.sum(x, axis=1)``, which is assumed: the proof shows whether it is."""
     share = _shared(call, builder)
-    node = call.layer._inbound_nodes[0]
+    node = call.node
     given, made = node.input_tensors[0].shape, node.output_tensors[0].shape
     if share.axis != TIME_AXIS or (len(made) == len(given) and made[1] != 1):
         refuse_share(call, builder)
@@ -224,9 +225,7 @@ def _sums_time_only(call: LayerCall, share: Share) -> bool:
 def _accumulated(
     call: LayerCall, builder: StepBuilder, run: NamedOperations, share: Share, average: bool = False
 ) -> Tensor:
-    """The sum over time so far, in the shape of one step's part; states ``sum`` and ``rest``, with ``average``
-    ``count``, too.
-    """
+    """The sum over time so far, in the shape of one step's part; states ``sum``, ``rest``, if average ``count``."""
     name, now, wide = builder.name(call), share.now, _wide(share.now)
     shape = tuple(now.shape[1:])
     flat = (int(np.prod(shape)),)

@@ -8,16 +8,24 @@ from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import Layer, LayerCall, graph_of, is_model
-from worker.model.rules import StepBuilder, Time, has_rule, refuse, refuse_unknown, rule_for, run_as_it_is, streams
+from worker.model.rules import (
+    StepBuilder,
+    Time,
+    has_rule,
+    refuse,
+    rule_for,
+    run_as_it_is,
+    streams,
+    without_time,
+)
+from worker.model.unknown_kinds import refuse_unknown
 
 L = keras.layers
 
 
-@streams(L.TimeDistributed)
+@streams(L.TimeDistributed, tails=True)
 def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
     """The inner layer sees every step alone, so any layer or model of Keras that keeps nothing for the next will do."""
-    if len(call.tensors) != 1 or builder.time(call.tensors[0]) is not Time.EACH_STEP:
-        refuse(call, "the axis it runs along is not the time of the stream", "use the layer inside by itself")
     for layer, path in _inside(call.layer.layer, (*call.path, call.layer.name)):
         inner = replace(call, layer=layer, path=path)
         if not type(layer).__module__.startswith("keras.") and not has_rule(type(layer)):
@@ -41,7 +49,7 @@ def time_distributed(call: LayerCall, builder: StepBuilder) -> Any:
                 "it takes the mask of the steps for one of its own",
                 "remove mask_zero or Masking and train again",
             )
-    return run_as_it_is(call, builder, Time.EACH_STEP)
+    return run_as_it_is(call, builder, without_time(call, builder) or Time.EACH_STEP)
 
 
 def _inside(layer: Layer, path: tuple[str, ...]) -> Iterator[tuple[Layer, tuple[str, ...]]]:

@@ -13,15 +13,19 @@ from worker.model.graph import Layer, LayerCall, Tensor
 from worker.model.layers import code
 from worker.model.layers.categories import one_hot
 from worker.model.layers.per_step import of_length
+from worker.model.layers.repeating import unbound
 from worker.model.layers.shaping import key_of, per_axis
 
 L = keras.layers
 
 
-def open_changes(layer: Layer) -> dict[str, Any]:
+def open_changes(call: LayerCall) -> dict[str, Any]:
     """Changes of the configuration with which a copy of the layer takes any number of steps."""
-    if isinstance(layer, L.RNN):
-        return {"stateful": False, "unroll": False}
+    layer = call.layer
+    if isinstance(layer, (L.RNN, L.Bidirectional)):
+        return unbound(layer)
+    if call.tensors and call.tensors[0].shape[1:2] != (None,):  # an axis that is no time keeps its length
+        return {}
     if isinstance(layer, L.Lambda):
         return code.of_length(layer, None)
     return of_length(layer, None) if isinstance(layer, L.EinsumDense) else {}

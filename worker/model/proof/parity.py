@@ -6,7 +6,7 @@ the prefixes, and the copy is compared with the trained model itself once, at th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,30 @@ from worker.errors import WorkerError
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import CODE_INSTEAD, call_model, graph_of, layers_of
+from worker.model.proof.answerable import check_first_answer
+from worker.model.proof.as_trained import as_trained, needs_numbers
+from worker.model.proof.causality import changed
 from worker.model.proof.flexible import flexible_copy
+from worker.model.proof.rounding import EXACT, exact
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
 from worker.model.step import PackedStep
-from worker.records.arrays import FloatArray
+from worker.records.arrays import BoolArray, FloatArray
 
 FREE_LENGTH_STEPS = 10
 FREE_BATCH_ROWS = 2
+USUAL = 1e-4  # model.parity_tolerance, when nobody has set it
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
     """Greatest absolute differences found; not a number where an output is not.
 
-    ``max_abs_difference`` is the greatest of the three: streamed against prefixes, a stream in a batch against the
-    same stream alone, flexible copy against the trained model. ``where`` says which, and at which step.
-    ``greatest_output`` is the trained model's greatest absolute answer to a prefix.
+    ``max_abs_difference`` is the greatest of all: streamed against prefixes, a stream in a batch against the same
+    stream alone, flexible copy against the trained model, streamed against streamed with later events and other streams
+    that are not a number (``causality``). ``where`` says which, and at which step. ``greatest_output`` is the trained
+    model's greatest absolute answer to a prefix. ``exact``: all are float32 within ±1, and plain Keras repeats them
+    within 1e-6, so that the streamed answers must be as close.
     """
 
     max_abs_difference: float
@@ -43,42 +50,69 @@ class Parity:
     greatest_output: float
     sequences: int
     steps: int
+    causality: float = 0.0
+    exact: bool = False
+
+    def limit(self, tolerance: float) -> float:
+        """The difference that is allowed. Where outputs exceed ±1 it grows with them, as rounding does.
+
+        A tolerance that is not greater than usual becomes 1e-6 where answers are ``exact``.
+        """
+        if self.exact and tolerance <= USUAL:
+            return min(tolerance, EXACT)
+        return tolerance * max(1.0, self.greatest_output)
 
     def within(self, tolerance: float) -> bool:
-        """Whether the proof holds. Where outputs exceed ±1, the tolerance grows with them, as rounding does.
-
-        False when a difference is not a number.
-        """
-        return self.max_abs_difference <= tolerance * max(1.0, self.greatest_output)
+        """Whether the proof holds; False when a difference is not a number."""
+        return self.max_abs_difference <= self.limit(tolerance)
 
 
 def measure(
     original: Any, explicit: ExplicitModel, packed: PackedStep, sequences: int, steps: int, seed: int
 ) -> Parity:
-    """Stream ``sequences`` random sequences of ``steps`` steps and compare."""
+    """Stream ``sequences`` random sequences of ``steps`` steps, counted from the first answer, and compare."""
     assert sequences > 0, "no sequences, no proof"
     assert steps > 0, "no steps, no proof"
+    steps += explicit.first_answer - 1
+    steps = min(steps, explicit.exact_steps or steps, explicit.last_step or steps)
     samples = draw(original, explicit.inputs, sequences, steps, seed)
     xs = samples.vectors
     zero = np.tile(explicit.initial.astype(packed.dtype), (sequences, 1))
-    streamed, _ = packed.scan(np.swapaxes(xs, 0, 1), zero)
-    streamed = np.swapaxes(streamed, 0, 1)
+    whole = np.swapaxes(packed.scan(np.swapaxes(xs, 0, 1), zero)[0], 0, 1)
+    if explicit.waits:
+        check_first_answer(original, explicit)
     flexible = flexible_copy(original, explicit.inputs)
-    wanted = _prefixes(flexible, explicit, xs)
+    wanted = prefix_answers(flexible, explicit, xs)
+    streamed = whole[..., : explicit.units]
     # Some models have no answer to an empty sequence, such as the mean of no step.
     unanswered = samples.empty[..., np.newaxis] & ~np.isfinite(wanted)
-    difference, where = _worst(streamed, np.where(unanswered, streamed, wanted))
+    if explicit.waits:
+        unanswered |= _unanswered(whole[..., -1], explicit.first_answer)[..., np.newaxis]
+    difference, where = worst(streamed, np.where(unanswered, streamed, wanted))
     alone = np.concatenate([np.swapaxes(packed.scan(x[:, np.newaxis], zero[:1])[0], 0, 1) for x in xs])
-    batching, where_batching = _worst(streamed, alone)
+    batching, where_batching = worst(whole, alone)
     unbound = _against_original(original, flexible, explicit, seed)
+    causality = changed(packed, explicit.inputs, xs, zero, whole)
     found = [
         (difference, f"{where}, streamed against the prefix"),
         (batching, f"{where_batching}, in a batch against alone"),
         (unbound, "flexible copy against the trained model"),
+        (causality, "streamed, with later events and other streams that are not a number"),
     ]
     greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
-    return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps)
+    within = exact(flexible, explicit, xs, largest)
+    return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps, causality, within)
+
+
+def _unanswered(answered: FloatArray, first: int) -> BoolArray:
+    """(sequences, steps): where the trained model has no answer. Raises WorkerError if these are others."""
+    wanted = np.broadcast_to(np.arange(1, answered.shape[1] + 1) >= first, answered.shape)
+    if not np.array_equal(answered, wanted):
+        raise WorkerError(
+            f"parity: the streamed model doesn't answer each event from {first} on, and only these", "report this model"
+        )
+    return ~wanted
 
 
 def suspicion(code: Sequence[str]) -> str:
@@ -96,30 +130,52 @@ def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
         advice = "raise model.parity_tolerance if that is acceptable, else report this model"
         raise WorkerError(
             f"parity: the streamed model differs from the trained one by {parity.max_abs_difference:.3g} "
-            f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than the tolerance {tolerance:.3g}",
+            f"({parity.where}), outputs up to {parity.greatest_output:.3g}: more than {parity.limit(tolerance):.3g}",
             suspicion(code) if code else advice,
         )
     return parity
 
 
-def _prefixes(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray:
-    """(sequences, steps, units): the model's answer to each prefix."""
+def prefix_answers(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray:
+    """(sequences, steps, units): the model's answer to each prefix; not a number where it has none yet."""
     sequences, steps = xs.shape[:2]
     times, inputs = explicit.output_times, split(explicit.inputs, xs)
-    if all(time is Time.EACH_STEP for time in times):
+    if explicit.settled and all(time is Time.EACH_STEP for time in times):
         return _side_by_side([np.asarray(y) for y in call_model(flexible, inputs)], steps)
-    specs = [
-        tf.TensorSpec([sequences, None, *x.shape[2:]] if part.time is Time.EACH_STEP else x.shape, x.dtype)
-        for part, x in zip(explicit.inputs, inputs, strict=True)
-    ]
-    # One graph for all lengths.
-    run = tf.function(lambda *given: call_model(flexible, list(given)), input_signature=specs, autograph=False)
-    answers = []
-    for length in range(1, steps + 1):
+    run = _at_any_length(flexible, explicit, xs)
+    answers = [np.full((sequences, min(explicit.first_answer - 1, steps), explicit.units), np.nan)]
+    for length in range(explicit.first_answer, steps + 1):
         outputs = [np.asarray(y) for y in run(*split(explicit.inputs, xs[:, :length]))]
         last = [y[:, -1] if time is Time.EACH_STEP else y for time, y in zip(times, outputs, strict=True)]
         answers.append(_side_by_side([y[:, np.newaxis] for y in last], 1))
     return np.concatenate(answers, axis=1)
+
+
+def _at_any_length(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> Callable[..., list[Any]]:
+    """The model in one graph for all lengths; as it is, where its own layers do another thing in such a graph."""
+
+    def plain(*given: Any) -> list[Any]:
+        return call_model(flexible, list(given))
+
+    if needs_numbers(flexible):
+        return plain
+    specs = [
+        tf.TensorSpec([len(xs), None, *x.shape[2:]] if part.time is Time.EACH_STEP else x.shape, x.dtype)
+        for part, x in zip(explicit.inputs, split(explicit.inputs, xs), strict=True)
+    ]
+    run: Any = tf.function(plain, input_signature=specs, autograph=False)
+    prefixes = [split(explicit.inputs, xs[:, :length]) for length in (explicit.first_answer, xs.shape[1])]
+    alike = not as_trained(flexible) or all(_alike(run, plain, prefix) for prefix in prefixes)
+    return run if alike else plain
+
+
+def _alike(run: Any, plain: Any, given: list[Any]) -> bool:
+    """Code may ask a shape for the number of steps: in a graph for all lengths there is none."""
+    try:
+        pairs = [(np.asarray(one), np.asarray(two)) for one, two in zip(run(*given), plain(*given), strict=True)]
+    except Exception:  # noqa: BLE001 (whatever its code may raise)
+        return False
+    return all(x.shape == y.shape and np.allclose(x, y, 1e-5, 1e-6, equal_nan=True) for x, y in pairs)
 
 
 def _side_by_side(outputs: list[FloatArray], steps: int) -> FloatArray:
@@ -134,29 +190,35 @@ def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, see
         if part.time is Time.EACH_STEP
     ]
     batch = next((shape[0] for shape in shapes if shape[0]), FREE_BATCH_ROWS)
-    steps = next((shape[1] for shape in shapes if shape[1]), FREE_LENGTH_STEPS)
+    steps = next((shape[1] for shape in shapes if shape[1]), FREE_LENGTH_STEPS + explicit.first_answer - 1)
     samples = draw(original, explicit.inputs, batch, steps, seed + 1)
     inputs = split(explicit.inputs, samples.vectors)
+    wanted = answers_at_zero(original, inputs)
+    given = [np.asarray(y, np.float64) for y in call_model(flexible, inputs)]
+    differences = [worst(one, two)[0] for one, two in zip(given, wanted, strict=True)]
+    return max(differences, key=lambda difference: np.inf if np.isnan(difference) else difference)
+
+
+def answers_at_zero(model: Any, inputs: list[Any]) -> list[FloatArray]:
+    """The model's outputs for these inputs where its own states, if it keeps any, are zero."""
     stateful = [
         variable
-        for layer in layers_of(original)
+        for layer in layers_of(model)
         if getattr(layer, "stateful", False)
         for variable in keras.tree.flatten(layer.states)
+        if variable is not None  # it was made stateful after it was built
     ]
     kept = [keras.ops.convert_to_numpy(variable) for variable in stateful]
     try:
         for variable in stateful:
             variable.assign(keras.ops.zeros_like(variable))
-        wanted = [np.asarray(y, np.float64) for y in call_model(original, inputs)]
+        return [np.asarray(y, np.float64) for y in call_model(model, inputs)]
     finally:
         for variable, value in zip(stateful, kept, strict=True):
             variable.assign(value)  # the trained model is the caller's: leave it as it was
-    given = [np.asarray(y, np.float64) for y in call_model(flexible, inputs)]
-    differences = [_worst(one, two)[0] for one, two in zip(given, wanted, strict=True)]
-    return max(differences, key=lambda difference: np.inf if np.isnan(difference) else difference)
 
 
-def _worst(given: FloatArray, wanted: FloatArray) -> tuple[float, str]:
+def worst(given: FloatArray, wanted: FloatArray) -> tuple[float, str]:
     """The greatest difference and where it is; arrays (sequences, steps, units) or of any one shape."""
     difference = np.abs(given.astype(np.float64) - wanted.astype(np.float64))
     if not difference.size:

@@ -27,8 +27,11 @@ class Samples:
     empty: BoolArray
 
 
-def draw(model: Any, parts: list[InputPart], sequences: int, steps: int, seed: int) -> Samples:
-    """The same numbers for the same seed. Of more than one sequence the last begins with a masked step."""
+def draw(model: Any, parts: list[InputPart], sequences: int, steps: int, seed: int, masks: bool = True) -> Samples:
+    """The same numbers for the same seed. Of more than one sequence the last begins with a masked step.
+
+    With ``masks`` False no step is masked, as far as ids and Masking layers mask any.
+    """
     rng = np.random.default_rng(seed)
     masked = rng.random((sequences, steps)) < MASKED_SHARE
     masked[:, 0] = np.arange(sequences) == sequences - 1 if sequences > 1 else False
@@ -38,7 +41,9 @@ def draw(model: Any, parts: list[InputPart], sequences: int, steps: int, seed: i
         layers = _near(graph, tensor)
         values = _values(rng, part, layers, (sequences, steps, *part.shape))
         mask_value = _mask_value(part, layers)
-        if mask_value is not None:
+        if mask_value is not None and not masks:
+            values[values == mask_value] = 1
+        elif mask_value is not None:
             values[masked] = mask_value
             masked |= (values == mask_value).reshape(sequences, steps, -1).all(axis=2)  # ids are drawn, 0 among them
             mask_seen = True

@@ -1,0 +1,45 @@
+"""How exactly plain Keras repeats a model's answers, which says how exactly a streaming form can give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from worker.model.explicit import ExplicitModel
+from worker.model.graph import call_model
+from worker.model.inputs import InputPart
+from worker.model.proof.samples import split
+from worker.records.arrays import FloatArray
+
+EXACT = 1e-6  # the tolerance for float32 within ±1, where Keras itself is as exact
+SPARE = 4  # a form computes the same in another order than Keras does, so it needs more than Keras alone
+
+
+def exact(flexible: Any, explicit: ExplicitModel, xs: FloatArray, largest: float) -> bool:
+    """Whether the answers are float32 numbers within ±1 that Keras repeats exactly enough for a tolerance of 1e-6."""
+    kinds = {tensor.dtype for tensor in flexible.outputs} | {spec.dtype for spec in explicit.states}
+    if kinds != {"float32"} or largest > 1.0:
+        return False
+    return repeated(flexible, explicit.inputs, xs) * SPARE <= EXACT
+
+
+def repeated(flexible: Any, parts: list[InputPart], xs: FloatArray) -> float:
+    """By how much Keras differs from itself at most: a sequence alone, and with its numbers a rounding away."""
+    wanted = _answers(flexible, parts, xs)
+    near = xs.copy()
+    for part in parts:
+        if part.ids is None and part.dtype == "float32":
+            given = xs[..., part.columns].astype(np.float32)
+            near[..., part.columns] = np.nextafter(given, np.float32(np.inf))
+    others = [np.concatenate(one) for one in zip(*(_answers(flexible, parts, x[np.newaxis]) for x in xs), strict=True)]
+    differences = [
+        float(np.max(np.abs(one - other), initial=0.0))
+        for found in (others, _answers(flexible, parts, near))
+        for one, other in zip(wanted, found, strict=True)
+    ]
+    return float(np.inf) if np.isnan(differences).any() else max(differences)
+
+
+def _answers(flexible: Any, parts: list[InputPart], xs: FloatArray) -> list[FloatArray]:
+    return [np.asarray(y, np.float64) for y in call_model(flexible, split(parts, xs))]

@@ -1,0 +1,1 @@
+"""The window form: the trained model as it is, on the last events of each sequence."""
