@@ -40,8 +40,6 @@ WITHOUT_DATA = {
     ("Unfinished records", "{{topic}}"): "only tasks that generate have some",
     ("Left to replay", "{{topic}}"): "a first start replays nothing",
 }
-# By the events of the test, which come again and again.
-SET_OFF = {"RnnwLateEvents"}
 
 
 @dataclass(slots=True)
@@ -124,12 +122,22 @@ def test_every_query_of_the_dashboard_has_data(running: Running) -> None:
 
 
 def test_a_worker_that_is_well_sets_off_no_alert(running: Running) -> None:
+    """None that asks somebody to look. Late events are told as information, for the test sends the same ones again and
+    again, and so are outputs of the second model that a slow machine has dropped, for half an hour.
+    """
+    seen: dict[str, object] = {}
+
     def quiet() -> bool:
         running.feed()
-        ready = running.server.values("rnnw_ready == 1")
-        return bool(ready) and set(running.server.firing()) <= SET_OFF
+        firing = running.server.firing()
+        seen.update(ready=running.server.values("rnnw_ready"), firing=firing)
+        told = {each["labels"]["severity"] for each in firing.values()}
+        return bool(running.server.values("rnnw_ready == 1")) and told <= {"info"}
 
-    eventually(quiet, WAIT_S)
+    try:
+        eventually(quiet, WAIT_S)
+    finally:
+        print("seen:", seen)
 
 
 @pytest.mark.parametrize("name", ["namespace", "pod", "topic", "group"])

@@ -52,7 +52,7 @@ class Worker:
         self.membership = Membership(source, reporter, limits.session_s)
         self.setbacks = Setbacks(limits, pipeline.output_numbers, delivery.transactional, topics.dead_letters)
         self._commit_due, self._checkpoint_due = Due(limits.commit_interval_s), Due(limits.checkpoint_interval_s)
-        self._lag = Lag(source, delivery, self.positions, reporter, limits)
+        self._lag = Lag(source, delivery, self.positions, reporter, limits, topics.inputs)
         self._commit_until = math.inf  # when leaving: after that the worker waits for nothing any more
         self._in_doubt = False  # states have seen records whose outputs may never appear
 
@@ -108,10 +108,10 @@ class Worker:
             self.positions.advance(batch.partition, batch.next_offset)
 
     def _look_around(self, now: float) -> None:
+        self._lag.look(now)
         self.membership.look(now, self.positions)
         if self._checkpoint_due.at(now):
             self.checkpoint(now)
-        self._lag.look(now)
         self.states.look_at_checkpoints()
 
     def commit(self, now: float, outcomes: Sequence[Outcome] = ()) -> bool:

@@ -14,7 +14,7 @@ class Reach:
     def __init__(self, status: WorkerStatus) -> None:
         self._status = status
         self._away_since: float | None = None
-        self._told = False
+        self.reason: str | None = None  # why it counts as gone
 
     def away(self, now: float, error: Exception) -> None:
         """A turn could not be made."""
@@ -29,11 +29,11 @@ class Reach:
 
     def unanswered(self, error: Exception) -> None:
         """A question had no answer: /readyz says so until one has."""
-        self._told = True
-        self._status.set("kafka", f"does not answer: {error}")
+        self.reason = f"does not answer: {error}"
+        self._status.set("kafka", self.reason)
 
     def answered(self) -> None:
         """A question had an answer."""
-        if self._told:
-            self._told = False
+        if self.reason is not None:
+            self.reason = None
             self._status.set("kafka", None)

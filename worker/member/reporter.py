@@ -127,7 +127,9 @@ class Reporter:
         kind = type(change).__name__.lower()
         self.metrics.rebalances.labels(kind).inc()
         log.info("%s: %s", kind, listed(change.partitions), extra=about_all(change.partitions))
-        if not isinstance(change, Assigned):
+        if isinstance(change, Assigned):
+            self.reach.answered()
+        else:
             for partition in change.partitions:
                 self._replaying.pop(partition, None)
 
@@ -145,14 +147,15 @@ class Reporter:
         now = self._clock.now()
         for partition in positions.replaying():
             self._replaying.setdefault(partition, now)
-        self.status.set("kafka", None)
+        self.status.set("kafka", self.reach.reason)
         self._say_state()
 
     def outside(self, now: float, waited_s: float, session_s: float) -> None:
         """We have not joined the group for so long; the group waits ``session_s`` for a member that died."""
         self.status.set(
             "kafka",
-            f"has waited {waited_s:.0f} s to join the group, which waits for a member that does not answer: a dead "
+            self.reach.reason
+            or f"has waited {waited_s:.0f} s to join the group, which waits for a member that does not answer: a dead "
             f"member is removed when its session of {session_s:.0f} s (session.timeout.ms) is over",
         )
         self._lines.warn(now, "outside", "kafka: %s", self.status.reason("kafka"))
