@@ -261,7 +261,10 @@ def test_code_that_fails_the_proof_is_blamed(command: Command, trained: Path) ->
     sequential(*layers, L.Dense(1), length=7).save(trained / "code.keras")
     ended = command("check", "-c", written(trained, "code.keras", model__allow_lambda=True), "--json")
     (problem,) = json.loads(ended.out)["problems"]
-    assert "'magnitude' (Lambda) may look at other steps; replace it by layers of Keras" in problem["instead"]
+    assert (
+        "'magnitude' (Lambda) may look at how long the sequence is, or at other steps; replace it by layers of Keras"
+        in problem["instead"]
+    )
     assert "parity_tolerance" not in problem["instead"]
 
 

@@ -13,6 +13,7 @@ from worker.model.backend import keras
 from worker.model.counting import STATE, EventCount
 from worker.model.graph import Layer, LayerCall, Tensor, copy_layer, first_line
 from worker.model.keras2_masks import plain
+from worker.model.layers.masking import handed_on
 from worker.model.layers.tails import where_each
 from worker.model.layers.waiting import aligned
 from worker.model.rules import Time, rule_for
@@ -79,7 +80,7 @@ class Building:
         around = self.now
         call, self.now = aligned(call, self)
         try:
-            return rule(call, self)
+            return handed_on(call, self, rule(call, self))
         except ModelRefusedError:
             raise
         except Exception as error:  # whatever Keras raises when a layer does not fit one step

@@ -12,6 +12,8 @@ from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
 from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams
 
+TRIED_ROWS = 2
+
 
 def mask_of(tensor: Tensor) -> Tensor | None:
     """The mask that Keras has attached to a tensor."""
@@ -35,6 +37,41 @@ def carrying(builder: StepBuilder, tensor: Tensor, mask: Tensor, name: str) -> T
     return keras.layers.TimeDistributed(inside, dtype=tensor.dtype, name=builder.unique(f"{name}.masked", ()))(
         tensor, mask=mask
     )
+
+
+def handed_on(call: LayerCall, builder: StepBuilder, outputs: Any) -> Any:
+    """The outputs of a call, with the mask that the graph knows nothing of.
+
+    Code that returns the very tensor that it was given (an identity, a cast to the same type) returns its mask, too,
+    but only when the model runs: graphs have other tensors. So the layer is called on numbers.
+    """
+    if len(call.tensors) != 1 or not isinstance(outputs, keras.KerasTensor) or mask_of(outputs) is not None:
+        return outputs
+    (given,) = call.tensors
+    mask = mask_of(given)
+    times = {builder.time(given), builder.time(outputs)}
+    if mask is None or times != {Time.EACH_STEP} or not _returns_its_input(call):
+        return outputs
+    return builder.mark(carrying(builder, outputs, mask, call.layer.name), Time.EACH_STEP, builder.steps(outputs))
+
+
+def _returns_its_input(call: LayerCall) -> bool:
+    (given,) = call.tensors
+    mask = keras.ops.ones((TRIED_ROWS, 1), "bool")
+    numbers = keras.ops.zeros((TRIED_ROWS, *given.shape[1:]), given.dtype)
+    keras.src.backend.set_keras_mask(numbers, mask)
+
+    def number(leaf: Any) -> Any:
+        if not isinstance(leaf, keras.KerasTensor):
+            return leaf
+        return numbers if leaf is given else mask
+
+    args, kwargs = keras.tree.map_structure(number, (call.args, call.kwargs))
+    try:
+        made = call.layer(*args, **kwargs)
+    except Exception:  # noqa: BLE001 (whatever its code raises on one step: the rule has had its say)
+        return False
+    return keras.ops.is_tensor(made) and mask_of(made) is not None
 
 
 @streams(keras.layers.Masking)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
+from worker.model.layers.masking import mask_of
 from worker.model.layers.naming import NamedOperations
 from worker.model.layers.tails import last_step, where_each
 from worker.model.layers.windows import kept_inputs, last_words, part
@@ -14,6 +15,8 @@ from worker.model.rules import StepBuilder, Time, refuse
 from worker.model.steps import PLAIN, Steps
 
 OPS = keras.src.ops.numpy
+# With a branch beside that is not masked, as none is that looks ahead, these compute the same as without masks.
+LOOK_AT_NO_MASK = (keras.layers.Add, keras.layers.Subtract, keras.layers.Average)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -60,6 +63,12 @@ def lagged(call: LayerCall, builder: StepBuilder, x: Tensor, late: Steps) -> Ten
     steps = builder.steps(x)
     if steps is None or builder.time(x) in (Time.SO_FAR, Time.CONSTANT) or steps == late:
         return x
+    if mask_of(x) is not None and type(call.layer) not in LOOK_AT_NO_MASK:
+        refuse(
+            call,
+            "it joins a branch whose steps are masked with one that looks ahead",
+            "leave the mask out, or join them by Add, and train again",
+        )
     lag, rest = divmod(late.delay - steps.delay, steps.every)
     if replace(steps, delay=late.delay) != late or rest or builder.time(x) is not Time.EACH_STEP:
         _refuse_speeds(call)

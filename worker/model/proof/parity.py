@@ -19,6 +19,7 @@ from worker.model.graph import CODE_INSTEAD, call_model, graph_of, layers_of
 from worker.model.proof.answerable import check_first_answer
 from worker.model.proof.as_trained import as_trained, needs_numbers
 from worker.model.proof.causality import changed
+from worker.model.proof.far import beyond, has_code
 from worker.model.proof.flexible import flexible_copy
 from worker.model.proof.rounding import EXACT, exact
 from worker.model.proof.samples import draw, split
@@ -35,11 +36,11 @@ USUAL = 1e-4  # model.parity_tolerance, when nobody has set it
 class Parity:
     """Greatest absolute differences found; not a number where an output is not.
 
-    ``max_abs_difference`` is the greatest of all: streamed against prefixes, a stream in a batch against the same
-    stream alone, flexible copy against the trained model, streamed against streamed with later events and other streams
-    that are not a number (``causality``). ``where`` says which, and at which step. ``greatest_output`` is the trained
-    model's greatest absolute answer to a prefix. ``exact``: all are float32 within ±1, and plain Keras repeats them
-    within 1e-6, so that the streamed answers must be as close.
+    ``max_abs_difference`` is the greatest of all: streamed against prefixes (long ones, too, where the model has Python
+    code), a stream in a batch against the same stream alone, flexible copy against the trained model, streamed against
+    streamed with later events and other streams that are not a number (``causality``). ``where`` says which, and at
+    which step. ``greatest_output`` is the trained model's greatest absolute answer to a prefix. ``exact``: all are
+    float32 within ±1, and plain Keras repeats them within 1e-6, so that the streamed answers must be as close.
     """
 
     max_abs_difference: float
@@ -98,11 +99,21 @@ def measure(
         (batching, f"{where_batching}, in a batch against alone"),
         (unbound, "flexible copy against the trained model"),
         (causality, "streamed, with later events and other streams that are not a number"),
+        *_far(original, flexible, explicit, packed, seed),
     ]
     greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
     within = exact(flexible, explicit, xs, largest)
     return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps, causality, within)
+
+
+def _far(
+    original: Any, flexible: Any, explicit: ExplicitModel, packed: PackedStep, seed: int
+) -> list[tuple[float, str]]:
+    if not has_code(original):
+        return []
+    difference, length = beyond(original, flexible, explicit, packed, seed + 2)
+    return [(difference, f"after step {length}, streamed against the prefix")]
 
 
 def _unanswered(answered: FloatArray, first: int) -> BoolArray:
@@ -118,7 +129,9 @@ def _unanswered(answered: FloatArray, first: int) -> BoolArray:
 def suspicion(code: Sequence[str]) -> str:
     """What to do about a proof that fails with these layers of Python code."""
     layers = ", ".join(f"'{layer}'" for layer in code)
-    return f"the Python code of {layers} (Lambda) may look at other steps; {CODE_INSTEAD}"
+    return (
+        f"the Python code of {layers} (Lambda) may look at how long the sequence is, or at other steps; {CODE_INSTEAD}"
+    )
 
 
 def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:

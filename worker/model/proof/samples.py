@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from worker.model.backend import keras
 from worker.model.graph import Layer, consumers, graph_of, layers_of
 from worker.model.inputs import InputPart
+from worker.model.proof.undoing import scales, undone
 from worker.model.rules import Time
 from worker.records.arrays import BoolArray, FloatArray
 
@@ -69,11 +70,25 @@ def split(parts: list[InputPart], vectors: FloatArray) -> list[NDArray[Any]]:
 def _near(graph: Any, tensor: Any) -> list[Layer]:
     """The layers after an input and before anything recurrent."""
     if len(graph.inputs) > 1:
-        found = consumers(graph, tensor)
+        found = _behind(graph, tensor)
     else:
         found = list(takewhile(lambda layer: not isinstance(layer, L.RNN), layers_of(graph)))
     inside = [part for layer in found if isinstance(layer, L.TimeDistributed) for part in layer._flatten_layers()]
     return found + inside
+
+
+def _behind(graph: Any, tensor: Any) -> list[Layer]:
+    """The layers that take this tensor, and behind those that only scale it what takes their output."""
+    found = []
+    for layer in consumers(graph, tensor):
+        found.append(layer)
+        calls = (
+            [node for node in layer._inbound_nodes if any(given is tensor for given in node.input_tensors)]
+            if scales(layer)
+            else []
+        )
+        found += [each for node in calls for output in node.outputs for each in _behind(graph, output)]
+    return found
 
 
 def _values(rng: np.random.Generator, part: InputPart, layers: list[Layer], shape: tuple[int, ...]) -> FloatArray:
@@ -97,9 +112,9 @@ def _mask_value(part: InputPart, layers: list[Layer]) -> FloatArray | None:
     """An input's value in steps that do not count."""
     if part.time is not Time.EACH_STEP:
         return None
-    for layer in layers:
+    for number, layer in enumerate(layers):
         if isinstance(layer, L.Masking):
-            return np.asarray(layer.mask_value, np.float64)
+            return undone(layers[:number], layer.mask_value, part.shape)
         if isinstance(layer, L.Embedding) and layer.mask_zero:
             return np.zeros(())
     return np.zeros(()) if part.dtype == "bool" else None  # nearly always a mask itself

@@ -1,0 +1,61 @@
+"""Long sequences: code that nobody can read may look further back than usual proofs go, or ask for the length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from worker.model.backend import keras, tf
+from worker.model.explicit import ExplicitModel
+from worker.model.graph import call_model, layers_of
+from worker.model.proof.samples import draw, split
+from worker.model.rules import Time
+from worker.model.step import PackedStep
+from worker.model.tracing import is_own
+from worker.records.arrays import FloatArray
+
+LENGTHS = (100, 300, 600)  # events, from the first answer on
+SEQUENCES = 2
+
+
+def has_code(model: Any) -> bool:
+    """Whether it has Python code of its own: Lambda layers, or layers of classes that are not of Keras."""
+    return any(isinstance(layer, keras.layers.Lambda) or is_own(layer) for layer in layers_of(model))
+
+
+def beyond(original: Any, flexible: Any, explicit: ExplicitModel, packed: PackedStep, seed: int) -> tuple[float, int]:
+    """The greatest difference between streamed and prefix at LENGTHS, and at which.
+
+    Each prefix has a graph of its own, for its length: in one for all lengths code would be told none.
+    """
+    most = min(explicit.exact_steps or LENGTHS[-1], explicit.last_step or LENGTHS[-1])
+    lengths = [length + explicit.first_answer - 1 for length in LENGTHS if length + explicit.first_answer - 1 <= most]
+    if not lengths:
+        return 0.0, 0
+    xs = draw(original, explicit.inputs, SEQUENCES, lengths[-1], seed).vectors
+    zero = np.tile(explicit.initial.astype(packed.dtype), (SEQUENCES, 1))
+    streamed = np.swapaxes(packed.scan(np.swapaxes(xs, 0, 1), zero)[0], 0, 1)[..., : explicit.units]
+    found = [(0.0, 0)]
+    for length in lengths:
+        wanted = _answer(flexible, explicit, xs[:, :length])
+        if wanted is None:
+            break
+        difference = float(np.max(np.abs(streamed[:, length - 1].astype(np.float64) - wanted), initial=0.0))
+        found.append((difference, length))
+    return max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
+
+
+def _answer(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray | None:
+    """(sequences, units); None where the code takes no sequence as long as this."""
+    run: Any = tf.function(lambda *given: call_model(flexible, list(given)), autograph=False)
+    given = split(explicit.inputs, xs)
+    try:
+        outputs = [np.asarray(y, np.float64) for y in run(*map(tf.constant, given))]
+    except Exception:  # noqa: BLE001 (whatever its code may raise, such as that it wants numbers)
+        try:
+            outputs = [np.asarray(y, np.float64) for y in call_model(flexible, given)]
+        except Exception:  # noqa: BLE001
+            return None
+    last = [y[:, -1] if time is Time.EACH_STEP else y for time, y in zip(explicit.output_times, outputs, strict=True)]
+    return np.concatenate([y.reshape(len(y), -1) for y in last], axis=1)
