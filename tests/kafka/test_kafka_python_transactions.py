@@ -111,10 +111,12 @@ class Stage:
         """A new sink in place of the last one, with all the time in the world."""
         self.sinks[-1].close(CLOSE_S)
         self.settings = replace(self.settings, producer={})
-        for _ in range(TRIES - 1):
+
+        def opened() -> Any:
             with suppress(KafkaUnavailableError):
                 return self.open()
-        return self.open()
+
+        return eventually(opened)
 
     def write(self, sink: TransactionalSink, timeout_s: float = COMMIT_S, member: object = None) -> Exception | None:
         """One transaction; what the sink said in place of 'committed'."""
@@ -384,11 +386,14 @@ def _await_arrival(sink: Any) -> None:
 
 def _complete(on: Stage, values: list[bytes], offset: int) -> Any:
     """What the loop does after any error."""
-    heir = on.go_on()
-    if on.committed()[0] != offset:
-        heir.send(on.topic, Messages([b"key"] * len(values), values))
-        heir.commit({on.inputs[0]: offset}, on.source.member(), COMMIT_S)
-    return heir
+    for _ in range(TRIES):
+        heir = on.go_on()
+        if on.committed()[0] == offset:
+            return heir
+        with suppress(KafkaUnavailableError):
+            heir.send(on.topic, Messages([b"key"] * len(values), values))
+            heir.commit({on.inputs[0]: offset}, on.source.member(), COMMIT_S)
+    return pytest.fail(f"not committed in {TRIES} tries")
 
 
 def _deliver(kind: int, on: Stage) -> None:
