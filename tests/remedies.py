@@ -415,6 +415,13 @@ REMEDIES: dict[str, Remedy] = {
     "transposed": Remedy(
         of(lambda: L.Conv1DTranspose(2, 2), last), (of(lambda: L.Conv1D(2, 2, padding="causal"), last),)
     ),
+    "masked beside ahead": Remedy(
+        on(lambda x: L.Multiply()([L.Masking()(x), L.Conv1D(F, 3, padding="same")(x)])),
+        (
+            on(lambda x: L.Multiply()([x, L.Conv1D(F, 3, padding="same")(x)])),
+            on(lambda x: L.Add()([L.Masking()(x), L.Conv1D(F, 3, padding="same")(x)])),
+        ),
+    ),
     "channels first": Remedy(
         of(lambda: L.Conv1D(2, 2, data_format="channels_first"), last),
         (of(lambda: L.Conv1D(2, 2, padding="causal", data_format="channels_last"), last),),
