@@ -45,6 +45,7 @@ SHOWN_SERVERS, SHOWN_HTTP = "localhost:9092", "localhost:9100"
 # What differs from run to run and from machine to machine. A line that not every machine has is left out.
 VARYING = [
     (r"^memory +\S+ \w+ are free here.*\n|^ +worst: .*\n", ""),
+    (r"\(within 1e-06, as Keras repeats itself; ", "("),  # by the processor's roundings
     (r"[\d.,]+ ms +[\d,]+ events/s", "<speed>"),
     (r"[\d,]+ events/s", "<speed>"),
     (r"bit for bit the same|\S+ at most$", "<difference>"),

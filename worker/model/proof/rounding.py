@@ -25,7 +25,9 @@ def exact(flexible: Any, explicit: ExplicitModel, xs: FloatArray, largest: float
 
 
 def repeated(flexible: Any, parts: list[InputPart], xs: FloatArray) -> float:
-    """By how much Keras differs from itself at most: a sequence alone, and with its numbers a rounding away."""
+    """By how much Keras differs from itself at most: a sequence alone, and with its numbers, or with every other
+    weight, a rounding away. Where numbers are ids, the weights alone can tell.
+    """
     wanted = _answers(flexible, parts, xs)
     near = xs.copy()
     for part in parts:
@@ -35,10 +37,27 @@ def repeated(flexible: Any, parts: list[InputPart], xs: FloatArray) -> float:
     others = [np.concatenate(one) for one in zip(*(_answers(flexible, parts, x[np.newaxis]) for x in xs), strict=True)]
     differences = [
         float(np.max(np.abs(one - other), initial=0.0))
-        for found in (others, _answers(flexible, parts, near))
+        for found in (others, _answers(flexible, parts, near), _with_weights_rounded(flexible, parts, xs))
         for one, other in zip(wanted, found, strict=True)
     ]
     return float(np.inf) if np.isnan(differences).any() else max(differences)
+
+
+def _with_weights_rounded(flexible: Any, parts: list[InputPart], xs: FloatArray) -> list[FloatArray]:
+    kept = flexible.get_weights()
+    try:
+        flexible.set_weights([_rounded(weight) for weight in kept])
+        return _answers(flexible, parts, xs)
+    finally:
+        flexible.set_weights(kept)
+
+
+def _rounded(weight: Any) -> Any:
+    """Up and down by turns: all in one direction would add up to more than roundings do."""
+    if weight.dtype != np.float32 or not weight.size:
+        return weight
+    toward = np.where(np.arange(weight.size).reshape(weight.shape) % 2, np.float32(np.inf), np.float32(-np.inf))
+    return np.nextafter(weight, toward)
 
 
 def _answers(flexible: Any, parts: list[InputPart], xs: FloatArray) -> list[FloatArray]:
