@@ -103,7 +103,7 @@ def measure(
     ]
     greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
-    within = exact(flexible, explicit, xs, largest)
+    within = exact(flexible, explicit, xs, wanted, lambda: prefix_answers(flexible, explicit, xs))
     return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps, causality, within)
 
 
