@@ -9,6 +9,7 @@ import numpy as np
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import call_model, layers_of
+from worker.model.proof.rounding import weights_rounded
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
 from worker.model.step import PackedStep
@@ -29,8 +30,7 @@ def beyond(original: Any, flexible: Any, explicit: ExplicitModel, packed: Packed
 
     Each prefix has a graph of its own, for its length: in one for all lengths code would be told none.
     """
-    most = min(explicit.exact_steps or LENGTHS[-1], explicit.last_step or LENGTHS[-1])
-    lengths = [length + explicit.first_answer - 1 for length in LENGTHS if length + explicit.first_answer - 1 <= most]
+    lengths = _lengths(explicit)
     if not lengths:
         return 0.0, 0
     xs = draw(original, explicit.inputs, SEQUENCES, lengths[-1], seed).vectors
@@ -44,6 +44,27 @@ def beyond(original: Any, flexible: Any, explicit: ExplicitModel, packed: Packed
         difference = float(np.max(np.abs(streamed[:, length - 1].astype(np.float64) - wanted), initial=0.0))
         found.append((difference, length))
     return max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
+
+
+def repeated(original: Any, flexible: Any, explicit: ExplicitModel, seed: int) -> float:
+    """By how much Keras differs from itself at LENGTHS when every weight is a rounding away: roundings add up."""
+    differences = [0.0]
+    lengths = _lengths(explicit)
+    xs = draw(original, explicit.inputs, SEQUENCES, max(lengths, default=1), seed).vectors
+    for length in lengths:
+        wanted = _answer(flexible, explicit, xs[:, :length])
+        with weights_rounded(flexible):
+            found = _answer(flexible, explicit, xs[:, :length])
+        if wanted is None or found is None:
+            break
+        differences.append(float(np.max(np.abs(found - wanted), initial=0.0)))
+    return float(np.inf) if np.isnan(differences).any() else max(differences)
+
+
+def _lengths(explicit: ExplicitModel) -> list[int]:
+    """LENGTHS, counted from the first answer; as many as the form can answer."""
+    most = min(explicit.exact_steps or LENGTHS[-1], explicit.last_step or LENGTHS[-1])
+    return [length + explicit.first_answer - 1 for length in LENGTHS if length + explicit.first_answer - 1 <= most]
 
 
 def _answer(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray | None:

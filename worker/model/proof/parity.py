@@ -16,12 +16,12 @@ from worker.errors import WorkerError
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import CODE_INSTEAD, call_model, graph_of, layers_of
+from worker.model.proof import far
 from worker.model.proof.answerable import check_first_answer
 from worker.model.proof.as_trained import as_trained, needs_numbers
 from worker.model.proof.causality import changed
-from worker.model.proof.far import beyond, has_code
 from worker.model.proof.flexible import flexible_copy
-from worker.model.proof.rounding import EXACT, exact
+from worker.model.proof.rounding import EXACT, SPARE, exact
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
 from worker.model.step import PackedStep
@@ -104,15 +104,17 @@ def measure(
     greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
     within = exact(flexible, explicit, xs, wanted, lambda: prefix_answers(flexible, explicit, xs))
+    if within and far.has_code(original):
+        within = far.repeated(original, flexible, explicit, seed + 2) * SPARE <= EXACT
     return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps, causality, within)
 
 
 def _far(
     original: Any, flexible: Any, explicit: ExplicitModel, packed: PackedStep, seed: int
 ) -> list[tuple[float, str]]:
-    if not has_code(original):
+    if not far.has_code(original):
         return []
-    difference, length = beyond(original, flexible, explicit, packed, seed + 2)
+    difference, length = far.beyond(original, flexible, explicit, packed, seed + 2)
     return [(difference, f"after step {length}, streamed against the prefix")]
 
 

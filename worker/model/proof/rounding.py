@@ -30,7 +30,7 @@ def exact(
         return False
     if repeated(flexible, explicit.inputs, xs) * SPARE > EXACT:
         return False
-    with _weights_rounded(flexible):
+    with weights_rounded(flexible):
         found = again()
     return float(np.nanmax(np.abs(found.astype(np.float64) - wanted), initial=0.0)) * SPARE <= EXACT
 
@@ -53,7 +53,7 @@ def repeated(flexible: Any, parts: list[InputPart], xs: FloatArray) -> float:
 
 
 @contextmanager
-def _weights_rounded(flexible: Any) -> Iterator[None]:
+def weights_rounded(flexible: Any) -> Iterator[None]:
     """Every other weight a rounding away: tells where numbers are ids, and of models that sharpen differences."""
     kept = flexible.get_weights()
     try:
