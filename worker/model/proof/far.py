@@ -9,9 +9,9 @@ import numpy as np
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import call_model, layers_of
+from worker.model.proof.prefixes import last_steps
 from worker.model.proof.rounding import weights_rounded
 from worker.model.proof.samples import draw, split
-from worker.model.rules import Time
 from worker.model.step import PackedStep
 from worker.model.tracing import is_own
 from worker.records.arrays import FloatArray
@@ -78,5 +78,4 @@ def _answer(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArra
             outputs = [np.asarray(y, np.float64) for y in call_model(flexible, given)]
         except Exception:  # noqa: BLE001
             return None
-    last = [y[:, -1] if time is Time.EACH_STEP else y for time, y in zip(explicit.output_times, outputs, strict=True)]
-    return np.concatenate([y.reshape(len(y), -1) for y in last], axis=1)
+    return np.concatenate([y.reshape(len(y), -1) for y in last_steps(explicit, outputs)], axis=1)

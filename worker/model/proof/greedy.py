@@ -10,7 +10,7 @@ from worker.model.decoding import PackedDecoder
 from worker.model.explicit import ExplicitModel
 from worker.model.item_ports import vectors_of_ids
 from worker.model.proof.flexible import flexible_copy
-from worker.model.proof.parity import prefix_answers
+from worker.model.proof.prefixes import Prefixes
 from worker.records.arrays import FloatArray, IntArray
 from worker.records.writing import Writing
 
@@ -24,9 +24,8 @@ def carried_against_window(
     than the one that was written, at most, and where: 0 where it writes the same texts.
     """
     texts = likeliest(decoder, np.random.default_rng(seed).integers(0, decoder.units, sequences), items)
-    answers = prefix_answers(
-        flexible_copy(original, explicit.inputs), explicit, vectors_of_ids(texts.T, decoder.units, decoder.one_hot)
-    )[:, :-1]
+    vectors = vectors_of_ids(texts.T, decoder.units, decoder.one_hot)
+    answers = Prefixes(flexible_copy(original, explicit.inputs), explicit, vectors).answers(vectors)[:, :-1]
     wanted = probabilities(answers) if decoder.logits else answers.astype(np.float64)
     written = np.take_along_axis(wanted, texts.T[:, 1:, np.newaxis], axis=2)[..., 0]
     behind = wanted.max(axis=2) - written

@@ -6,21 +6,21 @@ the prefixes, and the copy is compared with the trained model itself once, at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from worker.errors import WorkerError
-from worker.model.backend import keras, tf
+from worker.model.backend import keras
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import CODE_INSTEAD, call_model, graph_of, layers_of
 from worker.model.proof import far
 from worker.model.proof.answerable import check_first_answer
-from worker.model.proof.as_trained import as_trained, needs_numbers
 from worker.model.proof.causality import changed
 from worker.model.proof.flexible import flexible_copy
+from worker.model.proof.prefixes import Prefixes
 from worker.model.proof.rounding import EXACT, SPARE, exact
 from worker.model.proof.samples import draw, split
 from worker.model.rules import Time
@@ -83,7 +83,8 @@ def measure(
     if explicit.waits:
         check_first_answer(original, explicit)
     flexible = flexible_copy(original, explicit.inputs)
-    wanted = prefix_answers(flexible, explicit, xs)
+    prefixes = Prefixes(flexible, explicit, xs)
+    wanted = prefixes.answers(xs)
     streamed = whole[..., : explicit.units]
     # Some models have no answer to an empty sequence, such as the mean of no step.
     unanswered = samples.empty[..., np.newaxis] & ~np.isfinite(wanted)
@@ -92,7 +93,7 @@ def measure(
     difference, where = worst(streamed, np.where(unanswered, streamed, wanted))
     alone = np.concatenate([np.swapaxes(packed.scan(x[:, np.newaxis], zero[:1])[0], 0, 1) for x in xs])
     batching, where_batching = worst(whole, alone)
-    unbound = _against_original(original, flexible, explicit, seed)
+    unbound = _against_original(original, prefixes, explicit, seed)
     causality = changed(packed, explicit.inputs, xs, zero, whole)
     found = [
         (difference, f"{where}, streamed against the prefix"),
@@ -103,7 +104,7 @@ def measure(
     ]
     greatest, found_where = max(found, key=lambda item: np.inf if np.isnan(item[0]) else item[0])
     largest = float(np.nanmax(np.abs(wanted), initial=0))
-    within = exact(flexible, explicit, xs, wanted, lambda: prefix_answers(flexible, explicit, xs))
+    within = exact(flexible, explicit, prefixes, xs, wanted)
     if within and far.has_code(original):
         within = far.repeated(original, flexible, explicit, seed + 2) * SPARE <= EXACT
     return Parity(greatest, found_where, difference, batching, unbound, largest, sequences, steps, causality, within)
@@ -151,54 +152,7 @@ def check(parity: Parity, tolerance: float, code: Sequence[str] = ()) -> Parity:
     return parity
 
 
-def prefix_answers(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray:
-    """(sequences, steps, units): the model's answer to each prefix; not a number where it has none yet."""
-    sequences, steps = xs.shape[:2]
-    times, inputs = explicit.output_times, split(explicit.inputs, xs)
-    if explicit.settled and all(time is Time.EACH_STEP for time in times):
-        return _side_by_side([np.asarray(y) for y in call_model(flexible, inputs)], steps)
-    run = _at_any_length(flexible, explicit, xs)
-    answers = [np.full((sequences, min(explicit.first_answer - 1, steps), explicit.units), np.nan)]
-    for length in range(explicit.first_answer, steps + 1):
-        outputs = [np.asarray(y) for y in run(*split(explicit.inputs, xs[:, :length]))]
-        last = [y[:, -1] if time is Time.EACH_STEP else y for time, y in zip(times, outputs, strict=True)]
-        answers.append(_side_by_side([y[:, np.newaxis] for y in last], 1))
-    return np.concatenate(answers, axis=1)
-
-
-def _at_any_length(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> Callable[..., list[Any]]:
-    """The model in one graph for all lengths; as it is, where its own layers do another thing in such a graph."""
-
-    def plain(*given: Any) -> list[Any]:
-        return call_model(flexible, list(given))
-
-    if needs_numbers(flexible):
-        return plain
-    specs = [
-        tf.TensorSpec([len(xs), None, *x.shape[2:]] if part.time is Time.EACH_STEP else x.shape, x.dtype)
-        for part, x in zip(explicit.inputs, split(explicit.inputs, xs), strict=True)
-    ]
-    run: Any = tf.function(plain, input_signature=specs, autograph=False)
-    prefixes = [split(explicit.inputs, xs[:, :length]) for length in (explicit.first_answer, xs.shape[1])]
-    alike = not as_trained(flexible) or all(_alike(run, plain, prefix) for prefix in prefixes)
-    return run if alike else plain
-
-
-def _alike(run: Any, plain: Any, given: list[Any]) -> bool:
-    """Code may ask a shape for the number of steps: in a graph for all lengths there is none."""
-    try:
-        pairs = [(np.asarray(one), np.asarray(two)) for one, two in zip(run(*given), plain(*given), strict=True)]
-    except Exception:  # noqa: BLE001 (whatever its code may raise)
-        return False
-    return all(x.shape == y.shape and np.allclose(x, y, 1e-5, 1e-6, equal_nan=True) for x, y in pairs)
-
-
-def _side_by_side(outputs: list[FloatArray], steps: int) -> FloatArray:
-    """Outputs (sequences, steps, …) → (sequences, steps, units)."""
-    return np.concatenate([np.reshape(y, (len(y), steps, -1)) for y in outputs], axis=2)
-
-
-def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, seed: int) -> float:
+def _against_original(original: Any, prefixes: Prefixes, explicit: ExplicitModel, seed: int) -> float:
     shapes = [
         tensor.shape
         for tensor, part in zip(graph_of(original).inputs, explicit.inputs, strict=True)
@@ -207,9 +161,8 @@ def _against_original(original: Any, flexible: Any, explicit: ExplicitModel, see
     batch = next((shape[0] for shape in shapes if shape[0]), FREE_BATCH_ROWS)
     steps = next((shape[1] for shape in shapes if shape[1]), FREE_LENGTH_STEPS + explicit.first_answer - 1)
     samples = draw(original, explicit.inputs, batch, steps, seed + 1)
-    inputs = split(explicit.inputs, samples.vectors)
-    wanted = answers_at_zero(original, inputs)
-    given = [np.asarray(y, np.float64) for y in call_model(flexible, inputs)]
+    wanted = answers_at_zero(original, split(explicit.inputs, samples.vectors))
+    given = prefixes.at_once(samples.vectors)
     differences = [worst(one, two)[0] for one, two in zip(given, wanted, strict=True)]
     return max(differences, key=lambda difference: np.inf if np.isnan(difference) else difference)
 

@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from worker.model.explicit import ExplicitModel
-from worker.model.graph import call_model
 from worker.model.inputs import InputPart
-from worker.model.proof.samples import split
+from worker.model.proof.prefixes import Prefixes
 from worker.records.arrays import FloatArray
 
 EXACT = 1e-6  # the tolerance for float32 within ±1, where Keras itself is as exact
 SPARE = 4  # a form computes the same in another order than Keras does, so it needs more than Keras alone
 
 
-def exact(
-    flexible: Any, explicit: ExplicitModel, xs: FloatArray, wanted: FloatArray, again: Callable[[], FloatArray]
-) -> bool:
+def exact(flexible: Any, explicit: ExplicitModel, prefixes: Prefixes, xs: FloatArray, wanted: FloatArray) -> bool:
     """Whether the answers are float32 numbers within ±1 that Keras repeats exactly enough for a tolerance of 1e-6.
 
-    ``wanted``: its answers to each prefix of ``xs``, which ``again`` computes once more.
+    ``wanted``: its answers to each prefix of ``xs``.
     """
     kinds = {tensor.dtype for tensor in flexible.outputs} | {spec.dtype for spec in explicit.states}
     if kinds != {"float32"} or float(np.nanmax(np.abs(wanted), initial=0.0)) > 1.0:
         return False
-    if repeated(flexible, explicit.inputs, xs) * SPARE > EXACT:
+    if repeated(prefixes, explicit.inputs, xs) * SPARE > EXACT:
         return False
     with weights_rounded(flexible):
-        found = again()
+        found = prefixes.answers(xs)
     return float(np.nanmax(np.abs(found.astype(np.float64) - wanted), initial=0.0)) * SPARE <= EXACT
 
 
-def repeated(flexible: Any, parts: list[InputPart], xs: FloatArray) -> float:
+def repeated(prefixes: Prefixes, parts: list[InputPart], xs: FloatArray) -> float:
     """By how much Keras differs from itself at most: a sequence alone, and with its numbers a rounding away."""
-    wanted = _answers(flexible, parts, xs)
+    wanted = prefixes.at_once(xs)
     near = xs.copy()
     for part in parts:
         if part.ids is None and part.dtype == "float32":
             given = xs[..., part.columns].astype(np.float32)
             near[..., part.columns] = np.nextafter(given, np.float32(np.inf))
-    others = [np.concatenate(one) for one in zip(*(_answers(flexible, parts, x[np.newaxis]) for x in xs), strict=True)]
+    others = [np.concatenate(one) for one in zip(*(prefixes.at_once(x[np.newaxis]) for x in xs), strict=True)]
     differences = [
         float(np.max(np.abs(one - other), initial=0.0))
-        for found in (others, _answers(flexible, parts, near))
+        for found in (others, prefixes.at_once(near))
         for one, other in zip(wanted, found, strict=True)
     ]
     return float(np.inf) if np.isnan(differences).any() else max(differences)
@@ -69,7 +66,3 @@ def _rounded(weight: Any) -> Any:
         return weight
     toward = np.where(np.arange(weight.size).reshape(weight.shape) % 2, np.float32(np.inf), np.float32(-np.inf))
     return np.nextafter(weight, toward)
-
-
-def _answers(flexible: Any, parts: list[InputPart], xs: FloatArray) -> list[FloatArray]:
-    return [np.asarray(y, np.float64) for y in call_model(flexible, split(parts, xs))]
