@@ -21,6 +21,8 @@ import hypothesis
 import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
+from tests.depth import DEEP
+from tests.night import left
 from tests.order import SLOW, Groups, ordered
 from worker.kafka.embedded.broker import EmbeddedKafka
 
@@ -101,8 +103,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
     return Groups(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests that ask for the broker, whose cases are drawn, and that are slow; then see ``order``."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks tests that ask for the broker, whose cases are drawn, and that are slow; then see ``night``, ``order``."""
+    tonight = {*left(items)}
+    for item in tonight:
+        item.add_marker(pytest.mark.deep)
+    if not DEEP and tonight:
+        config.hook.pytest_deselected(items=tonight)
+        items[:] = [item for item in items if item not in tonight]
     for item in items:
         if "embedded_kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)

@@ -65,7 +65,9 @@ class Model(Section):
     expect: File | None = None
     """Task score: file of `worker check --write-expect`: metrics tell the share of each feature beyond its range."""
     parity_tolerance: Amount = 1.0e-4
-    """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size."""
+    """How far a streamed output may be from the original model's in the proof at start; beyond 1, by their size.
+
+    Up to 1e-4 it is 1e-6 where Keras repeats float32 answers within 1 that exactly."""
     cpu_level: CpuLevel | None = None
     """Processor instructions that the model may use at most, for the same last digits on all workers; null: any."""
     imports: Modules = ()

@@ -18,4 +18,23 @@ def as_graph(run: Callable[..., Any], specs: list[Any]) -> Graph:
     """
     graph = tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
     captured, dtypes = graph.captured_inputs, [tensor.dtype for tensor in graph.outputs]
-    return lambda *tensors: tf.raw_ops.StatefulPartitionedCall(args=[*tensors, *captured], Tout=dtypes, f=graph)
+    called = {"Tout": dtypes, "f": graph, "config_proto": _as_written() if _is_mistaken(graph) else b""}
+    return lambda *tensors: tf.raw_ops.StatefulPartitionedCall(args=[*tensors, *captured], **called)
+
+
+def _is_mistaken(graph: Any) -> bool:
+    """Whether TensorFlow's remapper may compute another thing than the graph says.
+
+    It takes max(x, a·x) for a leaky ReLU, also where a is greater than 1 and the two are not the same (TensorFlow 2.x,
+    core/grappler/optimizers/remapper.cc).
+    """
+    written = graph.graph.as_graph_def()
+    nodes = [*written.node, *(node for function in written.library.function for node in function.node_def)]
+    return any(node.op == "Maximum" for node in nodes)
+
+
+def _as_written() -> bytes:
+    """The options of a call whose graph is not remapped."""
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.remapping = type(config.graph_options.rewrite_options).OFF
+    return bytes(config.SerializeToString())

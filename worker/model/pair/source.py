@@ -15,6 +15,7 @@ from worker.model.backend import tf
 from worker.model.building import LayerReport
 from worker.model.failing import ROW_ERRORS, failing_rows
 from worker.model.graph import call_model, graph_of, layers_of
+from worker.model.graphs import Graph, as_graph
 from worker.model.inputs import InputPart, part_over_time
 from worker.model.item_ports import refuse_waiting
 from worker.model.pair.items import depth_of
@@ -154,7 +155,7 @@ class WholeSource(_Items):
 
     def _answered(self, items: FloatArray) -> FloatArray:
         vectors = self.vectors(items).reshape(1, len(items), *self.part.shape)
-        return np.asarray(self._run(tf.cast(vectors, self.part.dtype)))
+        return np.asarray(self._run(tf.cast(vectors, self.part.dtype))[0])
 
     def warm_up(self, max_batch: int) -> bool:
         """The graph is built already; a source is alone in its batch."""
@@ -165,7 +166,7 @@ class WholeSource(_Items):
         return np.stack([[self.whole(source[:length]) for length in lengths] for source in sources])
 
     @cached_property
-    def _run(self) -> Any:
+    def _run(self) -> Graph:
         """One graph for all lengths."""
 
         def run(x: Any) -> Any:
@@ -173,7 +174,7 @@ class WholeSource(_Items):
             return tf.concat([tf.cast(tf.reshape(output, [-1]), self.dtype) for output in outputs], 0)
 
         spec = tf.TensorSpec([1, None, *self.part.shape], self.part.dtype)
-        return tf.function(run, input_signature=[spec], autograph=False)
+        return as_graph(run, [spec])
 
 
 def refuse_chance(model: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from worker.model.backend import keras, tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import call_model, layers_of
+from worker.model.graphs import as_graph
 from worker.model.proof.prefixes import last_steps
 from worker.model.proof.rounding import weights_rounded
 from worker.model.proof.samples import draw, split
@@ -69,9 +70,10 @@ def _lengths(explicit: ExplicitModel) -> list[int]:
 
 def _answer(flexible: Any, explicit: ExplicitModel, xs: FloatArray) -> FloatArray | None:
     """(sequences, units); None where the code takes no sequence as long as this."""
-    run: Any = tf.function(lambda *given: call_model(flexible, list(given)), autograph=False)
     given = split(explicit.inputs, xs)
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in given]
     try:
+        run = as_graph(lambda *tensors: call_model(flexible, list(tensors)), specs)
         outputs = [np.asarray(y, np.float64) for y in run(*map(tf.constant, given))]
     except Exception:  # noqa: BLE001 (whatever its code may raise, such as that it wants numbers)
         try:

@@ -10,6 +10,7 @@ import numpy as np
 from worker.model.backend import tf
 from worker.model.explicit import ExplicitModel
 from worker.model.graph import call_model
+from worker.model.graphs import as_graph
 from worker.model.proof.as_trained import as_trained, needs_numbers
 from worker.model.proof.samples import split
 from worker.model.rules import Time
@@ -54,9 +55,18 @@ class Prefixes:
             tf.TensorSpec([None, None, *x.shape[2:]] if part.time is Time.EACH_STEP else [None, *x.shape[1:]], x.dtype)
             for part, x in zip(parts, split(parts, xs), strict=True)
         ]
-        run: Any = tf.function(self._plain, input_signature=specs, autograph=False)
+        try:
+            graph = as_graph(self._plain, specs)
+        except Exception:
+            if as_trained(self._flexible):  # its code may raise whatever it likes
+                return None
+            raise
         lengths = (self._explicit.first_answer, xs.shape[1])
         prefixes = [split(parts, xs[:, :length]) for length in lengths]
+
+        def run(*given: Any) -> list[Any]:
+            return list(graph(*map(tf.constant, given)))
+
         alike = not as_trained(self._flexible) or all(self._alike(run, prefix) for prefix in prefixes)
         return run if alike else None
 
