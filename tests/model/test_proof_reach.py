@@ -150,3 +150,10 @@ def test_roundings_that_add_up_in_long_sequences_are_allowed_for_where_these_are
     trained = keras.Model(x, identity()(y) if code else y)
     parity = StreamingModel(trained).check_parity(1e-4)
     assert parity.exact is not code, "a rounding grows by 1.01 at each event: 1.5 times in 40, 391 times in 600"
+
+
+@pytest.mark.parametrize(("pool", "strides"), [(2, 1), (3, 2), (4, 2)])
+def test_a_pooling_behind_a_mask_is_not_tried_on_fewer_steps_than_it_takes(pool: int, strides: int) -> None:
+    """TensorFlow divides by zero there, which ends the process."""
+    trained = model(L.Masking(0.0), L.MaxPooling1D(pool, strides))
+    assert StreamingModel(trained).check_parity(1e-5, sequences=4, steps=12)

@@ -6,11 +6,13 @@ argument, so in a graph masks are seen as operations on booleans: NotEqual, Any,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from worker.model.backend import keras
 from worker.model.graph import LayerCall, Tensor
 from worker.model.rules import StepBuilder, Time, refuse, run_as_it_is, streams
+from worker.model.tracing import is_own
 
 TRIED_ROWS = 2
 
@@ -57,18 +59,27 @@ def handed_on(call: LayerCall, builder: StepBuilder, outputs: Any) -> Any:
 
 def _returns_its_input(call: LayerCall) -> bool:
     (given,) = call.tensors
-    mask = keras.ops.ones((TRIED_ROWS, 1), "bool")
-    numbers = keras.ops.zeros((TRIED_ROWS, *given.shape[1:]), given.dtype)
+    shape = (TRIED_ROWS, *given.shape[1:])
+    mask, numbers = keras.ops.ones((TRIED_ROWS, 1), "bool"), keras.ops.zeros(shape, given.dtype)
     keras.src.backend.set_keras_mask(numbers, mask)
 
-    def number(leaf: Any) -> Any:
-        if not isinstance(leaf, keras.KerasTensor):
-            return leaf
-        return numbers if leaf is given else mask
+    def called(function: Callable[..., Any], x: Any, its_mask: Any) -> Any:
+        def put(leaf: Any) -> Any:
+            if not isinstance(leaf, keras.KerasTensor):
+                return leaf
+            return x if leaf is given else its_mask
 
-    args, kwargs = keras.tree.map_structure(number, (call.args, call.kwargs))
+        args, kwargs = keras.tree.map_structure(put, (call.args, call.kwargs))
+        return function(*args, **kwargs)
+
     try:
-        made = call.layer(*args, **kwargs)
+        # TensorFlow ends the process where a pooling is left without a step, so shapes are asked first; code has none.
+        if not isinstance(call.layer, keras.layers.Lambda) and not is_own(call.layer):
+            symbols = keras.KerasTensor(shape, given.dtype), keras.KerasTensor((TRIED_ROWS, 1), "bool")
+            made = called(call.layer.compute_output_spec, *symbols)
+            if not isinstance(made, keras.KerasTensor) or tuple(made.shape) != shape:
+                return False
+        made = called(call.layer, numbers, mask)
     except Exception:  # noqa: BLE001 (whatever its code raises on one step: the rule has had its say)
         return False
     return keras.ops.is_tensor(made) and mask_of(made) is not None
