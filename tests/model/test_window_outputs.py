@@ -90,11 +90,17 @@ def test_what_has_other_steps_is_given_as_a_whole(name: str) -> None:
 
 
 def answers_as_a_whole(trained: Any, units: int) -> StreamingModel:
+    return answers(trained, units, lambda whole: whole)
+
+
+def answers(trained: Any, units: int, given: Callable[[Any], Any]) -> StreamingModel:
+    """A form whose answer to a full window is what ``given`` makes of the trained model's to it."""
     model = StreamingModel(trained, window=N)
     assert model.units == units
     xs = np.random.default_rng(0).normal(size=(N, 2, F)).astype(np.float32)
     ys, _ = model.scan(xs, model.zero_states(2))
-    np.testing.assert_allclose(ys[-1], np.asarray(trained(np.swapaxes(xs, 0, 1))).reshape(2, -1), atol=1e-5)
+    wanted = given(np.asarray(trained(np.swapaxes(xs, 0, 1))))
+    np.testing.assert_allclose(ys[-1], wanted.reshape(2, -1), atol=1e-5)
     return model
 
 
@@ -105,13 +111,7 @@ def test_of_one_answer_per_event_the_last_is_given(name: str) -> None:
 
 
 def last_is_given(trained: Any, units: int) -> StreamingModel:
-    model = StreamingModel(trained, window=N)
-    assert model.units == units
-    xs = np.random.default_rng(0).normal(size=(N, 2, F)).astype(np.float32)
-    ys, _ = model.scan(xs, model.zero_states(2))
-    wanted = np.asarray(trained(np.swapaxes(xs, 0, 1)))[:, -1]
-    np.testing.assert_allclose(ys[-1], wanted.reshape(2, -1), atol=1e-5)
-    return model
+    return answers(trained, units, lambda each: each[:, -1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])

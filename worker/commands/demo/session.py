@@ -94,21 +94,32 @@ def run(options: Options, console: Console) -> None:
         raise WorkerError("not every event got exactly one output, see above")
 
 
+def opened_stage(
+    stack: contextlib.ExitStack, view: View[Board], worker: WorkerProcess, names: Names, bootstrap_servers: str | None
+) -> tuple[Reader, Writer]:
+    """Topics, the running worker, and what reads its outputs and writes its events; the stack closes them.
+
+    ``bootstrap_servers``: None starts a broker, too.
+    """
+    servers = bootstrap_servers or embedded(stack, view)
+    with view.stage("creating topics"):
+        stack.enter_context(topics(servers, names, keep=bootstrap_servers is None))
+    with view.stage("starting the worker"):
+        stack.enter_context(worker.running(servers, names))
+        worker.wait_ready()
+    reader = Reader(servers, names.probabilities, PARTITIONS)
+    stack.callback(reader.close)
+    writer = Writer(servers, names.readings)
+    stack.callback(writer.close)
+    return reader, writer
+
+
 def _perform(options: Options, console: Console, board: Scoreboard, interrupt: Interrupt) -> None:
     names = Names.of(secrets.token_hex(4))
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(WorkerProcess())
         view = _view(options, console, worker.url)
-        servers = options.bootstrap_servers or embedded(stack, view)
-        with view.stage("creating topics"):
-            stack.enter_context(topics(servers, names, keep=options.bootstrap_servers is None))
-        with view.stage("starting the worker"):
-            stack.enter_context(worker.running(servers, names))
-            worker.wait_ready()
-        reader = Reader(servers, names.probabilities, PARTITIONS)
-        stack.callback(reader.close)
-        writer = Writer(servers, names.readings)
-        stack.callback(writer.close)
+        reader, writer = opened_stage(stack, view, worker, names, options.bootstrap_servers)
         player = _player(options, writer)
         stack.callback(player.stop)
         with view.playing():

@@ -17,8 +17,8 @@ import orjson
 from kafka.errors import KafkaError
 from rich.console import Console
 
-from worker.commands.demo.session import POLL_S, STALL_TIMEOUT_S, Interrupt, embedded, opened_view
-from worker.commands.demo.stage import PARTITIONS, Names, WorkerProcess, topics
+from worker.commands.demo.session import POLL_S, STALL_TIMEOUT_S, Interrupt, opened_stage, opened_view
+from worker.commands.demo.stage import Names, WorkerProcess
 from worker.commands.demo.summary import Pace
 from worker.commands.demo.texts.asking import Asking
 from worker.commands.demo.texts.board import TextBoard, parse_item
@@ -102,16 +102,7 @@ def _perform(
         worker = stack.enter_context(WorkerProcess(configure=partial(configuration, cast, files)))
         pace = Pace(options.streams, options.speed)
         view = opened_view(console, pace, worker.url, text_page, progress_of_texts)
-        servers = options.bootstrap_servers or embedded(stack, view)
-        with view.stage("creating topics"):
-            stack.enter_context(topics(servers, names, keep=options.bootstrap_servers is None))
-        with view.stage("starting the worker"):
-            stack.enter_context(worker.running(servers, names))
-            worker.wait_ready()
-        reader = Reader(servers, names.probabilities, PARTITIONS)
-        stack.callback(reader.close)
-        writer = Writer(servers, names.readings)
-        stack.callback(writer.close)
+        reader, writer = opened_stage(stack, view, worker, names, options.bootstrap_servers)
         with view.playing():
             interrupt.patient = True
             asking = Asking(cast, board, options.streams, options.speed, options.events)
