@@ -219,9 +219,9 @@ def test_float32_that_can_not_be_used(value: bytes, error: str, reason: str) -> 
     ("key", "error", "reason"),
     [
         (None, "no_key", "the record has no key, and the key names the stream (input.stream)"),
-        (b"k\xff", "not_utf8", "the key is not UTF-8: byte 1 is 0xff"),
+        (b"k\xff", "not_utf8", "the key is not UTF-8: byte 1 is 0xff (input.stream_format: hex)"),
         (b"k" * (KEY_BYTES_LIMIT + 1), "too_large", "the stream's name is longer than 1024 bytes"),
-        (b"k\0", "bad_key", "the stream's name ends with a NUL character"),
+        (b"k\0", "bad_key", "the key is not text: byte 1 is 0x00 (input.stream_format: hex)"),
     ],
 )
 def test_keys_that_name_no_stream(form: str, key: bytes | None, error: str, reason: str) -> None:

@@ -509,7 +509,7 @@ def test_a_header_names_the_stream(form: str) -> None:
     assert why(events) == [
         *[("header_missing", "the record has no header 'device', which names the stream (input.stream)")] * 2,
         ("header_missing", "header 'device', which names the stream (input.stream), has no value"),
-        ("not_utf8", "header 'device' is not UTF-8: byte 0 is 0xff"),
+        ("not_utf8", "header 'device' is not UTF-8: byte 0 is 0xff (input.stream_format: hex)"),
         ("too_large", "the stream's name is longer than 1024 bytes"),
     ]
     command: Headers = [("device", b"d3"), ("worker-command", b"reset")]

@@ -373,7 +373,10 @@ def test_dates_and_underscores_are_what_they_look_like(tmp_path: Path) -> None:
         ({"input__start": "2026-01-01"}, "input.start: 2026-01-01 is not available yet (use earliest)"),
         ({"input__format": "protobuf"}, "input.format: protobuf is not available yet (use json, msgpack or float32)"),
         ({"input__schema": {"registry": "http://r"}}, "input.schema: is not available yet (leave it out)"),
-        ({"input__stream_format": "hex"}, "input.stream_format: hex is not available yet (use utf8)"),
+        (
+            {"input__stream_format": "hex", "input__stream": "key:id"},
+            "input.stream_format: hex is for keys that are no text; key:id reads a key as JSON (leave it out)",
+        ),
         ({"input__missing": "hold"}, "input.missing: hold is not available yet (use refuse)"),
         ({"input__missing": 0}, "input.missing: 0.0 is not available yet (use refuse)"),
         ({"input__coerce": True}, "input.coerce: true is not available yet (use false)"),

@@ -38,6 +38,7 @@ def input_fields(
         features=features.names,
         lengths=features.lengths,
         stream=given.stream,
+        stream_format=given.stream_format,
         time=given.time,
         time_unit=given.time_unit,
         id=sequence.id,
@@ -53,9 +54,9 @@ def readings(config: Config) -> Readings:
     stream, time = config.input.stream, config.input.time
     own = "" if config.input.format == "float32" else "; a field of that name would be value:"
     if stream == KEY:
-        name = f"the record's key{own}{KEY}" if own else "the record's key"
+        name = f"the record's key{_read_as(config)}{own}{KEY}" if own else f"the record's key{_read_as(config)}"
     elif stream.startswith(HEADER):
-        name = f"the record's header '{stream.removeprefix(HEADER)}'"
+        name = f"the record's header '{stream.removeprefix(HEADER)}'{_read_as(config)}"
     elif stream.startswith(KEY_FIELD):
         name = f"{_in_words(Path.in_key(stream.removeprefix(KEY_FIELD)))} of the record's key, which is JSON"
     else:
@@ -64,6 +65,12 @@ def readings(config: Config) -> Readings:
         return Readings(name, f"the record's own timestamp{own}{TIMESTAMP}" if own else "the record's own timestamp")
     unit = UNIT_NAMES[config.input.time_unit]
     return Readings(name, f"{_in_words(Path.of(time))} of the value, in {unit} since the epoch or ISO 8601")
+
+
+def _read_as(config: Config) -> str:
+    """What is unusual about the bytes that name streams."""
+    kind = config.input.stream_format
+    return "" if kind == "utf8" else f", read as {kind}"
 
 
 def warnings(config: Config) -> Iterator[str]:

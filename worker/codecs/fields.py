@@ -28,6 +28,7 @@ class InputFields:
     whole: tuple[int, int] | None = None
     lengths: tuple[int, ...] = ()
     time_unit: str = "ms"
+    stream_format: str = "utf8"  # one of ``key_formats.FORMATS``
 
 
 @dataclass(frozen=True, slots=True)

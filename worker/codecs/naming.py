@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker.codecs.fields import InputFields
+from worker.codecs.key_formats import FORMATS, NUL, TEXT
 from worker.codecs.parsing import parse_json
 from worker.codecs.paths import MISSING, Path
 from worker.codecs.unusable import HALVED, UnusableError, is_halved
@@ -22,6 +23,7 @@ class Naming:
 
     def __init__(self, fields: InputFields) -> None:
         stream = fields.stream
+        self._format, self._plain = FORMATS[fields.stream_format], fields.stream_format == TEXT
         self._by_key = stream == KEY
         self._header = stream.removeprefix(HEADER) if stream.startswith(HEADER) else None
         self._key_field = Path.in_key(stream.removeprefix(KEY_FIELD)) if stream.startswith(KEY_FIELD) else None
@@ -30,7 +32,7 @@ class Naming:
 
     def of_all(self, batch: RecordBatch, named: Sequence[Any] | None) -> list[str]:
         """(records,) Raises UnusableError or ValueError when one of them needs a closer look."""
-        if self._by_key:
+        if self._by_key and self._plain:
             streams = [str(key, "utf-8") for key in batch.keys]  # type: ignore[arg-type]  # None: a TypeError is a bug
         elif named is not None:
             if float in set(map(type, named)):  # only where the field is a feature, too
@@ -40,7 +42,10 @@ class Naming:
             streams = [self.of(batch, record, None) for record in range(len(batch))]
         # Characters are quick to count, and none has more than four bytes; names that may be too long are measured one
         # by one.
-        if max(map(len, streams)) > KEY_BYTES_LIMIT // 4 or "\x00" in "".join(streams):
+        nul = NUL in "".join(streams)
+        if nul and self._by_key:  # no text
+            raise UnusableError("bad_key", "")
+        if nul or max(map(len, streams)) > KEY_BYTES_LIMIT // 4:
             streams = list(map(_storable, streams))
         return streams
 
@@ -49,10 +54,10 @@ class Naming:
         if self.field is not None:
             return _storable(_name(named, f"field '{self.field}'"))
         if self._header is not None:
-            return _storable(_of_header(batch.headers[record], self._header))
+            return _storable(self._format(*_of_header(batch.headers[record], self._header)))
         if self._key_field is not None:
             return _storable(_of_key_field(batch.keys[record], self._key_field))
-        return _of_key(batch.keys[record], "names the stream")
+        return self._of_key(batch.keys[record], "names the stream")
 
     def of_command(self, batch: RecordBatch, record: int, value: Any) -> str:
         """Of a command or tombstone. ``value``: what the value says, None where it has none. Raises UnusableError."""
@@ -61,7 +66,12 @@ class Naming:
         named = self.field.find(value)
         if named is not MISSING:
             return self.of(batch, record, named)
-        return _of_key(batch.keys[record], f"names the stream of a record without field '{self.field}'")
+        return self._of_key(batch.keys[record], f"names the stream of a record without field '{self.field}'")
+
+    def _of_key(self, key: bytes | None, does: str) -> str:
+        if key is None:
+            raise UnusableError("no_key", f"the record has no key, and the key {does} {ROLE}")
+        return _storable(self._format(key, "the key"))
 
     @property
     def needs_keys(self) -> bool:
@@ -69,20 +79,14 @@ class Naming:
         return self._by_key or self._key_field is not None
 
 
-def _of_key(key: bytes | None, does: str) -> str:
-    if key is None:
-        raise UnusableError("no_key", f"the record has no key, and the key {does} {ROLE}")
-    return _storable(_text(key, "the key"))
-
-
-def _of_header(headers: Headers | None, header: str) -> str:
-    """The last one counts, as for all Kafka headers."""
+def _of_header(headers: Headers | None, header: str) -> tuple[bytes, str]:
+    """Its value, and what it is for messages. The last one counts, as for all Kafka headers."""
     values = [value for name, value in headers or () if name == header]
     if not values:
         raise UnusableError("header_missing", f"the record has no header '{header}', which names the stream {ROLE}")
     if values[-1] is None:
         raise UnusableError("header_missing", f"header '{header}', which names the stream {ROLE}, has no value")
-    return _text(values[-1], f"header '{header}'")
+    return values[-1], f"header '{header}'"
 
 
 def _of_key_field(key: bytes | None, path: Path) -> str:
@@ -92,14 +96,6 @@ def _of_key_field(key: bytes | None, path: Path) -> str:
     if found is MISSING:
         raise UnusableError("field_missing", f"field '{path}' of the key {ROLE} is missing")
     return _name(found, f"field '{path}' of the key")
-
-
-def _text(raw: bytes, what: str) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError as error:
-        reason = f"{what} is not UTF-8: byte {error.start} is {raw[error.start]:#04x}"
-        raise UnusableError("not_utf8", reason) from None
 
 
 def _name(found: Any, what: str) -> str:
@@ -115,7 +111,7 @@ def _name(found: Any, what: str) -> str:
 def _storable(stream: str) -> str:
     if len(stream) > KEY_BYTES_LIMIT // 4 and len(stream.encode()) > KEY_BYTES_LIMIT:
         raise _too_long()
-    if stream.endswith("\x00"):
+    if stream.endswith(NUL):
         # HDF5's fixed-length strings end at trailing NULs: two names would become one.
         raise UnusableError("bad_key", "the stream's name ends with a NUL character")
     return stream

@@ -22,7 +22,6 @@ AVAILABLE: Mapping[str, tuple[object, ...]] = {
     "input.start": ("earliest",),
     "input.format": ("json", "msgpack", "float32"),
     "input.schema": (Schema(),),
-    "input.stream_format": ("utf8",),
     "input.missing": ("refuse",),
     "input.coerce": (False,),
     "input.records": (None,),

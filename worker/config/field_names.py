@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from worker.config.features import field_names
 from worker.config.sections import Config
 from worker.config.values import always_a_field
-from worker.records.reserved_words import KEY, NOT_VALUES, TIMESTAMP
+from worker.records.reserved_words import KEY, KEY_FIELD, NOT_VALUES, TIMESTAMP
 
 
 def field_names_that_can_not_be_meant(config: Config) -> list[str]:
@@ -62,6 +62,9 @@ def _elsewhere(config: Config) -> Iterator[str]:
     if stream in NOT_VALUES:
         wanted, field = "header:NAME" if stream == "header:" else "key:PATH", always_a_field(stream)
         yield f"input.stream: '{stream}' names nothing; write {wanted}, or {field} for a field of that name"
+    kind = config.input.stream_format
+    if kind != "utf8" and stream.startswith(KEY_FIELD):
+        yield f"input.stream_format: {kind} is for keys that are no text; {stream} reads a key as JSON (leave it out)"
 
 
 def _unit(config: Config) -> Iterator[str]:

@@ -77,7 +77,8 @@ class Input(Section):
     """What names the stream: key (the record's key), a field of the value (a dot goes deeper: device.id), header:NAME,
     or key:PATH (a field of a key that is JSON)."""
     stream_format: Literal["utf8", "hex", "base64", "int32", "int64", "uuid"] = "utf8"
-    """How key or header bytes become the name: utf8. Not available yet: hex, base64, int32, int64, uuid."""
+    """How key or header bytes become the name: utf8 (text), hex, base64, int32, int64 (big endian, as Kafka's own
+    serializers write them) or uuid."""
     features: FieldNames | FieldName | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
     input of a model by its name. Tasks that generate read text or tokens instead; seq2seq also reads vectors."""
