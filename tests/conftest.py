@@ -22,7 +22,7 @@ import pytest
 
 from tests.command_line import command  # noqa: F401 (a fixture)
 from tests.depth import DEEP
-from tests.night import left
+from tests.night import is_whole, left
 from tests.order import SLOW, Groups, ordered
 from worker.kafka.embedded.broker import EmbeddedKafka
 
@@ -108,7 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tonight = {*left(items)}
     for item in tonight:
         item.add_marker(pytest.mark.deep)
-    if not DEEP and tonight:
+    if not DEEP and tonight and is_whole(config):
         config.hook.pytest_deselected(items=tonight)
         items[:] = [item for item in items if item not in tonight]
     for item in items:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
 # Of each test in this file one case of so many runs before each commit.
 ONE_OF = {
     "test_zoo.py": 3, "test_model_remedies.py": 3, "test_model_keras2.py": 3, "test_model_keras2_calls.py": 3,
@@ -18,6 +20,12 @@ ONE_OF = {
     "test_encoder_decoder.py": 2, "test_published.py": 2,
 }  # fmt: skip
 DIAGONAL = {("kafka-python", "at_least_once"), ("confluent", "exactly_once")}
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether all tests were asked for: of those that somebody has chosen all cases run."""
+    folder = config.invocation_params.dir
+    return not config.option.keyword and all((folder / path).resolve() == TESTS for path in config.args)
 
 
 def left(items: Iterable[pytest.Item]) -> list[pytest.Item]:
