@@ -576,3 +576,13 @@ def test_msgpack_outputs_hold_the_same_fields_in_the_same_order() -> None:
     for text, packed in zip(as_json, as_msgpack, strict=True):
         unpacked = msgspec.msgpack.decode(packed or b"")
         assert list(unpacked.items()) == list(json.loads(text or b"").items())
+
+
+@pytest.mark.parametrize("form", ["json", "msgpack"])
+def test_whole_numbers_that_the_model_would_round_are_refused(form: str) -> None:
+    fields = InputFields(2, ("a", "b"), wholes=((slice(1, 2), -(2**24), 2**24),))
+    assert decode(fields, {"a": 0.5, "b": 2**24}, form).vectors.tolist() == [[0.5, 2**24]]
+    limits = "whole numbers from -16,777,216 to 16,777,216"
+    for wrong in (2**24 + 1, 3.5):
+        found = refusal(fields, {"a": 0.5, "b": wrong}, form)
+        assert found == ("not_whole", f"{wrong} is not what the model takes: {limits}")

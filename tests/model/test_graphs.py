@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,32 @@ L = keras.layers
 FEATURES, EVENTS = 3, 5
 
 
-@pytest.mark.parametrize("factor", [-0.5, 0.2, 1.0, 2.0])
-def test_a_maximum_of_a_number_and_its_multiple_is_not_taken_for_a_leaky_relu(factor: float) -> None:
-    x = np.array([[-1.0, 2.0, -3.0]], np.float32)
-    run = as_graph(lambda given: [tf.maximum(given, given * factor)], [tf.TensorSpec([None, 3])])
-    np.testing.assert_array_equal(run(tf.constant(x))[0], np.maximum(x, x * factor))
+def likeliest(x: Any) -> Any:
+    return tf.math.log(tf.nn.softmax(x))
+
+
+# What TensorFlow takes for something else, and numbers that show it.
+REWRITTEN: dict[str, tuple[Callable[[Any], Any], list[float]]] = {
+    "a maximum, for a leaky ReLU": (lambda x: tf.maximum(x, x * 2.0), [-1.0, 2.0, -3.0]),
+    "a quotient, for a product": (lambda x: tf.floor(x / 41.0), [41.0, 82.0, 123.0]),
+    "two sums, for one": (lambda x: (x - 1.7e9) - 37.0, [1.7e9, 1.7e9 + 128, 3.0]),
+    "a logarithm of shares, for their own": (likeliest, [1000.0, 0.0, -1000.0]),
+    "a maximum of roots, for the root of it": (lambda x: tf.reduce_max(tf.sqrt(x), axis=1), [4.0, -1.0, 1.0]),
+    "a product with erf, for GELU": (lambda x: x * 0.5 * (1.0 + tf.math.erf(x * 0.7)), [-1.0, 0.5, 2.0]),
+    "numbers out of range, for others": (lambda x: x * 1e38 * 1e-38, [700.0, 1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_a_graph_computes_what_it_says(name: str) -> None:
+    function, numbers = REWRITTEN[name]
+    x = tf.constant([numbers], tf.float32)
+    run = as_graph(lambda given: [function(given)], [tf.TensorSpec([None, 3])])
+    np.testing.assert_array_equal(run(x)[0], function(x))
 
 
 @pytest.mark.parametrize("window", [None, EVENTS])
-def test_nor_is_it_in_a_model(window: int | None) -> None:
+def test_so_does_a_model(window: int | None) -> None:
     keras.utils.set_random_seed(3)
     x = keras.Input((EVENTS, FEATURES))
     trained = keras.Model(x, L.Dense(2)(L.LSTM(4)(L.Maximum()([x, x * 2.0]))))

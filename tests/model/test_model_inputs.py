@@ -260,3 +260,16 @@ def test_a_list_and_a_mapping_that_say_the_same_are_the_same_input(tmp_path: Pat
 def test_a_raw_vector_has_no_fields_for_inputs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="float32 has no fields, only numbers in the model's order"):
         load_config(Path(written(tmp_path, input__features={"x": ["a"]}, input__format="float32")), {})
+
+
+def test_whole_numbers_that_the_state_would_round_are_refused() -> None:
+    """Ids of devices, say: they travel as float32, and 100,000,001 would be 100,000,000."""
+    layers = [keras.layers.Hashing(50), keras.layers.Embedding(50, 4), keras.layers.GRU(3)]
+    model = StreamingModel(keras.Sequential([keras.Input((None,), dtype="int64"), *layers]))
+    assert model.wholes == ((slice(0, 1), -(2**24), 2**24),)
+    model.step(np.array([[2**24], [-7]]), model.zero_states(2))
+    for wrong in (2**24 + 1, 3.5):
+        with pytest.raises(ValueError, match=r"x: this model takes whole numbers from -16,777,216 to 16,777,216"):
+            model.step(np.array([[wrong]]), model.zero_states(1))
+        with pytest.raises(ValueError, match="this model takes whole numbers"):
+            model.scan(np.array([[[wrong]]]), model.zero_states(1))

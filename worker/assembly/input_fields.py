@@ -29,7 +29,7 @@ def input_fields(
     features: FeatureFields,
     width: int,
     ids: tuple[tuple[slice, int], ...],
-    whole: tuple[int, int] | None = None,
+    wholes: tuple[tuple[slice, int, int], ...] = (),
 ) -> InputFields:
     """For the decoder. ``features`` in the order of the model's inputs, which take ``width`` numbers."""
     given, sequence = config.input, config.sequence
@@ -45,7 +45,7 @@ def input_fields(
         start=sequence.start,
         end=sequence.end,
         ids=ids,
-        whole=whole,
+        wholes=wholes,
     )
 
 

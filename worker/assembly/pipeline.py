@@ -31,7 +31,7 @@ def build_pipeline(config: Config, model: StreamingModel | TextModel) -> Pipelin
 
 def build_scoring(config: Config, model: StreamingModel) -> Pipeline:
     """Decoder, engine and encoder of task score. Raises ConfigError."""
-    fields = input_fields(config, feature_fields(config, model), model.features, model.ids)
+    fields = input_fields(config, feature_fields(config, model), model.features, model.ids, model.wholes)
     rules, emit = boundary_rules(config), config.output.emit
     table = StreamTable(model.layout, config.state.max_streams, model.units if emit == "change" else 0, rules.idle_ms)
     assert emit != "alert", "refused by the configuration"

@@ -150,7 +150,9 @@ def text_fields(config: Config, loaded: TextModel) -> InputFields:
     assert isinstance(loaded.model, EncoderDecoder), "task generate reads no vectors"
     part = loaded.model.encoder.part
     ids = () if part.ids is None else ((slice(0, part.width), part.ids),)
-    return input_fields(config, source_features(config, loaded.model), part.width, ids, whole_numbers(part))
+    limits = whole_numbers(part)
+    wholes = () if limits is None else ((slice(0, part.width), *limits),)
+    return input_fields(config, source_features(config, loaded.model), part.width, ids, wholes)
 
 
 def ids_read(config: Config, loaded: TextModel) -> int:

@@ -19,7 +19,7 @@ from worker.codecs.prompts import PromptFields, Prompts
 from worker.codecs.times import EventTimes
 from worker.codecs.unusable import UnusableError
 from worker.codecs.values import Parsed, ValueFormat, open_values
-from worker.codecs.vectors import taken, unknown_id
+from worker.codecs.vectors import not_whole, taken, unknown_id
 from worker.records.arrays import NO_ITEM, NO_TIME_MS, FloatArray, IntArray
 from worker.records.events import Events, Kind, Refusal
 from worker.records.prompts import Prompt
@@ -105,7 +105,7 @@ class Decoder:
         with np.errstate(over="ignore"):
             vectors = numbers.astype(self._dtype)
         times = self._all_times(batch, parsed)
-        if times is None or not np.isfinite(vectors).all() or unknown_id(self._fields, numbers) is not None:
+        if times is None or not np.isfinite(vectors).all() or not self._are_taken(numbers):
             return None
         count = len(values)
         return Events(
@@ -120,6 +120,9 @@ class Decoder:
             starts=None if parsed.starts is None else np.array(parsed.starts, np.bool_),
             ends=None if parsed.ends is None else np.array(parsed.ends, np.bool_),
         )
+
+    def _are_taken(self, numbers: FloatArray) -> bool:
+        return unknown_id(self._fields, numbers) is None and not_whole(self._fields, numbers) is None
 
     def _all_times(self, batch: RecordBatch, parsed: Parsed) -> IntArray | None:
         if self._times is None or parsed.times is None:

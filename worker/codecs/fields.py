@@ -12,9 +12,9 @@ from worker.records.reserved_words import KEY, NOT_VALUES, TIMESTAMP
 class InputFields:
     """What to read: names as in the configuration, ``width`` numbers per vector.
 
-    ``ids``: columns whose numbers must be whole, from 0 to below a limit. ``whole``: all numbers must be, and lie
-    between these two. ``lengths``: how many numbers each of the fields holds, in a list where more than one; () where
-    each holds one.
+    ``ids``: columns whose numbers must be whole, from 0 to below a limit. ``wholes``: columns whose numbers must be,
+    too, and lie between these two. ``lengths``: how many numbers each of the fields holds, in a list where more than
+    one; () where each holds one.
     """
 
     width: int
@@ -25,7 +25,7 @@ class InputFields:
     start: str | None = None
     end: str | None = None
     ids: tuple[tuple[slice, int], ...] = ()
-    whole: tuple[int, int] | None = None
+    wholes: tuple[tuple[slice, int, int], ...] = ()
     lengths: tuple[int, ...] = ()
     time_unit: str = "ms"
     stream_format: str = "utf8"  # one of ``key_formats.FORMATS``

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
-import uuid
 from collections.abc import Callable
 
 from worker.codecs.unusable import UnusableError
@@ -12,6 +12,7 @@ from worker.codecs.unusable import UnusableError
 TEXT = "utf8"
 INTEGERS = {"int32": struct.Struct(">i"), "int64": struct.Struct(">q")}  # as Kafka's own serializers write them
 UUID_BYTES = 16
+_UUID = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NUL = "\x00"
 
 # Bytes, and what they are for messages ("the key") → the name. Raises UnusableError.
@@ -52,11 +53,13 @@ def _integer(kind: str) -> KeyFormat:
 
 def _uuid(raw: bytes, what: str) -> str:
     """Sixteen bytes, or the text of one, which Kafka's own serializer writes; both in lower case with hyphens."""
-    try:
-        return str(uuid.UUID(bytes=raw) if len(raw) == UUID_BYTES else uuid.UUID(str(raw, "ascii")))
-    except ValueError:
-        reason = f"{what} is no UUID, neither its {UUID_BYTES} bytes nor its text (input.stream_format: uuid)"
-        raise UnusableError("bad_key", reason) from None
+    if len(raw) == UUID_BYTES:
+        digits = raw.hex()
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    if _UUID.fullmatch(raw):
+        return raw.decode().lower()
+    reason = f"{what} is no UUID, neither its {UUID_BYTES} bytes nor its text (input.stream_format: uuid)"
+    raise UnusableError("bad_key", reason)
 
 
 FORMATS: dict[str, KeyFormat] = {

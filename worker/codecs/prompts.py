@@ -134,7 +134,7 @@ class _Vectors:
 
     def __init__(self, fields: InputFields, features: Sequence[Path], wire_format: str, dtype: DTypeLike) -> None:
         self._fields = InputFields(
-            fields.width, fields.features, ids=fields.ids, whole=fields.whole, lengths=fields.lengths
+            fields.width, fields.features, ids=fields.ids, wholes=fields.wholes, lengths=fields.lengths
         )
         self._values = open_values(self._fields, wire_format)
         self._features, self._dtype = features, dtype

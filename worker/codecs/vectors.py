@@ -26,8 +26,9 @@ def taken(fields: InputFields, vectors: Any, dtype: DTypeLike, chunk: bool) -> F
     unknown = unknown_id(fields, numbers)
     if unknown is not None:
         raise UnusableError("unknown_id", unknown)
-    if fields.whole is not None:
-        _check_whole(numbers, *fields.whole)
+    wrong = not_whole(fields, numbers)
+    if wrong is not None:
+        raise UnusableError("not_whole", wrong)
     return found
 
 
@@ -42,13 +43,15 @@ def unknown_id(fields: InputFields, vectors: FloatArray) -> str | None:
     return None
 
 
-def _check_whole(numbers: FloatArray, lowest: int, highest: int) -> None:
-    wrong = numbers[outside(numbers, lowest, highest)]
-    if len(wrong):
-        shown = str(wrong[0]).removesuffix(".0")
-        raise UnusableError(
-            "not_whole", f"{shown} is not what the model takes: whole numbers from {lowest:,} to {highest:,}"
-        )
+def not_whole(fields: InputFields, vectors: FloatArray) -> str | None:
+    """What is wrong with the first number that an input of whole numbers does not take; vectors (n, features)."""
+    for columns, lowest, highest in fields.wholes:
+        numbers = vectors[:, columns]
+        wrong = numbers[outside(numbers, lowest, highest)]
+        if len(wrong):
+            shown = str(wrong[0]).removesuffix(".0")
+            return f"{shown} is not what the model takes: whole numbers from {lowest:,} to {highest:,}"
+    return None
 
 
 def _floats(vectors: Any) -> FloatArray:

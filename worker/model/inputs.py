@@ -42,6 +42,14 @@ class InputPart:
         return width
 
 
+def whole_columns(parts: Sequence[InputPart], dtype: Any) -> tuple[tuple[slice, int, int], ...]:
+    """Where a vector must hold whole numbers, and from which to which: those that ``dtype``, by which they travel, and
+    the input hold exactly."""
+    exact = 2 ** (np.finfo(dtype).nmant + 1)
+    found = [(part.columns, np.iinfo(part.dtype)) for part in parts if part.ids is None and "int" in part.dtype]
+    return tuple((columns, max(int(limits.min), -exact), min(int(limits.max), exact)) for columns, limits in found)
+
+
 def assignments(graph: Any) -> Iterator[list[InputPart]]:
     """The ways to read the inputs, the likeliest first.
 

@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 
 from worker.errors import WorkerError
 from worker.model.backend import tf
-from worker.model.building import LayerReport, table
+from worker.model.building import table
 from worker.model.facts import TrainedFacts
 from worker.model.failing import reason_of
 from worker.model.files.loading import load_model
 from worker.model.files.own import Objects
 from worker.model.forms import Form, form_of, trained_facts
+from worker.model.inputs import whole_columns
 from worker.model.output_ends import output_ends
 from worker.model.packing import States, masked, pack, unpack
 from worker.model.ports import input_words, output_words
@@ -27,7 +28,7 @@ from worker.model.vectors import SCAN, STEP, Inputs, vectors_of
 from worker.model.window.window import Fill, Window
 from worker.records.arrays import BoolArray, FloatArray
 from worker.records.names import identity_of
-from worker.records.states import Slices, StateLayout, StateSpec
+from worker.records.states import Slices, StateLayout
 
 
 class StreamingModel:
@@ -52,6 +53,7 @@ class StreamingModel:
     ``outputs``       of the trained model: name, columns of a step's answer, shape
     ``features``      width of one vector; 1 for a model of ids
     ``ids``           parts of a vector that are ids: (columns, they are whole numbers from 0 to below this)
+    ``wholes``        parts that are other whole numbers: (columns, the smallest, the largest that is held exactly)
     ``units``         numbers per output
     ``state_width``   numbers per packed row: all states of one stream, side by side
     ``dtype``         of packed rows: float32, or float64 when the model has float64
@@ -80,15 +82,14 @@ class StreamingModel:
         self._form: Form = form_of(keras_model, self.window, memory)
         self._explicit = explicit = self._form.explicit
         self._packed, self.sha256 = self._form.packed, sha256
-        self.states: list[StateSpec] = explicit.states
-        self.layers: list[LayerReport] = explicit.layers
+        self.states, self.layers = explicit.states, explicit.layers
         self.inputs, self.outputs = explicit.inputs, explicit.outputs
         self.features, self.units = explicit.features, explicit.units
         self.waits, self.first_answer = explicit.waits, explicit.first_answer
         self.exact_steps, self.last_step = explicit.exact_steps, explicit.last_step
-        self.ids = tuple((part.columns, part.ids) for part in self._explicit.inputs if part.ids is not None)
-        self.state_width: int = self._packed.state_width
-        self.dtype = self._packed.dtype
+        self.state_width, self.dtype = int(self._packed.state_width), self._packed.dtype
+        self.ids = tuple((part.columns, part.ids) for part in self.inputs if part.ids is not None)
+        self.wholes = whole_columns(self.inputs, self.dtype)
         self.layout: StateLayout = self._packed.layout
         self.slices: Slices = self.layout.slices
         self.initial_row: FloatArray = self.layout.initial
@@ -142,13 +143,13 @@ class StreamingModel:
         name, or as a list.
         Raises StateShapeError naming layer, wanted and given; ValueError for x.
         """
-        vectors = vectors_of(x, self.inputs, STEP)
+        vectors = vectors_of(x, self.inputs, STEP, self.wholes)
         y, after = self._packed.step(vectors, self.pack(states, len(vectors)))
         return masked(y, self.waits), self.unpack(after)
 
     def scan(self, xs: Inputs, states: States) -> tuple[FloatArray, list[FloatArray]]:
         """xs (time, batch, features), states before the first → ys (time, batch, units), states after the last."""
-        vectors = vectors_of(xs, self.inputs, SCAN)
+        vectors = vectors_of(xs, self.inputs, SCAN, self.wholes)
         ys, after = self._packed.scan(vectors, self.pack(states, vectors.shape[1]))
         return masked(ys, self.waits), self.unpack(after)
 

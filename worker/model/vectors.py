@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from worker.model.inputs import InputPart
 from worker.model.ports import columns_words
 from worker.model.rules import Time
-from worker.records.id_numbers import unknown_ids
+from worker.records.id_numbers import outside, unknown_ids
 
 # One array of vectors; or the inputs as the trained model takes them: by name, or in its order.
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
@@ -19,11 +19,14 @@ Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
 STEP, SCAN = ("batch",), ("time", "batch")
 
 
-def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> NDArray[Any]:
+def vectors_of(
+    x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...], wholes: Sequence[tuple[slice, int, int]] = ()
+) -> NDArray[Any]:
     """``x`` as vectors (*axes, features). ``axes`` are STEP or SCAN.
 
     Inputs of their own are (*axes, *shape) each, without the time axis in a step; in a scan those that are constant per
-    stream also (batch, *shape). Raises a ValueError that says what is wanted for which input.
+    stream also (batch, *shape). ``wholes``: columns of whole numbers, the smallest, the largest. Raises a ValueError
+    that says what is wanted for which input.
     """
     if isinstance(x, Mapping):
         array = _joined(_named(x, parts, axes), parts, axes)
@@ -37,6 +40,9 @@ def vectors_of(x: Inputs, parts: Sequence[InputPart], axes: tuple[str, ...]) -> 
         if part.ids is not None and unknown_ids(array[..., part.columns], part.ids).any():
             which = f"of input '{part.name}' " if len(parts) > 1 else ""
             raise ValueError(f"x: its ids {which}must be whole numbers from 0 to {part.ids - 1}")
+    for columns, lowest, highest in wholes:
+        if outside(array[..., columns], lowest, highest).any():
+            raise ValueError(f"x: this model takes whole numbers from {lowest:,} to {highest:,}")
     return array
 
 

@@ -64,14 +64,21 @@ def measure(original: Any, form: WindowForm, sequences: int, steps: int, seed: i
 
 
 def _cut_out(form: WindowForm, xs: FloatArray, due: list[int]) -> FloatArray:
-    """(sequences, answers, units): the model called on the windows before these times, without anything of the form."""
+    """(sequences, answers, units): the model called on the windows before these times, without anything of the form.
+
+    The first are computed as Keras does it without a graph; long proofs have one for the rest.
+    """
     steps, sequences = form.window.steps, xs.shape[1]
     filled = np.concatenate([np.zeros((steps, *xs.shape[1:]), xs.dtype), xs])
     specs = [
         tf.TensorSpec([None, *((steps,) if part.time is Time.EACH_STEP else ()), *part.shape], part.dtype)
         for part in form.inputs
     ]
-    run = as_graph(lambda *given: form.opened.call(list(given)), specs)
+
+    def plain(*given: Any) -> list[Any]:
+        return form.opened.call(list(given))
+
+    run = as_graph(plain, specs) if len(due) > ANSWERS_AT_ONCE else plain
     answers = [np.zeros((0, form.units))]
     for begin in range(0, len(due), ANSWERS_AT_ONCE):
         some = due[begin : begin + ANSWERS_AT_ONCE]
@@ -80,7 +87,7 @@ def _cut_out(form: WindowForm, xs: FloatArray, due: list[int]) -> FloatArray:
             if part.time is Time.CONSTANT:
                 vectors[:, 0, part.columns] = vectors[:, -1, part.columns]
         inputs = [tf.cast(array, spec.dtype) for array, spec in zip(split(form.inputs, vectors), specs, strict=True)]
-        outputs = [np.asarray(tf.cast(y, tf.float64)) for y in run(*inputs)]
+        outputs = [np.asarray(tf.cast(y, tf.float64)) for y in (run if begin else plain)(*inputs)]
         last = [y[:, -1] if part.time is Time.EACH_STEP else y for y, part in zip(outputs, form.outputs, strict=True)]
         answers.append(np.concatenate([y.reshape(len(vectors), -1) for y in last], axis=1))
     return np.swapaxes(np.concatenate(answers).reshape(len(due), sequences, form.units), 0, 1)
