@@ -43,12 +43,8 @@ def left(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 def pair_of(item: pytest.Item) -> tuple[object, object] | None:
     """(client, delivery) of the case, where it is given both."""
-    given = getattr(item, "callspec", None)
-    return (
-        (given.params["client"], given.params["delivery"])
-        if given and {"client", "delivery"} <= {*given.params}
-        else None
-    )
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return (given["client"], given["delivery"]) if {"client", "delivery"} <= {*given} else None
 
 
 def is_product(group: list[pytest.Item]) -> bool:
