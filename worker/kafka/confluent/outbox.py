@@ -113,7 +113,9 @@ class Outbox:
         """See Writer. The client measures every STATISTICS_INTERVAL_MS, and tells when it is called."""
         with suppress(KafkaException):  # a fatal error: the next call that matters says so
             self.producer.poll(0)
-        return ClientFacts(self._latency_s, len(self.producer), self._queued_bytes)
+        waiting = len(self.producer)
+        # The bytes are as old as the last measurement: they may be those of messages acknowledged since.
+        return ClientFacts(self._latency_s, waiting, self._queued_bytes if waiting else 0)
 
     def discard(self) -> None:
         """Give up what is not acknowledged.
