@@ -14,11 +14,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tests.conftest import eventually
 from tests.kafka.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, numbered, until
+from tests.reached import opened_transactions
 from tests.running import WAIT_S
 from worker.errors import CommitRefusedError, KafkaUnavailableError
 from worker.kafka.confluent.outbox import _Lines
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import open_transactional_sink
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Lost, Partition, Revoked
@@ -222,7 +222,7 @@ def test_after_a_lost_connection_the_next_transaction_has_a_new_producer(
     topic = kit.topic()
     member, source = joined(kit, topic)
     until(lambda: member.owned, member)
-    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
+    sink: Any = opened_transactions(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
     producers = []
     for number, (said, within) in enumerate(
         [(None, False), (LOST, False), (None, False), (AWAY, False), (AWAY, True), (LOST, True), (None, False)]
@@ -247,7 +247,7 @@ def test_without_a_cluster_no_new_producer_opens_and_the_sink_has_failed(
 ) -> None:
     monkeypatch.setattr(ClientSettings, "patience_s", 0.0)
     topic = kit.topic()
-    sink: Any = open_transactional_sink(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
+    sink: Any = opened_transactions(replace(kit.settings, transactional_id=f"writer-of-{topic}"))
     sink._outbox._on_error(KafkaError(KafkaError._TRANSPORT, LOST))
     for _ in range(2):
         with pytest.raises(KafkaUnavailableError):

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewTopic
+from tests.reached import reached
 from tests.subscribed import joined_source
 from worker.errors import KafkaUnavailableError, MessageRefusedError
 from worker.kafka.confluent import transactions as confluent_transactions
+from worker.kafka.confluent.sink import ConfluentSink
 from worker.kafka.confluent.transactions import ConfluentTransactions
 from worker.kafka.contracts import Committed
 from worker.kafka.settings import ClientSettings
@@ -47,14 +49,14 @@ def test_a_commit_that_never_returns_is_answered_and_the_next_sink_goes_on(
     name, out = topic(1, "readings"), topic(1, "probabilities")
     settings = ClientSettings(bootstrap_servers, "confluent", group_id=name, transactional_id=f"writer-of-{name}")
     source, released = joined_source(settings, name), threading.Event()
-    stuck = ConfluentTransactions(settings)
+    stuck = reached(lambda: ConfluentTransactions(settings))
     stuck._outbox.producer = NeverSends(stuck._outbox.producer, released)
     stuck.send(out, Messages([b"a"], [b"1"]))
     stuck._outbox.disturbed = connection_lost
     with pytest.raises(KafkaUnavailableError, match=said):
         stuck.commit({Partition(name, 0): 0}, source.member(), timeout_s)
     stuck.close(60.0)
-    fresh = ConfluentTransactions(settings)
+    fresh = reached(lambda: ConfluentTransactions(settings))
     fresh.send(out, Messages([b"a"], [b"2"]))
     fresh.commit({Partition(name, 0): 0}, source.member(), 60.0)
     fresh.close(60.0)
@@ -87,3 +89,14 @@ def test_a_commit_that_is_not_answered_fails_of_the_message_that_was_refused(
     sink.close(60.0)
     source.close(60.0)
     released.set()
+
+
+def test_bytes_measured_before_an_acknowledgement_are_not_reported_after_it(
+    bootstrap_servers: str, topic: NewTopic
+) -> None:
+    sink = ConfluentSink(ClientSettings(bootstrap_servers, "confluent"))
+    sink.send(topic(1, "probabilities"), Messages([b"a"], [b"1"]))
+    sink.flush(60.0)
+    sink._outbox._on_statistics('{"brokers": {}, "msg_size": 2}')
+    assert (sink.facts().messages, sink.facts().bytes) == (0, 0)
+    sink.close(60.0)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.reached import reached
 from worker.errors import (
     CommitRefusedError,
     DeliveryFailedError,
@@ -89,7 +90,7 @@ class ClusterKit:
 
     def topic(self, partitions: int = 1) -> str:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        ensure_topics(self.settings, {name: partitions})
+        reached(lambda: ensure_topics(self.settings, {name: partitions}))
         return name
 
     def source(self, group_id: str) -> Source:

@@ -13,10 +13,11 @@ from kafka import KafkaAdminClient, errors
 
 from tests.conftest import eventually
 from tests.kafka.test_kafka_contract import CLOSE_S, ClusterKit, Member, until
+from tests.reached import opened_transactions
 from worker.errors import CommitRefusedError, KafkaUnavailableError, WorkerError
 from worker.kafka.confluent.errors import translate as of_confluent
 from worker.kafka.kafka_python.errors import translate as of_kafka_python
-from worker.kafka.opening import open_source, open_transactional_sink
+from worker.kafka.opening import open_source
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 from worker.records.ownership import Assigned, Change, Lost, Partition
@@ -38,7 +39,7 @@ def test_a_member_that_is_busy_for_too_long_is_put_out_and_may_not_commit(bootst
     )
     member = Member(open_source(settings), group, topic, {}).join()
     until(lambda: member.owned, member)
-    sink = open_transactional_sink(settings)
+    sink = opened_transactions(settings)
     sink.send(output, Messages([b"key"], [b"late"]))
     with KafkaAdminClient(bootstrap_servers=bootstrap_servers) as admin:
         eventually(lambda: not admin.describe_groups([group])[group]["members"])

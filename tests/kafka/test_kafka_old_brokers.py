@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import NewTopic, eventually
+from tests.reached import opened_transactions
 from tests.running import WAIT_S, get, worker
 from tests.sequences import configuration, save_model
 from tests.subscribed import subscribed
@@ -61,7 +62,7 @@ def test_older_protocols_are_read_and_written(
     assert source.log_range([place], LONG_S) == {place: (0, 1)}
     assert source.offsets_at([place], 0, LONG_S) == {place: 0}
     if version not in WITHOUT_TRANSACTIONS:
-        transactions = open_transactional_sink(settings)
+        transactions = opened_transactions(settings)
         transactions.send(name, Messages([b"key"], [b"value"]))
         transactions.commit({place: 1}, source.member(), LONG_S)
         transactions.close(LONG_S)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.kafka.test_kafka_contract import ANSWER_S, CLOSE_S, ClusterKit, Member, close_all, until
+from tests.reached import opened_transactions
 from worker.errors import CommitRefusedError, WorkerError
-from worker.kafka.opening import open_source, open_transactional_sink
+from worker.kafka.opening import open_source
 from worker.records.ownership import Assigned, Change, Lost, Partition, Revoked
 
 pytestmark = pytest.mark.broker
@@ -83,7 +84,7 @@ def test_a_member_hears_that_another_process_has_its_instance_id(bootstrap_serve
     topic = kit.topic()
     settings = replace(kit.settings, group_id=f"group-{topic}", instance_id="one", transactional_id=f"id-{topic}")
     first, second = (Member(open_source(settings), settings.group_id, topic, poll_s=MOMENT_S) for _ in range(2))
-    sink = open_transactional_sink(settings)
+    sink = opened_transactions(settings)
     try:
         first.join()
         until(lambda: first.source.joined and first.owned, first)

@@ -27,6 +27,7 @@ from tests.proxy import (
     KafkaProxy,
     proxied_broker,
 )  # fmt: skip
+from tests.reached import opened_transactions, reached
 from worker.errors import (
     CommitRefusedError,
     ConfigError,
@@ -38,7 +39,7 @@ from worker.errors import (
 from worker.kafka.contracts import Source, TransactionalSink
 from worker.kafka.embedded.broker import EmbeddedKafka
 from worker.kafka.kafka_python.errors import translate_in_transaction
-from worker.kafka.opening import ensure_topics, open_source, open_transactional_sink
+from worker.kafka.opening import ensure_topics, open_source
 from worker.kafka.settings import ClientSettings
 from worker.records.messages import Messages
 from worker.records.ownership import Change, Partition
@@ -84,7 +85,7 @@ class Stage:
         self.topic = f"out-{name}"
         self.inputs = [Partition(f"in-{name}", number) for number in range(2)]
         direct = ClientSettings(self.broker.bootstrap_servers, self.client, f"group-{name}")
-        ensure_topics(direct, {self.topic: 1, self.inputs[0].topic: 2})
+        reached(lambda: ensure_topics(direct, {self.topic: 1, self.inputs[0].topic: 2}))
         self.settings = replace(
             direct,
             bootstrap_servers=self.proxy.bootstrap_servers,
@@ -104,7 +105,7 @@ class Stage:
         return dict.fromkeys(change.partitions, 0)
 
     def open(self) -> Any:
-        self.sinks.append(open_transactional_sink(self.settings))
+        self.sinks.append(opened_transactions(self.settings))
         return self.sinks[-1]
 
     def go_on(self) -> Any:

@@ -13,6 +13,7 @@ import yaml
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from tests.conftest import eventually
+from tests.reached import reached
 from tests.running import WAIT_S, get, worker
 from tests.secured import KEY_PASSWORD, PASSWORD, USER, Secured, secured_broker
 from tests.sequences import configuration, save_model
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.broker
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with secured_broker(tmp_path_factory.mktemp("certificates")) as found:
-        ensure_topics(ClientSettings(found.plain), {"in": 1})
+        reached(lambda: ensure_topics(ClientSettings(found.plain), {"in": 1}))
         yield found
 
 
@@ -194,7 +195,7 @@ def test_a_worker_with_a_wrong_password_says_so_and_goes_on_when_it_is_mended(
     keys["kafka"]["security"] = {**LOGIN, "mechanism": "SCRAM-SHA-256"}
     keys["http"]["port"] = port = free_port()
     (tmp_path / "worker.yaml").write_text(yaml.safe_dump(keys))
-    ensure_topics(ClientSettings(secured.plain), {"out": 1, "dead": 1})
+    reached(lambda: ensure_topics(ClientSettings(secured.plain), {"out": 1, "dead": 1}))
     set_password(secured, "another")
     with worker(tmp_path, "worker"):
         status, said = eventually(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.reached import opened_transactions
 from tests.subscribed import joined_source
 from worker.errors import WorkerError
 from worker.kafka.embedded.broker import EmbeddedKafka
-from worker.kafka.opening import open_transactional_sink
 from worker.kafka.settings import Client, ClientSettings
 from worker.member.delivery import AtLeastOnce, ExactlyOnce
 from worker.member.limits import LoopLimits
@@ -41,7 +41,7 @@ def test_a_note_that_the_brokers_do_not_take_is_no_reason_to_try_again(
     close: list[Callable[[float], object]] = [source.close]
     retried = (ExactlyOnce if transactional else AtLeastOnce).retried_after
     try:
-        sink = open_transactional_sink(settings)
+        sink = opened_transactions(settings)
         close.append(sink.close)
         place, long = Partition(topic, 0), "x" * (NOTE_BYTES + 1)
 

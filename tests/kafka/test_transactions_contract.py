@@ -30,6 +30,7 @@ from tests.kafka.test_kafka_contract import (
     numbered,
     until,
 )
+from tests.reached import opened_transactions
 from worker.errors import (
     CommitRefusedError,
     DeliveryFailedError,
@@ -87,7 +88,7 @@ class ClusterTransactionsKit(ClusterKit):
     """The same on a real broker, by one of the two clients."""
 
     def transactions(self, name: str) -> TransactionalSink:
-        return open_transactional_sink(replace(self.settings, transactional_id=name))
+        return opened_transactions(replace(self.settings, transactional_id=name))
 
     def append_at(self, place: Partition, times_ms: Sequence[int]) -> None:
         from confluent_kafka import Producer
@@ -406,7 +407,7 @@ def test_a_transactional_id_that_is_not_allowed_ends_the_worker() -> None:
             admin.create_acls([other])
         for client in CLIENTS:
             settings = ClientSettings(kafka.bootstrap_servers, client, transactional_id="allowed")
-            open_transactional_sink(settings).close(CLOSE_S)
+            opened_transactions(settings).close(CLOSE_S)
             with pytest.raises(WorkerError, match=r"kafka\.security") as caught:
                 open_transactional_sink(replace(settings, transactional_id="forbidden"))
             assert "forbidden" in str(caught.value)

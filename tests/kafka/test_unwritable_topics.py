@@ -26,6 +26,7 @@ from kafka.admin import KafkaAdminClient
 
 from tests.conftest import NewTopic, eventually
 from tests.proxy import PRODUCE, proxied_broker
+from tests.reached import reached
 from tests.running import WAIT_S, Reader, get, worker
 from tests.sequences import save_model
 from worker.errors import KafkaUnavailableError
@@ -67,7 +68,7 @@ def configured(folder: Path, model: Path, client: str, delivery: str, name: str,
 
 def create(servers: str, name: str, dead: dict[str, str] | None) -> None:
     """Topics of input and output, and that of dead letters unless None, with its rules."""
-    ensure_topics(ClientSettings(servers), {name: 1, f"{name}.out": 1})
+    reached(lambda: ensure_topics(ClientSettings(servers), {name: 1, f"{name}.out": 1}))
     if dead is not None:
         with KafkaAdminClient(bootstrap_servers=servers) as admin:
             admin.create_topics({f"{name}.dead": {"num_partitions": 1, "configs": dead}}, wait_for_metadata=True)
@@ -210,7 +211,7 @@ def test_a_topic_that_is_deleted_while_running_is_named_with_its_key_and_the_rem
     said = last_line(tmp_path)
     assert f"topic '{name}.out' (output.topic) " in said
     assert said.endswith("does not exist: create it, or name another one") or "was deleted while" in said
-    ensure_topics(ClientSettings(bootstrap_servers), {f"{name}.out": 1})
+    reached(lambda: ensure_topics(ClientSettings(bootstrap_servers), {f"{name}.out": 1}))
     with worker(tmp_path, "worker") as process:
         eventually(lambda: process.poll() is not None or is_committed(bootstrap_servers, name, 2))
         assert process.poll() is None

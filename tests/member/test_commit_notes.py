@@ -7,10 +7,11 @@ import itertools
 import pytest
 
 from tests.conftest import NewTopic
+from tests.reached import opened_transactions
 from tests.subscribed import joined_source
 from worker.kafka.confluent.commits import note_in
 from worker.kafka.contracts import TopicFacts
-from worker.kafka.opening import open_source, open_transactional_sink
+from worker.kafka.opening import open_source
 from worker.kafka.settings import Client, ClientSettings
 from worker.member.commit_notes import Place, note_of, noted_topic, noted_work, with_work
 from worker.records.ownership import Partition
@@ -106,7 +107,7 @@ def test_each_client_understands_the_note_of_the_other(
     settings = ClientSettings(bootstrap_servers, writer, group_id=name, transactional_id=name)
     source = joined_source(settings, name)
     if transactional:
-        sink = open_transactional_sink(settings)
+        sink = opened_transactions(settings)
         sink.commit({place: 0}, source.member(), LONG_S, {place: NOTE})
         sink.close(LONG_S)
     else:
