@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from worker import StreamingModel
+from worker.codecs.copying import TRACES_ALONE, Repeated
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.encoding import Encoder
@@ -73,6 +74,7 @@ def sums_pipeline(
     form: str = "json",
     waits: bool = False,
     model: StreamingModel | None = None,
+    repeated: Repeated = TRACES_ALONE,
     **fields: Any,
 ) -> Pipeline:
     rules = rules or BoundaryRules()
@@ -80,9 +82,9 @@ def sums_pipeline(
     layout = LAYOUT if model is None else model.layout
     table = StreamTable(layout, max_streams, 2 if emit.mode == "change" else 0, rules.idle_ms)
     return Pipeline(
-        decoder=open_decoder(form, InputFields(width=1, **{"features": ("x",), **fields}), layout),
+        decoder=open_decoder(form, InputFields(width=1, **{"features": ("x",), **fields}), layout, repeated=repeated),
         engine=Engine(model or (WaitingSums() if waits else Sums()), table, rules, emit),
-        encoder=Encoder("json", "0123456789ab", None, stream_is_key=True),
+        encoder=Encoder("json", "0123456789ab", None, True, repeated.headers),
         dead_letters=DeadLetters("g", "0123456789ab", "0.0"),
     )
 

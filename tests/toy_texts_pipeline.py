@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.engine.toy_texts import LAYOUT, UNITS, ToyDecoder
 from tests.one_member import Cluster
+from worker.codecs.copying import TRACES_ALONE, Repeated
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
 from worker.codecs.fields import InputFields
@@ -31,6 +32,7 @@ def texts_pipeline(
     rules: BoundaryRules | None = None,
     max_streams: int = 1000,
     model: ToyDecoder | None = None,
+    repeated: Repeated = TRACES_ALONE,
     **fields: Any,
 ) -> GenerationPipeline:
     rules, model = rules or BoundaryRules(), model or ToyDecoder()
@@ -38,9 +40,9 @@ def texts_pipeline(
     vocabulary = Vocabulary("abcdefg"[:UNITS])
     asked = PromptFields("generate", LONGEST, 1.0, below=UNITS, vocabulary=vocabulary)
     return GenerationPipeline(
-        decoder=open_decoder("json", InputFields(width=0, features=(), **fields), LAYOUT, asked),
+        decoder=open_decoder("json", InputFields(width=0, features=(), **fields), LAYOUT, asked, repeated),
         engine=FeedbackEngine(Generation(model, table, EmitRule(mode), SEED), rules),
-        encoder=TextEncoder("json", "0123456789ab", vocabulary, stream_is_key=True),
+        encoder=TextEncoder("json", "0123456789ab", vocabulary, True, repeated.headers),
         dead_letters=DeadLetters("g", "0123456789ab", "0.0"),
     )
 

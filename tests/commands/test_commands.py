@@ -179,6 +179,14 @@ def test_client_options_that_the_worker_controls_are_refused(
             "sequence.id: a path has at most 16 names, this one 17",
         ),
         (
+            {"output__copy": ["a.b", r"value:a\.b"]},
+            r"output.copy: 'a.b' and 'value:a\.b' would both be 'a.b' in the output; name one of them",
+        ),
+        (
+            {"output__copy": [".".join("abcdefghijklmnopq")]},
+            "output.copy: a path has at most 16 names, this one 17",
+        ),
+        (
             {"input__features": "x", "input__time": "x"},
             "input.time: 'x' is the field with the vector (input.features); name another one",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -44,6 +45,7 @@ def place(tmp_path: Path, bootstrap_servers: str, topic: NewTopic) -> Iterator[t
 def configured(folder: Path, servers: str, client: str, delivery: str, topics: tuple[str, str, str]) -> Log:
     """Write the configuration; the log to play."""
     settings = configuration(folder, servers, client, topics, delivery=delivery)
+    settings["output"]["copy"] = ["id", "last"]
     (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
     return log_to_play()
 
@@ -73,6 +75,10 @@ def test_every_output_is_the_model_on_the_prefix(
     eventually(lambda: source.count() == EVENTS)
     source.close()
     check_outputs(log, every, source.batches, outputs.values())
+    assert {str(output["fields"]["id"]) for output in outputs.values()} == {
+        str(json.loads(value).get("id")) for value in log.values
+    }
+    assert all(bool(output["fields"]["last"]) == output["final"] for output in outputs.values())
     assert final_checkpoints(folder, topics[0]) == {
         batch.partition.number: batch.next_offset for batch in source.batches
     }

@@ -308,6 +308,19 @@ def test_standard_input_and_output(place: Any) -> None:
     assert answer.stderr == "1 records, 1 outputs, 0 refused\n"
 
 
+def test_outputs_repeat_what_they_are_told_to(place: Any) -> None:
+    folder, log, _ = place
+    settings = yaml.safe_load((folder / "worker.yaml").read_text())
+    settings["output"] |= {"copy": ["site.name", "ax"], "headers": "all"}
+    (folder / "copy.yaml").write_text(yaml.safe_dump(settings))
+    value = {**json.loads(log.values[0]), "ax": 1, "site": {"name": "Nord"}}
+    given = json.dumps(line("s", value, headers={"unit": "7", "none": None})) + "\n"
+    answer = command(folder, "-c", str(folder / "copy.yaml"), "--input", "-", "--output", "-", input=given)
+    (found,) = map(json.loads, answer.stdout.splitlines())
+    assert found["headers"] == {"unit": "7", "none": None}
+    assert found["value"]["fields"] == {"site.name": "Nord", "ax": 1}
+
+
 def test_boundaries_by_length_and_idle(place: Any) -> None:
     folder, _, _ = place
     settings = yaml.safe_load((folder / "worker.yaml").read_text())

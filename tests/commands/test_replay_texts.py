@@ -41,12 +41,15 @@ def test_texts_are_the_models_however_the_file_is_cut(command: Command, tmp_path
     lines = [{"key": key.decode(), "value": asked} for key, asked in zip(requests.keys, requests.asked, strict=True)]
     settings = generating.configuration(tmp_path, "localhost:1", "kafka-python", TOPICS, "at_least_once", emit)
     settings["batch"] = {"max_events": 4096}
+    settings["output"]["copy"] = ["text"]
     written = replayed(command, tmp_path, settings, lines)
     settings["batch"] = {"max_events": 3}
     assert replayed(command, tmp_path, settings, lines) == written
     found = generating.by_record(values(written))
     for offset, told in enumerate(generating.expected(requests, model)):
         assert "".join(answer["text"] for answer in found.get((0, offset), ())) == told.text
+    for each in values(written):
+        assert each["fields"] == {"text": requests.asked[each["source"]["offset"]].get("text")}
     order = [output["source"]["offset"] for output in values(written)]
     assert order == sorted(order)
 

@@ -30,6 +30,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+SITE = [("site", b"A"), ("site", b"")]
+
+
 def trace(number: int) -> list[tuple[str, bytes | None]]:
     parent = b"00-%032x-%016x-01" % (number + 1, number + 1)
     return [("traceparent", parent), ("tracestate", b"test=%d" % number)]
@@ -38,7 +41,9 @@ def trace(number: int) -> list[tuple[str, bytes | None]]:
 def carried(outputs: Reader) -> dict[str, Headers]:
     """The trace headers by trace id, of everything written."""
     headers = [list(some or ()) for batch in outputs.batches for some in batch.headers]
-    return {(dict(some)["traceparent"] or b"")[3:35].decode(): some for some in headers if some}
+    assert all(some[: len(SITE)] == SITE for some in headers)
+    traces = [some[len(SITE) :] for some in headers if len(some) > len(SITE)]
+    return {(dict(some)["traceparent"] or b"")[3:35].decode(): some for some in traces}
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent"])
@@ -49,9 +54,10 @@ def test_a_trace_goes_through_and_the_collector_gets_everything(
     settings = configuration(tmp_path, bootstrap_servers, client, topics)
     settings["model"]["path"], settings["http"]["port"] = str(model), free_port()
     settings["log"] = {"format": "json"}
+    settings["output"]["headers"] = ["site"]
     (tmp_path / "worker.yaml").write_text(yaml.safe_dump(settings))
     log = make_log(EVENTS, STREAMS)
-    headers = [trace(number) if number % 2 else () for number in range(EVENTS)]
+    headers = [[*SITE, *(trace(number) if number % 2 else ()), ("other", b"1")] for number in range(EVENTS)]
     sink = open_sink(ClientSettings(bootstrap_servers, client))
     sink.send(topics[0], Messages(log.keys, log.values, headers))
     sink.send(topics[0], Messages([b"bad"], [b"{"], [trace(EVENTS)]))

@@ -390,9 +390,6 @@ def test_dates_and_underscores_are_what_they_look_like(tmp_path: Path) -> None:
         ),
         ({"output__alert": {"unit": "up"}}, "output.alert: is not available yet (leave it out)"),
         ({"output__score": "forecast"}, "output.score: forecast is not available yet (leave it out)"),
-        ({"output__copy": ["site"]}, "output.copy: is not available yet (leave it out)"),
-        ({"output__headers": "all"}, "output.headers: all is not available yet (leave it out)"),
-        ({"output__headers": ["h"]}, "output.headers: is not available yet (leave it out)"),
         ({"dead_letters__on_failure": "drop"}, "dead_letters.on_failure: drop is not available yet (use stop)"),
         (
             {"model__path": "s3://bucket/m.keras#12ab"},
@@ -448,7 +445,6 @@ def test_keys_that_are_not_available_yet_may_stand_with_their_defaults(tmp_path:
     assert not_yet(load(tmp_path, documented)) == []
     keys: dict[str, Any] = {
         "input__start": "${START:-earliest}",
-        "output__copy": [],
         "input__schema": None,
         "http__token": None,
     }

@@ -11,6 +11,8 @@ import pytest
 from tests.one_member import COMMIT_S, DEAD, OUT, Cluster, Member, Row
 from tests.sums import sums_pipeline
 from tests.toy_texts_pipeline import SPECS, ask, texts_pipeline
+from worker.codecs.copying import Copier, Repeated
+from worker.records.carried_headers import CarriedHeaders
 from worker.records.record_batch import Headers
 from worker.records.trace_headers import TRACE_BYTES_LIMIT, trace_headers
 
@@ -77,6 +79,28 @@ def test_texts_that_take_many_turns_and_a_restart_carry_theirs(
     member = Member(cluster, texts_pipeline(mode), specs=SPECS, exactly_once=exactly_once)
     member.drain()
     assert traces(cluster) == wanted(range(5))
+    member.close()
+
+
+@pytest.mark.parametrize("mode", ["every_event", "every_item"])
+def test_what_texts_repeat_outlasts_a_restart_in_their_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr("worker.engine.feedback.STEPS_AT_ONCE", 8)
+    repeated = Repeated(Copier(["id"], "json", "json"), CarriedHeaders(frozenset(["other"])))
+    rows: list[Row] = [(0, b"ab"[at % 2 :][:1], ask(20 + at, id=at), 0, [("other", b"%d" % at)]) for at in range(5)]
+    cluster = Cluster(tmp_path, rows)
+    first = Member(cluster, texts_pipeline(mode, repeated=repeated), specs=SPECS, exactly_once=True)
+    for _ in range(3):
+        first.turn(after_s=COMMIT_S)
+    first.crash()
+    member = Member(cluster, texts_pipeline(mode, repeated=repeated), specs=SPECS, exactly_once=True)
+    member.drain()
+    outputs = [(json.loads(record.value or b""), record.headers) for record in cluster.broker.records(OUT)]
+    assert len(outputs) == (5 if mode == "every_event" else sum(20 + at for at in range(5)))
+    for value, headers in outputs:
+        at = value["source"]["offset"]
+        assert (value["fields"], [*(headers or ())]) == ({"id": at}, [("other", b"%d" % at)])
     member.close()
 
 

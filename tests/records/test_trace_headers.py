@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from worker.records.carried_headers import TRACES, CarriedHeaders
 from worker.records.ownership import Partition
 from worker.records.record_batch import Headers, NotUtf8, RecordBatch
-from worker.records.trace_headers import TRACE_BYTES_LIMIT, carried, trace_headers
+from worker.records.trace_headers import TRACE_BYTES_LIMIT, trace_headers
 
 PARENT = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 STATE = ("tracestate", b"vendor=1")
@@ -43,7 +44,7 @@ def test_the_last_of_each_name_is_carried_if_it_is_not_too_long(headers: Any, fo
 
 def test_each_message_has_those_of_its_record() -> None:
     records = batch([PARENT, ("other", b"1")], None, [("other", b"1")], [STATE])
-    assert carried(records, np.array([0, 0, 1, 2, 3])) == [(PARENT,), (PARENT,), (), (), (STATE,)]
+    assert TRACES.of_all(records, np.array([0, 0, 1, 2, 3])) == [(PARENT,), (PARENT,), (), (), (STATE,)]
 
 
 @pytest.mark.parametrize(
@@ -52,4 +53,21 @@ def test_each_message_has_those_of_its_record() -> None:
      (([PARENT],), [])],
 )  # fmt: skip
 def test_messages_of_records_without_any_have_no_headers_at_all(headers: Any, records: list[int]) -> None:
-    assert carried(batch(*headers), np.array(records, np.int64)) is None
+    assert TRACES.of_all(batch(*headers), np.array(records, np.int64)) is None
+
+
+def test_wanted_headers_go_before_those_of_the_trace() -> None:
+    headers = [("site", b"1"), PARENT, ("unit", None), ("site", b"2"), ("traceparent", b"")]
+    records = batch(headers, [("other", b"1")])
+    both = np.array([0, 1])
+    assert CarriedHeaders(frozenset(["site", "traceparent"])).of_all(records, both) == [
+        (("site", b"1"), ("site", b"2")),
+        (),
+    ]
+    assert CarriedHeaders(None).of_all(records, both) == [
+        (("site", b"1"), ("unit", None), ("site", b"2")),
+        (("other", b"1"),),
+    ]
+    assert CarriedHeaders(None).of_all(batch([STATE, ("site", b"1"), PARENT]), both[:1]) == [
+        (("site", b"1"), STATE, PARENT)
+    ]

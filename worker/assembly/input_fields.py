@@ -107,8 +107,7 @@ def check_fields(config: Config) -> None:
             number = f", or write [{path}] where it holds one number" if by_input else ""
             vector = "is the field with the vector (input.features)"
             raise ConfigError(f"{key}: '{path}' {vector}; name another one{number}")
-        if len(path.names) > PATH_NAMES_LIMIT:
-            raise ConfigError(f"{key}: a path has at most {PATH_NAMES_LIMIT} names, this one {len(path.names)}")
+        _check_length(key, path)
     for inputs in vectors:
         spellings: dict[tuple[str, ...], str] = {}
         for name in (inputs,) if isinstance(inputs, str) else inputs:
@@ -118,6 +117,25 @@ def check_fields(config: Config) -> None:
     start, end = config.sequence.start, config.sequence.end
     if start is not None and end is not None and Path.of(start).names == Path.of(end).names:
         raise ConfigError(f"sequence.end: '{end}' is sequence.start too; one field can't mark both")
+    _check_copied(config)
+
+
+def _check_copied(config: Config) -> None:
+    """In an output a field has its name alone, without ``value:`` and backslashes."""
+    first: dict[str, str] = {}
+    for name in config.output.copied:
+        path = Path.of(name)
+        _check_length("output.copy", path)
+        other = first.setdefault(path.literal, name)
+        if other != name:
+            raise ConfigError(
+                f"output.copy: '{other}' and '{name}' would both be '{path.literal}' in the output; name one of them"
+            )
+
+
+def _check_length(key: str, path: Path) -> None:
+    if len(path.names) > PATH_NAMES_LIMIT:
+        raise ConfigError(f"{key}: a path has at most {PATH_NAMES_LIMIT} names, this one {len(path.names)}")
 
 
 def _roles(config: Config) -> list[tuple[str, Path]]:

@@ -6,6 +6,7 @@ from worker import __version__
 from worker.assembly.boundaries import boundary_rules
 from worker.assembly.input_fields import input_fields
 from worker.assembly.model import feature_fields
+from worker.assembly.repeated import repeated
 from worker.assembly.text_model import TextModel
 from worker.assembly.text_pipeline import build_text_pipeline
 from worker.codecs.dead_letters import DeadLetters
@@ -37,13 +38,14 @@ def build_scoring(config: Config, model: StreamingModel) -> Pipeline:
     assert emit != "alert", "refused by the configuration"
     model_id = short_digest(model.sha256)
     return Pipeline(
-        decoder=open_decoder(config.input.format, fields, model.layout),
+        decoder=open_decoder(config.input.format, fields, model.layout, repeated=repeated(config)),
         engine=Engine(model, table, rules, EmitRule(emit, config.output.emit_delta)),
         encoder=Encoder(
             config.output.format,
             model_id,
             config.model.labels,
             stream_is_key=config.input.stream == KEY,
+            carried=repeated(config).headers,
         ),
         dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
     )

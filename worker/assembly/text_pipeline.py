@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker import __version__
 from worker.assembly.boundaries import boundary_rules
 from worker.assembly.prompts import prompt_fields
+from worker.assembly.repeated import repeated
 from worker.assembly.text_model import TextModel, ids_read, text_fields
 from worker.codecs.dead_letters import DeadLetters
 from worker.codecs.decoding import open_decoder
@@ -26,12 +27,12 @@ def build_text_pipeline(config: Config, loaded: TextModel) -> GenerationPipeline
     """Decoder, engine and encoder of a task that generates. Raises ConfigError."""
     model_id, layout, target = short_digest(loaded.sha256), loaded.layout, loaded.vocabularies.target
     asked = prompt_fields(config, loaded.vocabularies, ids_read(config, loaded))
-    rules = boundary_rules(config)
+    rules, repeats = boundary_rules(config), repeated(config)
     table = StreamTable(layout, config.state.max_streams, loaded.answer_numbers, rules.idle_ms, generates=True)
     return GenerationPipeline(
-        decoder=open_decoder(config.input.format, text_fields(config, loaded), layout, asked),
+        decoder=open_decoder(config.input.format, text_fields(config, loaded), layout, asked, repeats),
         engine=FeedbackEngine(_task(config, loaded, table), rules, item_bytes(loaded.model.units, target)),
-        encoder=TextEncoder(config.output.format, model_id, target, stream_is_key=config.input.stream == KEY),
+        encoder=TextEncoder(config.output.format, model_id, target, config.input.stream == KEY, repeats.headers),
         dead_letters=DeadLetters(config.kafka.group_id, model_id, __version__),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from worker.codecs.commands import RESET, SET_STATE, command_of, parse_command
+from worker.codecs.copying import TRACES_ALONE, Copied, Repeated
 from worker.codecs.fields import InputFields
 from worker.codecs.naming import KEY_BYTES_LIMIT, Naming
 from worker.codecs.parsing import is_note
@@ -32,12 +33,16 @@ READ_AS_ONE_RECORDS = 512  # of several batches, at most: more gain nothing, and
 
 
 def open_decoder(
-    wire_format: str, fields: InputFields, layout: StateLayout, asked: PromptFields | None = None
+    wire_format: str,
+    fields: InputFields,
+    layout: StateLayout,
+    asked: PromptFields | None = None,
+    repeated: Repeated = TRACES_ALONE,
 ) -> Decoder:
     """The decoder of a wire format: ``json``, ``msgpack`` or ``float32``. ``asked``: for tasks that generate."""
     if asked is None:
-        return Decoder(open_values(fields, wire_format), fields, layout)
-    return Decoder(Prompts(fields, asked, wire_format, layout.initial.dtype), fields, layout, prompts=True)
+        return Decoder(open_values(fields, wire_format), fields, layout, repeated)
+    return Decoder(Prompts(fields, asked, wire_format, layout.initial.dtype), fields, layout, repeated, prompts=True)
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class _Columns:
     starts: list[bool] = field(default_factory=list)
     ends: list[bool] = field(default_factory=list)
     prompts: list[Prompt | None] = field(default_factory=list)
+    copied: list[Copied | None] = field(default_factory=list)
     payloads: dict[int, FloatArray] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -62,13 +68,21 @@ class Decoder:
     With ``prompts`` each record is one event without numbers of its own, and has a prompt.
     """
 
-    def __init__(self, values: ValueFormat, fields: InputFields, layout: StateLayout, prompts: bool = False) -> None:
+    def __init__(
+        self,
+        values: ValueFormat,
+        fields: InputFields,
+        layout: StateLayout,
+        repeated: Repeated = TRACES_ALONE,
+        prompts: bool = False,
+    ) -> None:
         self._values = values
         self._fields = fields
         self._layout = layout
         self._names = Naming(fields)
         self._times = None if fields.time == TIMESTAMP else EventTimes(fields.time_unit)
         self._dtype = layout.initial.dtype
+        self._repeated = repeated
         self._prompts = prompts
         self._width = 0 if prompts else fields.width
 
@@ -99,6 +113,7 @@ class Decoder:
             if parsed is None:
                 return None
             streams = self._names.of_all(batch, parsed.streams)
+            copied = self._repeated.of_all(batch, values)  # type: ignore[arg-type]
         except (UnusableError, ValueError):
             return None
         numbers = np.asarray(parsed.vectors)
@@ -119,6 +134,7 @@ class Decoder:
             ids=parsed.ids,
             starts=None if parsed.starts is None else np.array(parsed.starts, np.bool_),
             ends=None if parsed.ends is None else np.array(parsed.ends, np.bool_),
+            copied=copied,
         )
 
     def _are_taken(self, numbers: FloatArray) -> bool:
@@ -151,6 +167,7 @@ class Decoder:
             ends=None if self._fields.end is None else np.array(columns.ends, np.bool_),
             payloads=columns.payloads,
             prompts=columns.prompts if self._prompts else None,
+            copied=columns.copied if self._repeated.fields else None,
             refusals=columns.refusals,
         )
 
@@ -162,7 +179,10 @@ class Decoder:
         if command is None and value is not None:
             parsed, chunk = self._values.parse(value)
             named = None if parsed.streams is None else parsed.streams[0]
-            self._add_steps(batch, record, columns, self._names.of(batch, record, named), parsed, chunk)
+            stream, before = self._names.of(batch, record, named), len(columns.records)
+            copied = self._repeated.of(batch.headers[record], value)
+            self._add_steps(batch, record, columns, stream, parsed, chunk)
+            columns.copied.extend([copied] * (len(columns.records) - before))
         else:
             self._add_command(batch, record, columns, command)
 
@@ -188,6 +208,7 @@ class Decoder:
         columns.starts.append(False)
         columns.ends.append(False)
         columns.prompts.append(None)
+        columns.copied.append(None)
 
     def _said_by_the_value(self, value: bytes, command: bytes | None) -> Any:
         """What may name the stream. A reset needs no value: plain text is fine, but a torn object is not."""

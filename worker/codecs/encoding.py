@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 import orjson
+from msgspec import UNSET, UnsetType
 
 from worker.records.arrays import NO_ITEM, FloatArray, Index, IntArray
+from worker.records.carried_headers import TRACES, CarriedHeaders
 from worker.records.events import Events, Origin, Predictions, Reset
 from worker.records.messages import Messages
 from worker.records.record_batch import RecordBatch
-from worker.records.trace_headers import carried
 
 RESET_NAMES: list[str | None] = [None if reset is Reset.NONE else reset.name.lower() for reset in Reset]
 ORIGIN_NAMES = [origin.name.lower() for origin in Origin]
@@ -28,7 +29,7 @@ class Source(msgspec.Struct, gc=False):
     topic: str
     partition: int
     offset: int
-    item: int | msgspec.UnsetType = msgspec.UNSET
+    item: int | UnsetType = UNSET
 
 
 class Output(msgspec.Struct, gc=False):
@@ -38,24 +39,33 @@ class Output(msgspec.Struct, gc=False):
     sequence: Any
     step: int
     probabilities: Any
-    label: str | msgspec.UnsetType
+    label: str | UnsetType
     final: bool
     reset: str | None
     time: int
     origin: str
     model: str
+    fields: Any
     source: Source
 
 
 class Encoder:
     """Encodes predictions as ``json`` or ``msgpack``. ``labels`` names the units, ``model`` is the short SHA-256."""
 
-    def __init__(self, wire_format: str, model: str, labels: Sequence[str] | None, stream_is_key: bool) -> None:
+    def __init__(
+        self,
+        wire_format: str,
+        model: str,
+        labels: Sequence[str] | None,
+        stream_is_key: bool,
+        carried: CarriedHeaders = TRACES,
+    ) -> None:
         self._json = wire_format == "json"
         self._encode = (msgspec.json.Encoder() if self._json else msgspec.msgpack.Encoder()).encode
         self._model = model
         self._labels = list(labels) if labels else None
         self._stream_is_key = stream_is_key
+        self._carried = carried
 
     def encode(self, events: Events, predictions: Predictions) -> Messages:
         """The outputs of a batch, in event order."""
@@ -75,20 +85,21 @@ class Encoder:
             [ORIGIN_NAMES[origin] for origin in predictions.origins.tolist()],
             [batch.offsets[record] for record in records.tolist()],
             events.items[where].tolist(),
+            [UNSET] * len(streams) if events.copied is None else chosen(events.copied, where),
             strict=True,
         )
         encode, model = self._encode, self._model
         values: list[bytes | None] = [
             encode(
                 Output(
-                    stream, sequence, step, numbers, label, final, reset, time, origin, model,
+                    stream, sequence, step, numbers, label, final, reset, time, origin, model, fields,
                     Source(topic, partition, offset) if item == NO_ITEM else Source(topic, partition, offset, item),
                 )
             )
-            for stream, sequence, step, numbers, label, final, reset, time, origin, offset, item in columns
+            for stream, sequence, step, numbers, label, final, reset, time, origin, offset, item, fields in columns
         ]  # fmt: skip
         keys = keys_of(batch, records, streams, self._stream_is_key)
-        return Messages(keys, values, carried(batch, records), records)
+        return Messages(keys, values, self._carried.of_all(batch, records), records)
 
     def _numbers(self, outputs: FloatArray) -> Sequence[Any]:
         if not self._json:
@@ -99,9 +110,9 @@ class Encoder:
         text = orjson.dumps(np.ascontiguousarray(outputs), option=orjson.OPT_SERIALIZE_NUMPY)
         return [msgspec.Raw(b"[%b]" % row) for row in text[2:-2].split(b"],[")]
 
-    def _names(self, outputs: FloatArray) -> Sequence[str | msgspec.UnsetType]:
+    def _names(self, outputs: FloatArray) -> Sequence[str | UnsetType]:
         if self._labels is None:
-            return [msgspec.UNSET] * len(outputs)
+            return [UNSET] * len(outputs)
         return [self._labels[unit] for unit in outputs.argmax(axis=1).tolist()]
 
 

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from worker.codecs.encoding import ORIGIN_NAMES, RESET_NAMES, Source, chosen, keys_of
+from worker.records.carried_headers import TRACES, CarriedHeaders
 from worker.records.events import Events
 from worker.records.messages import Messages
 from worker.records.prompts import Finish
 from worker.records.texts import WHOLE_TEXT, Texts
-from worker.records.trace_headers import carried
 from worker.records.vocabulary import Vocabulary
 
 FINISH_NAMES = {finish: finish.name.lower() for finish in Finish}
@@ -37,17 +37,26 @@ class TextOutput(msgspec.Struct, gc=False):
     time: int
     origin: str
     model: str
+    fields: Any
     source: Source
 
 
 class TextEncoder:
     """Encodes texts as ``json`` or ``msgpack``. ``vocabulary``: None leaves the text out; ``model``: short SHA-256."""
 
-    def __init__(self, wire_format: str, model: str, vocabulary: Vocabulary | None, stream_is_key: bool) -> None:
+    def __init__(
+        self,
+        wire_format: str,
+        model: str,
+        vocabulary: Vocabulary | None,
+        stream_is_key: bool,
+        carried: CarriedHeaders = TRACES,
+    ) -> None:
         self._encode = (msgspec.json.Encoder() if wire_format == "json" else msgspec.msgpack.Encoder()).encode
         self._model = model
         self._vocabulary = vocabulary
         self._stream_is_key = stream_is_key
+        self._carried = carried
 
     def encode(self, events: Events, texts: Texts) -> Messages:
         """The outputs of a batch, in their order."""
@@ -68,6 +77,7 @@ class TextEncoder:
             [ORIGIN_NAMES[origin] for origin in texts.origins.tolist()],
             [batch.offsets[record] for record in records.tolist()],
             texts.items.tolist(),
+            [UNSET] * len(streams) if events.copied is None else chosen(events.copied, where),
             strict=True,
         )
         encode, model = self._encode, self._model
@@ -75,15 +85,17 @@ class TextEncoder:
             encode(
                 TextOutput(
                     stream, sequence, step, token, text, tokens, finish, score, final, reset, time, origin, model,
+                    fields,
                     Source(topic, partition, offset) if item == WHOLE_TEXT else Source(topic, partition, offset, item),
                 )
             )
             for (
                 stream, sequence, step, (token, text, tokens), finish, score, final, reset, time, origin, offset, item,
+                fields,
             ) in columns
         ]  # fmt: skip
         keys = keys_of(batch, records, streams, self._stream_is_key)
-        return Messages(keys, values, carried(batch, records), records)
+        return Messages(keys, values, self._carried.of_all(batch, records), records)
 
     def _content(self, tokens: list[int], item: int) -> Content:
         text = UNSET if self._vocabulary is None else self._vocabulary.text(tokens)

@@ -31,8 +31,6 @@ AVAILABLE: Mapping[str, tuple[object, ...]] = {
     "output.emit": ("every_event", "sequence_end", "every_item", "change"),
     "output.alert": (Alert(),),
     "output.score": (None,),
-    "output.copy": ((),),
-    "output.headers": ((),),
     "dead_letters.on_failure": ("stop",),
     "kafka.security.mechanism": (None, *MECHANISMS),
     "kafka.security.oauth": (None,),

@@ -22,6 +22,7 @@ def _fields(config: Config) -> list[tuple[str, str]]:
     named = [("input.features", name) for name in field_names(config.input.features or ())]
     others = {"input.time": None if time == TIMESTAMP else time, "sequence.id": sequence.id}
     others |= {"sequence.start": sequence.start, "sequence.end": sequence.end}
+    named += [("output.copy", name) for name in config.output.copied]
     return named + [(key, name) for key, name in others.items() if name is not None]
 
 

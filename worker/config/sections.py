@@ -15,6 +15,7 @@ from worker.config.model import Model, Shadow
 from worker.config.values import (
     Amount,
     Choices,
+    CopiedFields,
     Count,
     Duration,
     FieldName,
@@ -77,8 +78,7 @@ class Input(Section):
     """What names the stream: key (the record's key), a field of the value (a dot goes deeper: device.id), header:NAME,
     or key:PATH (a field of a key that is JSON)."""
     stream_format: Literal["utf8", "hex", "base64", "int32", "int64", "uuid"] = "utf8"
-    """How key or header bytes become the name: utf8 (text), hex, base64, int32, int64 (big endian, as Kafka's own
-    serializers write them) or uuid."""
+    """How key or header bytes become the name: utf8 (text), hex, base64, int32, int64 (big endian) or uuid."""
     features: FieldNames | FieldName | FieldsOfInputs | None = None
     """Fields with the numbers, in the model's order, or the one field that holds the whole vector; either also for each
     input of a model by its name. Tasks that generate read text or tokens instead; seq2seq also reads vectors."""
@@ -131,10 +131,10 @@ class Output(Section):
     """When an alert is raised and cleared, with emit alert. Not available yet."""
     score: Literal["reconstruction", "forecast"] | None = None
     """How far the output is from the event, or was from the next one. Not available yet."""
-    copied: Choices = Field(default=(), alias="copy")
-    """Input fields to carry into the output. Not available yet."""
+    copied: CopiedFields = Field(default=(), alias="copy")
+    """Fields of the value that its outputs repeat, under fields; null where the value has none."""
     headers: Literal["all"] | Choices = ()
-    """Record headers to carry over: names, or all. Not available yet."""
+    """Record headers that outputs repeat, as they always do traceparent and tracestate: names, or all."""
 
 
 class DeadLetters(Section):

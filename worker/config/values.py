@@ -179,6 +179,7 @@ Topics: TypeAlias = Annotated[tuple[Topic, ...], AfterValidator(_unique)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_unique)]
 FieldNames: TypeAlias = Annotated[tuple[FieldName, ...], AfterValidator(_unique)]
 FieldsOfInputs: TypeAlias = Annotated[dict[Text, FieldNames | FieldName], AfterValidator(_some)]
+CopiedFields: TypeAlias = Annotated[tuple[FieldName, ...], AfterValidator(_each_once)]  # may be none
 Choices: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_each_once)]  # may be none
 Modules: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], AfterValidator(_each_once)]
 Items: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_unique)]  # an item may be a space or a line break

@@ -78,6 +78,7 @@ class Events:
     ends: BoolArray | None = None
     payloads: dict[int, FloatArray] = field(default_factory=dict)  # event index → packed state of a SET_STATE command
     prompts: list[Prompt | None] | None = None  # for tasks that generate; None for commands
+    copied: list[Any] | None = None  # what outputs repeat of the value, encoded; None for commands
     refusals: list[Refusal] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -102,6 +103,7 @@ class Events:
                     None if self.starts is None else self.starts[rows],
                     None if self.ends is None else self.ends[rows],
                     prompts=None if self.prompts is None else self.prompts[rows],
+                    copied=None if self.copied is None else self.copied[rows],
                 )
             )
         return found

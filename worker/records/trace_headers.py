@@ -6,11 +6,9 @@ https://www.w3.org/TR/trace-context/
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from worker.records.arrays import IntArray
-from worker.records.record_batch import Headers, RecordBatch
+from worker.records.record_batch import Headers
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 NAMES = (TRACEPARENT, TRACESTATE)
@@ -46,11 +44,3 @@ def trace_headers(headers: Headers | None) -> Headers:
     if len(found) > 1:
         found = list(dict(found).items())
     return tuple([pair for pair in found if pair[1] and len(pair[1]) <= TRACE_BYTES_LIMIT])
-
-
-def carried(batch: RecordBatch, records: IntArray) -> Sequence[Headers] | None:
-    """The headers of messages about these records, one index for each message; None where no message has any."""
-    if not len(records) or not any(batch.headers):
-        return None
-    found = {record: trace_headers(batch.headers[record]) for record in set(records.tolist())}
-    return [found[record] for record in records.tolist()] if any(found.values()) else None
