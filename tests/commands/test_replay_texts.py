@@ -94,6 +94,29 @@ def test_a_one_hot_encoder_reads_text_ids_and_vectors(command: Command, tmp_path
     assert [output["tokens"] for output in found] == [likeliest(model, ids, 9) for ids in sources]
 
 
+def test_sources_that_a_boundary_ends_are_told(command: Command, tmp_path: Path) -> None:
+    tutorial(tmp_path / "model.keras")
+    settings = translating.configuration(tmp_path, "localhost:1", "kafka-python", TOPICS, "at_least_once")
+    settings["sequence"] = {"end": "last", "gap": "10s"}
+    settings["model"] |= {"source_vocabulary": None, "target_vocabulary": TARGET, "start": "\t", "stop": "\n"}
+    (tmp_path / "worker.yaml").write_text(yaml.safe_dump(settings))
+    rows = [
+        (0, {"tokens": [1]}),
+        (1, {"tokens": [2]}),
+        (90_000, {"tokens": [3]}),
+        (90_001, {"tokens": [4], "last": True}),
+    ]
+    lines = [json.dumps({"key": "k", "timestamp": time, "value": value}) for time, value in rows]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    ended = command(
+        "replay", "-c", str(tmp_path / "worker.yaml"), "--input", str(tmp_path / "in.jsonl"), "--output", "-"
+    )
+    assert ended.err.splitlines() == [
+        "4 records, 1 outputs, 0 refused",
+        "1 sources that a boundary (id, start, gap) ended before they were complete: no output",
+    ]
+
+
 def test_ids_that_the_decoder_does_not_know_are_refused_by_key(command: Command, tmp_path: Path) -> None:
     tutorial(tmp_path / "model.keras")
     settings = translating.configuration(tmp_path, "localhost:1", "kafka-python", TOPICS, "at_least_once")

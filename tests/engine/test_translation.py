@@ -129,16 +129,34 @@ def test_enough_beams_find_the_likeliest_text_of_all(items: tuple[int, ...], sto
         return float(np.mean(logs))
 
     texts = [text for size in range(1, length + 1) for text in product(range(4), repeat=size)]
-    whole = [text for text in texts if text[-1] == stop and stop not in text[:-1]]
-    wanted = max(whole or [text for text in texts if len(text) == length], key=score)
+    ended = [text for text in texts if stop not in text[:-1] and (text[-1] == stop or len(text) == length)]
+    wanted = max(ended, key=score)
+    stopped = wanted[-1] == stop
     engine = translation(ToyTranslator(decoder=decoder), beams=1000)
     engine.read([events([Row("a", prompt(items, length, finish=Finish.MAX_LENGTH), end=True)])])
     while engine.busy:
         for _, found in engine.work(10):
-            assert found.tokens == [list(wanted[:-1] if whole else wanted)]
-            assert found.finishes == [Finish.STOP if whole else Finish.MAX_LENGTH]
+            assert found.tokens == [list(wanted[:-1] if stopped else wanted)]
+            assert found.finishes == [Finish.STOP if stopped else Finish.MAX_LENGTH]
             assert found.scores is not None
             assert found.scores[0] == pytest.approx(score(wanted))
+
+
+class LastChance(ToyDecoder):
+    """Its stop item, 0, is hardly possible, the others are likely."""
+
+    def step(self, x: Any, packed: Any) -> tuple[Any, Any]:
+        probabilities, after = super().step(x, packed)
+        probabilities[:] = [0.02, 0.6, 0.3, 0.08]
+        return probabilities, after
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 4, 9])
+def test_an_unlikely_stop_does_not_win_over_a_likely_text_of_full_length(beams: int) -> None:
+    engine = translation(ToyTranslator(decoder=LastChance(stop=0, units=4)), beams=beams)
+    engine.read([events([Row("a", prompt((1,), 3, finish=Finish.MAX_LENGTH), end=True)])])
+    ((_, found),) = engine.work(10)
+    assert (found.tokens, found.finishes) == ([[1, 1, 1]], [Finish.MAX_LENGTH])
 
 
 def test_a_search_shows_neither_its_turns_nor_its_company(monkeypatch: pytest.MonkeyPatch) -> None:

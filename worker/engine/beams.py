@@ -31,7 +31,9 @@ class Search:
 
 
 class BeamSearch:
-    """Searches of width ``beams``. A search ends when so many texts have ended, or when no other can be better."""
+    """Searches of width ``beams``. A search ends when so many texts have ended, when no other can be better, or when
+    all are as long as they may be.
+    """
 
     def __init__(self, decoder: TextDecoder, beams: int) -> None:
         self.decoder = decoder
@@ -113,16 +115,16 @@ class BeamSearch:
             search.best = score, text
 
     def _end_if_decided(self, job: Job, search: Search) -> None:
-        """The best of those that have stopped wins; if none has, the best that is as long as it may be."""
-        most = job.prompt.length
+        """The best of those that have stopped wins; a better one that is as long as it may be wins over it."""
+        most, best = job.prompt.length, search.best
         whole = not search.texts or len(search.texts[0]) >= most
-        if search.best is not None:
-            # No item makes a text likelier: a longer one has at best its present sum, over the greatest length.
-            if whole or search.stopped >= self.beams or search.best[0] >= float(search.sums[0]) / most:
-                self._end(job, search.best[1], search.best[0], Finish.STOP)
+        # No item makes a text likelier: a longer one has at best its present sum, over the greatest length.
+        reachable = float(search.sums[0]) / most if search.texts else -np.inf
+        if best is not None and (best[0] >= reachable or (search.stopped >= self.beams and not whole)):
+            self._end(job, best[1], best[0], Finish.STOP)
         elif whole:
             text = search.texts[0] if search.texts else []
-            self._end(job, text, float(search.sums[0]) / len(text) if text else 0.0, job.prompt.finish)
+            self._end(job, text, reachable if text else 0.0, job.prompt.finish)
 
     def _end(self, job: Job, text: list[int], score: float, finish: Finish) -> None:
         job.tokens, job.score, job.finish, job.done = text, score, finish, True

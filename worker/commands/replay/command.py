@@ -66,9 +66,13 @@ def replay(config_file: Path, source: Path, target: Path) -> None:
 
 
 def _tell_oddities(engine: AnyEngine, late: str) -> None:
+    from worker.engine.feedback import FeedbackEngine
+
+    dropped = engine.sources_dropped if isinstance(engine, FeedbackEngine) else 0
     for number, what in (
         (engine.late, f"events older than their stream's greatest event time (sequence.late: {late})"),
         (engine.without_stream, "tombstones or resets that name no known stream"),
+        (dropped, "sources that a boundary (id, start, gap) ended before they were complete: no output"),
         (engine.table.doubles.count, "streams in two partitions of a topic, each with a state of its own"),
     ):
         if number:
